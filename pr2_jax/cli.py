@@ -1,0 +1,223 @@
+"""The `pr2` command. It knows every room and holds no logic: each verb reads its options and makes one call."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from pr2_jax import __version__, artifacts, config_loader, console
+from pr2_jax.config import Config
+from pr2_jax.errors import BadConfig, Pr2Error
+
+EXAMPLES = """\
+examples:
+  pr2 run --config configs/kuaisar.py --workdir work/kuaisar --input KuaiSAR_v2.zip
+  pr2 run --config configs/quickstart.py:tiny --workdir work/tiny --config.pdr.width=32
+  pr2 search --workdir work/kuaisar --user 12 --query "space comedy"
+  pr2 COMMAND --help
+"""
+INPUT_EXAMPLE = "--config configs/kuaisar.py --workdir work/a --input KuaiSAR_v2.zip"
+
+_Verbs = argparse._SubParsersAction
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line, as all of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Pr2Error(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0, 2 for anything the caller can mend, 130 when interrupted, 141 when the reader has gone."""
+    try:
+        options = _parse(sys.argv[1:] if argv is None else argv)
+        console.silence_libraries()
+        options.verb(options)
+        sys.stdout.flush()
+    except Pr2Error as error:
+        print(f"pr2: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pr2: interrupted; the same command carries on where it stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
+        return 141
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    with _workdir(options) as config:
+        from pr2_jax import pipeline
+
+        pipeline.run(options.workdir, config, options.input)
+
+
+def _ingest(options: argparse.Namespace) -> None:
+    with _workdir(options) as config:
+        from pr2_jax import pipeline
+
+        pipeline.ingest(options.workdir, config, options.input)
+
+
+def _train(options: argparse.Namespace) -> None:
+    with _workdir(options) as config:
+        from pr2_jax import pipeline
+
+        pipeline.train(options.workdir, config, options.model)
+
+
+def _index(options: argparse.Namespace) -> None:
+    with _workdir(options) as config:
+        from pr2_jax import pipeline
+
+        pipeline.index(options.workdir, config)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    with _workdir(options) as config:
+        from pr2_jax import pipeline
+
+        pipeline.evaluate(options.workdir, config)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from pr2_jax.search import commands
+
+    commands.print_search(options.workdir, options.user, options.query, options.k, options.json)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from pr2_jax.search import scoring
+
+    scoring.score_file(options.workdir, options.requests, options.out, options.k)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    config = config_loader.load(options.config) if options.config else Config()
+    world_config = config_loader.override(config, options.overrides).world
+
+    from pr2_jax.simulation import world
+
+    world.write_world(options.out, world_config)
+
+
+@contextlib.contextmanager
+def _workdir(options: argparse.Namespace) -> Iterator[Config]:
+    """Holds the work directory, with the config that --config names, else the one that the directory was made with."""
+    kept = options.workdir / "config.json"
+    if options.config is None and not kept.is_file():
+        raise BadConfig(f"{kept} does not exist yet: say --config configs/FILE.py[:variant]")
+    config = config_loader.load(options.config or str(kept), options.overrides)
+    with artifacts.locked(options.workdir):
+        yield config
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Overrides are taken out first: their names are the config's business, not the parser's."""
+    overrides = [text for text in argv if text.startswith(config_loader.PREFIX)]
+    options = _parser().parse_args([text for text in argv if text not in overrides])
+    if overrides and "config" not in options:
+        raise BadConfig(f"{overrides[0]}: this command takes its config from the work directory")
+    options.overrides = overrides
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="pr2",
+        description="Personalised retrieval and ranking for short-video search.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"pr2_jax {__version__}")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_stages(verbs)
+    _add_services(verbs)
+    return parser
+
+
+def _add_stages(verbs: _Verbs) -> None:
+    """The stages of a work directory."""
+    run = _add(verbs, "run", _run, "all stages in order; finished ones are skipped", INPUT_EXAMPLE)
+    ingest = _add(verbs, "ingest", _ingest, "read and check a log (or simulate one), build the store", INPUT_EXAMPLE)
+    train = _add(verbs, "train", _train, "train one model; a kill loses nothing but minutes", "pdr --workdir work/a")
+    index = _add(
+        verbs, "index", _index, "build the retrieval channels and the nearest-neighbour index", "--workdir work/a"
+    )
+    evaluate = _add(
+        verbs, "evaluate", _evaluate, "write run files and metrics of the test day, print the table", "--workdir work/a"
+    )
+    train.add_argument("model", choices=("content", "pdr", "qin"))
+    for verb in (run, ingest, train, index, evaluate):
+        _add_workdir(verb)
+        _add_config(verb)
+    for verb in (run, ingest):
+        verb.add_argument("--input", type=_existing, metavar="DIR|ZIP", help="a log in KuaiSAR's format")
+
+
+def _add_services(verbs: _Verbs) -> None:
+    """What a finished work directory is for, and the simulator."""
+    search = _add(verbs, "search", _search, "search as a user", '--workdir work/a --user 12 --query "space comedy"')
+    search.add_argument("--user", required=True, metavar="ID", help="raw user id; an unknown one gets no history")
+    search.add_argument("--query", required=True, metavar="WORDS", help="words, or word ids, between spaces")
+    search.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    score = _add(
+        verbs,
+        "score",
+        _score,
+        "rank for a file of requests",
+        "--workdir work/a --requests requests.csv --out ranked.parquet",
+    )
+    score.add_argument("--requests", required=True, type=_existing, metavar="FILE.{csv,parquet}")
+    score.add_argument("--out", required=True, type=Path, metavar="FILE.{parquet,run}", help=".run is the TREC format")
+    for verb in (search, score):
+        _add_workdir(verb)
+        verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
+    simulate = _add(verbs, "simulate", _simulate, "write the five tables of a simulated platform", "--out work/world")
+    simulate.add_argument("--out", required=True, type=Path, metavar="DIR")
+    _add_config(simulate, "every field's own")
+
+
+def _add(
+    verbs: _Verbs, name: str, verb: Callable[[argparse.Namespace], None], summary: str, example: str
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  pr2 {name} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(verb=verb)
+    return parser
+
+
+def _add_workdir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="where every stage's result lives")
+
+
+def _add_config(parser: argparse.ArgumentParser, default: str = "the one the work directory was made with") -> None:
+    parser.add_argument("--config", metavar="FILE.py[:variant]", help=f"default: {default}")
+    parser.add_argument("--config.a.b=value", dest="_", metavar="", help="sets one field, e.g. --config.pdr.width=32")
+
+
+def _existing(text: str) -> Path:
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"{path} does not exist")
+    return path
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number above 0")
+    return int(text)

@@ -1,0 +1,323 @@
+"""Every knob of the project, once, with its unit and where it comes from.
+
+Marks as in the method notes: [paper] stated by PR2, [QIN] by its sibling paper, [lit] by another published system,
+[ours] chosen here. A value of 0 where the text says "0 = derived" is computed from counts of the log at hand, so that
+one config serves a log of 1e5 rows and one of 1e7. How files and command-line overrides become a `Config` is in
+`config_loader.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+from pr2_jax.config_checks import check_choice, check_heads, check_order, check_values, check_weights, require
+
+SOURCES = ("kuaisar", "short_video_world")
+SIMILARITIES = ("swing", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Reading the log."""
+
+    source: str = "kuaisar"  # "kuaisar" (needs --input) or "short_video_world" (simulated)
+    max_bad_share: float = 0.01  # share of rows of a table that may be quarantined before ingest fails
+    query_tokens: int = 8  # Q, longer queries are cut
+    caption_tokens: int = 24  # C, longer captions are cut
+    long_play_quantile: float = 0.7  # [lit: D2Q] long play = above this quantile of its duration bucket
+    duration_buckets: int = 10
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("query_tokens", "caption_tokens", "duration_buckets"))
+        check_choice(self, "source", SOURCES)
+
+
+@dataclasses.dataclass(frozen=True)
+class PeopleConfig:
+    """How simulated people decide [ours]. No unit unless one is given; brackets hold the useful range."""
+
+    taste_width: int = 6  # [2, 32] latent tastes that no word shows
+    communities: int = 12  # [1, 64] groups of people with like tastes
+    interests: int = 5  # [1, subtopics] subtopics a person cares for
+    favourites: int = 6  # [1, 50] creators a person follows in the heart
+    interest_weight: float = 1.0  # [0, 3] parts of affinity, in its logits before the slope
+    taste_weight: float = 1.0  # [0, 3]
+    favourite_weight: float = 1.0  # [0, 3]
+    duration_weight: float = 0.4  # [0, 3]
+    affinity_slope: float = 5.0  # [0.5, 8] steepness of the choice
+    search_offset: float = 1.0  # [-1, 3] what a searched video must overcome
+    feed_offset: float = 0.4  # [-1, 3] what a feed video must overcome
+    intent_floor: float = 0.6  # [0, 1] interest lent to what was searched for
+    position_decay: float = 0.25  # [0, 1] P(looked at) = (1 + position)^-decay, position from 0
+    like_rate: float = 0.12  # [0, 1] P(like | watched, affinity 1)
+    follow_rate: float = 0.04  # [0, 1] P(follow | watched, affinity 1)
+    forward_rate: float = 0.02  # [0, 1] P(forward | watched, affinity 1)
+    mood_share: float = 0.4  # [0, 1] sessions whose intent is today's mood
+    trend_share: float = 0.12  # [0, 1] sessions whose intent is what everyone searches
+    trigger_share: float = 0.15  # [0, 1] sessions that start from a feed view of the same day
+    mood_persistence: float = 0.5  # [0, 1] P(today's mood = yesterday's)
+    interest_drift: float = 0.02  # [0, 1] P(one interest is replaced) a person and day
+    taste_drift: float = 0.03  # [0, 0.3] share of a taste that is renewed a day
+    misspelt_share: float = 0.03  # [0, 1] queries with a misspelt word
+
+    def __post_init__(self) -> None:
+        probabilities = ("intent_floor", "position_decay", "like_rate", "follow_rate", "forward_rate")
+        drifts = ("mood_persistence", "interest_drift", "taste_drift")
+        check_values(
+            self,
+            positive=("taste_width", "communities", "interests", "favourites", "affinity_slope"),
+            signed=("search_offset", "feed_offset"),
+            shares=(*probabilities, *drifts),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggingConfig:
+    """The biased system that served the log: words and popularity with noise, never the person's taste [ours]."""
+
+    caption_weight: float = 0.35  # of the BM25 of captions
+    said_weight: float = 0.65  # of the BM25 of what a video says and shows, which the log does not hold
+    popularity_weight: float = 0.8  # BM25 score units a standard deviation of log popularity
+    noise: float = 1.5  # standard deviation, BM25 score units
+    feed_popular: float = 0.35  # shares of feed views by what chose them; the rest is drawn at random
+    feed_interest: float = 0.45
+    feed_favourite: float = 0.1
+    popularity_half_life_days: float = 10.0
+
+    def __post_init__(self) -> None:
+        feeds = ("feed_popular", "feed_interest", "feed_favourite")
+        check_values(self, positive=("popularity_half_life_days",), shares=feeds)
+        total = self.feed_popular + self.feed_interest + self.feed_favourite
+        require(total <= 1, self, f"{' + '.join(feeds)} = {total:g}, expected 1 or less; lower one")
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldConfig:
+    """The simulated platform. Sizes are people, videos and days; rates are per user and day."""
+
+    users: int = 2_000
+    videos: int = 20_000
+    days: int = 19  # as KuaiSAR
+    start: str = "2023-05-22"  # first day, Beijing time, as KuaiSAR
+    creators: int = 1_500
+    topics: int = 24  # first level of the topic tree
+    subtopics: int = 8  # children of each topic
+    words_per_subtopic: int = 24
+    shared_words: int = 400  # words that say nothing about a topic
+    ambiguous_share: float = 0.15  # share of topic words that two subtopics own
+    sessions_per_day: float = 0.32
+    slate: int = 10
+    views_per_day: float = 4.5
+    content_width: int = 32  # F, of the content.npy that the world writes
+    content_share: float = 0.9  # share of videos in content.npy
+    seed: int = 0
+    people: PeopleConfig = PeopleConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    def __post_init__(self) -> None:
+        sizes = ("users", "videos", "creators", "topics", "subtopics", "shared_words", "slate", "content_width")
+        check_values(self, positive=sizes)
+        require(self.days >= 3, self, f"days = {self.days}, expected 3 or more: one each to train, validate and test")
+        words = self.words_per_subtopic
+        require(words >= 8, self, f"words_per_subtopic = {words}, expected 8 or more: captions need them")
+        interests, subtopics = self.people.interests, self.topics * self.subtopics
+        require(
+            interests <= subtopics,
+            self,
+            f"people.interests = {interests} is above topics * subtopics = {subtopics}; lower it or raise one of them",
+        )
+        check_order(self, "slate", "videos")
+        try:
+            datetime.date.fromisoformat(self.start)
+        except ValueError:
+            require(False, self, f"start = {self.start!r}, expected a date as 2023-05-22")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a linear warm-up and a cosine fall to zero; tables take their own learning rate."""
+
+    batch: int = 512
+    epochs: float = 8.0
+    max_steps: int = 20_000  # whatever the log's size
+    learning_rate: float = 2e-3  # dense parameters
+    table_learning_rate: float = 5e-3
+    weight_decay: float = 1e-4
+    warmup_share: float = 0.05
+    clip_norm: float = 1.0
+    checkpoint_every: int = 200  # steps
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rates = ("learning_rate", "table_learning_rate", "clip_norm")
+        check_values(self, positive=("batch", "epochs", "max_steps", "checkpoint_every", *rates))
+
+
+@dataclasses.dataclass(frozen=True)
+class ContentConfig:
+    """Two towers into one frozen space (METHOD section 1)."""
+
+    width: int = 64  # D of the shared space
+    hidden: int = 128
+    temperature: float = 0.07
+    uniform_negatives: int = 512
+    caption_share: float = 0.5  # share of a batch's rows whose query is a few words of the video's own caption
+    modality_dropout: float = 0.2  # share of captions hidden from the video tower where brought vectors exist
+    dropout: float = 0.1
+    optim: OptimConfig = OptimConfig(epochs=12.0)
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("width", "hidden", "temperature"))
+
+
+@dataclasses.dataclass(frozen=True)
+class PdrConfig:
+    """Personalised dense retrieval (METHOD section 3)."""
+
+    width: int = 64
+    hidden: int = 128
+    heads: int = 4
+    history: int = 100  # most recent engaged events attended over
+    temperature: float = 0.07
+    uniform_negatives: int = 1_024
+    hard_negatives: int = 2  # per row, from an earlier checkpoint's ranks
+    hard_rank_from: int = 100  # [lit: Facebook EBR]
+    hard_rank_to: int = 500
+    hard_start: float = 0.5  # share of the steps after which hard negatives are mined and used
+    id_dropout: float = 0.15
+    dropout: float = 0.1
+    relevance_weight: float = 0.5
+    click_weight: float = 1.0
+    long_play_weight: float = 0.5
+    like_weight: float = 0.2
+    feed_share: float = 0.5  # share of rows of a batch that are engaged feed views (empty query)
+    optim: OptimConfig = OptimConfig(epochs=12.0)
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("width", "hidden", "heads", "history", "temperature", "hard_rank_from"))
+        check_heads(self)
+        check_weights(self)
+        check_order(self, "hard_rank_from", "hard_rank_to")
+        require(self.hard_start <= 1, self, f"hard_start = {self.hard_start}, expected a share from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class QinConfig:
+    """Query-dominant interest network (METHOD section 4). `personal=False` is the base ranker."""
+
+    personal: bool = True
+    slate: int = 10  # S, results of a training slate; longer result lists are cut into several
+    width: int = 32
+    heads: int = 4
+    history: int = 500  # H
+    keep_query: int = 100  # K1, GSU step 1
+    keep_video: int = 30  # K2, GSU step 2
+    realtime: int = 30  # R
+    experts: int = 4
+    expert_width: int = 64
+    gate_dropout: float = 0.1  # [lit: HoME]
+    dropout: float = 0.1
+    id_dropout: float = 0.1
+    position_dropout: float = 0.2
+    feed_share: float = 0.3  # share of a batch's slates that are made of feed views
+    sampled_negatives: int = 6  # retrieved but unshown videos added to each training slate
+    click_weight: float = 1.0
+    long_play_weight: float = 0.3
+    like_weight: float = 0.2
+    listwise_weight: float = 1.0  # softmax over a slate's results, beside the pointwise loss
+    optim: OptimConfig = OptimConfig(batch=64, epochs=3.0, learning_rate=1.5e-3, table_learning_rate=2e-3)
+
+    def __post_init__(self) -> None:
+        sizes = ("width", "heads", "history", "keep_query", "keep_video", "realtime", "experts", "expert_width")
+        check_values(self, positive=sizes)
+        check_heads(self)
+        check_weights(self)
+        check_order(self, "keep_video", "keep_query", "history")
+
+
+@dataclasses.dataclass(frozen=True)
+class QrcfConfig:
+    """Query-relevant collaborative filtering (METHOD section 2)."""
+
+    history: int = 1_000  # most recent engaged events filtered
+    k: int = 100  # seeds kept at most
+    epsilon_quantile: float = 0.3  # epsilon = this quantile of cos(query, past view) on the training window
+    gamma: float = 1.0
+    neighbours: int = 200  # M at most; fewer where [V, M] would outgrow memory
+    swing_power: float = 0.5  # [ours] exponent of the degree-normalised Swing similarity; below 1 lifts weak links
+    similarity: str = "swing"  # or "cosine"
+    swing_alpha: float = 1.0  # [lit: Alibaba]
+    swing_user_alpha: float = 5.0
+    swing_user_beta: float = 0.5
+    max_items_per_user: int = 1_000
+    max_users_per_item: int = 1_000
+    shrinkage: float = 10.0  # of the cosine
+    age_half_life_days: float = 14.0
+    content_fallback: int = 20  # neighbours from content for videos nobody co-clicked
+
+    def __post_init__(self) -> None:
+        sizes = ("history", "k", "max_items_per_user", "max_users_per_item", "age_half_life_days")
+        check_values(self, positive=sizes)
+        check_choice(self, "similarity", SIMILARITIES)
+        check_order(self, "k", "history")
+        if self.neighbours:
+            check_order(self, "content_fallback", "neighbours")
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig:
+    """Channels, their depth, and the ScaNN index."""
+
+    depth: int = 1_000  # results per channel
+    ann_min_rows: int = 5_000  # below this the index is exact: ScaNN's partitions gain nothing
+    ann_recall_at: int = 100
+    ann_leaves: int = 0  # 0 = derived: 2 * sqrt(V)
+    ann_search_share: float = 0.15  # share of leaves searched
+    ann_reorder: int = 0  # least number rescored exactly; 0 = derived: 4 * results asked for
+    bm25_k1: float = 1.5  # [lit: Lucene's form of BM25, bm25s defaults]
+    bm25_b: float = 0.75
+    qrcf: QrcfConfig = QrcfConfig()
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("depth", "ann_recall_at", "ann_search_share", "bm25_k1"))
+        require(self.bm25_b <= 1, self, f"bm25_b = {self.bm25_b}, expected a share from 0 to 1")
+        check_order(self, "ann_recall_at", "depth")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Offline evaluation. Weights are chosen on the validation day, numbers are reported on the test day."""
+
+    bootstrap: int = 1_000
+    pipeline_candidates: int = 300  # best merged candidates that the ranker orders
+    probe_sessions: int = 32  # sessions on which `pr2 evaluate` repeats every feature with the future removed
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("bootstrap", "pipeline_candidates"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run, whole."""
+
+    name: str = "kuaisar"
+    data: DataConfig = DataConfig()
+    world: WorldConfig = WorldConfig()
+    content: ContentConfig = ContentConfig()
+    pdr: PdrConfig = PdrConfig()
+    qin: QinConfig = QinConfig()
+    base: QinConfig = QinConfig(personal=False)
+    retrieval: RetrievalConfig = RetrievalConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        wanted, depth = self.evaluation.pipeline_candidates, self.retrieval.depth
+        require(
+            wanted <= depth,
+            self,
+            f"evaluation.pipeline_candidates = {wanted} is above retrieval.depth = {depth}; lower it or raise depth",
+        )
+        require(not self.base.personal, self, "base.personal = True, expected False: it is the ranker to compare with")

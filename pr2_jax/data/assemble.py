@@ -1,0 +1,241 @@
+"""`LogTables` → the columns of the store, in memory. Ids become rows here and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+
+from pr2_jax.data.columns import (
+    FEED_CHANNEL,
+    SEARCH_CHANNEL,
+    Counts,
+    Cuts,
+    Events,
+    Impressions,
+    Queries,
+    Sessions,
+    Users,
+    Videos,
+    Words,
+)
+from pr2_jax.data.schema import CATEGORIES, DAY_MS, PROFILE
+from pr2_jax.data.tables import LogTables
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembled:
+    """Everything that a store holds."""
+
+    users: Users
+    videos: Videos
+    queries: Queries
+    events: Events
+    sessions: Sessions
+    impressions: Impressions
+    words: Words
+    counts: Counts
+    cuts: Cuts
+    source_names: tuple[str, ...]
+    kind_names: tuple[str, ...]
+
+
+def vocabulary(*raw: np.ndarray) -> np.ndarray:
+    """Raw ids by row: row 0 (unknown, shown as -1), then the distinct ids ascending."""
+    parts = [np.unique(part) for part in raw]
+    return np.concatenate([[-1], np.unique(np.concatenate(parts))]).astype(np.int64)
+
+
+def rows_of(vocabulary_N: np.ndarray, raw: np.ndarray) -> np.ndarray:
+    """int32 rows of raw ids; ids that the vocabulary lacks go to row 0."""
+    known = vocabulary_N[1:]
+    place = np.searchsorted(known, raw)
+    found = (place < len(known)) & (known[np.minimum(place, max(len(known) - 1, 0))] == raw) if len(known) else False
+    return np.where(found, place + 1, 0).astype(np.int32)
+
+
+def assemble(tables: LogTables) -> Assembled:
+    """Pure: the result depends on the content of the tables only, not on the order of users or videos in them."""
+    cuts = Cuts(tables.start_ms, tables.end_ms - 2 * DAY_MS, tables.end_ms - DAY_MS, tables.end_ms)
+    ids = {name: tables.feed[name].to_numpy() for name in ("user", "video")}
+    user_vocabulary = vocabulary(ids["user"], tables.search["user"].to_numpy(), tables.users["user"].to_numpy())
+    video_vocabulary = vocabulary(ids["video"], tables.search["video"].to_numpy(), tables.videos["video"].to_numpy())
+    words = _words(tables, cuts)
+    shown = _shown_in_order(tables, user_vocabulary, video_vocabulary)
+    shown, queries = _queries(shown, tables.queries, words.raw_id)
+    sessions, impressions = _sessions(shown)
+    events, first_event = _events(tables, shown, user_vocabulary, video_vocabulary)
+    profile, profile_sizes = _profile(tables.users, user_vocabulary)
+    videos, sizes, kind_names = _videos(tables, video_vocabulary, words.raw_id)
+    counts = Counts(
+        users=len(user_vocabulary),
+        videos=len(video_vocabulary),
+        words=len(words.raw_id),
+        queries=len(queries.first_word) - 1,
+        **sizes,
+        kinds=len(kind_names) + 1,
+        sources=len(tables.sources) + 1,
+        sessions=len(sessions.raw_id),
+        impressions=len(impressions.video),
+        events=len(events.user),
+    )
+    return Assembled(
+        users=Users(user_vocabulary, profile, profile_sizes, first_event),
+        videos=videos,
+        queries=queries,
+        events=events,
+        sessions=sessions,
+        impressions=impressions,
+        words=words,
+        counts=counts,
+        cuts=cuts,
+        source_names=tables.sources,
+        kind_names=kind_names,
+    )
+
+
+def _words(tables: LogTables, cuts: Cuts) -> Words:
+    """Every caption word, and the words of queries before the validation cut: later queries may not shape it."""
+    early = tables.search.filter(pl.col("time_ms") < cuts.validation_ms)["query"].unique()
+    asked = tables.queries.gather(early).explode(empty_as_null=False).to_numpy()
+    raw_id = vocabulary(tables.videos["words"].explode(empty_as_null=False).to_numpy(), asked)
+    rows = rows_of(raw_id, tables.words["word"].to_numpy())
+    text: list[str | None] = [None] * len(raw_id)
+    for row, word in zip(rows.tolist(), tables.words["text"].to_list(), strict=True):
+        if row:
+            text[row] = word
+    return Words(raw_id, text)
+
+
+def _shown_in_order(tables: LogTables, user_vocabulary: np.ndarray, video_vocabulary: np.ndarray) -> pl.DataFrame:
+    """Search rows with int32 rows for ids, sorted by session time, session, order shown; one row a shown video."""
+    search = tables.search.with_columns(
+        pl.Series("user", rows_of(user_vocabulary, tables.search["user"].to_numpy())),
+        pl.Series("video", rows_of(video_vocabulary, tables.search["video"].to_numpy())),
+    )
+    search = search.sort("time_ms", "session", "position", maintain_order=True)
+    return search.group_by("session", "video", maintain_order=True).agg(
+        pl.col("user", "time_ms", "query", "source", "position").first(), pl.col("clicks").sum()
+    )
+
+
+def _queries(
+    shown: pl.DataFrame, lists: pl.Series, word_ids: np.ndarray
+) -> tuple[pl.DataFrame, Queries]:
+    """Numbers queries by first use, so that nothing about later searches shows in an earlier one's row."""
+    lengths = lists.list.len().to_numpy().astype(np.int64)
+    used = shown["query"].unique(maintain_order=True).to_numpy()
+    used = used[lengths[used] > 0]
+    row_of = np.zeros(len(lists), np.int32)
+    row_of[used] = np.arange(1, len(used) + 1)
+    words = lists.gather(used).explode(empty_as_null=False).to_numpy()
+    first = np.concatenate([[0, 0], np.cumsum(lengths[used])]).astype(np.int64)
+    numbered = shown.with_columns(pl.Series("query", row_of[shown["query"].to_numpy()]))
+    return numbered, Queries(first, rows_of(word_ids, words))
+
+
+def _sessions(shown: pl.DataFrame) -> tuple[Sessions, Impressions]:
+    session = shown["session"].to_numpy()
+    starts = np.flatnonzero(np.concatenate([[True], session[1:] != session[:-1]]))
+    head = shown[starts]
+    sessions = Sessions(
+        raw_id=session[starts],
+        user=head["user"].to_numpy().astype(np.int32),
+        query=head["query"].to_numpy().astype(np.int32),
+        time_ms=head["time_ms"].to_numpy(),
+        source=(head["source"].to_numpy() + 1).astype(np.int32),
+        first_impression=np.append(starts, len(session)).astype(np.int64),
+    )
+    impressions = Impressions(
+        video=shown["video"].to_numpy().astype(np.int32),
+        position=shown["position"].to_numpy().astype(np.int32),
+        clicks=np.minimum(shown["clicks"].to_numpy(), np.iinfo(np.int32).max).astype(np.int32),
+    )
+    return sessions, impressions
+
+
+def _events(
+    tables: LogTables, shown: pl.DataFrame, user_vocabulary: np.ndarray, video_vocabulary: np.ndarray
+) -> tuple[Events, np.ndarray]:
+    """Both channels in one order, and where each user's events begin."""
+    feed, clicked = tables.feed, shown.filter(pl.col("clicks") > 0)
+    views, clicks = len(feed), len(clicked)
+
+    def both(of_feed: np.ndarray, of_search: np.ndarray, dtype: type) -> np.ndarray:
+        return np.concatenate([of_feed.astype(dtype), of_search.astype(dtype)])[order]
+
+    user = np.concatenate([rows_of(user_vocabulary, feed["user"].to_numpy()), clicked["user"].to_numpy()])
+    time_ms = np.concatenate([feed["time_ms"].to_numpy(), clicked["time_ms"].to_numpy()])
+    order = np.lexsort((time_ms, user))  # stable: feed before search, file order within each
+    zeros, ones, none = np.zeros(clicks, np.int64), np.ones(clicks, bool), np.zeros(clicks, bool)
+    events = Events(
+        user=user[order].astype(np.int32),
+        video=both(rows_of(video_vocabulary, feed["video"].to_numpy()), clicked["video"].to_numpy(), np.int32),
+        query=both(np.zeros(views), clicked["query"].to_numpy(), np.int32),
+        time_ms=time_ms[order],
+        channel=both(np.full(views, FEED_CHANNEL), np.full(clicks, SEARCH_CHANNEL), np.int8),
+        click=both(feed["click"].to_numpy(), ones, bool),
+        like=both(feed["like"].to_numpy(), none, bool),
+        follow=both(feed["follow"].to_numpy(), none, bool),
+        forward=both(feed["forward"].to_numpy(), none, bool),
+        play_ms=both(feed["play_ms"].to_numpy(), zeros, np.int64),
+        duration_ms=both(feed["duration_ms"].to_numpy(), zeros, np.int64),
+    )
+    return events, np.searchsorted(events.user, np.arange(len(user_vocabulary) + 1)).astype(np.int64)
+
+
+def _profile(users: pl.DataFrame, user_vocabulary: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    rows = rows_of(user_vocabulary, users["user"].to_numpy())
+    profile = np.zeros((len(user_vocabulary), len(PROFILE)), np.int32)
+    sizes = []
+    for place, name in enumerate(PROFILE):
+        column = users[name]
+        values = column.drop_nulls().unique().sort().to_numpy()
+        known = column.is_not_null().to_numpy()
+        profile[rows[known], place] = np.searchsorted(values, column.drop_nulls().to_numpy()) + 1
+        sizes.append(len(values) + 1)
+    return profile, tuple(sizes)
+
+
+def _videos(
+    tables: LogTables, video_vocabulary: np.ndarray, word_ids: np.ndarray
+) -> tuple[Videos, dict[str, int], tuple[str, ...]]:
+    """Attributes by video row; videos that only the interactions name keep zeros and an empty caption."""
+    described = tables.videos.sort("video")
+    rows = rows_of(video_vocabulary, described["video"].to_numpy())
+    size = len(video_vocabulary)
+    authors = vocabulary(described["author"].drop_nulls().to_numpy())
+    categories = vocabulary(*(described[name].drop_nulls().to_numpy() for name in CATEGORIES))
+    kind_names = tuple(described["kind"].drop_nulls().unique().sort())
+    author, kind = np.zeros(size, np.int32), np.zeros(size, np.int32)
+    category = np.zeros((size, len(CATEGORIES)), np.int32)
+    author[rows] = rows_of(authors, described["author"].fill_null(-1).to_numpy())
+    for level, name in enumerate(CATEGORIES):
+        category[rows, level] = rows_of(categories, described[name].fill_null(-1).to_numpy())
+    for number, name in enumerate(kind_names, start=1):
+        kind[rows[(described["kind"] == name).fill_null(False).to_numpy()]] = number
+    upload_ms = np.zeros(size, np.int64)
+    upload_ms[rows] = described["upload_ms"].to_numpy()
+    lengths = np.zeros(size, np.int64)
+    lengths[rows] = described["words"].list.len().to_numpy()
+    videos = Videos(
+        raw_id=video_vocabulary,
+        author=author,
+        category=category,
+        kind=kind,
+        upload_ms=upload_ms,
+        first_word=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        words=rows_of(word_ids, described["words"].explode(empty_as_null=False).to_numpy()),
+        content=_content(tables, video_vocabulary),
+    )
+    return videos, {"authors": len(authors), "categories": len(categories)}, kind_names
+
+
+def _content(tables: LogTables, video_vocabulary: np.ndarray) -> np.ndarray | None:
+    if tables.content is None:
+        return None
+    rows = rows_of(video_vocabulary, tables.content.ids)
+    vectors = np.zeros((len(video_vocabulary), tables.content.vectors.shape[1]), np.float32)
+    vectors[rows[rows > 0]] = tables.content.vectors[rows > 0]
+    return vectors

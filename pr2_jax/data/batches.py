@@ -1,0 +1,333 @@
+"""Training batches. Each builder is a pure function of the step number: position in the data = step (training/loop.py).
+
+Arrays are fresh memory every time: a device array may alias the NumPy buffer that it came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from pr2_jax.config import ContentConfig, DataConfig, PdrConfig, QinConfig
+from pr2_jax.data.catalogue import query_words
+from pr2_jax.data.events import EventReader
+from pr2_jax.data.store import LogStore
+
+HostBatch = dict[str, np.ndarray]
+
+
+class EpochOrder:
+    """Shuffled passes over n rows, cut into batches of one size; the last rows of a pass open the next batch."""
+
+    def __init__(self, n: int, batch: int, seed: int) -> None:
+        self.n, self.batch, self._seed = n, batch, seed
+        self._permutation = functools.lru_cache(maxsize=2)(self._draw)
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, epoch]).permutation(self.n)
+
+    def rows(self, step: int) -> np.ndarray:
+        """The rows of a step, `[batch]`."""
+        position = np.arange(step * self.batch, (step + 1) * self.batch, dtype=np.int64)
+        epoch, within = position // self.n, position % self.n
+        return np.concatenate([self._permutation(int(e))[within[epoch == e]] for e in np.unique(epoch)])
+
+
+def steps_for(rows: int, batch: int, epochs: float, max_steps: int) -> int:
+    """Steps of a run, from counts: `epochs` passes, at most `max_steps`, at least one."""
+    return max(1, min(max_steps, round(rows * epochs / batch)))
+
+
+def training_sessions(store: LogStore) -> np.ndarray:
+    """Sessions before the validation cut, as rows."""
+    return np.arange(np.searchsorted(store.sessions.time_ms, store.cuts.validation_ms))
+
+
+def impressions_of(store: LogStore, sessions_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Impression rows of some sessions, and for each the index into `sessions_N`."""
+    first = np.asarray(store.sessions.first_impression)
+    length_N = first[sessions_N + 1] - first[sessions_N]
+    owner = np.repeat(np.arange(len(sessions_N)), length_N)
+    offset = np.arange(len(owner)) - np.repeat(np.cumsum(length_N) - length_N, length_N)
+    return first[sessions_N][owner] + offset, owner
+
+
+class ContentBatches:
+    """(query, clicked video) pairs of the training days and (caption words, video) pseudo-queries."""
+
+    def __init__(self, store: LogStore, caption_VxC: np.ndarray, config: ContentConfig, data: DataConfig) -> None:
+        self._store, self._caption, self._config, self._data = store, caption_VxC, config, data
+        rows, owner = impressions_of(store, training_sessions(store))
+        clicked = np.asarray(store.impressions.clicks)[rows] > 0
+        self._video_P = np.asarray(store.impressions.video)[rows[clicked]]
+        self._query_P = np.asarray(store.sessions.query)[owner[clicked]]
+        has_words = np.diff(np.asarray(store.queries.first_word))[self._query_P] > 0
+        self._video_P, self._query_P = self._video_P[has_words], self._query_P[has_words]
+        self._captioned = np.flatnonzero((caption_VxC > 0).any(1))
+        self._pseudo = round(config.caption_share * config.optim.batch) if len(self._captioned) else 0
+        self._order = EpochOrder(max(1, len(self._video_P)), config.optim.batch - self._pseudo, config.optim.seed)
+
+    @property
+    def positives_N(self) -> np.ndarray:
+        """Videos as they are drawn as positives: the unigram of logQ."""
+        share = self._config.caption_share / max(1 - self._config.caption_share, 1e-6)
+        repeats = max(1, round(share * len(self._video_P) / max(1, len(self._captioned))))
+        return np.concatenate([self._video_P, np.repeat(self._captioned, repeats)])
+
+    @property
+    def steps(self) -> int:
+        optim = self._config.optim
+        rows = max(len(self._video_P), len(self._captioned))
+        return steps_for(rows, self._order.batch, optim.epochs, optim.max_steps)
+
+    def __call__(self, step: int) -> HostBatch:
+        rng = np.random.default_rng([self._config.optim.seed, 1, step])
+        rows = self._order.rows(step)
+        pseudo_video = rng.choice(self._captioned, self._pseudo)
+        words = np.concatenate(
+            [query_words(self._store, self._query_P[rows], self._data), self._pseudo_queries(pseudo_video, rng)]
+        )
+        return {
+            "words_BxQ": words,
+            "video_B": np.concatenate([self._video_P[rows], pseudo_video]).astype(np.int32),
+            "uniform_N": rng.integers(1, self._store.counts.videos, self._config.uniform_negatives, dtype=np.int32),
+        }
+
+    def _pseudo_queries(self, videos_B: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One to three words of each caption, drawn without replacement."""
+        caption_BxC = self._caption[videos_B]
+        order = np.argsort(np.where(caption_BxC > 0, rng.random(caption_BxC.shape), 2.0), axis=1)
+        width = self._data.query_tokens
+        picked_BxQ = np.take_along_axis(caption_BxC, order[:, :width], axis=1)
+        keep = rng.integers(1, 4, len(videos_B))
+        picked_BxQ = np.where(np.arange(picked_BxQ.shape[1])[None, :] < keep[:, None], picked_BxQ, 0)
+        return np.pad(picked_BxQ, ((0, 0), (0, width - picked_BxQ.shape[1]))).astype(np.int32)
+
+
+class PdrBatches:
+    """Engaged events of the training days, from search and from the feed (whose query is empty)."""
+
+    def __init__(
+        self,
+        reader: EventReader,
+        query_vectors_NqxD: np.ndarray,
+        config: PdrConfig,
+        data: DataConfig,
+        hard_PxK: np.ndarray | None = None,
+    ) -> None:
+        store = self._store = reader.store
+        self._reader, self._queries, self._config, self._data = reader, query_vectors_NqxD, config, data
+        sessions = training_sessions(store)
+        rows, owner = impressions_of(store, sessions)
+        clicked = np.asarray(store.impressions.clicks)[rows] > 0
+        self._session_P, self._search_video_P = owner[clicked], np.asarray(store.impressions.video)[rows[clicked]]
+        self._hard_PxK = hard_PxK
+        e = store.events
+        long_play = reader.long_play.label(np.asarray(e.play_ms), np.asarray(e.duration_ms))
+        engaged = np.asarray(e.click) | long_play | np.asarray(e.like)
+        feed = (np.asarray(e.channel) == 0) & (np.asarray(e.time_ms) < store.cuts.validation_ms) & engaged
+        self._feed_P = np.flatnonzero(feed)
+        self._feed_weight_Px3 = np.stack([e.click[self._feed_P], long_play[self._feed_P], e.like[self._feed_P]], 1)
+        feed_rows = round(config.feed_share * config.optim.batch) if len(self._feed_P) else 0
+        self._feed_order = EpochOrder(max(1, len(self._feed_P)), feed_rows, config.optim.seed + 1)
+        self._order = EpochOrder(max(1, len(self._session_P)), config.optim.batch - feed_rows, config.optim.seed)
+
+    @property
+    def positives_N(self) -> np.ndarray:
+        """Videos as they are drawn as positives: the unigram of logQ."""
+        return np.concatenate([self._search_video_P, np.asarray(self._store.events.video)[self._feed_P]])
+
+    @property
+    def search_positives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Session row and video of every search positive, in the order of `hard_PxK`."""
+        return self._session_P, self._search_video_P
+
+    @property
+    def steps(self) -> int:
+        optim = self._config.optim
+        return steps_for(len(self._session_P), self._order.batch, optim.epochs, optim.max_steps)
+
+    def __call__(self, step: int) -> HostBatch:
+        rng = np.random.default_rng([self._config.optim.seed, 2, step])
+        store, c = self._store, self._config
+        rows = self._order.rows(step)
+        feed = self._feed_P[self._feed_order.rows(step)] if self._feed_order.batch else np.zeros(0, np.int64)
+        session = self._session_P[rows]
+        e, blank = store.events, np.zeros(len(feed), np.int64)
+        user = np.concatenate([np.asarray(store.sessions.user)[session], e.user[feed]])
+        time_ms = np.concatenate([np.asarray(store.sessions.time_ms)[session], e.time_ms[feed]])
+        query = np.concatenate([np.asarray(store.sessions.query)[session], blank])
+        weight = np.concatenate(
+            [np.tile([[1.0, 0.0, 0.0]], (len(rows), 1)), self._feed_weight_Px3[self._feed_order.rows(step)] * 1.0]
+        ) if len(feed) else np.tile([[1.0, 0.0, 0.0]], (len(rows), 1))
+        hard = np.zeros((len(user), 0 if self._hard_PxK is None else c.hard_negatives), np.int32)
+        if self._hard_PxK is not None:
+            pool = self._hard_PxK[rows]
+            pick = rng.integers(0, pool.shape[1], (len(rows), c.hard_negatives))
+            hard[: len(rows)] = np.take_along_axis(pool, pick, axis=1)
+        video = np.concatenate([self._search_video_P[rows], e.video[feed]])
+        return {
+            "words_BxQ": query_words(store, query, self._data),
+            "query_content_BxD": self._queries[query],
+            "profile_BxP": np.asarray(store.users.profile)[user],
+            "video_B": video.astype(np.int32),
+            "shown_B": np.concatenate([self._shown(session, rng), blank]).astype(np.int32),
+            "uniform_N": rng.integers(1, store.counts.videos, c.uniform_negatives, dtype=np.int32),
+            "hard_BxK": hard,
+            "weight_Bx3": weight.astype(np.float32),
+            "session_B": np.concatenate([session, -1 - np.arange(len(feed))]).astype(np.int32),
+            **self._reader.engaged(user, time_ms, c.history),
+        }
+
+    def _shown(self, session_B: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One result of each session, clicked or not: the engine held it relevant."""
+        first = np.asarray(self._store.sessions.first_impression)
+        length = first[session_B + 1] - first[session_B]
+        pick = first[session_B] + (rng.random(len(session_B)) * length).astype(np.int64)
+        return np.asarray(self._store.impressions.video)[pick]
+
+
+@dataclasses.dataclass(frozen=True)
+class Slates:
+    """N slates of up to S results, each one request: what the ranker trains on and is judged on."""
+
+    user_N: np.ndarray
+    time_ms_N: np.ndarray
+    query_N: np.ndarray  # query rows
+    is_feed_N: np.ndarray  # bool
+    video_NxS: np.ndarray  # int32, 0 = padding
+    position_NxS: np.ndarray  # int32, -1 = unknown
+    label_NxSxT: np.ndarray  # float32
+    weight_NxSxT: np.ndarray  # float32
+    impression_NxS: np.ndarray  # int64 row of `impressions` or `events`, -1 = padding
+
+    def __len__(self) -> int:
+        return len(self.user_N)
+
+
+def _cut(rows: np.ndarray, owner: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts each owner's consecutive rows into slates of at most `size`: rows `[N, S]` (-1 padded), first row's owner."""
+    first = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if len(owner) else np.zeros(0, np.int64)
+    length = np.diff(np.r_[first, len(owner)])
+    within = np.arange(len(owner)) - np.repeat(first, length)
+    opens = np.flatnonzero(within % size == 0)
+    slate = np.cumsum(within % size == 0) - 1
+    out = np.full((len(opens), size), -1, np.int64)
+    out[slate, within % size] = rows
+    return out, owner[opens]
+
+
+def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
+    """Sessions as slates; one with more than `size` results becomes several. Search rows carry clicks only."""
+    rows, owner = impressions_of(store, sessions_N)
+    cut_NxS, index_N = _cut(rows, owner, size)
+    real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
+    clicks = (np.asarray(store.impressions.clicks)[at] > 0) & real
+    zero = np.zeros(clicks.shape)
+    session = sessions_N[index_N]
+    return Slates(
+        user_N=np.asarray(store.sessions.user)[session],
+        time_ms_N=np.asarray(store.sessions.time_ms)[session],
+        query_N=np.asarray(store.sessions.query)[session],
+        is_feed_N=np.zeros(len(session), bool),
+        video_NxS=np.where(real, np.asarray(store.impressions.video)[at], 0).astype(np.int32),
+        position_NxS=np.where(real, np.asarray(store.impressions.position)[at], -1).astype(np.int32),
+        label_NxSxT=np.stack([clicks, zero, zero], -1).astype(np.float32),
+        weight_NxSxT=np.stack([real, zero, zero], -1).astype(np.float32),
+        impression_NxS=cut_NxS,
+    )
+
+
+def feed_slates(reader: EventReader, before_ms: int, size: int) -> Slates:
+    """Consecutive feed views of a person as slates whose request is the moment before the first of them."""
+    store, e = reader.store, reader.store.events
+    rows = np.flatnonzero((np.asarray(e.channel) == 0) & (np.asarray(e.time_ms) < before_ms))
+    cut_NxS, user_N = _cut(rows, np.asarray(e.user)[rows], size)
+    real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
+    long_play = reader.long_play.label(np.asarray(e.play_ms)[at], np.asarray(e.duration_ms)[at])
+    labels = np.stack([np.asarray(e.click)[at], long_play, np.asarray(e.like)[at]], -1) & real[..., None]
+    return Slates(
+        user_N=user_N,
+        time_ms_N=np.asarray(e.time_ms)[at[:, 0]],
+        query_N=np.zeros(len(user_N), np.int32),
+        is_feed_N=np.ones(len(user_N), bool),
+        video_NxS=np.where(real, np.asarray(e.video)[at], 0).astype(np.int32),
+        position_NxS=np.full(real.shape, -1, np.int32),
+        label_NxSxT=labels.astype(np.float32),
+        weight_NxSxT=np.repeat(real[..., None], 3, -1).astype(np.float32),
+        impression_NxS=cut_NxS,
+    )
+
+
+class SlateReader:
+    """The request side of slates: everything that the ranker reads but the results' features."""
+
+    def __init__(self, reader: EventReader, query_vectors_NqxD: np.ndarray, config: QinConfig, data: DataConfig) -> None:
+        self._reader, self._queries, self._config, self._data = reader, query_vectors_NqxD, config, data
+
+    def __call__(self, user_B: np.ndarray, time_ms_B: np.ndarray, query_B: np.ndarray) -> HostBatch:
+        """Requests whose query is a row of the store."""
+        words = query_words(self._reader.store, query_B, self._data)
+        return self.live(user_B, time_ms_B, words, self._queries[query_B])
+
+    def live(self, user_B: np.ndarray, time_ms_B: np.ndarray, words_BxQ: np.ndarray, content_BxD: np.ndarray) -> HostBatch:
+        """Requests with any query."""
+        c = self._config
+        batch = {
+            "words_BxQ": words_BxQ,
+            "query_content_BxD": content_BxD,
+            "profile_BxP": np.asarray(self._reader.store.users.profile)[user_B],
+        }
+        if c.personal:
+            batch |= self._reader.engaged(user_B, time_ms_B, c.history)
+            batch |= self._reader.recent(user_B, time_ms_B, c.realtime)
+        return batch
+
+
+class QinBatches:
+    """Slates of search results and of feed views, mixed in fixed shares."""
+
+    def __init__(
+        self,
+        requests: SlateReader,
+        search: Slates,
+        search_features: np.ndarray,
+        feed: Slates,
+        feed_features: np.ndarray,
+        config: QinConfig,
+    ) -> None:
+        self._requests, self._config = requests, config
+        self._parts = [(search, search_features), (feed, feed_features)]
+        feed_rows = round(config.feed_share * config.optim.batch) if len(feed) else 0
+        sizes = [config.optim.batch - feed_rows, feed_rows]
+        self._orders = [
+            EpochOrder(max(1, len(part)), size, config.optim.seed + n)
+            for n, ((part, _), size) in enumerate(zip(self._parts, sizes, strict=True))
+        ]
+
+    @property
+    def steps(self) -> int:
+        optim = self._config.optim
+        return steps_for(len(self._parts[0][0]), self._orders[0].batch, optim.epochs, optim.max_steps)
+
+    def __call__(self, step: int) -> HostBatch:
+        picked = [
+            (slates, features, order.rows(step))
+            for (slates, features), order in zip(self._parts, self._orders, strict=True)
+            if order.batch
+        ]
+
+        def column(name: str) -> np.ndarray:
+            return np.concatenate([getattr(slates, name)[rows] for slates, _, rows in picked])
+
+        batch = self._requests(column("user_N"), column("time_ms_N"), column("query_N"))
+        return batch | {
+            "is_feed_B": column("is_feed_N").astype(np.float32),
+            "video_BxS": column("video_NxS"),
+            "position_BxS": column("position_NxS"),
+            "label_BxSxT": column("label_NxSxT"),
+            "weight_BxSxT": column("weight_NxSxT"),
+            "features_BxSxF": np.concatenate([features[rows] for _, features, rows in picked]),
+        }

@@ -1,0 +1,67 @@
+"""The attributes of every video as dense arrays, one leading row a video, ready for the video towers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pr2_jax.config import DataConfig
+from pr2_jax.data.labels import video_duration_ms
+from pr2_jax.data.store import LogStore
+
+DAY_MS = 86_400_000
+
+
+def pad_ragged(first_N1: np.ndarray, values: np.ndarray, rows: np.ndarray, width: int) -> np.ndarray:
+    """Rows of a ragged column as `[N, width]`, cut or padded with 0 behind."""
+    start_N, length_N = first_N1[rows], np.minimum(first_N1[rows + 1] - first_N1[rows], width)
+    column_1xW = np.arange(width)[None, :]
+    inside_NxW = column_1xW < length_N[:, None]
+    index_NxW = np.where(inside_NxW, start_N[:, None] + column_1xW, 0)
+    if not len(values):
+        return np.zeros((len(rows), width), np.int32)
+    return np.where(inside_NxW, np.asarray(values)[index_NxW], 0).astype(np.int32)
+
+
+def query_words(store: LogStore, queries_N: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Word rows `[N, Q]` of query rows."""
+    return pad_ragged(store.queries.first_word, store.queries.words, queries_N, config.query_tokens)
+
+
+def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dict[str, np.ndarray]:
+    """`caption [V, C]`, `author [V]`, `category [V, L]`, `numbers [V, 4]` and, where brought, `brought [V, F]`.
+
+    `numbers` are log duration and log age, each with a flag that it is known. Duration is what feed rows before
+    `before_ms` say of it, age counts back from `before_ms`: nothing later is looked at.
+    """
+    videos = store.videos
+    size = len(videos.raw_id)
+    duration_V = video_duration_ms(store, before_ms).astype(np.float64)
+    upload_V = np.asarray(videos.upload_ms).astype(np.float64)
+    age_days_V = np.maximum(before_ms - upload_V, 0) / DAY_MS
+    known_duration_V, known_age_V = duration_V > 0, upload_V > 0
+    numbers_Vx4 = np.stack(
+        [
+            np.where(known_duration_V, np.log1p(duration_V / 1000) / 5 - 1, 0),
+            known_duration_V,
+            np.where(known_age_V, np.log1p(age_days_V) / 5 - 1, 0),
+            known_age_V,
+        ],
+        axis=1,
+    ).astype(np.float32)
+    out = {
+        "caption": pad_ragged(videos.first_word, videos.words, np.arange(size), config.caption_tokens),
+        "author": np.asarray(videos.author, np.int32),
+        "category": np.asarray(videos.category, np.int32),
+        "numbers": numbers_Vx4,
+    }
+    if videos.content is not None:
+        brought_VxF = np.asarray(videos.content, np.float32)
+        out["brought"] = brought_VxF / np.maximum(np.linalg.norm(brought_VxF, axis=1, keepdims=True), 1e-6)
+    return out
+
+
+def log_unigram(videos_N: np.ndarray, size: int) -> np.ndarray:
+    """Log share of each video among the positives, `[V]` float32; a video never seen counts as half a time."""
+    count_V = np.bincount(videos_N, minlength=size).astype(np.float64)
+    count_V = np.maximum(count_V, 0.5)
+    return np.log(count_V / count_V.sum()).astype(np.float32)

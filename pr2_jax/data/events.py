@@ -1,0 +1,45 @@
+"""Past events as the models read them: video rows, engagement signals, time gaps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax.data.histories import engaged_window, window
+from pr2_jax.data.labels import LongPlay
+from pr2_jax.data.store import LogStore
+
+
+@dataclasses.dataclass(frozen=True)
+class EventReader:
+    """Turns requests into padded histories. Only what is strictly before each request is ever touched."""
+
+    store: LogStore
+    long_play: LongPlay
+
+    def engaged(self, user_B: np.ndarray, time_ms_B: np.ndarray, n: int) -> dict[str, np.ndarray]:
+        """The n latest engaged events of both channels, oldest first: `history_BxH` and its companions."""
+        events_BxH = engaged_window(self.store, user_B, time_ms_B, n)
+        video, signals, gap = self.read(events_BxH, time_ms_B)
+        return {"history_BxH": video, "signals_BxHxG": signals, "gap_seconds_BxH": gap}
+
+    def recent(self, user_B: np.ndarray, time_ms_B: np.ndarray, n: int) -> dict[str, np.ndarray]:
+        """The n latest events whatever came of them: `recent_BxR` and its companions."""
+        video, signals, gap = self.read(window(self.store, user_B, time_ms_B, n), time_ms_B)
+        return {"recent_BxR": video, "recent_signals_BxRxG": signals, "recent_gap_BxR": gap}
+
+    def read(self, events_BxH: np.ndarray, time_ms_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Video rows `[B, H]` (0 = padding), signals `[B, H, G]` (models/history.py names them), gaps in seconds."""
+        e, real = self.store.events, events_BxH >= 0
+        index = np.where(real, events_BxH, 0)
+        if not len(e.video):
+            shape = events_BxH.shape
+            return np.zeros(shape, np.int32), np.zeros((*shape, 8), np.float32), np.zeros(shape, np.float32)
+        play, duration = np.asarray(e.play_ms[index], np.float32), np.asarray(e.duration_ms[index], np.float32)
+        long_play = self.long_play.label(e.play_ms[index], e.duration_ms[index])
+        signals = [e.click[index], e.like[index], e.follow[index], e.forward[index], long_play]
+        signals += [np.log1p(play / 1000) / 5, np.minimum(play / np.maximum(duration, 1), 2.0), e.channel[index] == 1]
+        signals_BxHxG = np.stack(signals, axis=-1).astype(np.float32) * real[..., None]
+        gap = (np.asarray(time_ms_B)[:, None] - e.time_ms[index]) / 1000
+        return np.where(real, e.video[index], 0).astype(np.int32), signals_BxHxG, np.where(real, gap, 0).astype(np.float32)

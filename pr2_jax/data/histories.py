@@ -1,0 +1,76 @@
+"""What a user had done strictly before a moment. Vectorised over N requests; nothing at or after it is ever seen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pr2_jax.data.store import EventIndex, LogStore
+
+
+def history_end(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray) -> np.ndarray:
+    """int64 [N]: where, in the global order of events, each user's events strictly before the time end.
+
+    The history is `[store.users.first_event[user], end)`. The unknown user (row 0) has none.
+    """
+    first_event = np.asarray(store.users.first_event)
+    time_ms_E = store.events.time_ms
+    user_N, before_ms_N = np.asarray(user_N, np.int64), np.asarray(before_ms_N, np.int64)
+    low_N, high_N = first_event[user_N], first_event[user_N + 1]
+    low_N, high_N = low_N.copy(), high_N.copy()
+    while (open_N := low_N < high_N).any():  # bisection of all requests at once: log2(longest history) rounds
+        middle_N = (low_N + high_N) // 2
+        earlier_N = np.zeros(len(low_N), bool)
+        earlier_N[open_N] = time_ms_E[middle_N[open_N]] < before_ms_N[open_N]
+        low_N = np.where(open_N & earlier_N, middle_N + 1, low_N)
+        high_N = np.where(open_N & ~earlier_N, middle_N, high_N)
+    return low_N
+
+
+def window(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray, n: int) -> np.ndarray:
+    """int64 [N, n]: the last n event rows, oldest first, padded in front with -1."""
+    end_N = history_end(store, user_N, before_ms_N)
+    first_N = np.asarray(store.users.first_event)[np.asarray(user_N, np.int64)]
+    return _last(first_N, end_N, n)
+
+
+def engaged_window(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray, n: int) -> np.ndarray:
+    """As `window`, of engaged events only: a click, like, follow or forward."""
+    index = store.engaged_index
+    places_NxH = _last(*_bounds(store, index, user_N, before_ms_N), n)
+    if not len(index.rows):
+        return places_NxH
+    return np.where(places_NxH < 0, -1, index.rows[places_NxH])
+
+
+def engaged(store: LogStore, events: np.ndarray) -> np.ndarray:
+    """bool, shape of `events`: the event is a click, like, follow or forward; False for padding (-1)."""
+    before = store.engaged_index.before
+    events = np.asarray(events, np.int64)
+    return (events >= 0) & (before[events + 1] > before[np.maximum(events, 0)])
+
+
+def seen(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray) -> tuple[np.ndarray, ...]:
+    """N sorted int32 arrays: the distinct videos that each user had clicked, in the feed or in a search."""
+    index = store.clicked_index
+    first_N, end_N = _bounds(store, index, user_N, before_ms_N)
+    length_N = end_N - first_N
+    request = np.repeat(np.arange(len(length_N)), length_N)
+    offset = np.arange(length_N.sum()) - np.repeat(np.cumsum(length_N) - length_N, length_N)
+    videos = np.asarray(store.events.video)[index.rows[np.repeat(first_N, length_N) + offset]]
+    pairs = np.unique(request * np.int64(store.counts.videos) + videos)
+    cut = np.searchsorted(pairs, np.arange(1, len(length_N)) * np.int64(store.counts.videos))
+    return tuple(np.split((pairs % store.counts.videos).astype(np.int32), cut)) if len(length_N) else ()
+
+
+def _bounds(
+    store: LogStore, index: EventIndex, user_N: np.ndarray, before_ms_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where each user's indexed events begin and end, in the index."""
+    end_N = history_end(store, user_N, before_ms_N)
+    first_N = np.asarray(store.users.first_event)[np.asarray(user_N, np.int64)]
+    return index.before[first_N], index.before[end_N]
+
+
+def _last(first_N: np.ndarray, end_N: np.ndarray, n: int) -> np.ndarray:
+    places_NxH = end_N[:, None] - np.arange(n, 0, -1)[None, :]
+    return np.where(places_NxH < first_N[:, None], -1, places_NxH)

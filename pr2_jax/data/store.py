@@ -1,0 +1,263 @@
+"""`LogStore`: the log as memory-mapped columns. Building it twice gives the same bytes, manifest included."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pr2_jax import artifacts
+from pr2_jax.data.assemble import Assembled, assemble, rows_of
+from pr2_jax.data.columns import (
+    Counts,
+    Cuts,
+    Events,
+    Impressions,
+    Queries,
+    Sessions,
+    Users,
+    Videos,
+    Words,
+)
+from pr2_jax.data.schema import SCHEMA_VERSION
+from pr2_jax.data.tables import LogTables
+from pr2_jax.errors import StaleArtifact
+
+SCHEMA = f"log-store/{SCHEMA_VERSION}"
+MADE_BY = "pr2 ingest"
+TEXT_FILE = "words.text.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class EventIndex:
+    """Some of the events: `rows [n]` ascending, and `before [E + 1]`: how many of them precede each event."""
+
+    rows: np.ndarray
+    before: np.ndarray
+
+    @staticmethod
+    def of(mask_E: np.ndarray) -> EventIndex:
+        return EventIndex(np.flatnonzero(mask_E), np.concatenate([[0], np.cumsum(mask_E, dtype=np.int64)]))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogStore:
+    """Columns by group (`columns.py` says what each holds). Arrays are read-only."""
+
+    users: Users
+    videos: Videos
+    queries: Queries
+    events: Events
+    sessions: Sessions
+    impressions: Impressions
+    words: Words
+    counts: Counts
+    cuts: Cuts
+    source_names: tuple[str, ...]  # row 1, 2, ... of sessions.source
+    kind_names: tuple[str, ...]  # row 1, 2, ... of videos.kind
+    fingerprint: str  # of all columns
+
+    @staticmethod
+    def open(directory: Path) -> LogStore:
+        """Maps a store from disk. StaleArtifact where it is absent, half-written, damaged or of another schema."""
+        directory = Path(directory)
+        manifest = artifacts.require(directory, SCHEMA, MADE_BY)
+        groups: dict[str, dict[str, Any]] = {}
+        for name, said in manifest["columns"].items():
+            group, field = name.split(".")
+            groups.setdefault(group, {})[field] = _map(directory / f"{name}.npy", said)
+        groups["videos"].setdefault("content", None)
+        text = json.loads((directory / TEXT_FILE).read_text(encoding="utf-8"))
+        return LogStore(
+            users=Users(**groups["users"], profile_sizes=tuple(manifest["profile_sizes"])),
+            videos=Videos(**groups["videos"]),
+            queries=Queries(**groups["queries"]),
+            events=Events(**groups["events"]),
+            sessions=Sessions(**groups["sessions"]),
+            impressions=Impressions(**groups["impressions"]),
+            words=Words(**groups["words"], text=text),
+            counts=Counts(**manifest["counts"]),
+            cuts=Cuts(**manifest["cuts"]),
+            source_names=tuple(manifest["source_names"]),
+            kind_names=tuple(manifest["kind_names"]),
+            fingerprint=manifest["columns_digest"],
+        )
+
+    @staticmethod
+    def from_tables(tables: LogTables) -> LogStore:
+        """The same store in memory, without touching the disk."""
+        made = assemble(tables)
+        fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+        return LogStore(**fields, fingerprint=_columns_digest(made, _described(made)))
+
+    def user_row(self, raw: int) -> int:
+        """Row of a raw user id; 0 where it is unknown."""
+        return int(rows_of(self.users.raw_id, np.asarray([raw], np.int64))[0])
+
+    def video_rows(self, raw: np.ndarray) -> np.ndarray:
+        """int32 rows of raw video ids; 0 where unknown."""
+        return rows_of(self.videos.raw_id, np.asarray(raw, np.int64))
+
+    def word_rows(self, words: Iterable[int | str]) -> np.ndarray:
+        """int32 rows of words given by raw id or by text (case does not matter); 0 where unknown."""
+        given = list(words)
+        rows = np.zeros(len(given), np.int32)
+        for place, word in enumerate(given):
+            text = word.strip().casefold() if isinstance(word, str) else ""
+            if text in self._row_of_text:
+                rows[place] = self._row_of_text[text]
+            elif not text or text.removeprefix("-").isdecimal():
+                rows[place] = rows_of(self.words.raw_id, np.asarray([int(text or word or 0)], np.int64))[0]
+        return rows
+
+    @functools.cached_property
+    def _row_of_text(self) -> dict[str, int]:
+        """The lowest row of each text."""
+        known = [(row, text) for row, text in enumerate(self.words.text) if text]
+        return {text.casefold(): row for row, text in reversed(known)}
+
+    @functools.cached_property
+    def clicked_index(self) -> EventIndex:
+        """Events with a click, of both channels."""
+        return EventIndex.of(np.asarray(self.events.click))
+
+    @functools.cached_property
+    def engaged_index(self) -> EventIndex:
+        """Events with a click, like, follow or forward."""
+        e = self.events
+        return EventIndex.of(np.asarray(e.click) | e.like | e.follow | e.forward)
+
+    def truncated(self, before_ms: int) -> LogStore:
+        """In memory, without any event, session or impression at or after that time; same vocabularies and cuts."""
+        keep_E = np.asarray(self.events.time_ms) < before_ms
+        kept_before = np.concatenate([[0], np.cumsum(keep_E, dtype=np.int64)])
+        events = Events(**{f.name: getattr(self.events, f.name)[keep_E] for f in dataclasses.fields(Events)})
+        sessions_left = int(np.searchsorted(self.sessions.time_ms, before_ms))  # sessions are in order of time
+        shown_left = int(self.sessions.first_impression[sessions_left])
+        s, i = self.sessions, self.impressions
+        sessions = Sessions(
+            raw_id=s.raw_id[:sessions_left],
+            user=s.user[:sessions_left],
+            query=s.query[:sessions_left],
+            time_ms=s.time_ms[:sessions_left],
+            source=s.source[:sessions_left],
+            first_impression=s.first_impression[: sessions_left + 1],
+        )
+        impressions = Impressions(i.video[:shown_left], i.position[:shown_left], i.clicks[:shown_left])
+        counts = dataclasses.replace(
+            self.counts, events=len(events.user), sessions=sessions_left, impressions=shown_left
+        )
+        return dataclasses.replace(
+            self,
+            users=dataclasses.replace(self.users, first_event=kept_before[self.users.first_event]),
+            events=events,
+            sessions=sessions,
+            impressions=impressions,
+            counts=counts,
+            fingerprint=f"{self.fingerprint}@{before_ms}",
+        )
+
+
+def build_store(tables: LogTables, directory: Path, fingerprint: Mapping[str, Any] | None = None) -> LogStore:
+    """Writes the store of a log to `directory`, in place of an older one, and opens it."""
+    return save_store(LogStore.from_tables(tables), directory, fingerprint or {}, {})
+
+
+def save_store(
+    store: LogStore, directory: Path, fingerprint: Mapping[str, Any], beside: Mapping[str, str]
+) -> LogStore:
+    """`fingerprint` (JSON) says what the store was made from; `beside` are texts by file name to lie next to it.
+
+    Everything goes to `DIR.partial` first, the manifest last: a half-built store is never mistaken for a whole one.
+    The manifest holds no time and no version, so that the same log gives the same bytes.
+    """
+    directory = Path(directory)
+    artifacts.refuse_foreign(directory)
+    partial = directory.with_name(directory.name + ".partial")
+    _remove(partial)
+    partial.mkdir(parents=True)
+    try:
+        for name, array in _arrays(store):
+            np.save(partial / f"{name}.npy", array)
+        texts = {TEXT_FILE: json.dumps(store.words.text, ensure_ascii=False) + "\n", **beside}
+        for name, text in texts.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        manifest = {
+            "schema": SCHEMA,
+            "fingerprint": dict(fingerprint),
+            "columns": _described(store),
+            "columns_digest": store.fingerprint,
+            "counts": dataclasses.asdict(store.counts),
+            "cuts": dataclasses.asdict(store.cuts),
+            "profile_sizes": list(store.users.profile_sizes),
+            "source_names": list(store.source_names),
+            "kind_names": list(store.kind_names),
+        }
+        artifacts.write_json(partial / artifacts.MANIFEST, manifest)
+        _swap_in(partial, directory)
+    except BaseException:
+        _remove(partial)
+        raise
+    return LogStore.open(directory)
+
+
+def _arrays(made: Assembled | LogStore) -> Iterable[tuple[str, np.ndarray]]:
+    """Every column as (`group.field`, array)."""
+    for group in ("users", "videos", "queries", "events", "sessions", "impressions", "words"):
+        columns = getattr(made, group)
+        for field in dataclasses.fields(columns):
+            value = getattr(columns, field.name)
+            if isinstance(value, np.ndarray):
+                yield f"{group}.{field.name}", np.ascontiguousarray(value)
+
+
+def _described(made: Assembled | LogStore) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "dtype": array.dtype.str,
+            "shape": list(array.shape),
+            "sha256": hashlib.sha256(array.data if array.size else b"").hexdigest(),
+        }
+        for name, array in _arrays(made)
+    }
+
+
+def _columns_digest(made: Assembled | LogStore, columns: Mapping[str, Any]) -> str:
+    names = [made.words.text, made.users.profile_sizes, made.source_names, made.kind_names]
+    return artifacts.digest([SCHEMA, columns, dataclasses.asdict(made.cuts), names])
+
+
+def _map(path: Path, said: Mapping[str, Any]) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r" if np.prod(said["shape"]) else None).view(np.ndarray)
+    except (OSError, ValueError) as error:
+        raise StaleArtifact(f"{path} is missing or damaged ({error}): make the store anew with `{MADE_BY}`") from None
+    if array.dtype.str != said["dtype"] or list(array.shape) != said["shape"]:
+        raise StaleArtifact(
+            f"{path} holds {array.dtype.str} {list(array.shape)}, its manifest says {said['dtype']} {said['shape']}: "
+            f"make the store anew with `{MADE_BY}`"
+        )
+    array.flags.writeable = False
+    return array
+
+
+def _remove(directory: Path) -> None:
+    (directory / artifacts.MANIFEST).unlink(missing_ok=True)
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def _swap_in(partial: Path, directory: Path) -> None:
+    old = directory.with_name(directory.name + ".old")
+    _remove(old)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    _remove(old)

@@ -1,0 +1,141 @@
+"""Content towers: queries and videos in one frozen space, from words and attributes alone (METHOD section 1).
+
+InfoNCE on (query, clicked video) pairs of the training days and on pseudo-queries: a few words of a caption should
+find their video. The second kind covers every word and every video of the catalogue, so that videos that nobody
+clicked and words that nobody typed still land in the right place [ours].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from pr2_jax.config import ContentConfig
+from pr2_jax.models import losses
+from pr2_jax.models.layers import Mlp, VideoAttributes, WordBag, unit
+from pr2_jax.training.tables import Lookups, Rows, TableSpec
+from pr2_jax.training.task import Batch, Metrics, Params
+
+VIDEO_KEYS = ("caption", "category", "author", "numbers", "brought")
+
+
+def take_videos(catalogue: dict[str, Array], ids_N: Array) -> dict[str, Array]:
+    """The attributes of some videos. Catalogue arrays have one leading row a video."""
+    return {key: jnp.take(catalogue[key], ids_N, axis=0) for key in VIDEO_KEYS if key in catalogue}
+
+
+class QueryTower(nn.Module):
+    """`[B, Q]` word rows to unit vectors `[B, D]`; a query without a known word becomes the zero vector."""
+
+    config: ContentConfig
+
+    @nn.compact
+    def __call__(self, rows_BxQxD: Array, words_BxQ: Array, *, train: bool) -> Array:
+        mask_BxQ = words_BxQ > 0
+        bag_BxD = WordBag(name="bag")(rows_BxQxD, mask_BxQ)
+        c = self.config
+        out_BxD = bag_BxD + Mlp((c.hidden, c.width), c.dropout, name="mlp")(bag_BxD, train=train)
+        return unit(out_BxD) * mask_BxQ.any(1, keepdims=True)
+
+
+class VideoTower(nn.Module):
+    """Attributes of N videos to unit vectors `[N, D]`. Sees no id: a new video is embedded as well as an old one."""
+
+    config: ContentConfig
+
+    @nn.compact
+    def __call__(self, rows: dict[str, Array], video: dict[str, Array], *, train: bool) -> Array:
+        c = self.config
+        total_NxD = VideoAttributes(c.width, c.modality_dropout, name="attributes")(rows, video, train=train)
+        return unit(total_NxD + Mlp((c.hidden, c.width), c.dropout, name="mlp")(total_NxD, train=train))
+
+
+class ContentModel(nn.Module):
+    """Both towers, callable apart."""
+
+    config: ContentConfig
+
+    def setup(self) -> None:
+        self.query_tower = QueryTower(self.config)
+        self.video_tower = VideoTower(self.config)
+
+    def query(self, rows: Rows, batch: Batch, *, train: bool = False) -> Array:
+        return self.query_tower(rows["query"], batch["words_BxQ"], train=train)
+
+    def video(self, rows: Rows, video: dict[str, Array], *, train: bool = False) -> Array:
+        return self.video_tower(rows, video, train=train)
+
+    def __call__(self, rows: Rows, batch: Batch, *, train: bool = False) -> tuple[Array, Array]:
+        return self.query(rows, batch, train=train), self.video(rows, batch["video"], train=train)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ContentTask:
+    """The content towers as the loop sees them.
+
+    Batch: `words_BxQ`, `video_B` (the positives), `uniform_N` (negatives). `frozen` is the catalogue with, beside the
+    attributes, `log_unigram`: the log share of each video among the positives that are sampled.
+    """
+
+    config: ContentConfig
+    frozen: dict[str, Array]  # the catalogue
+    words: int
+    authors: int
+    categories: int
+    name: str = "content"
+
+    @property
+    def model(self) -> ContentModel:
+        return ContentModel(self.config)
+
+    def table_specs(self) -> dict[str, TableSpec]:
+        width = self.config.width
+        return {
+            "word": TableSpec(self.words, width),
+            "author": TableSpec(self.authors, width),
+            "category": TableSpec(self.categories, width),
+        }
+
+    def init(self, key: Array) -> Params:
+        batch = self.prepare(
+            self.frozen, {"words_BxQ": np.ones((2, 2), np.int32), "video_B": np.ones(2, np.int32)}
+        )
+        rows = jax.tree.map(
+            lambda ids: jnp.zeros((*ids.shape, self.config.width)), {k: v[1] for k, v in self.lookups(batch).items()}
+        )
+        return self.model.init(key, rows, batch)["params"]
+
+    def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
+        if "uniform_N" not in batch:
+            return {**batch, "video": take_videos(frozen, batch["video_B"])}
+        ids_N = jnp.concatenate([batch["video_B"], batch["uniform_N"]])
+        log_unigram_N = jnp.take(frozen["log_unigram"], ids_N)
+        return {**batch, "ids_N": ids_N, "log_unigram_N": log_unigram_N, "video": take_videos(frozen, ids_N)}
+
+    def lookups(self, batch: Batch) -> Lookups:
+        return {"query": ("word", batch["words_BxQ"]), **video_lookups(batch["video"])}
+
+    def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
+        query_BxD, video_NxD = self.model.apply({"params": params}, rows, batch, train=True, rngs={"dropout": rng})
+        size, total = len(query_BxD), len(self.frozen["author"])
+        score_BxN = query_BxD @ video_NxD.T / self.config.temperature
+        log_q_N = losses.log_proposal(batch["log_unigram_N"], size, len(video_NxD) - size, total)
+        same_BxN = batch["video_B"][:, None] == batch["ids_N"][None, :]
+        positive_B = jnp.diagonal(score_BxN)
+        each_B = losses.sampled_softmax(positive_B, score_BxN, log_q_N[:size], log_q_N, same_BxN)
+        hit_B = positive_B >= jnp.where(same_BxN, losses.NEVER, score_BxN).max(1)
+        return each_B.mean(), {"top1": hit_B.mean()}
+
+
+def video_lookups(video: dict[str, Array]) -> Lookups:
+    """Tables that a video's attributes index."""
+    return {
+        "caption": ("word", video["caption"]),
+        "author": ("author", video["author"]),
+        "category": ("category", video["category"]),
+    }

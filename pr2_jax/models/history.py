@@ -1,0 +1,50 @@
+"""How a past view becomes a vector: what was watched, how it went, where, and how long ago."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from pr2_jax.models.layers import time_gap_bucket
+
+GAP_BUCKETS = 24  # log2 seconds: the last bucket begins at 2^23 s, some 97 days
+SIGNALS = 8
+"""Columns of `signals_BxHxG`: click, like, follow, forward, long play, log1p(seconds played), share played, is search."""
+
+
+class EventFeatures(nn.Module):
+    """Engagement, channel, dwell and time gap of events, `[B, H, D]`."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, signals_BxHxG: Array, gap_seconds_BxH: Array) -> Array:
+        gap_BxHxD = nn.Embed(GAP_BUCKETS, self.width, name="gap")(time_gap_bucket(gap_seconds_BxH, GAP_BUCKETS))
+        return gap_BxHxD + nn.Dense(self.width, name="signals")(signals_BxHxG)
+
+
+class EngagementGate(nn.Module):
+    """`g_b = sigmoid(MLP(engagement_b))`, one number an event [QIN]."""
+
+    width: int = 16
+
+    @nn.compact
+    def __call__(self, signals_BxHxG: Array) -> Array:
+        hidden = nn.swish(nn.Dense(self.width)(signals_BxHxG))
+        return nn.sigmoid(nn.Dense(1)(hidden))[..., 0]
+
+
+class Profile(nn.Module):
+    """Embeds P profile fields, each with a small vocabulary of its own, into `[B, D]`."""
+
+    sizes: tuple[int, ...]
+    width: int
+
+    @nn.compact
+    def __call__(self, profile_BxP: Array) -> Array:
+        parts = [
+            nn.Embed(size, self.width, name=f"field_{field}")(profile_BxP[:, field])
+            for field, size in enumerate(self.sizes)
+        ]
+        return jnp.concatenate(parts, axis=-1)

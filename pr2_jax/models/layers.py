@@ -1,0 +1,159 @@
+"""Layers that the three models share. All masks are boolean, True = real; padding can neither win nor learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+NEVER = -1e9
+"""Logit of a masked slot. Finite, so that a row of nothing but padding yields numbers, not NaN."""
+
+
+def unit(x_xD: Array, epsilon: float = 1e-6) -> Array:
+    """L2-normalises the last axis; a zero vector stays zero (and so is similar to nothing)."""
+    return x_xD * jax.lax.rsqrt(jnp.sum(jnp.square(x_xD), axis=-1, keepdims=True) + epsilon**2)
+
+
+def masked_mean(x_xNxD: Array, mask_xN: Array) -> Array:
+    """Mean over the real entries of the last but one axis; zeros where there is none."""
+    weight_xNx1 = mask_xN[..., None].astype(x_xNxD.dtype)
+    return (x_xNxD * weight_xNx1).sum(-2) / jnp.maximum(weight_xNx1.sum(-2), 1.0)
+
+
+def time_gap_bucket(gap_seconds: Array, buckets: int) -> Array:
+    """Log2 bucket of a gap in seconds, one bucket a doubling, from under a second to years."""
+    return jnp.clip(jnp.log2(jnp.maximum(gap_seconds, 1.0)).astype(jnp.int32), 0, buckets - 1)
+
+
+class Mlp(nn.Module):
+    """Dense layers with Swish between, LayerNorm first: inputs come from tables and counters of any scale."""
+
+    widths: Sequence[int]
+    dropout: float = 0.0
+    normalise: bool = True
+
+    @nn.compact
+    def __call__(self, x_xD: Array, *, train: bool) -> Array:
+        if self.normalise:
+            x_xD = nn.LayerNorm()(x_xD)
+        for width in self.widths[:-1]:
+            x_xD = nn.swish(nn.Dense(width)(x_xD))
+            x_xD = nn.Dropout(self.dropout, deterministic=not train)(x_xD)
+        return nn.Dense(self.widths[-1])(x_xD)
+
+
+class TargetAttention(nn.Module):
+    """Multi-head attention of S targets over N events with one zero slot.
+
+    The zero slot [lit: Amazon zero attention] has logit 0 and value 0: a target that the past says nothing about can
+    attend to nothing. `keep_BxSxN` lets each target see its own subset without gathering `[B, S, N, D]`: masking
+    logits costs N/K2 times the multiply-adds of a gather and none of its memory traffic.
+    """
+
+    heads: int
+    width: int
+
+    @nn.compact
+    def __call__(self, target_BxSxD: Array, events_BxNxD: Array, keep_BxSxN: Array) -> tuple[Array, Array]:
+        """Returns attention weights `[B, H, S, N]` and values `[B, N, H, D/H]`; `attend` sums them."""
+        head = self.width // self.heads
+        query_BxSxHxd = nn.DenseGeneral((self.heads, head), use_bias=False, name="query")(target_BxSxD)
+        key_BxNxHxd = nn.DenseGeneral((self.heads, head), use_bias=False, name="key")(events_BxNxD)
+        value_BxNxHxd = nn.DenseGeneral((self.heads, head), use_bias=False, name="value")(events_BxNxD)
+        logit_BxHxSxN = jnp.einsum("bshd,bnhd->bhsn", query_BxSxHxd, key_BxNxHxd) / jnp.sqrt(float(head))
+        return zero_softmax(logit_BxHxSxN, keep_BxSxN[:, None]), value_BxNxHxd
+
+
+def zero_softmax(logit_xN: Array, keep_xN: Array) -> Array:
+    """Softmax over the kept entries and one further slot of logit 0, whose weight is not returned."""
+    logit_xN = jnp.where(keep_xN, logit_xN, NEVER)
+    top_x1 = jnp.maximum(jax.lax.stop_gradient(logit_xN.max(-1, keepdims=True)), 0.0)
+    weight_xN = jnp.exp(logit_xN - top_x1)
+    return weight_xN / (weight_xN.sum(-1, keepdims=True) + jnp.exp(-top_x1))
+
+
+def attend(weight_BxHxSxN: Array, value_BxNxHxd: Array) -> Array:
+    """Weighted sum of values, heads side by side: `[B, S, H * d]`."""
+    out_BxSxHxd = jnp.einsum("bhsn,bnhd->bshd", weight_BxHxSxN, value_BxNxHxd)
+    return out_BxSxHxd.reshape(*out_BxSxHxd.shape[:2], -1)
+
+
+class SelfAttention(nn.Module):
+    """One pre-norm self-attention block over N events (no position code: order is in the time-gap embedding [lit])."""
+
+    heads: int
+    width: int
+
+    @nn.compact
+    def __call__(self, events_BxNxD: Array, mask_BxN: Array) -> Array:
+        normed = nn.LayerNorm()(events_BxNxD)
+        keep_BxNxN = jnp.broadcast_to(mask_BxN[:, None, :], (*mask_BxN.shape, mask_BxN.shape[1]))
+        weights, values = TargetAttention(self.heads, self.width)(normed, normed, keep_BxNxN)
+        return events_BxNxD + nn.Dense(self.width)(attend(weights, values))
+
+
+class MixtureOfExperts(nn.Module):
+    """Multi-gate mixture of experts: T gates over E shared experts.
+
+    Plain MMoE collapses onto one expert in practice [lit: HoME, Kuaishou]: each expert's output is normalised and
+    passed through Swish, and gates are dropped whole with probability `gate_dropout` (an expert's logit is masked).
+    Returns `[..., T, width]` and the gates `[..., T, E]`.
+    """
+
+    tasks: int
+    experts: int
+    width: int
+    gate_dropout: float
+
+    @nn.compact
+    def __call__(self, x_xD: Array, *, train: bool) -> tuple[Array, Array]:
+        hidden_xExW = nn.DenseGeneral((self.experts, self.width), name="experts")(x_xD)
+        hidden_xExW = nn.swish(nn.LayerNorm(name="expert_norm")(hidden_xExW))
+        logit_xTxE = nn.DenseGeneral((self.tasks, self.experts), name="gates")(x_xD)
+        if train and self.gate_dropout > 0:
+            keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.gate_dropout, logit_xTxE.shape)
+            logit_xTxE = jnp.where(keep, logit_xTxE, -10.0)
+        gate_xTxE = nn.softmax(logit_xTxE)
+        return jnp.einsum("...te,...ew->...tw", gate_xTxE, hidden_xExW), gate_xTxE
+
+
+class WordBag(nn.Module):
+    """Mean of word rows under learned positive weights: rare, telling words should outweigh common ones."""
+
+    @nn.compact
+    def __call__(self, rows_xNxD: Array, mask_xN: Array) -> Array:
+        weight_xNx1 = nn.softplus(nn.Dense(1, name="weight", bias_init=nn.initializers.ones)(rows_xNxD))
+        weight_xNx1 = weight_xNx1 * mask_xN[..., None]
+        return (rows_xNxD * weight_xNx1).sum(-2) / jnp.maximum(weight_xNx1.sum(-2), 1e-6)
+
+
+class VideoAttributes(nn.Module):
+    """Caption, category levels, author, kind and brought vectors of N videos, each projected and added.
+
+    `modality_dropout` hides the caption (never the brought vectors) of that share of the videos in training: the video
+    tower tends to ignore vision otherwise [lit: MBVR].
+    """
+
+    width: int
+    modality_dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, rows: dict[str, Array], video: dict[str, Array], *, train: bool) -> Array:
+        caption_NxD = WordBag(name="caption")(rows["caption"], video["caption"] > 0)
+        if train and self.modality_dropout > 0 and "brought" in video:
+            keep_Nx1 = jax.random.bernoulli(
+                self.make_rng("dropout"), 1 - self.modality_dropout, (caption_NxD.shape[0], 1)
+            )
+            caption_NxD = caption_NxD * keep_Nx1
+        category_NxD = masked_mean(rows["category"], video["category"] > 0)
+        author_NxD = rows["author"] * (video["author"] > 0)[..., None]
+        total_NxD = caption_NxD + nn.Dense(self.width, name="category")(category_NxD)
+        total_NxD += nn.Dense(self.width, name="author")(author_NxD)
+        total_NxD += nn.Dense(self.width, name="numbers")(video["numbers"])
+        if "brought" in video:
+            total_NxD += nn.Dense(self.width, name="brought")(video["brought"])
+        return total_NxD

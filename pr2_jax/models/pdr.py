@@ -1,0 +1,199 @@
+"""PDR, personalised dense retrieval: a dual encoder whose query side knows the person (METHOD section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pr2_jax.config import PdrConfig
+from pr2_jax.models import losses
+from pr2_jax.models.content import take_videos, video_lookups
+from pr2_jax.models.history import SIGNALS, EventFeatures, Profile
+from pr2_jax.models.layers import Mlp, TargetAttention, VideoAttributes, WordBag, attend, masked_mean, unit
+from pr2_jax.training.tables import Lookups, Rows, TableSpec
+from pr2_jax.training.task import Batch, Metrics, Params
+
+
+class QueryEncoder(nn.Module):
+    """Word rows and the frozen content vector; a learned vector stands for the empty query of a feed view."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, rows_BxQxD: Array, batch: Batch) -> Array:
+        mask_BxQ = batch["words_BxQ"] > 0
+        query_BxD = WordBag(name="bag")(rows_BxQxD, mask_BxQ)
+        query_BxD += nn.Dense(self.width, name="content")(batch["query_content_BxD"])
+        null_1xD = self.param("null_query", nn.initializers.normal(0.1), (1, self.width))
+        return jnp.where(mask_BxQ.any(1, keepdims=True), query_BxD, null_1xD)
+
+
+class QueryUserTower(nn.Module):
+    """Query, profile and behaviours to one unit vector `[B, D]`.
+
+    `h = [LN(q); history pooled by attention from q, with a zero slot; mean of the history; profile]` → MLP, plus a
+    skip from q, so that a person without a past falls back to plain semantics. Takes no video of the catalogue as
+    input: the tower can be computed before any candidate is known.
+    """
+
+    config: PdrConfig
+    profile_sizes: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, rows: Rows, batch: Batch, *, train: bool) -> Array:
+        c = self.config
+        query_BxD = QueryEncoder(c.width, name="query")(rows["query"], batch)
+        mask_BxH = batch["history_BxH"] > 0
+        events_BxHxD = rows["history"] + nn.Dense(c.width, name="history_content")(batch["history_content_BxHxD"])
+        events_BxHxD += EventFeatures(c.width, name="events")(batch["signals_BxHxG"], batch["gap_seconds_BxH"])
+        weights, values = TargetAttention(c.heads, c.width, name="attention")(
+            query_BxD[:, None], nn.LayerNorm()(events_BxHxD), mask_BxH[:, None]
+        )
+        pooled_BxD = attend(weights, values)[:, 0]
+        mean_BxD = masked_mean(rows["history"], mask_BxH)
+        profile_BxP = Profile(self.profile_sizes, 8, name="profile")(batch["profile_BxP"])
+        h = jnp.concatenate([nn.LayerNorm()(query_BxD), pooled_BxD, nn.LayerNorm()(mean_BxD), profile_BxP], axis=-1)
+        personal_BxD = Mlp((c.hidden, c.width), c.dropout, normalise=False, name="mlp")(h, train=train)
+        taste_BxD = nn.Dense(c.width, use_bias=False, name="taste")(pooled_BxD + mean_BxD)
+        return unit(query_BxD + personal_BxD + taste_BxD)
+
+
+class PdrVideoTower(nn.Module):
+    """N videos to unit vectors. The id row is dropped for some in training, so that new videos stay usable."""
+
+    config: PdrConfig
+
+    @nn.compact
+    def __call__(self, rows: Rows, video: dict[str, Array], *, train: bool) -> Array:
+        c = self.config
+        total_NxD = VideoAttributes(c.width, name="attributes")(rows, video, train=train)
+        total_NxD += nn.Dense(c.width, name="content")(video["content"])
+        id_NxD = rows["video"]
+        if train and c.id_dropout > 0:
+            keep_Nx1 = jax.random.bernoulli(self.make_rng("dropout"), 1 - c.id_dropout, (id_NxD.shape[0], 1))
+            id_NxD = id_NxD * keep_Nx1
+        total_NxD += id_NxD
+        return unit(total_NxD + Mlp((c.hidden, c.width), c.dropout, name="mlp")(total_NxD, train=train))
+
+
+class PdrModel(nn.Module):
+    """Both towers, callable apart."""
+
+    config: PdrConfig
+    profile_sizes: tuple[int, ...]
+
+    def setup(self) -> None:
+        self.query_user_tower = QueryUserTower(self.config, self.profile_sizes)
+        self.video_tower = PdrVideoTower(self.config)
+
+    def query_user(self, rows: Rows, batch: Batch, *, train: bool = False) -> Array:
+        return self.query_user_tower(rows, batch, train=train)
+
+    def video(self, rows: Rows, video: dict[str, Array], *, train: bool = False) -> Array:
+        return self.video_tower(rows, video, train=train)
+
+    def __call__(self, rows: Rows, batch: Batch, *, train: bool = False) -> tuple[Array, Array]:
+        return self.query_user(rows, batch, train=train), self.video(rows, batch["video"], train=train)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PdrTask:
+    """PDR as the loop sees it.
+
+    Batch, query side: `words_BxQ`, `query_content_BxD`, `profile_BxP`, `history_BxH` (video rows, 0 = padding),
+    `signals_BxHxG`, `gap_seconds_BxH`. Video side: `video_B` (engaged), `shown_B` (a result that the engine held
+    relevant, 0 = none), `uniform_N`, `hard_BxK` (0 = none). Labels: `weight_Bx3` (click, long play, like; 0 where it
+    did not happen or cannot be known), `session_B` (rows of one session are no negatives of each other).
+    `frozen`: the catalogue with `content` (unit vectors) and `log_unigram`.
+    """
+
+    config: PdrConfig
+    frozen: dict[str, Array]
+    sizes: dict[str, int]  # rows of the tables: video, word, author, category
+    profile_sizes: tuple[int, ...]
+    name: str = "pdr"
+
+    @property
+    def model(self) -> PdrModel:
+        return PdrModel(self.config, self.profile_sizes)
+
+    def table_specs(self) -> dict[str, TableSpec]:
+        return {name: TableSpec(rows, self.config.width) for name, rows in self.sizes.items()}
+
+    def init(self, key: Array) -> Params:
+        width = self.frozen["content"].shape[1]
+        query = query_side_like(2, len(self.profile_sizes), width)
+        ids_N = jnp.ones(2, jnp.int32)
+        batch = {**query, "video": self.videos(self.frozen, ids_N), "ids_N": ids_N}
+        rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
+        return self.model.init(key, rows, batch)["params"]
+
+    def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
+        batch = {**batch, "history_content_BxHxD": jnp.take(frozen["content"], batch["history_BxH"], axis=0)}
+        if "video_B" not in batch:
+            return batch
+        ids_N = jnp.concatenate(
+            [batch["video_B"], batch["shown_B"], batch["uniform_N"], batch["hard_BxK"].reshape(-1)]
+        )
+        log_unigram_N = jnp.take(frozen["log_unigram"], ids_N)
+        return {**batch, "ids_N": ids_N, "video": self.videos(frozen, ids_N), "log_unigram_N": log_unigram_N}
+
+    @staticmethod
+    def videos(frozen: dict[str, Array], ids_N: Array) -> dict[str, Array]:
+        """The attributes and frozen content vectors of some videos."""
+        return take_videos(frozen, ids_N) | {"content": jnp.take(frozen["content"], ids_N, axis=0)}
+
+    def lookups(self, batch: Batch) -> Lookups:
+        found: Lookups = {"query": ("word", batch["words_BxQ"]), "history": ("video", batch["history_BxH"])}
+        if "video" in batch:
+            found |= {"video": ("video", batch["ids_N"]), **video_lookups(batch["video"])}
+        return found
+
+    def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
+        c, size = self.config, len(batch["words_BxQ"])
+        user_BxD, video_NxD = self.model.apply({"params": params}, rows, batch, train=True, rngs={"dropout": rng})
+        uniform = len(batch["uniform_N"])
+        engaged, shown, easy, hard = jnp.split(video_NxD, [size, 2 * size, 2 * size + uniform])
+        log_q_N = losses.log_proposal(batch["log_unigram_N"], size, uniform, len(self.frozen["author"]))
+        log_q = jnp.concatenate([log_q_N[:size], log_q_N[2 * size : 2 * size + uniform]])
+        ids = jnp.concatenate([batch["video_B"], batch["uniform_N"]])
+        negative_BxN = user_BxD @ jnp.concatenate([engaged, easy]).T / c.temperature
+        same_session_BxB = batch["session_B"][:, None] == batch["session_B"][None, :]
+        masked_BxN = jnp.pad(same_session_BxB, ((0, 0), (0, uniform)))
+        hard_BxK = batch["hard_BxK"]
+        hard_score_BxK = jnp.einsum("bd,bkd->bk", user_BxD, hard.reshape(*hard_BxK.shape, c.width)) / c.temperature
+
+        def softmax(positive_id_B: Array, positive_BxD: Array, log_q_B: Array) -> Array:
+            score_B = (user_BxD * positive_BxD).sum(-1) / c.temperature
+            false_BxN = masked_BxN | (ids[None, :] == positive_id_B[:, None])
+            # A hard negative is in the sum because it was chosen, not drawn: it gets the positive's own correction.
+            false_BxK = (hard_BxK == positive_id_B[:, None]) | (hard_BxK == 0)
+            scores = jnp.concatenate([negative_BxN - log_q[None, :], hard_score_BxK - log_q_B[:, None]], axis=1)
+            return losses.sampled_softmax(
+                score_B, scores, log_q_B, jnp.zeros_like(scores[0]), jnp.concatenate([false_BxN, false_BxK], axis=1)
+            )
+
+        feedback_B = softmax(batch["video_B"], engaged, log_q_N[:size])
+        relevance_B = softmax(batch["shown_B"], shown, log_q_N[size : 2 * size])
+        task_weight = jnp.array([[c.click_weight, c.long_play_weight, c.like_weight]])
+        feedback = (feedback_B * (batch["weight_Bx3"] * task_weight).sum(1)).sum() / size
+        relevance = losses.weighted_mean(relevance_B, (batch["shown_B"] > 0).astype(jnp.float32))
+        metrics = {"feedback": feedback_B.mean(), "relevance": relevance}
+        return feedback + c.relevance_weight * relevance, metrics
+
+
+def query_side_like(size: int, fields: int, width: int) -> Batch:
+    """A query side of the right ranks, for initialisation."""
+    return {
+        "words_BxQ": jnp.ones((size, 1), jnp.int32),
+        "query_content_BxD": jnp.zeros((size, width)),
+        "profile_BxP": jnp.zeros((size, fields), jnp.int32),
+        "history_BxH": jnp.ones((size, 1), jnp.int32),
+        "history_content_BxHxD": jnp.zeros((size, 1, width)),
+        "signals_BxHxG": jnp.zeros((size, 1, SIGNALS)),
+        "gap_seconds_BxH": jnp.zeros((size, 1)),
+    }

@@ -1,0 +1,252 @@
+"""QIN, the query-dominant interest network: one ranker for click, long play and like (METHOD section 4).
+
+`personal=False` gives the base ranker: same inputs and heads, without the person (no history, no profile, no personal
+counters).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pr2_jax.config import QinConfig
+from pr2_jax.models import losses
+from pr2_jax.models.gsu import search_by_query, search_by_video
+from pr2_jax.models.history import SIGNALS, EngagementGate, EventFeatures, Profile
+from pr2_jax.models.layers import (
+    MixtureOfExperts,
+    Mlp,
+    SelfAttention,
+    TargetAttention,
+    WordBag,
+    attend,
+    masked_mean,
+)
+from pr2_jax.training.tables import Lookups, Rows, TableSpec
+from pr2_jax.training.task import Batch, Metrics, Params
+from pr2_jax.types import TASKS
+
+POSITIONS = 64
+"""Shown positions told apart; deeper ones share the last."""
+
+
+class ExactSearchUnit(nn.Module):
+    """ESU with fused attention [QIN]: `sum_b g_b a_id v_id + (1 - g_b) a_at v_at` over what the GSU kept.
+
+    IDs and attributes attend apart, since co-watching and likeness are different evidence; the gate says from the
+    engagement which to trust. Each attention has a zero slot.
+    """
+
+    heads: int
+    width: int
+
+    @nn.compact
+    def __call__(
+        self, target: dict[str, Array], events: dict[str, Array], signals_BxKxG: Array, keep_BxSxK: Array
+    ) -> Array:
+        gate_BxK = EngagementGate(name="gate")(signals_BxKxG)[:, :, None, None]
+        parts = []
+        for kind, share_BxKx1x1 in (("id", gate_BxK), ("attribute", 1 - gate_BxK)):
+            attention = TargetAttention(self.heads, self.width, name=kind)
+            weights, values = attention(target[kind], nn.LayerNorm()(events[kind]), keep_BxSxK)
+            parts.append(attend(weights, share_BxKx1x1 * values))
+        return parts[0] + parts[1]
+
+
+class QinModel(nn.Module):
+    """Logits `[B, S, T]` without position, the position logits `[B, S, T]`, and the gates `[B, S, T, E]`."""
+
+    config: QinConfig
+    profile_sizes: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, rows: Rows, batch: Batch, *, train: bool = False) -> tuple[Array, Array, Array]:
+        c = self.config
+        query_BxD = self._query(rows, batch)
+        video = self._candidates(rows, batch, train)
+        size = video["id"].shape[:2]
+
+        def spread(x_BxD: Array) -> Array:
+            return jnp.broadcast_to(x_BxD[:, None], (*size, x_BxD.shape[-1]))
+
+        feed_BxSx1 = jnp.broadcast_to(batch["is_feed_B"][:, None, None], (*size, 1))
+        parts = [spread(query_BxD), video["id"], video["attribute"], video["attribute"] * spread(query_BxD)]
+        parts += [batch["features_BxSxF"], feed_BxSx1, spread(batch["query_content_BxD"]) * batch["content_BxSxD"]]
+        if c.personal:
+            parts += self._interests(rows, batch, query_BxD, video)
+            parts.append(spread(Profile(self.profile_sizes, 4, name="profile")(batch["profile_BxP"])))
+        trunk_BxSxW = Mlp((2 * c.expert_width, c.expert_width), c.dropout, name="trunk")(
+            jnp.concatenate(parts, axis=-1), train=train
+        )
+        # Beside the trunk the experts see the counters as they are: a narrow trunk must not blur the strongest inputs.
+        mixed_in = jnp.concatenate([nn.swish(trunk_BxSxW), batch["features_BxSxF"], feed_BxSx1], axis=-1)
+        mixed_BxSxTxW, gate_BxSxTxE = MixtureOfExperts(
+            len(TASKS), c.experts, c.expert_width, c.gate_dropout, name="experts"
+        )(mixed_in, train=train)
+        heads = [nn.Dense(1, name=f"head_{task}")(mixed_BxSxTxW[:, :, t]) for t, task in enumerate(TASKS)]
+        return jnp.concatenate(heads, axis=-1), self._position(batch, train), gate_BxSxTxE
+
+    def _query(self, rows: Rows, batch: Batch) -> Array:
+        mask_BxQ = batch["words_BxQ"] > 0
+        bag_BxD = WordBag(name="query_bag")(rows["query"], mask_BxQ)
+        return bag_BxD + nn.Dense(self.config.width, name="query_content")(batch["query_content_BxD"])
+
+    def _candidates(self, rows: Rows, batch: Batch, train: bool) -> dict[str, Array]:
+        c = self.config
+        id_BxSxD = rows["video"]
+        if train and c.id_dropout > 0:
+            keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - c.id_dropout, (*id_BxSxD.shape[:2], 1))
+            id_BxSxD = id_BxSxD * keep
+        author_BxSxD = rows["author"] * (batch["author_BxS"] > 0)[..., None]
+        attribute_BxSxD = nn.Dense(c.width, name="content")(batch["content_BxSxD"])
+        attribute_BxSxD += author_BxSxD + masked_mean(rows["category"], batch["category_BxSxL"] > 0)
+        return {"id": id_BxSxD, "attribute": attribute_BxSxD}
+
+    def _interests(self, rows: Rows, batch: Batch, query_BxD: Array, video: dict[str, Array]) -> list[Array]:
+        """Long-term interest (GSU, then ESU) and real-time interest, both `[B, S, D]`."""
+        c = self.config
+        target = {kind: video[kind] + query_BxD[:, None] for kind in video}
+        content = nn.Dense(c.width, name="event_content")
+        features = EventFeatures(c.width, name="event_features")
+        attribute_BxKxD = content(batch["long_content_BxKxD"]) + features(
+            batch["long_signals_BxKxG"], batch["long_gap_BxK"]
+        )
+        attribute_BxKxD += masked_mean(rows["long_category"], batch["long_category_BxKxL"] > 0)
+        long_BxSxD = ExactSearchUnit(c.heads, c.width, name="esu")(
+            target,
+            {"id": rows["long"], "attribute": attribute_BxKxD},
+            batch["long_signals_BxKxG"],
+            batch["keep_BxSxK"],
+        )
+        recent_BxRxD = rows["recent"] + content(batch["recent_content_BxRxD"])
+        recent_BxRxD += features(batch["recent_signals_BxRxG"], batch["recent_gap_BxR"])
+        mask_BxR = batch["recent_BxR"] > 0
+        recent_BxRxD = SelfAttention(c.heads, c.width, name="realtime_self")(recent_BxRxD, mask_BxR)
+        keep_BxSxR = jnp.broadcast_to(mask_BxR[:, None], (*video["id"].shape[:2], mask_BxR.shape[1]))
+        weights, values = TargetAttention(c.heads, c.width, name="realtime")(
+            target["id"] + target["attribute"], nn.LayerNorm()(recent_BxRxD), keep_BxSxR
+        )
+        return [long_BxSxD, attend(weights, values), long_BxSxD * video["attribute"]]
+
+    def _position(self, batch: Batch, train: bool) -> Array:
+        """The shallow side tower: where a result stood explains clicks, and is unknown when serving."""
+        side = nn.Embed(POSITIONS + 1, len(TASKS), embedding_init=nn.initializers.zeros, name="position")
+        # Row 0, for a position that is unknown or dropped, adds nothing: that is the serving case.
+        known_BxS = jnp.clip(batch["position_BxS"] + 1, 0, POSITIONS)
+        if train:
+            keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.config.position_dropout, known_BxS.shape)
+            known_BxS = jnp.where(keep, known_BxS, 0)
+        return side(known_BxS) * (known_BxS > 0)[..., None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class QinTask:
+    """The ranker as the loop sees it. A row of the batch is a slate: one request and S results.
+
+    Batch: `words_BxQ`, `query_content_BxD`, `profile_BxP`, `is_feed_B`, `history_BxH` (video rows, 0 = padding, oldest
+    first) with `signals_BxHxG` and `gap_seconds_BxH`; `recent_*` likewise with R; `video_BxS` (0 = padding),
+    `position_BxS` (-1 = unknown), `features_BxSxF` (standardised); to train, `label_BxSxT` and `weight_BxSxT` (0 where
+    a head has no label: search rows of the log carry clicks only).
+    `frozen`: `content`, `author`, `category` of the catalogue.
+    """
+
+    config: QinConfig
+    frozen: dict[str, Array]
+    sizes: dict[str, int]  # rows of the tables: video, word, author, category
+    profile_sizes: tuple[int, ...]
+    features: int
+    name: str = "qin"
+
+    @property
+    def model(self) -> QinModel:
+        return QinModel(self.config, self.profile_sizes)
+
+    def table_specs(self) -> dict[str, TableSpec]:
+        return {name: TableSpec(rows, self.config.width) for name, rows in self.sizes.items()}
+
+    def init(self, key: Array) -> Params:
+        batch = self.prepare(self.frozen, slate_like(self.features, len(self.profile_sizes), self._content_width))
+        rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
+        return self.model.init(key, rows, batch)["params"]
+
+    @property
+    def _content_width(self) -> int:
+        return self.frozen["content"].shape[1]
+
+    def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
+        """Joins frozen vectors and runs both steps of the GSU."""
+        c, video_BxS = self.config, batch["video_BxS"]
+        content_BxSxD = jnp.take(frozen["content"], video_BxS, axis=0)
+        out = {
+            **batch,
+            "content_BxSxD": content_BxSxD,
+            "author_BxS": jnp.take(frozen["author"], video_BxS),
+            "category_BxSxL": jnp.take(frozen["category"], video_BxS, axis=0),
+        }
+        if not c.personal:
+            return out
+        history_BxHxD = jnp.take(frozen["content"], batch["history_BxH"], axis=0)
+        position_BxK, mask_BxK = search_by_query(
+            batch["query_content_BxD"], history_BxHxD, batch["history_BxH"] > 0, c.keep_query
+        )
+        kept_BxKxD = jnp.take_along_axis(history_BxHxD, position_BxK[..., None], axis=1)
+        long_BxK = jnp.where(mask_BxK, jnp.take_along_axis(batch["history_BxH"], position_BxK, axis=1), 0)
+        return out | {
+            "long_BxK": long_BxK,
+            "long_content_BxKxD": kept_BxKxD,
+            "long_category_BxKxL": jnp.take(frozen["category"], long_BxK, axis=0),
+            "long_signals_BxKxG": jnp.take_along_axis(batch["signals_BxHxG"], position_BxK[..., None], axis=1),
+            "long_gap_BxK": jnp.take_along_axis(batch["gap_seconds_BxH"], position_BxK, axis=1),
+            "keep_BxSxK": search_by_video(content_BxSxD, kept_BxKxD, mask_BxK, c.keep_video),
+            "recent_content_BxRxD": jnp.take(frozen["content"], batch["recent_BxR"], axis=0),
+        }
+
+    def lookups(self, batch: Batch) -> Lookups:
+        found: Lookups = {
+            "query": ("word", batch["words_BxQ"]),
+            "video": ("video", batch["video_BxS"]),
+            "author": ("author", batch["author_BxS"]),
+            "category": ("category", batch["category_BxSxL"]),
+        }
+        if self.config.personal:
+            found["long"] = ("video", batch["long_BxK"])
+            found["long_category"] = ("category", batch["long_category_BxKxL"])
+            found["recent"] = ("video", batch["recent_BxR"])
+        return found
+
+    def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
+        c = self.config
+        logit_BxSxT, position_BxSxT, gate_BxSxTxE = self.model.apply(
+            {"params": params}, rows, batch, train=True, rngs={"dropout": rng}
+        )
+        logit_BxSxT = logit_BxSxT + position_BxSxT
+        label_BxSxT, weight_BxSxT = batch["label_BxSxT"], batch["weight_BxSxT"]
+        each = [losses.pointwise(logit_BxSxT[..., t], label_BxSxT[..., t], weight_BxSxT[..., t]) for t in range(3)]
+        ranked = losses.listwise(logit_BxSxT[..., 0], label_BxSxT[..., 0], weight_BxSxT[..., 0])
+        loss = c.click_weight * each[0] + c.long_play_weight * each[1] + c.like_weight * each[2]
+        entropy_T = -(gate_BxSxTxE * jnp.log(gate_BxSxTxE + 1e-9)).sum(-1).mean((0, 1))
+        metrics = {task: each[t] for t, task in enumerate(TASKS)} | {"listwise": ranked}
+        metrics |= {f"gate_entropy_{task}": entropy_T[t] for t, task in enumerate(TASKS)}
+        return loss + c.listwise_weight * ranked, metrics
+
+
+def slate_like(features: int, fields: int, width: int) -> Batch:
+    """A batch of the right ranks, for initialisation."""
+    events = {"signals_BxHxG": jnp.zeros((1, 1, SIGNALS)), "recent_signals_BxRxG": jnp.zeros((1, 1, SIGNALS))}
+    return events | {
+        "words_BxQ": jnp.ones((1, 1), jnp.int32),
+        "query_content_BxD": jnp.zeros((1, width)),
+        "profile_BxP": jnp.zeros((1, fields), jnp.int32),
+        "is_feed_B": jnp.zeros(1),
+        "history_BxH": jnp.ones((1, 1), jnp.int32),
+        "gap_seconds_BxH": jnp.zeros((1, 1)),
+        "recent_BxR": jnp.ones((1, 1), jnp.int32),
+        "recent_gap_BxR": jnp.zeros((1, 1)),
+        "video_BxS": jnp.ones((1, 1), jnp.int32),
+        "position_BxS": jnp.zeros((1, 1), jnp.int32),
+        "features_BxSxF": jnp.zeros((1, 1, features)),
+    }

@@ -1,0 +1,1 @@
+"""From the ranker's head probabilities to one calibrated, fused score."""

@@ -1,0 +1,72 @@
+"""A trained QIN as a function: requests and candidates in, logits of the heads out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from pr2_jax.data.batches import SlateReader
+from pr2_jax.models.qin import QinTask
+from pr2_jax.ranking.features import Scaler, columns
+from pr2_jax.retrieval.encoders import in_blocks, padded_size
+from pr2_jax.training.tables import gather
+from pr2_jax.types import TASKS
+
+REQUEST_BLOCK = 64
+RESULT_BLOCK = 512
+"""Requests and results scored in one call at most; both are padded to a power of two."""
+
+
+class Ranker:
+    """Scores search results. The shown position is absent here: it only ever explained the past."""
+
+    def __init__(self, task: QinTask, params, tables, requests: SlateReader, scaler: Scaler) -> None:
+        self._task, self._params, self._tables = task, params, tables
+        self._requests, self._scaler = requests, scaler
+        self._columns = columns(task.config.personal)
+        self._logits = jax.jit(functools.partial(_logits, task))
+
+    def logits(
+        self,
+        user_N: np.ndarray,
+        time_ms_N: np.ndarray,
+        words_NxQ: np.ndarray,
+        content_NxD: np.ndarray,
+        video_NxS: np.ndarray,
+        features_NxSxF: np.ndarray,
+        is_feed: bool = False,
+    ) -> np.ndarray:
+        """`[N, S, T]` logits; `video_NxS` is padded with 0 (whose logits mean nothing), features are raw."""
+        results = video_NxS.shape[1]
+        width = padded_size(results, RESULT_BLOCK)
+        parts = []
+        for start in range(0, len(user_N), REQUEST_BLOCK):
+            rows = slice(start, start + REQUEST_BLOCK)
+            request = self._requests.live(user_N[rows], time_ms_N[rows], words_NxQ[rows], content_NxD[rows])
+            request["is_feed_B"] = np.full(len(user_N[rows]), is_feed, np.float32)
+            blocks = [
+                self._block(request, video_NxS[rows, at : at + width], features_NxSxF[rows, at : at + width], width)
+                for at in range(0, results, width)
+            ]
+            parts.append(np.concatenate(blocks, axis=1)[:, :results])
+        return np.concatenate(parts) if parts else np.zeros((0, results, len(TASKS)), np.float32)
+
+    def _block(self, request: dict, video_BxS: np.ndarray, features_BxSxF: np.ndarray, width: int) -> np.ndarray:
+        pad = [(0, 0), (0, width - video_BxS.shape[1])]
+        scaled = self._scaler(features_BxSxF)[..., self._columns]
+        batch = request | {
+            "video_BxS": np.pad(video_BxS, pad).astype(np.int32),
+            "features_BxSxF": np.pad(scaled, [*pad, (0, 0)]),
+            "position_BxS": np.full((len(video_BxS), width), -1, np.int32),
+        }
+        score: Callable = lambda part: self._logits(self._params, self._tables, self._task.frozen, part)  # noqa: E731
+        return in_blocks(score, batch, REQUEST_BLOCK)
+
+
+def _logits(task: QinTask, params, tables, frozen, batch):
+    batch = task.prepare(frozen, batch)
+    rows = gather(tables, task.lookups(batch))
+    return task.model.apply({"params": params}, rows, batch)[0]

@@ -1,0 +1,228 @@
+"""The nearest-video index behind `dr` and `pdr`: ScaNN where it pays and exists, exact search elsewhere.
+
+The only file that touches ScaNN. What its 1.4.2 does, and this file therefore guards against (STACK section 7): a NaN
+in a tree build ends the process; fewer points than leaves is an error; too few candidates come back as (row 0, NaN);
+a relative path makes an index that never loads; document ids are stored as a pickle; the build prints to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pr2_jax.config import RetrievalConfig
+from pr2_jax.errors import BadInput, StaleArtifact
+from pr2_jax.retrieval.candidates import withhold_seen
+from pr2_jax.retrieval.exact import ExactSearch, exact_search
+from pr2_jax.types import Candidates
+
+try:
+    from scann import scann_ops_pybind as scann
+except ImportError:  # no wheel for this platform: the exact index answers in its place
+    scann = None
+
+__all__ = ["Index", "IndexReport", "build_index", "exact_search", "load_index"]
+
+SCHEMA = 1
+RECALL_QUERIES = 256
+TRAINING_POINTS = 250_000
+POINTS_PER_RESULT = 30
+"""Leaves searched hold at least so many videos for each result asked for: on 10,000 clustered videos recall@100 is .90
+with 15 % of the leaves and .96 so; recall@1000 .57 and .9999."""
+REORDER_PER_RESULT = 4
+"""Quantised results rescored exactly for each result asked for; 2 loses 1 to 3 points of recall, 8 gains nothing."""
+PARALLEL_BATCH = 32
+"""From this many queries on ScaNN's thread pool is faster than one thread; the results are the same (STACK 7.5)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexReport:
+    """What was built, and how much of the exact answer it finds."""
+
+    kind: str  # "scann" or "exact"
+    rows: int  # videos, without row 0
+    width: int
+    leaves: int
+    leaves_searched: int
+    recall_at: int
+    recall: float  # mean share of the exact top `recall_at` found, on `queries` queries
+    queries: int
+    build_seconds: float
+    bytes: int
+
+    def __str__(self) -> str:
+        how = f"{self.leaves} leaves, {self.leaves_searched} searched" if self.kind == "scann" else "every row compared"
+        return (
+            f"{self.kind} index of {self.rows:,} videos ({how}): recall@{self.recall_at} {self.recall:.4f} against "
+            f"exact on {self.queries} queries, {self.bytes / 1e6:.1f} MB, {self.build_seconds:.1f} s"
+        )
+
+
+class Index:
+    """`search` is the same whatever stands behind it. Made by `load_index`."""
+
+    def __init__(self, report: IndexReport, vectors_VxD: np.ndarray, row_N: np.ndarray, searcher, reorder: int):
+        self.report = report
+        self.vectors_VxD = vectors_VxD
+        self._row_N = row_N
+        self._searcher = searcher
+        self._reorder = reorder
+        self._exact = ExactSearch(vectors_VxD) if searcher is None else None
+
+    def search(self, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
+        """The k unseen videos with the greatest inner product, best first, padded with -1 / -inf.
+
+        `seen` is () or B sorted arrays of video rows. More is fetched than asked for, so that the seen can be left out.
+        """
+        query_BxD = np.ascontiguousarray(query_BxD, np.float32)
+        if query_BxD.ndim != 2 or query_BxD.shape[1] != self.report.width:
+            raise ValueError(f"queries have shape {query_BxD.shape}, the index holds vectors of {self.report.width}")
+        if self._exact is not None:
+            return self._exact.search(query_BxD, k, seen)
+        if not len(query_BxD):
+            return Candidates(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+        fetch = min(k + max((len(s) for s in seen), default=0), self.report.rows)
+        # A fixed share of the leaves starves a deep k on a small catalogue.
+        enough = math.ceil(POINTS_PER_RESULT * fetch * self.report.leaves / self.report.rows)
+        leaves = min(max(self.report.leaves_searched, enough), self.report.leaves)
+        search = self._searcher.search_batched
+        if len(query_BxD) >= PARALLEL_BATCH:
+            search = self._searcher.search_batched_parallel
+        at_BxN, score_BxN = search(
+            query_BxD,
+            final_num_neighbors=fetch,
+            pre_reorder_num_neighbors=min(max(self._reorder, REORDER_PER_RESULT * fetch), self.report.rows),
+            leaves_to_search=leaves,
+        )
+        score_BxN = np.asarray(score_BxN, np.float32)
+        found_BxN = np.isfinite(score_BxN)
+        row_BxN = np.where(found_BxN, self._row_N[np.where(found_BxN, at_BxN, 0)], 0)
+        # ScaNN's order among equal scores is its own; ours is by ascending row.
+        order_BxN = np.lexsort((row_BxN, np.where(found_BxN, -score_BxN, np.inf)), axis=1)
+        row_BxN, score_BxN = (np.take_along_axis(x, order_BxN, 1) for x in (row_BxN, score_BxN))
+        return withhold_seen(row_BxN, score_BxN, seen, k)
+
+
+def build_index(
+    vectors_VxD: np.ndarray,
+    directory: os.PathLike | str,
+    config: RetrievalConfig,
+    queries_NxD: np.ndarray | None = None,
+) -> IndexReport:
+    """Writes an index of unit vectors (row 0 left out) into `directory` and measures its recall.
+
+    `queries_NxD`: queries to measure recall on, at most 256 of them; without any, videos stand in for queries.
+    Raises BadInput where a vector is not finite. Builds by ScaNN are not bit-reproducible (STACK 7.8): keep the index.
+    """
+    started = time.perf_counter()
+    vectors_VxD = np.ascontiguousarray(vectors_VxD, np.float32)
+    bad = np.flatnonzero(~np.isfinite(vectors_VxD).all(1))
+    if len(bad):
+        raise BadInput(f"index: vector of video row {bad[0]} is not finite ({len(bad)} of {len(vectors_VxD)} rows)")
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(directory / "scann", ignore_errors=True)
+    rows = len(vectors_VxD) - 1
+    approximate = scann is not None and rows >= max(config.ann_min_rows, 2)
+    leaves = searched = 0
+    if approximate:
+        leaves = min(config.ann_leaves or 2 * math.isqrt(rows), rows)
+        searched = max(1, math.ceil(config.ann_search_share * leaves))
+        _build_scann(vectors_VxD[1:], directory / "scann", leaves, searched, config)
+    np.save(directory / "vectors.npy", vectors_VxD)
+    np.save(directory / "rows.npy", np.arange(1, rows + 1, dtype=np.int32))
+    report = IndexReport(
+        kind="scann" if approximate else "exact",
+        rows=rows,
+        width=vectors_VxD.shape[1],
+        leaves=leaves,
+        leaves_searched=searched,
+        recall_at=config.ann_recall_at,
+        recall=1.0,
+        queries=0,
+        build_seconds=time.perf_counter() - started,
+        bytes=sum(f.stat().st_size for f in directory.rglob("*") if f.is_file() and f.name != "index.json"),
+    )
+    _write_report(directory, report, config.ann_reorder)
+    if approximate:
+        report = _with_recall(report, load_index(directory), _sample_queries(vectors_VxD, queries_NxD))
+        _write_report(directory, report, config.ann_reorder)
+    return report
+
+
+def load_index(directory: os.PathLike | str) -> Index:
+    """Opens what `build_index` wrote; on a platform without ScaNN its vectors are searched exactly."""
+    directory = pathlib.Path(directory)
+    path = directory / "index.json"
+    if not path.exists():
+        raise StaleArtifact(f"{path}: not found; build the index first (pr2 index)")
+    written = json.loads(path.read_text(encoding="utf-8"))
+    if written["schema"] != SCHEMA:
+        raise StaleArtifact(f"{path}: index schema {written['schema']}, this version reads {SCHEMA}; rebuild it")
+    report = IndexReport(**written["report"])
+    vectors_VxD = np.load(directory / "vectors.npy", mmap_mode="r")
+    if vectors_VxD.shape != (report.rows + 1, report.width):
+        raise StaleArtifact(
+            f"{directory / 'vectors.npy'}: shape {vectors_VxD.shape}, index.json says {(report.rows + 1, report.width)}"
+        )
+    searcher = None
+    if report.kind == "scann" and scann is not None:
+        with _quiet_stderr():
+            searcher = scann.load_searcher(str((directory / "scann").resolve()))
+    return Index(report, vectors_VxD, np.load(directory / "rows.npy"), searcher, written["reorder"])
+
+
+def _build_scann(vectors_NxD: np.ndarray, directory: pathlib.Path, leaves: int, searched: int, config: RetrievalConfig):
+    directory.mkdir(parents=True)
+    reorder = config.ann_reorder or REORDER_PER_RESULT * config.ann_recall_at
+    with _quiet_stderr():
+        # spherical: on skewed unit vectors recall at 1 % of the leaves rises from .36 to .77 (STACK 7.4).
+        builder = scann.builder(vectors_NxD, config.ann_recall_at, "dot_product").tree(
+            leaves, searched, training_sample_size=min(len(vectors_NxD), TRAINING_POINTS), spherical=True
+        )
+        searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(reorder).build()
+        searcher.serialize(str(directory), relative_path=True)
+
+
+def _sample_queries(vectors_VxD: np.ndarray, queries_NxD: np.ndarray | None) -> np.ndarray:
+    pool_NxD = vectors_VxD[1:] if queries_NxD is None else np.asarray(queries_NxD, np.float32)
+    pick = np.random.default_rng(0).permutation(len(pool_NxD))[:RECALL_QUERIES]
+    return pool_NxD[np.sort(pick)]
+
+
+def _with_recall(report: IndexReport, index: Index, query_NxD: np.ndarray) -> IndexReport:
+    k = min(report.recall_at, report.rows)
+    found = index.search(query_NxD, k)
+    exact = exact_search(index.vectors_VxD, query_NxD, k)
+    # Counted by score, not by id: a video that ties with the k-th exact one is as good an answer.
+    floor_N = exact.scores_BxK[:, -1:] - 1e-5
+    recall = float((found.scores_BxK >= floor_N).mean()) if len(query_NxD) else 1.0
+    return dataclasses.replace(report, recall=recall, queries=len(query_NxD))
+
+
+def _write_report(directory: pathlib.Path, report: IndexReport, reorder: int):
+    text = json.dumps({"schema": SCHEMA, "reorder": reorder, "report": dataclasses.asdict(report)}, indent=1)
+    partial = directory / "index.json.partial"
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, directory / "index.json")
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """ScaNN's C++ writes to file descriptor 2 whatever its log levels say (STACK 7.11)."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept), os.close(nowhere)

@@ -1,0 +1,80 @@
+"""Exact maximum inner product search, jitted: the reference of every approximate index and its small-catalogue twin."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pr2_jax.retrieval.candidates import withhold_seen
+from pr2_jax.types import Candidates
+
+CHUNK = 50_000
+"""Videos scored at once: as fast as the whole catalogue, with a fraction of its score memory (STACK 3.8)."""
+BATCH = 256
+"""Most requests scored at once; smaller batches are padded to a power of two, so few shapes are ever compiled."""
+
+
+def next_power_of_two(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()
+
+
+@functools.partial(jax.jit, static_argnames=("k",))
+def _top_inner_products(chunks_NxMxD: jax.Array, rows: int, query_BxD: jax.Array, k: int):
+    """(scores [B, k], video rows [B, k]), best first, ties by ascending row; row 0 and padding score -inf."""
+    chunk = chunks_NxMxD.shape[1]
+    kept = min(k, chunk)
+
+    def scan_chunk(best, numbered):
+        number, vectors_MxD = numbered
+        row_M = number * chunk + jnp.arange(chunk, dtype=jnp.int32)
+        score_BxM = jnp.where((row_M > 0) & (row_M < rows), query_BxD @ vectors_MxD.T, -jnp.inf)
+        # NaN would sort first (STACK 3.8).
+        score, at = jax.lax.top_k(jnp.nan_to_num(score_BxM, nan=-jnp.inf, posinf=None, neginf=-jnp.inf), kept)
+        # Earlier chunks stand in front: among equal scores the merge keeps the lower row.
+        both = jnp.concatenate([best[0], score], 1)
+        both_rows = jnp.concatenate([best[1], row_M[at]], 1)
+        score, at = jax.lax.top_k(both, k)
+        return (score, jnp.take_along_axis(both_rows, at, 1)), None
+
+    empty = jnp.full((len(query_BxD), k), -jnp.inf), jnp.zeros((len(query_BxD), k), jnp.int32)
+    numbers = jnp.arange(len(chunks_NxMxD), dtype=jnp.int32)
+    return jax.lax.scan(scan_chunk, empty, (numbers, chunks_NxMxD))[0]
+
+
+class ExactSearch:
+    """All videos against all queries. `vectors_VxD` float32; row 0 is never returned."""
+
+    def __init__(self, vectors_VxD: np.ndarray):
+        self.rows, self.width = vectors_VxD.shape
+        chunk = min(CHUNK, next_power_of_two(self.rows))
+        padded = np.zeros((-(-self.rows // chunk) * chunk, self.width), np.float32)
+        padded[: self.rows] = vectors_VxD
+        self._chunks_NxMxD = jnp.asarray(padded.reshape(-1, chunk, self.width))
+
+    def search(self, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
+        """The k best unseen videos of each query by inner product, ties by ascending row, padded with -1 / -inf."""
+        query_BxD = np.asarray(query_BxD, np.float32)
+        asked = k + max((len(s) for s in seen), default=0)
+        fetch = next_power_of_two(min(asked, self.rows))
+        parts = []
+        for start in range(0, len(query_BxD), BATCH):
+            batch_BxD = query_BxD[start : start + BATCH]
+            padded = np.zeros((next_power_of_two(len(batch_BxD)), self.width), np.float32)
+            padded[: len(batch_BxD)] = batch_BxD
+            found = _top_inner_products(self._chunks_NxMxD, self.rows, padded, fetch)
+            score, row = (np.asarray(x)[: len(batch_BxD)] for x in found)
+            parts.append(withhold_seen(row, score, seen[start : start + BATCH], k))
+        if not parts:
+            return Candidates(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+        return Candidates(np.concatenate([p.ids_BxK for p in parts]), np.concatenate([p.scores_BxK for p in parts]))
+
+
+def exact_search(
+    vectors_VxD: np.ndarray, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()
+) -> Candidates:
+    """`ExactSearch` for one use; keep the object where the same vectors are searched again."""
+    return ExactSearch(vectors_VxD).search(query_BxD, k, seen)

@@ -1,0 +1,1 @@
+"""From a person and a query to ranked videos."""

@@ -1,0 +1,139 @@
+"""Everything trained and indexed, opened from a work directory, each piece on first use."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import artifacts
+from pr2_jax.config import Config
+from pr2_jax.data.batches import SlateReader
+from pr2_jax.data.catalogue import catalogue_arrays, query_words
+from pr2_jax.data.events import EventReader
+from pr2_jax.data.histories import seen
+from pr2_jax.data.labels import LongPlay
+from pr2_jax.data.store import LogStore
+from pr2_jax.models.build import content_task, pdr_task, qin_task
+from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
+from pr2_jax.ranking.ranker import Ranker
+from pr2_jax.retrieval.ann import load_index
+from pr2_jax.retrieval.dense import DenseChannel
+from pr2_jax.retrieval.encoders import ContentSpace, PdrEncoder, load_model
+from pr2_jax.retrieval.item_similarity import ItemSimilarity
+from pr2_jax.retrieval.lexical import Bm25Channel
+from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter
+from pr2_jax.types import Channel, Requests
+
+SCHEMA = "2"
+"""Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
+
+CHANNELS = ("bm25", "dr", "qrcf", "pdr")
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """What was counted strictly before `as_of_ms`."""
+
+    as_of_ms: int
+    similarity: ItemSimilarity
+    popularity_V: np.ndarray  # clicks per video, float32
+
+
+class System:
+    """The opened work directory. `store` may be a truncated one (the leak probe)."""
+
+    def __init__(self, workdir: Path, config: Config, store: LogStore | None = None) -> None:
+        self.workdir, self.config = workdir, config
+        if store is None:
+            store = LogStore.open(workdir / "store")
+        self.store = store
+
+    @functools.cached_property
+    def reader(self) -> EventReader:
+        """Histories; long play as the training days define it."""
+        return EventReader(self.store, LongPlay.fit(self.store, self.store.cuts.validation_ms, self.config.data))
+
+    @functools.cached_property
+    def catalogue(self) -> dict[str, np.ndarray]:
+        """Video attributes as the training days knew them."""
+        return catalogue_arrays(self.store, self.store.cuts.validation_ms, self.config.data)
+
+    @functools.cached_property
+    def space(self) -> ContentSpace:
+        """The frozen content space."""
+        self._require("content", "pr2 train content")
+        return ContentSpace(content_task(self.store, self.config, self.catalogue), self.workdir / "content")
+
+    @functools.cached_property
+    def query_vectors_NqxD(self) -> np.ndarray:
+        """Content vectors of the log's distinct queries; row 0 is the empty query."""
+        return np.load(self.workdir / "content" / "query_vectors.npy", mmap_mode="r")
+
+    @functools.cached_property
+    def pdr(self) -> PdrEncoder:
+        """The trained dual encoder."""
+        self._require("pdr", "pr2 train pdr")
+        task = pdr_task(self.store, self.config, self.catalogue, np.asarray(self.space.videos_VxD))
+        return PdrEncoder(task, *load_model(task, self.workdir / "pdr"), self.reader, self.space, self.config.data)
+
+    @functools.cached_property
+    def bm25(self) -> Bm25Channel:
+        """Captions against queries."""
+        return Bm25Channel(self.store, self.config.retrieval)
+
+    @functools.cached_property
+    def fitted(self) -> dict:
+        """What the index stage chose: `epsilon` and `merge_weights` (channel name to weight)."""
+        self._require("index", "pr2 index")
+        return json.loads((self.workdir / "index" / "fitted.json").read_text())
+
+    @functools.cached_property
+    def seeds(self) -> SeedFilter:
+        """QRCF's filter with the epsilon fitted to this content space."""
+        return SeedFilter(self.reader, self.space, self.config.retrieval.qrcf, self.fitted["epsilon"])
+
+    def snapshot(self, as_of_ms: int) -> Snapshot:
+        """The snapshot that the index holds for that moment."""
+        self._require("index", "pr2 index")
+        directory = self.workdir / "index" / f"as_of_{as_of_ms}"
+        popularity = np.load(directory / "popularity.npy", mmap_mode="r")
+        return Snapshot(as_of_ms, ItemSimilarity.load(directory), popularity)
+
+    def channels(self, snapshot: Snapshot) -> dict[str, Channel]:
+        """The four channels, in the order in which `merge` weighs them."""
+        index = self.workdir / "index"
+        return {
+            "bm25": self.bm25,
+            "dr": DenseChannel("dr", lambda r: self.space.queries(r.words_BxQ), load_index(index / "dr")),
+            "qrcf": QrcfChannel(self.seeds, snapshot.similarity),
+            "pdr": DenseChannel("pdr", self.pdr, load_index(index / "pdr")),
+        }
+
+    def features(self) -> RankingFeatures:
+        """The ranker's features over this store."""
+        return RankingFeatures(self.store, self.space, self.bm25, self.catalogue["numbers"], self.seeds)
+
+    def ranker(self, name: str) -> Ranker:
+        """`qin` or `base`."""
+        self._require("qin", "pr2 train qin")
+        config = self.config.qin if name == "qin" else self.config.base
+        task = qin_task(
+            self.store, config, self.catalogue, np.asarray(self.space.videos_VxD), len(columns(config.personal))
+        )
+        requests = SlateReader(self.reader, self.query_vectors_NqxD, config, self.config.data)
+        params, tables = load_model(task, self.workdir / "qin" / name)
+        return Ranker(task, params, tables, requests, Scaler.load(self.workdir / "qin" / "scaler.npz"))
+
+    def requests(self, sessions_N: np.ndarray, *, withhold_seen: bool = True) -> Requests:
+        """The searches of some sessions; videos clicked before are withheld from retrieval."""
+        user = np.asarray(self.store.sessions.user)[sessions_N]
+        time_ms = np.asarray(self.store.sessions.time_ms)[sessions_N]
+        words = query_words(self.store, np.asarray(self.store.sessions.query)[sessions_N], self.config.data)
+        return Requests(user, time_ms, words, seen(self.store, user, time_ms) if withhold_seen else ())
+
+    def _require(self, stage: str, command: str) -> None:
+        artifacts.require(self.workdir / stage, SCHEMA, command)

@@ -1,0 +1,1 @@
+"""A seeded short-video platform that writes the five log tables and whose people answer any slate."""

@@ -1,0 +1,37 @@
+"""TFDS builder `short_video_world`: the simulated platform in the exchange format."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pr2_jax.config import Config
+from pr2_jax.data.builders.log_builder import LogBuilder
+from pr2_jax.data.tables import LogTables, read_log
+from pr2_jax.errors import BadInput
+from pr2_jax.simulation.world import write_world
+
+WORLD = "world"
+
+
+class ShortVideoWorld(LogBuilder):
+    """A seeded, simulated short-video platform that writes the five tables of KuaiSAR."""
+
+    name = "short_video_world"
+
+    @classmethod
+    def read_source(cls, input_path: Path | None, config: Config, workdir: Path) -> LogTables:
+        """Simulates into `workdir/world`, in place of an older world, then reads it like any other log."""
+        if input_path is not None:
+            raise BadInput(f"data.source short_video_world simulates its log: leave out --input {input_path}")
+        world, partial = Path(workdir) / WORLD, Path(workdir) / f"{WORLD}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            write_world(partial, config.world)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(world, ignore_errors=True)
+        partial.rename(world)
+        return read_log(world, config.data)

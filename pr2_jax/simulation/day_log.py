@@ -1,0 +1,57 @@
+"""What happened on one simulated day, in rows of the simulation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax.simulation.queries import Queries
+from pr2_jax.simulation.users import Responses, Users
+
+BEIJING_MS = 8 * 3_600_000
+"""The platform's days begin at midnight of UTC+8."""
+
+SOURCES = ("USER_INPUT", "RELATED_SEARCH", "HISTORY")
+
+
+@dataclasses.dataclass(frozen=True)
+class Searches:
+    """B search sessions of a day, ascending in time; slate S."""
+
+    session_B: np.ndarray  # int64 ids
+    user_B: np.ndarray  # int32
+    time_ms_B: np.ndarray  # int64
+    source_B: np.ndarray  # int8, row of SOURCES
+    queries: Queries
+    slates_BxS: np.ndarray  # int32, -1 = nothing shown
+    responses: Responses
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """N feed views of a day, ascending in time."""
+
+    user_N: np.ndarray  # int32
+    video_N: np.ndarray  # int32
+    time_ms_N: np.ndarray  # int64
+    play_ms_N: np.ndarray  # int64
+    click_N: np.ndarray  # bool, as the five below
+    like_N: np.ndarray
+    follow_N: np.ndarray
+    forward_N: np.ndarray
+    search_N: np.ndarray
+    related_N: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Views:
+        return Views(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+
+@dataclasses.dataclass(frozen=True)
+class DayLog:
+    """One day: the people as they were on it, and what they did."""
+
+    day: int
+    users: Users
+    searches: Searches
+    views: Views

@@ -1,0 +1,119 @@
+"""What people search for: an intent, the words they type for it, and how relevant a video truly is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax.simulation.catalogue import Catalogue
+from pr2_jax.simulation.vocabulary import Vocabulary
+
+QUERY_WORDS = 4
+NO_INTENT = -1
+# Shares of the ways to ask: name | topic alone | facet | name facet | topic facet | facet facet
+_PATTERN_SHARES = (0.26, 0.14, 0.3, 0.18, 0.05, 0.07)
+_NAME, _TOPIC, _FACET, _NAME_FACET, _TOPIC_FACET, _TWO_FACETS = range(6)
+_NEEDED = 0.35  # share of relevance that hangs on the facets meant
+_OTHER_SUBTOPIC, _SIBLING, _SECOND = 0.05, 0.3, 0.7  # relevance of what only touches the intent, before facets
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """B searches. A server sees the words only; intent and needs are in the person's head."""
+
+    words_BxQ: np.ndarray  # int32 word rows as typed, 0 = none
+    intent_B: np.ndarray  # int32 subtopic, NO_INTENT = none
+    needs_BxQ: np.ndarray  # int32 facets meant, 0 = none
+
+    def __len__(self) -> int:
+        return len(self.intent_B)
+
+    def take(self, rows: np.ndarray) -> Queries:
+        return Queries(self.words_BxQ[rows], self.intent_B[rows], self.needs_BxQ[rows])
+
+
+def compose_queries(
+    vocabulary: Vocabulary, intent_B: np.ndarray, misspelt_share: float, rng: np.random.Generator
+) -> Queries:
+    """Returns what people type for their intents: names, the topic's name, facets, at times a plain or misspelt word.
+
+    A topic's name and a word with two owners leave the subtopic open: only who asks tells which one is meant.
+    """
+    count = len(intent_B)
+    pattern_B = rng.choice(len(_PATTERN_SHARES), count, p=_PATTERN_SHARES)
+    rank_Bx2 = 1 + rng.choice(vocabulary.width - 1, (count, 2), p=_facet_frequency(vocabulary))
+    rank_Bx2[:, 1] = np.where(
+        rank_Bx2[:, 1] == rank_Bx2[:, 0], rank_Bx2[:, 1] % (vocabulary.width - 1) + 1, rank_Bx2[:, 1]
+    )
+    facet_Bx2 = vocabulary.owned_GxN[intent_B[:, None], rank_Bx2]
+    words_BxQ = np.zeros((count, QUERY_WORDS), np.int32)
+    named_B = np.isin(pattern_B, (_NAME, _NAME_FACET))
+    topical_B = np.isin(pattern_B, (_TOPIC, _TOPIC_FACET))
+    words_BxQ[:, 0] = np.where(
+        named_B,
+        vocabulary.owned_GxN[intent_B, 0],
+        np.where(topical_B, vocabulary.topic_T[vocabulary.topic_of_G[intent_B]], 0),
+    )
+    words_BxQ[:, 1] = np.where(np.isin(pattern_B, (_NAME, _TOPIC)), 0, facet_Bx2[:, 0])
+    words_BxQ[:, 2] = np.where(pattern_B == _TWO_FACETS, facet_Bx2[:, 1], 0)
+    needs_BxQ = np.where(np.arange(QUERY_WORDS) > 0, words_BxQ, 0)
+    filler_B = vocabulary.shared_W[np.minimum(rng.geometric(0.06, count), len(vocabulary.shared_W)) - 1]
+    words_BxQ[:, 3] = np.where(rng.random(count) < 0.12, filler_B, 0)
+    wrong_B = rng.random(count) < misspelt_share
+    first_B = np.argmax(words_BxQ > 0, axis=1)
+    rows = np.flatnonzero(wrong_B)
+    words_BxQ[rows, first_B[rows]] = vocabulary.misspelt_W[words_BxQ[rows, first_B[rows]]]
+    packed_BxQ = np.take_along_axis(words_BxQ, np.argsort(words_BxQ == 0, axis=1, kind="stable"), axis=1)
+    return Queries(packed_BxQ, intent_B.astype(np.int32), needs_BxQ)
+
+
+def _facet_frequency(vocabulary: Vocabulary) -> np.ndarray:
+    weight_N = vocabulary.frequency_N()[1:]
+    return weight_N / weight_N.sum()
+
+
+def interpret(vocabulary: Vocabulary, words_BxQ: np.ndarray, interest_BxG: np.ndarray) -> Queries:
+    """Returns what people with these interests mean by plain words: the subtopic that owns most of them, and among
+    equals the one they care for most. Words that nobody owns leave NO_INTENT."""
+    groups = vocabulary.subtopics
+    owns_WxG = np.zeros((len(vocabulary.text), groups), np.float32)
+    owns_WxG[vocabulary.owned_GxN, np.arange(groups)[:, None]] = 1.0
+    owns_WxG[vocabulary.topic_T[vocabulary.topic_of_G], np.arange(groups)] = np.maximum(
+        owns_WxG[vocabulary.topic_T[vocabulary.topic_of_G], np.arange(groups)], 0.5
+    )
+    owns_WxG[0] = 0.0
+    votes_BxG = owns_WxG[words_BxQ].sum(axis=1)
+    intent_B = np.argmax(votes_BxG + 0.4 * interest_BxG, axis=1)
+    found_B = votes_BxG.max(axis=1) > 0
+    facet_BxQ = (vocabulary.owned_GxN[intent_B][:, None, 1:] == words_BxQ[:, :, None]).any(axis=2) & (words_BxQ > 0)
+    needs_BxQ = np.where(facet_BxQ & found_B[:, None], words_BxQ, 0)
+    return Queries(words_BxQ, np.where(found_B, intent_B, NO_INTENT).astype(np.int32), needs_BxQ)
+
+
+def true_relevance(
+    catalogue: Catalogue, vocabulary: Vocabulary, queries: Queries, slates_BxS: np.ndarray
+) -> np.ndarray:
+    """Returns float32 [B, S] in [0, 1]: how well each video answers what was meant; 1 where nothing was, 0 at -1.
+
+    Subtopic first (its own, a second one it touches, a sibling, elsewhere), then the share of facets it is about.
+    """
+    subtopic_BxS, intent_Bx1 = catalogue.subtopic_V[slates_BxS], queries.intent_B[:, None]
+    topic_of_G = vocabulary.topic_of_G
+    subject_BxS = np.select(
+        [
+            subtopic_BxS == intent_Bx1,
+            catalogue.second_V[slates_BxS] == intent_Bx1,
+            topic_of_G[subtopic_BxS] == topic_of_G[intent_Bx1],
+        ],
+        [1.0, _SECOND, _SIBLING],
+        _OTHER_SUBTOPIC,
+    )
+    needs_BxQ = queries.needs_BxQ
+    facets_BxSxA = catalogue.facets_VxA[slates_BxS]
+    met_BxSxQ = (facets_BxSxA[:, :, None, :] == needs_BxQ[:, None, :, None]).any(axis=3) & (needs_BxQ > 0)[:, None]
+    asked_Bx1 = np.maximum((needs_BxQ > 0).sum(axis=1), 1)[:, None]
+    met_BxS = np.where((needs_BxQ > 0).any(axis=1)[:, None], met_BxSxQ.sum(axis=2) / asked_Bx1, 1.0)
+    relevance_BxS = subject_BxS * catalogue.on_topic_V[slates_BxS] * (1 - _NEEDED + _NEEDED * met_BxS)
+    relevance_BxS = np.where(intent_Bx1 == NO_INTENT, 1.0, relevance_BxS)
+    return np.where(slates_BxS >= 0, relevance_BxS, 0.0).astype(np.float32)

@@ -1,0 +1,237 @@
+"""People of the simulated platform: what they care for, how that drifts, and how they answer any slate.
+
+Nothing here knows which system serves. `respond` is a pure function of people, queries, slates and a generator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax.config import PeopleConfig, WorldConfig
+from pr2_jax.simulation.catalogue import Catalogue, distinct_ids, unit
+from pr2_jax.simulation.queries import NO_INTENT, Queries, true_relevance
+from pr2_jax.simulation.vocabulary import Vocabulary
+
+QUALITY_FLOOR = 0.5
+"""Chance factor of a video of the lowest quality."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Users:
+    """U people (or a selection of them, one a request); G subtopics, L latent tastes, A favourite creators."""
+
+    raw_id_U: np.ndarray  # int64 ascending
+    search_rate_U: np.ndarray  # float64 searches a day
+    feed_rate_U: np.ndarray  # float64 feed views a day
+    length_taste_U: np.ndarray  # float32, correlation of liking with standardised log duration
+    favourites_UxA: np.ndarray  # int32 creator rows
+    profile_UxP: np.ndarray  # int64: search_active_level rec_active_level onehot_feat1 onehot_feat2
+    interest_UxG: np.ndarray  # float32, rows sum to 1; drifts
+    taste_UxL: np.ndarray  # float32 unit rows; drifts
+    mood_U: np.ndarray  # int32 subtopic of the day
+
+    def __len__(self) -> int:
+        return len(self.raw_id_U)
+
+    def take(self, rows: np.ndarray) -> Users:
+        return Users(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Responses:
+    """What B people did with S results each. A video nobody clicked in search was not played."""
+
+    looked_BxS: np.ndarray  # bool
+    click_BxS: np.ndarray  # bool
+    play_ms_BxS: np.ndarray  # int64
+    like_BxS: np.ndarray  # bool
+    follow_BxS: np.ndarray  # bool
+    forward_BxS: np.ndarray  # bool
+
+
+def build_users(
+    config: WorldConfig, catalogue: Catalogue, vocabulary: Vocabulary, seed: np.random.SeedSequence
+) -> Users:
+    """People as they are on the first day; each part of them draws from its own stream."""
+    rate_rng, interest_rng, taste_rng, favourite_rng, profile_rng, id_rng = (
+        np.random.default_rng(s) for s in seed.spawn(6)
+    )
+    people, count, groups = config.people, config.users, vocabulary.subtopics
+    search_U, feed_U = _rates(config, rate_rng)
+    appeal_G = np.bincount(catalogue.subtopic_V, minlength=groups) + 1.0
+    interest_UxG = draw_interests(appeal_G, count, people.interests, interest_rng)
+    community_U = taste_rng.integers(0, people.communities, count)
+    centre_KxL = unit(taste_rng.normal(size=(people.communities, people.taste_width)))
+    taste_UxL = unit(centre_KxL[community_U] + 0.7 * unit(taste_rng.normal(size=(count, people.taste_width))))
+    length_U = taste_rng.normal(size=count)
+    told_U = np.where(profile_rng.random(count) < 0.8, community_U, profile_rng.integers(0, people.communities, count))
+    tercile_U = np.digitize(length_U + 0.6 * profile_rng.normal(size=count), (-0.5, 0.5))
+    return Users(
+        raw_id_U=distinct_ids(count, 1, id_rng),
+        search_rate_U=search_U,
+        feed_rate_U=feed_U,
+        length_taste_U=length_U.astype(np.float32),
+        favourites_UxA=_favourites(config, catalogue, interest_UxG, taste_UxL, favourite_rng),
+        profile_UxP=np.stack([_level(search_U), _level(feed_U), tercile_U, told_U % 8], axis=1).astype(np.int64),
+        interest_UxG=interest_UxG,
+        taste_UxL=taste_UxL,
+        mood_U=sample_rows(interest_UxG, interest_rng),
+    )
+
+
+def _rates(config: WorldConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns searches and views a day: log-normal over people, correlated, with the configured means."""
+    both_Ux1 = rng.normal(size=(config.users, 1))
+    log_Ux2 = 0.5 * both_Ux1 + 0.5 * rng.normal(size=(config.users, 2))
+    rate_Ux2 = np.exp(log_Ux2) / np.exp(log_Ux2).mean(axis=0)
+    return config.sessions_per_day * rate_Ux2[:, 0], config.views_per_day * rate_Ux2[:, 1]
+
+
+def _level(rate_U: np.ndarray) -> np.ndarray:
+    return np.searchsorted(np.quantile(rate_U, (0.2, 0.4, 0.6, 0.8)), rate_U)
+
+
+def draw_interests(appeal_G: np.ndarray, count: int, kept: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns [count, G] shares: `kept` subtopics each, drawn by appeal without replacement, and a trace elsewhere."""
+    keys_UxG = np.log(appeal_G) + rng.gumbel(size=(count, len(appeal_G)))
+    chosen_UxK = np.argsort(-keys_UxG, axis=1, kind="stable")[:, :kept]
+    share_UxK = 0.9 * rng.dirichlet(np.full(kept, 2.0), count)
+    interest_UxG = np.repeat((0.1 * appeal_G / appeal_G.sum())[None], count, axis=0)
+    rows_Ux1 = np.arange(count)[:, None]
+    interest_UxG[rows_Ux1, chosen_UxK] += share_UxK
+    return interest_UxG.astype(np.float32)
+
+
+def sample_rows(weight_NxG: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns int32 [N]: one column a row, by weight."""
+    total_NxG = np.cumsum(weight_NxG, axis=1, dtype=np.float64)
+    point_Nx1 = rng.random((len(weight_NxG), 1)) * total_NxG[:, -1:]
+    return np.minimum((total_NxG <= point_Nx1).sum(axis=1), weight_NxG.shape[1] - 1).astype(np.int32)
+
+
+def _favourites(config, catalogue, interest_UxG, taste_UxL, rng) -> np.ndarray:
+    """Returns creators that people love: famous ones of their interests whose videos fit their taste."""
+    creators = len(catalogue.creator_home_C)
+    videos_C = np.bincount(catalogue.creator_V, minlength=creators)
+    style_CxL = np.zeros((creators, taste_UxL.shape[1]))
+    np.add.at(style_CxL, catalogue.creator_V, catalogue.taste_VxL)
+    style_CxL /= np.maximum(videos_C, 1)[:, None]
+    chosen = []
+    kept = min(config.people.favourites, creators)
+    for first in range(0, len(taste_UxL), 1024):  # U x C scores, a slab of people at a time
+        part = slice(first, first + 1024)
+        score_UxC = np.log(interest_UxG[part][:, catalogue.creator_home_C] + 1e-9) + 2.0 * taste_UxL[part] @ style_CxL.T
+        score_UxC += 0.5 * catalogue.creator_fame_C + 0.4 * np.log(videos_C + 0.1) + rng.gumbel(size=score_UxC.shape)
+        chosen.append(np.argsort(-score_UxC, axis=1, kind="stable")[:, :kept])
+    return np.concatenate(chosen).astype(np.int32)
+
+
+def advance(users: Users, config: PeopleConfig, appeal_G: np.ndarray, rng: np.random.Generator) -> Users:
+    """Returns the same people a day later: some trade an interest, tastes move a little, moods change."""
+    count = len(users)
+    traded_U = rng.random(count) < config.interest_drift
+    strongest_U = np.argmax(users.interest_UxG + 0.3 * rng.random(users.interest_UxG.shape), axis=1)
+    newcomer_U = rng.choice(len(appeal_G), count, p=appeal_G / appeal_G.sum())
+    rows = np.flatnonzero(traded_U & (newcomer_U != strongest_U))
+    interest_UxG = users.interest_UxG.copy()
+    moved = 0.9 * interest_UxG[rows, strongest_U[rows]]
+    interest_UxG[rows, strongest_U[rows]] -= moved
+    interest_UxG[rows, newcomer_U[rows]] += moved
+    step_UxL = unit(rng.normal(size=users.taste_UxL.shape))
+    taste_UxL = unit((1 - config.taste_drift) * users.taste_UxL + config.taste_drift * step_UxL)
+    fresh_U = sample_rows(interest_UxG, rng)
+    mood_U = np.where(rng.random(count) < config.mood_persistence, users.mood_U, fresh_U).astype(np.int32)
+    return dataclasses.replace(users, interest_UxG=interest_UxG, taste_UxL=taste_UxL, mood_U=mood_U)
+
+
+def affinity_logits(
+    config: PeopleConfig, catalogue: Catalogue, users: Users, slates_BxS: np.ndarray, intent_B: np.ndarray
+) -> np.ndarray:
+    """Returns float32 [B, S]: interest, taste, favourite creator and length, in logits before slope and offset.
+
+    Within a subtopic nearly all of it comes from taste, which no caption shows: who liked what tells it.
+    """
+    subtopic_BxS = catalogue.subtopic_V[slates_BxS]
+    share_BxS = np.take_along_axis(users.interest_UxG, subtopic_BxS, axis=1)
+    interest_BxS = share_BxS / (share_BxS + 0.05)
+    meant_BxS = subtopic_BxS == intent_B[:, None]
+    interest_BxS = np.where(meant_BxS, np.maximum(interest_BxS, config.intent_floor), interest_BxS)
+    width = users.taste_UxL.shape[1]
+    taste_BxS = np.einsum("bl,bsl->bs", users.taste_UxL, catalogue.taste_VxL[slates_BxS]) * np.sqrt(width)
+    loved_BxS = (catalogue.creator_V[slates_BxS][:, :, None] == users.favourites_UxA[:, None, :]).any(axis=2)
+    length_BxS = users.length_taste_U[:, None] * catalogue.length_V[slates_BxS]
+    return (
+        config.interest_weight * interest_BxS
+        + config.taste_weight * taste_BxS
+        + config.favourite_weight * loved_BxS
+        + config.duration_weight * length_BxS
+    ).astype(np.float32)
+
+
+def true_affinity(
+    config: PeopleConfig, catalogue: Catalogue, users: Users, slates_BxS: np.ndarray, intent_B: np.ndarray | None = None
+) -> np.ndarray:
+    """Returns float32 [B, S] in (0, 1): how much each person (one a row) wants each video; 0 where it is -1.
+
+    `intent_B` None means a feed view: nothing is meant, and another offset applies.
+    """
+    offset = config.feed_offset if intent_B is None else config.search_offset
+    intent_B = np.full(len(users), NO_INTENT, np.int32) if intent_B is None else intent_B
+    logits_BxS = affinity_logits(config, catalogue, users, slates_BxS, intent_B)
+    affinity_BxS = 1.0 / (1.0 + np.exp(-config.affinity_slope * (logits_BxS - offset)))
+    return np.where(slates_BxS >= 0, affinity_BxS, 0.0).astype(np.float32)
+
+
+def attraction(
+    config: PeopleConfig,
+    catalogue: Catalogue,
+    vocabulary: Vocabulary,
+    users: Users,
+    queries: Queries | None,
+    slates_BxS: np.ndarray,
+) -> np.ndarray:
+    """Returns float32 [B, S]: P(click | looked at) = relevance x affinity x quality; no relevance in the feed."""
+    quality_BxS = QUALITY_FLOOR + (1 - QUALITY_FLOOR) * catalogue.quality_V[slates_BxS]
+    if queries is None:
+        return true_affinity(config, catalogue, users, slates_BxS) * quality_BxS
+    affinity_BxS = true_affinity(config, catalogue, users, slates_BxS, queries.intent_B)
+    return true_relevance(catalogue, vocabulary, queries, slates_BxS) * affinity_BxS * quality_BxS
+
+
+def respond(
+    config: PeopleConfig,
+    catalogue: Catalogue,
+    vocabulary: Vocabulary,
+    users: Users,
+    queries: Queries | None,
+    slates_BxS: np.ndarray,
+    rng: np.random.Generator,
+) -> Responses:
+    """Returns what each person (`users` row b) does with slate b; video -1 pads a slate and is never touched.
+
+    Search (`queries` given): looked at with falling position, clicked by attraction, played when clicked. Feed: each
+    video starts by itself, `click` means that the person stayed. Draws per slot do not depend on the slate, so one
+    generator state gives two systems the same luck.
+    """
+    draw_6xBxS = rng.random((6, *slates_BxS.shape))
+    wanted_BxS = true_affinity(config, catalogue, users, slates_BxS, None if queries is None else queries.intent_B)
+    attraction_BxS = attraction(config, catalogue, vocabulary, users, queries, slates_BxS)
+    shown_BxS = slates_BxS >= 0
+    glance_S = (1.0 + np.arange(slates_BxS.shape[1])) ** -config.position_decay if queries is not None else 1.0
+    looked_BxS = shown_BxS & (draw_6xBxS[0] < glance_S)
+    click_BxS = looked_BxS & (draw_6xBxS[1] < attraction_BxS)
+    stayed_BxS = 0.25 + 0.55 * wanted_BxS + 0.4 * draw_6xBxS[2] * (0.5 + wanted_BxS)  # above 1: seen again in a loop
+    left_BxS = 0.02 + 0.25 * draw_6xBxS[2] ** 2
+    share_BxS = np.where(click_BxS, stayed_BxS, left_BxS if queries is None else 0.0)
+    play_ms_BxS = np.where(shown_BxS, catalogue.duration_ms_V[slates_BxS] * share_BxS, 0).astype(np.int64)
+    eager_BxS = click_BxS * wanted_BxS**2
+    return Responses(
+        looked_BxS=looked_BxS,
+        click_BxS=click_BxS,
+        play_ms_BxS=play_ms_BxS,
+        like_BxS=draw_6xBxS[3] < config.like_rate * eager_BxS,
+        follow_BxS=draw_6xBxS[4] < config.follow_rate * eager_BxS,
+        forward_BxS=draw_6xBxS[5] < config.forward_rate * eager_BxS,
+    )

@@ -1,0 +1,109 @@
+"""Builds what retrieval needs: ANN indices, item-to-item snapshots, epsilon, and the weights of the merge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import console
+from pr2_jax.config import Config
+from pr2_jax.data.batches import training_sessions
+from pr2_jax.data.labels import popularity
+from pr2_jax.evaluation.metrics import retrieval_objective
+from pr2_jax.retrieval import item_similarity, merge
+from pr2_jax.retrieval.ann import build_index, load_index
+from pr2_jax.retrieval.dense import DenseChannel
+from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, fit_epsilon
+from pr2_jax.search.system import CHANNELS, System
+from pr2_jax.types import Candidates, Requests
+
+EPSILON_SESSIONS = 2_000
+"""Training sessions, evenly spread, on which epsilon's quantile is taken."""
+
+
+def build(workdir: Path, config: Config, out: Path) -> None:
+    """Writes `dr/`, `pdr/`, `as_of_*/` and `fitted.json` into `out`."""
+    system = System(workdir, config)
+    cuts = system.store.cuts
+    _vectors(system, config, out)
+    for as_of_ms in (cuts.validation_ms, cuts.test_ms, cuts.end_ms):
+        _snapshot(system, config, as_of_ms, out / f"as_of_{as_of_ms}")
+    epsilon = _epsilon(system, config)
+    weights = _merge_weights(system, config, epsilon, out)
+    fitted = {"epsilon": epsilon, "merge_weights": weights}
+    (out / "fitted.json").write_text(json.dumps(fitted, indent=1) + "\n")
+
+
+def _vectors(system: System, config: Config, out: Path) -> None:
+    training = training_sessions(system.store)
+    sample = training[:: max(1, len(training) // 256)]
+    requests = system.requests(sample, withhold_seen=False)
+    for name, vectors_VxD, queries_NxD in (
+        ("dr", np.asarray(system.space.videos_VxD), system.space.queries(requests.words_BxQ)),
+        ("pdr", system.pdr.videos(), system.pdr(requests)),
+    ):
+        report = build_index(vectors_VxD, out / name, config.retrieval, queries_NxD)
+        console.log(f"{name} index: {report}")
+
+
+def _snapshot(system: System, config: Config, as_of_ms: int, out: Path) -> None:
+    similarity = item_similarity.fit(
+        system.store, as_of_ms, config.retrieval.qrcf, np.asarray(system.space.videos_VxD)
+    )
+    similarity.save(out)
+    np.save(out / "popularity.npy", popularity(system.store, as_of_ms))
+
+
+def _epsilon(system: System, config: Config) -> float:
+    training = training_sessions(system.store)
+    sample = training[:: max(1, len(training) // EPSILON_SESSIONS)]
+    requests = system.requests(sample, withhold_seen=False)
+    epsilon = fit_epsilon(system.store, system.reader, system.space, config.retrieval.qrcf, requests)
+    seeds = SeedFilter(system.reader, system.space, config.retrieval.qrcf, epsilon)(requests)
+    per_search = (seeds.strength_BxK > 0).sum(1).mean()
+    console.log(
+        f"qrcf: epsilon {epsilon:.3f} (quantile {config.retrieval.qrcf.epsilon_quantile}), coverage "
+        f"{seeds.coverage:.1%} of searches have a seed, {per_search:.1f} seeds a search"
+    )
+    return epsilon
+
+
+def day_sessions(system: System, start_ms: int, stop_ms: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Sessions of a day that have a click, and the videos clicked in each."""
+    sessions, impressions = system.store.sessions, system.store.impressions
+    first, last = np.searchsorted(sessions.time_ms, [start_ms, stop_ms])
+    kept, clicked = [], []
+    for row in range(first, last):
+        shown = slice(sessions.first_impression[row], sessions.first_impression[row + 1])
+        videos = np.asarray(impressions.video[shown])[np.asarray(impressions.clicks[shown]) > 0]
+        if len(videos):
+            kept.append(row)
+            clicked.append(videos)
+    return np.array(kept, np.int64), clicked
+
+
+def retrieve_all(channels: dict, requests: Requests, depth: int) -> dict[str, Candidates]:
+    """Every channel's results."""
+    return {name: channel.retrieve(requests, depth) for name, channel in channels.items()}
+
+
+def _merge_weights(system: System, config: Config, epsilon: float, out: Path) -> dict[str, dict[str, float]]:
+    cuts = system.store.cuts
+    sessions, clicked = day_sessions(system, cuts.validation_ms, cuts.test_ms)
+    similarity = item_similarity.ItemSimilarity.load(out / f"as_of_{cuts.validation_ms}")
+    seeds = SeedFilter(system.reader, system.space, config.retrieval.qrcf, epsilon)
+    channels = {
+        "bm25": system.bm25,
+        "dr": DenseChannel("dr", lambda r: system.space.queries(r.words_BxQ), load_index(out / "dr")),
+        "qrcf": QrcfChannel(seeds, similarity),
+        "pdr": DenseChannel("pdr", system.pdr, load_index(out / "pdr")),
+    }
+    found = retrieve_all(channels, system.requests(sessions), config.retrieval.depth)
+    fitted = {}
+    for label, names in (("pr2", CHANNELS), ("bm25+dr", ("bm25", "dr"))):
+        fitted[label] = merge.choose_weights({name: found[name] for name in names}, clicked, retrieval_objective)
+        shares = ", ".join(f"{name} {weight:.2f}" for name, weight in fitted[label].items())
+        console.log(f"merge weights {label} (validation day): {shares}")
+    return fitted

@@ -1,0 +1,65 @@
+"""Trains PDR: first with easy negatives, then with hard ones mined by the model so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import console
+from pr2_jax.config import Config
+from pr2_jax.data.batches import PdrBatches
+from pr2_jax.data.catalogue import log_unigram
+from pr2_jax.models.build import pdr_task
+from pr2_jax.retrieval.encoders import PdrEncoder
+from pr2_jax.retrieval.exact import ExactSearch
+from pr2_jax.search.system import System
+from pr2_jax.training.checkpoint import save_params
+from pr2_jax.training.loop import TrainState, fit
+
+
+def train(workdir: Path, config: Config, out: Path) -> None:
+    """Writes `params/` into `out`; `hard.npy` beside it lets a resumed run go on with the same negatives."""
+    system, optim = System(workdir, config), config.pdr.optim
+    content_VxD = np.asarray(system.space.videos_VxD)
+    easy = PdrBatches(system.reader, system.query_vectors_NqxD, config.pdr, config.data)
+    unigram_V = log_unigram(easy.positives_N, system.store.counts.videos)
+    task = pdr_task(system.store, config, system.catalogue, content_VxD, unigram_V)
+    steps, hard_path = easy.steps, out / "hard.npy"
+    turn = round(config.pdr.hard_start * steps)
+    hard_PxK = None
+    if 0 < turn < steps and config.pdr.hard_negatives:
+        if not hard_path.exists():
+            state = fit(task, easy, optim, steps=steps, until=turn, directory=out)
+            _save(hard_path, mine(system, config, task, state, easy))
+        hard_PxK = np.load(hard_path)
+    batches = PdrBatches(system.reader, system.query_vectors_NqxD, config.pdr, config.data, hard_PxK)
+    state = fit(task, batches, optim, steps=steps, directory=out)
+    save_params(out, (state.params, state.tables))
+
+
+def mine(system: System, config: Config, task, state: TrainState, batches: PdrBatches) -> np.ndarray:
+    """Ranks `hard_rank_from..hard_rank_to` of each search positive's request, `[P, K]` video rows.
+
+    Searched exactly, not by ScaNN, whose builds differ from run to run. The positive and what the person had clicked
+    before are no negatives.
+    """
+    sessions_P, video_P = batches.search_positives
+    sessions_S, index_P = np.unique(sessions_P, return_inverse=True)
+    encoder = PdrEncoder(task, state.params, state.tables, system.reader, system.space, config.data)
+    exact = ExactSearch(encoder.videos())
+    first, last = config.pdr.hard_rank_from, min(config.pdr.hard_rank_to, system.store.counts.videos - 1)
+    first = min(first, last // 2)
+    found = []
+    for part in console.progress(np.array_split(sessions_S, max(1, len(sessions_S) // 512)), "mine hard negatives"):
+        requests = system.requests(part)
+        found.append(exact.search(encoder(requests), last, requests.seen).ids_BxK[:, first:])
+    hard_PxK = np.maximum(np.concatenate(found)[index_P], 0)
+    return np.where(hard_PxK == video_P[:, None], 0, hard_PxK).astype(np.int32)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """In place by a rename: a half-written file must not be taken for the mined negatives."""
+    with path.with_suffix(".new").open("wb") as file:
+        np.save(file, array)
+    path.with_suffix(".new").rename(path)

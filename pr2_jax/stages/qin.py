@@ -1,0 +1,90 @@
+"""Trains QIN and the base ranker on slates whose features are as old as they would have been when serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import console
+from pr2_jax.config import Config, QinConfig
+from pr2_jax.data.batches import QinBatches, SlateReader, Slates, feed_slates, search_slates, training_sessions
+from pr2_jax.data.catalogue import DAY_MS, query_words
+from pr2_jax.models.build import qin_task
+from pr2_jax.ranking.features import FEATURES, RankingFeatures, Scaler, columns
+from pr2_jax.retrieval import item_similarity
+from pr2_jax.search.system import System
+from pr2_jax.stages.fit_scores import fit_scores
+from pr2_jax.training.checkpoint import save_params
+from pr2_jax.training.loop import fit
+from pr2_jax.types import Requests
+
+FEATURE_BLOCK = 512
+"""Slates whose features are computed at a time."""
+
+
+def train(workdir: Path, config: Config, out: Path) -> None:
+    """Writes `qin/`, `base/`, `scaler.npz` and what was fitted on the validation day into `out`."""
+    system = System(workdir, config)
+    cuts, size = system.store.cuts, config.qin.slate
+    search = search_slates(system.store, training_sessions(system.store), size)
+    feed = feed_slates(system.reader, cuts.validation_ms, size)
+    search_features = _cached(out / "search_features.npy", system, search)
+    feed_features = _cached(out / "feed_features.npy", system, feed)
+    real = search.video_NxS > 0
+    scaler = Scaler.fit(search_features[real])
+    scaler.save(out / "scaler.npz")
+    scaled = (search, scaler(search_features)), (feed, scaler(feed_features))
+    for name, part in (("qin", config.qin), ("base", config.base)):
+        if not (out / name / "params").exists():
+            _train_one(system, config, part, scaled, out / name)
+    fit_scores(workdir, config, system, out)
+    for path in (out / "search_features.npy", out / "feed_features.npy"):
+        path.unlink()
+
+
+def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple, out: Path) -> None:
+    out.mkdir(exist_ok=True)
+    use = columns(ranker.personal)
+    (search, search_features), (feed, feed_features) = scaled
+    requests = SlateReader(system.reader, system.query_vectors_NqxD, ranker, config.data)
+    batches = QinBatches(requests, search, search_features[..., use], feed, feed_features[..., use], ranker)
+    task = qin_task(system.store, ranker, system.catalogue, np.asarray(system.space.videos_VxD), len(use))
+    state = fit(task, batches, ranker.optim, steps=batches.steps, directory=out)
+    save_params(out, (state.params, state.tables))
+
+
+def _cached(path: Path, system: System, slates: Slates) -> np.ndarray:
+    """Features of all slates, kept beside the checkpoints until the stage is done: a resumed run reads them back."""
+    if not path.exists():
+        beside = path.with_suffix(".new")
+        with beside.open("wb") as file:
+            np.save(file, features_by_day(system, slates))
+        beside.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def features_by_day(system: System, slates: Slates) -> np.ndarray:
+    """Raw features `[N, S, F]`. Item-to-item scores of a day's slates come from a snapshot that ends before that day."""
+    cuts = system.store.cuts
+    day_N = (slates.time_ms_N - cuts.validation_ms) // DAY_MS
+    compute = system.features()
+    out = np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32)
+    for day in console.progress(np.unique(day_N), "features by day", unit=" days"):
+        as_of_ms = int(cuts.validation_ms + day * DAY_MS)
+        similarity = item_similarity.fit(
+            system.store, as_of_ms, system.config.retrieval.qrcf, np.asarray(system.space.videos_VxD)
+        )
+        rows = np.flatnonzero(day_N == day)
+        for part in np.array_split(rows, -(-len(rows) // FEATURE_BLOCK)):
+            out[part] = slate_features(system, compute, slates, part, similarity)
+    return out
+
+
+def slate_features(
+    system: System, compute: RankingFeatures, slates: Slates, rows: np.ndarray, similarity: item_similarity.ItemSimilarity
+) -> np.ndarray:
+    """Raw features of some slates against one snapshot."""
+    words = query_words(system.store, slates.query_N[rows], system.config.data)
+    requests = Requests(slates.user_N[rows], slates.time_ms_N[rows], words)
+    return compute(requests, slates.query_N[rows], slates.video_NxS[rows], similarity)

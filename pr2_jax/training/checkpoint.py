@@ -1,0 +1,60 @@
+"""Saving and restoring with Orbax. A directory holds `checkpoints/STEP/{state}`; a half-written step is ignored."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+PyTree = Any
+
+
+def abstract(tree: PyTree) -> PyTree:
+    """Shapes, types and shardings of a tree of arrays: what a restore has to be told."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+class Checkpoints:
+    """The latest states of a run. Saving is asynchronous: the loop goes on while the bytes are written."""
+
+    def __init__(self, directory: Path, keep: int = 2) -> None:
+        policies = ocp.training.preservation_policies
+        self._checkpointer = ocp.training.Checkpointer(
+            directory.resolve() / "checkpoints",
+            preservation_policy=policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    def latest(self) -> int | None:
+        """The last whole step on disk."""
+        found = self._checkpointer.latest
+        return None if found is None else int(found.step)
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Starts a save; a step that is on disk already is left as it is."""
+        if self.latest() != step:
+            self._checkpointer.save_checkpointables_async(step, {"state": state}, force=True)
+
+    def restore(self, like: PyTree) -> PyTree:
+        """The latest state, placed as `like` is."""
+        return self._checkpointer.load_checkpointables(None, {"state": abstract(like)})["state"]
+
+    def close(self) -> None:
+        """Waits for a save under way."""
+        self._checkpointer.wait()
+        self._checkpointer.close()
+
+
+def save_params(directory: Path, tree: PyTree) -> None:
+    """Writes a finished model's arrays to `directory/params`."""
+    target = directory.resolve() / "params"
+    shutil.rmtree(target, ignore_errors=True)
+    ocp.save_checkpointables(target, {"params": tree})
+
+
+def load_params(directory: Path, like: PyTree) -> PyTree:
+    """Reads what `save_params` wrote; `like` gives shapes (arrays or ShapeDtypeStructs)."""
+    return ocp.load_checkpointables(directory.resolve() / "params", {"params": like})["params"]

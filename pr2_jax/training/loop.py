@@ -1,0 +1,178 @@
+"""Batch -> loss -> gradients -> update. One loop for the content towers, PDR and QIN.
+
+`batch_at(step)` is a pure function of the step number, so that the position in the data *is* the step: a resumed run
+sees exactly the batches that the unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from pr2_jax import console
+from pr2_jax.config import OptimConfig
+from pr2_jax.training import optimizer
+from pr2_jax.training.checkpoint import Checkpoints
+from pr2_jax.training.tables import Tables, gather, init_tables
+from pr2_jax.training.task import Params, Task
+
+HostBatch = dict[str, np.ndarray]
+BatchAt = Callable[[int], HostBatch]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that a step changes."""
+
+    step: Array
+    params: Params
+    tables: Tables
+    dense_opt: optax.OptState
+    table_opt: optax.OptState
+
+
+def init_state(task: Task, config: OptimConfig, steps: int) -> TrainState:
+    """Fresh parameters; the seed alone decides them."""
+    params_key, tables_key = jax.random.split(jax.random.key(config.seed))
+    params, tables = task.init(params_key), init_tables(task.table_specs(), tables_key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        tables=tables,
+        dense_opt=optimizer.dense_optimizer(config, steps).init(params),
+        table_opt=optimizer.table_optimizer(config, steps).init(tables),
+    )
+
+
+def make_step(task: Task, config: OptimConfig, steps: int) -> Callable:
+    """The jitted update `(state, frozen, batch) -> (state, metrics)`; the old state's buffers are reused."""
+    dense_tx, table_tx = optimizer.dense_optimizer(config, steps), optimizer.table_optimizer(config, steps)
+    seed = config.seed
+
+    def step(state: TrainState, frozen, batch) -> tuple[TrainState, dict[str, Array]]:
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        batch = task.prepare(frozen, batch)
+        lookups = task.lookups(batch)
+
+        def objective(params: Params, tables: Tables):
+            return task.loss(params, gather(tables, lookups), batch, rng)
+
+        (loss, metrics), (dense_grad, table_grad) = jax.value_and_grad(objective, (0, 1), has_aux=True)(
+            state.params, state.tables
+        )
+        dense_update, dense_opt = dense_tx.update(dense_grad, state.dense_opt, state.params)
+        table_update, table_opt = table_tx.update(table_grad, state.table_opt, state.tables)
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, dense_update),
+            tables=optax.apply_updates(state.tables, table_update),
+            dense_opt=dense_opt,
+            table_opt=table_opt,
+        )
+        return state, {"loss": loss, **metrics}
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def prefetch(batch_at: BatchAt, first: int, last: int, depth: int = 2) -> Iterator[HostBatch]:
+    """Builds batches in a background thread, `depth` ahead; an error there is raised here."""
+    ready: queue.Queue = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for step in range(first, last):
+                if stop.is_set():
+                    return
+                put(batch_at(step))
+        except BaseException as error:  # handed over, raised by the consumer
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="batches")
+    thread.start()
+    try:
+        for _ in range(first, last):
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def fit(
+    task: Task, batch_at: BatchAt, config: OptimConfig, *, steps: int, until: int | None = None, directory: Path
+) -> TrainState:
+    """Trains up to step `until` (default: all `steps`), going on from the latest checkpoint in `directory`.
+
+    Metrics are read one logging interval late so that the device never waits for the host. A loss that is not finite
+    stops the run, names the step and saves the batch.
+    """
+    until = steps if until is None else until
+    state = init_state(task, config, steps)
+    checkpoints = Checkpoints(directory)
+    try:
+        if checkpoints.latest() is not None:
+            state = checkpoints.restore(state)
+            console.log(f"{task.name}: going on from step {int(state.step)} of {steps}")
+        first = int(state.step)
+        step_fn, curve = make_step(task, config, steps), _Curve(directory / "curve.jsonl", first)
+        with console.Bar(f"train {task.name}", until - first, " steps") as bar:
+            for number, batch in enumerate(prefetch(batch_at, first, until), first + 1):
+                state, metrics = step_fn(state, task.frozen, batch)
+                curve.add(number, metrics, batch, last=number == until)
+                bar.advance()
+                if number % config.checkpoint_every == 0 or number == until:
+                    checkpoints.save(number, state)
+    finally:
+        checkpoints.close()
+    return state
+
+
+class _Curve:
+    """Keeps metrics on the device and reads each interval's after the next one has been queued."""
+
+    def __init__(self, path: Path, first: int, every: int = 20) -> None:
+        self._path, self._every, self._pending = path, every, None
+        kept = []
+        if path.exists():  # a killed run may have logged past its last checkpoint
+            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= first]
+        path.write_text("".join(f"{line}\n" for line in kept))
+
+    def add(self, step: int, metrics: dict[str, Array], batch: HostBatch, *, last: bool) -> None:
+        if step % self._every == 0 or last:
+            self._flush()
+            self._pending = (step, metrics, batch)
+        if last:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending is None:
+            return
+        step, metrics, batch = self._pending
+        values = {name: float(value) for name, value in metrics.items()}
+        if not np.isfinite(values["loss"]):
+            saved = self._path.with_name(f"bad_batch_{step}.npz")
+            np.savez(saved, **batch)
+            raise FloatingPointError(f"loss is {values['loss']} at step {step}; that step's batch is in {saved}")
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        self._pending = None

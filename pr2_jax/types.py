@@ -1,0 +1,64 @@
+"""Dimension letters and the small records that rooms hand to each other.
+
+Arrays carry their shape as a suffix (`history_BxHxD`). The letters, everywhere:
+
+    B  requests or rows of a batch      Q  query tokens           C  caption tokens
+    H  long history                     R  real-time history      K  kept or returned
+    D  width                            V  videos (rows)          U  users (rows)
+    S  results of a slate               T  tasks (heads)          N  negatives
+    E  events of the log                L  category levels        P  profile fields
+    F  width of brought content vectors M  neighbours a video
+
+Row 0 of every vocabulary (users, videos, words, authors, categories, queries) is *unknown*; real rows start at 1.
+Times are milliseconds since 1970 in int64 NumPy arrays and never enter a jitted function as such (64-bit integers are
+off in JAX); models see log-scaled gaps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+NO_VIDEO = -1
+"""Pads the ids of `Candidates` where a channel found fewer than k."""
+
+TASKS = ("click", "long_play", "like")
+"""Heads of the ranker and feedback losses of the dual encoder, in this order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Requests:
+    """B searches. `seen` lists, for each, the video rows that must not be returned."""
+
+    user_B: np.ndarray  # int32 user rows, 0 = unknown
+    time_ms_B: np.ndarray  # int64; only events strictly before this may be looked at
+    words_BxQ: np.ndarray  # int32 word rows, 0 = padding or unknown word
+    seen: tuple[np.ndarray, ...] = ()  # B sorted int32 arrays, or () for no exclusion
+
+    def __len__(self) -> int:
+        return len(self.user_B)
+
+    def slice(self, start: int, stop: int) -> Requests:
+        return Requests(
+            self.user_B[start:stop], self.time_ms_B[start:stop], self.words_BxQ[start:stop], self.seen[start:stop]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """Best first. Fewer than K results are padded with id -1 and score -inf."""
+
+    ids_BxK: np.ndarray  # int32 video rows
+    scores_BxK: np.ndarray  # float32, descending
+
+
+class Channel(Protocol):
+    """The one contract of every retrieval channel."""
+
+    name: str
+
+    def retrieve(self, requests: Requests, k: int) -> Candidates:
+        """Returns the k best unseen videos of the catalogue for each request. Row 0 is never returned."""
+        ...

@@ -1,0 +1,83 @@
+"""Labels and counts against loops, and that they stop at their cut."""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+import pytest
+
+from pr2_jax.config import DataConfig
+from pr2_jax.data.labels import LongPlay, popularity, video_duration_ms
+from pr2_jax.data.store import LogStore
+from pr2_jax.data.tables import read_log
+
+CONFIG = DataConfig(duration_buckets=4)
+
+
+@pytest.fixture
+def store(tiny_dir) -> LogStore:
+    return LogStore.from_tables(read_log(tiny_dir, CONFIG))
+
+
+def test_long_play_is_a_quantile_within_each_duration_bucket(store):
+    fitted = LongPlay.fit(store, store.cuts.validation_ms, CONFIG)
+    e = store.events
+    views = (e.channel == 0) & (e.time_ms < store.cuts.validation_ms)
+    labels = fitted.label(e.play_ms[views], e.duration_ms[views])
+    bucket = np.searchsorted(fitted.edges_ms, e.duration_ms[views], side="right")
+    sizes = np.bincount(bucket)
+    assert len(sizes) == 4
+    assert sizes.max() - sizes.min() <= 2
+    for place in range(4):
+        assert labels[bucket == place].mean() == pytest.approx(0.3, abs=0.02)
+    assert (np.diff(fitted.thresholds_ms) > 0).all()  # play time grows with duration, seconds alone would not do
+
+
+def test_long_play_by_hand():
+    fitted = LongPlay(np.array([1000, 5000]), np.array([10.0, 20.0, 30.0]))
+    play, duration = [10, 11, 20, 21, 30, 31, 11], [999, 999, 1000, 4999, 5000, 9000, 0]
+    assert fitted.label(np.array(play), np.array(duration)).tolist() == [False, True, False, True, False, True, True]
+
+
+def test_without_views_nothing_is_a_long_play(store):
+    fitted = LongPlay.fit(store, 0, CONFIG)
+    assert not fitted.label(np.array([10**9]), np.array([5])).any()
+
+
+def test_one_duration_makes_one_bucket(tiny, tmp_path):
+    tiny.put_all("rec_inter", "duration_ms", ["7000"] * 300)
+    store = LogStore.from_tables(read_log(tiny.write(tmp_path / "log"), CONFIG))
+    fitted = LongPlay.fit(store, store.cuts.end_ms, CONFIG)
+    assert fitted.edges_ms.tolist() == []
+    assert len(fitted.thresholds_ms) == 1
+
+
+@pytest.mark.parametrize("which", ["validation_ms", "test_ms", "start_ms"])
+def test_duration_and_popularity_count_only_what_came_before(which, store):
+    before_ms, e = getattr(store.cuts, which), store.events
+    durations: dict[int, list[int]] = {}
+    clicks = np.zeros(store.counts.videos)
+    for row in range(store.counts.events):
+        if e.time_ms[row] < before_ms:
+            clicks[e.video[row]] += e.click[row]
+            if e.channel[row] == 0:
+                durations.setdefault(int(e.video[row]), []).append(int(e.duration_ms[row]))
+    got = video_duration_ms(store, before_ms)
+    for video in range(store.counts.videos):
+        assert got[video] == (statistics.median_low(durations[video]) if video in durations else 0)
+    assert popularity(store, before_ms).dtype == np.float32
+    np.testing.assert_array_equal(popularity(store, before_ms), clicks)
+
+
+def test_unknown_durations_do_not_count(tiny, tmp_path):
+    tiny.put_all("rec_inter", "duration_ms", ["" if line % 2 else "0" for line in range(300)])
+    store = LogStore.from_tables(read_log(tiny.write(tmp_path / "log"), CONFIG))
+    assert not video_duration_ms(store, store.cuts.end_ms).any()
+
+
+def test_fitting_sees_nothing_after_its_cut(store):
+    before_ms = store.cuts.validation_ms
+    whole, past = (LongPlay.fit(s, before_ms, CONFIG) for s in (store, store.truncated(before_ms)))
+    np.testing.assert_array_equal(whole.edges_ms, past.edges_ms)
+    np.testing.assert_array_equal(whole.thresholds_ms, past.thresholds_ms)

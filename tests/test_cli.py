@@ -1,0 +1,211 @@
+"""The `pr2` command: what each verb calls, and what people see when something is wrong."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+import pr2_jax
+from pr2_jax import cli, config_loader
+from pr2_jax.config import Config
+from pr2_jax.errors import BadInput
+
+CALLS = {
+    "pipeline": ("run", "ingest", "train", "index", "evaluate"),
+    "search.commands": ("print_search",),
+    "search.scoring": ("score_file",),
+    "simulation.world": ("write_world",),
+}
+VERBS = ("run", "ingest", "train", "index", "evaluate", "search", "score", "simulate")
+
+
+@pytest.fixture
+def calls(monkeypatch, repository):
+    """Stands in for every room that the command calls, and lists (function, arguments)."""
+    made = []
+
+    def recorder(name):
+        return lambda *args: made.append((name, args))
+
+    for module, names in CALLS.items():
+        stand_in = types.SimpleNamespace(**{name: recorder(f"{module}.{name}") for name in names})
+        package, _, leaf = module.rpartition(".")
+        parent = __import__(f"pr2_jax.{package}", fromlist=["_"]) if package else pr2_jax
+        monkeypatch.setattr(parent, leaf, stand_in, raising=False)
+    monkeypatch.chdir(repository)
+    return made
+
+
+def test_run_passes_the_config_and_the_input(calls, tmp_path):
+    arguments = ["run", "--config", "configs/quickstart.py:tiny", "--config.pdr.width=8", "--workdir", f"{tmp_path}/w"]
+    assert cli.main([*arguments, "--input", str(tmp_path)]) == 0
+    assert cli.main(arguments) == 0
+    config = config_loader.load("configs/quickstart.py:tiny", ["--config.pdr.width=8"])
+    assert calls == [
+        ("pipeline.run", (tmp_path / "w", config, tmp_path)),
+        ("pipeline.run", (tmp_path / "w", config, None)),
+    ]
+
+
+def test_stages_take_the_config_that_the_work_directory_was_made_with(calls, tmp_path):
+    kept = config_loader.override(Config(), ["--config.name=kept"])
+    config_loader.save(kept, tmp_path / "config.json")
+    workdir = ["--workdir", str(tmp_path)]
+    for verb in (["ingest"], ["train", "content"], ["train", "pdr"], ["train", "qin"], ["index"], ["evaluate"]):
+        assert cli.main([*verb, *workdir]) == 0
+    assert cli.main(["index", *workdir, "--config.seed=1"]) == 2
+    assert cli.main(["index", *workdir, "--config.world.seed=1"]) == 0
+    assert calls == [
+        ("pipeline.ingest", (tmp_path, kept, None)),
+        ("pipeline.train", (tmp_path, kept, "content")),
+        ("pipeline.train", (tmp_path, kept, "pdr")),
+        ("pipeline.train", (tmp_path, kept, "qin")),
+        ("pipeline.index", (tmp_path, kept)),
+        ("pipeline.evaluate", (tmp_path, kept)),
+        ("pipeline.index", (tmp_path, config_loader.override(kept, ["--config.world.seed=1"]))),
+    ]
+    assert config_loader.read(tmp_path / "config.json") == kept, "only a run rewrites it"
+
+
+def test_services_pass_their_options(calls, tmp_path):
+    requests = tmp_path / "requests.csv"
+    requests.write_text("")
+    workdir = ["--workdir", str(tmp_path)]
+    assert cli.main(["search", *workdir, "--user", "12", "--query", "space comedy", "--k", "5", "--json"]) == 0
+    assert cli.main(["search", *workdir, "--user", "12", "--query", "space"]) == 0
+    assert cli.main(["score", *workdir, "--requests", str(requests), "--out", str(tmp_path / "o.run")]) == 0
+    assert cli.main(["simulate", "--out", str(tmp_path / "world"), "--config.world.users=70"]) == 0
+    assert calls == [
+        ("search.commands.print_search", (tmp_path, "12", "space comedy", 5, True)),
+        ("search.commands.print_search", (tmp_path, "12", "space", 10, False)),
+        ("search.scoring.score_file", (tmp_path, requests, tmp_path / "o.run", 10)),
+        ("simulation.world.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
+    ]
+
+
+def test_rooms_take_what_the_command_passes():
+    from pr2_jax import pipeline
+    from pr2_jax.search import commands, scoring
+    from pr2_jax.simulation import world
+
+    path, config = Path("x"), Config()
+    passed = {
+        pipeline.run: (path, config, None),
+        pipeline.ingest: (path, config, None),
+        pipeline.train: (path, config, "pdr"),
+        pipeline.index: (path, config),
+        pipeline.evaluate: (path, config),
+        commands.print_search: (path, "12", "space", 10, False),
+        scoring.score_file: (path, path, path, 10),
+        world.write_world: (path, config.world),
+    }
+    for function, arguments in passed.items():
+        assert len(inspect.signature(function).bind(*arguments).args) == len(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND (see pr2 --help)"),
+        (["serach"], "invalid choice: 'serach'"),
+        (["train", "pdr"], "the following arguments are required: --workdir (see pr2 train --help)"),
+        (["train", "bert", "--workdir", "w"], "argument model: invalid choice: 'bert'"),
+        (["index", "--workdir", "w", "--confg", "x"], "unrecognized arguments: --confg x"),
+        (["index", "--workdir", "w"], "w/config.json does not exist yet: say --config configs/FILE.py[:variant]"),
+        (["index", "--workdir", "w", "--config", "configs/no.py"], "there is no config file configs/no.py"),
+        (["run", "--workdir", "w", "--config", "configs/kuaisar.py:big"], "there is no variant 'big'; it has tiny"),
+        (["run", "--workdir", "w", "--config", "configs/kuaisar.py", "--config.pdr.widht=3"], "did you mean 'width'?"),
+        (["run", "--workdir", "w", "--config", "configs/kuaisar.py", "--input", "/no"], "--input: /no does not exist"),
+        (["search", "--workdir", "w", "--user", "1", "--query", "a", "--k", "0"], "'0', expected a whole number above"),
+        (["search", "--workdir", "w", "--user", "1", "--query", "a", "--config.k=3"], "--config.k=3: this command"),
+        (["score", "--workdir", "w", "--requests", "/no.csv", "--out", "o"], "--requests: /no.csv does not exist"),
+        (["run", "--config", "configs/kuaisar.py", "--workdir", "setup.py"], "setup.py cannot be used as the work dir"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(calls, capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("pr2: error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert calls == []
+    assert not Path("w").exists(), "nothing half-written"
+
+
+def _failing(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+def test_errors_people_can_mend_are_one_line(calls, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(pr2_jax.pipeline, "run", _failing(BadInput("rec_inter.csv, row 3:\n  play_time -5")))
+    arguments = ["run", "--config", "configs/kuaisar.py", "--workdir", str(tmp_path)]
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == "pr2: error: rec_inter.csv, row 3: play_time -5\n"
+    monkeypatch.setattr(pr2_jax.pipeline, "run", _failing(KeyboardInterrupt()))
+    assert cli.main(arguments) == 130
+    assert capsys.readouterr().err == "pr2: interrupted; the same command carries on where it stopped\n"
+    monkeypatch.setattr(pr2_jax.pipeline, "run", _failing(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(arguments)
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_shows_an_example(capsys, verb):
+    with pytest.raises(SystemExit) as done:
+        cli.main([*verb.split(), "--help"])
+    assert done.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"pr2 {verb} --" in shown or f"pr2 {verb} pdr --" in shown or verb == ""
+    assert "example" in shown
+    assert verb or all(f"    {name} " in shown for name in VERBS)
+
+
+def _pr2(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pr2_jax", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(pr2_jax.__file__).parents[1],
+        **options,
+    )
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy():
+    probe = (
+        "import sys, pr2_jax.cli\n"
+        "pr2_jax.cli._parse(['index', '--workdir', 'w'])\n"
+        "print({'jax', 'numpy', 'polars', 'rich', 'absl'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+    started = time.process_time()
+    with _pr2("--version") as process:
+        out, error = process.communicate()
+    assert (out, error, process.returncode) == (f"pr2_jax {pr2_jax.__version__}\n", "", 0)
+    assert time.process_time() - started < 1
+
+
+def test_reader_that_leaves_early_is_no_error():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    program = (
+        "import sys; from pr2_jax import cli; cli._index = lambda options: print('x' * 100_000)\n"
+        "sys.exit(cli.main(['index', '--workdir', 'w']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=write_end, stderr=subprocess.PIPE, check=False)
+    os.close(write_end)
+    assert done.stderr == b""
+    assert done.returncode == 128 + signal.SIGPIPE

@@ -1,0 +1,163 @@
+"""Imports flow one way, and nothing is found by a string."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ORDER = (
+    "errors",
+    "types",
+    "config_checks",
+    "config",
+    "config_variants",
+    "console",
+    "artifacts",
+    "config_loader",
+    "data",
+    "simulation",
+    "training",
+    "models",
+    "retrieval",
+    "ranking",
+    "search",
+    "evaluation",
+    "stages",
+    "pipeline",
+    "cli",
+    "__main__",
+)
+"""A room may import itself and those before it. BUILD_NOTES.md names the same order."""
+
+FORBIDDEN = ("tensorflow", "pandas", "importlib.import_module", "importlib.util")
+PACKAGE = Path(__file__).resolve().parents[1] / "pr2_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def _imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything imported, `from a import b` as `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, f"{'.' * node.level}{node.module or ''}.{alias.name}") for alias in node.names)
+
+
+def backward_arrows(room: str, tree: ast.AST) -> list[str]:
+    """Imports of a later room, of a room without a place in the order, and relative ones, which hide their room."""
+    found = []
+    for line, name in _imported(tree):
+        if name.startswith("."):
+            found.append(f"line {line}: {name} is relative: write it from pr2_jax on")
+        elif name.startswith("pr2_jax.") and name != "pr2_jax.__version__":
+            wanted = name.split(".")[1]
+            if wanted not in ORDER or ORDER.index(wanted) > ORDER.index(room):
+                found.append(f"line {line}: {room} imports {wanted}, which comes later or has no place in the order")
+    return found
+
+
+def string_lookups(tree: ast.AST) -> list[str]:
+    """Modules and their members found by a string that is only known when running."""
+    modules = {name.split(".")[0] for _, name in _imported(tree)} | {name.split(".")[-1] for _, name in _imported(tree)}
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in ("__import__", "globals", "eval", "exec", "importlib.import_module", "import_module"):
+            found.append(f"line {node.lineno}: {called}")
+        if called == "getattr" and ast.unparse(node.args[0]).split(".")[-1] in modules:
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        if called.startswith("runpy."):
+            found.append(f"line {node.lineno}: {called}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])
+def test_imports_point_backwards(path):
+    room = _room(path)
+    assert room in (*ORDER, "__init__"), f"give {room} a place in ORDER and in BUILD_NOTES.md"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert room != "__init__" or not list(_imported(tree)), "importing pr2_jax costs nothing"
+    assert not backward_arrows(room, tree)
+    lookups = string_lookups(tree)
+    if room == "config_loader":  # a config file is named by the user: the one place where a path becomes code
+        lookups = [lookup for lookup in lookups if "runpy" not in lookup]
+    assert not lookups
+    assert not [
+        (line, name)
+        for line, name in _imported(tree)
+        for banned in FORBIDDEN
+        if name == banned or name.startswith(f"{banned}.")
+    ]
+
+
+def test_build_notes_name_the_same_order(repository):
+    notes = (repository / "BUILD_NOTES.md").read_text(encoding="utf-8")
+    line = re.search(r"^`(errors,.*→.*)`", notes, re.MULTILINE)[1]
+    named = re.split(r"[,→\s]+", line)
+    assert set(named) <= set(ORDER)
+    assert named == sorted(named, key=ORDER.index)
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "count"),
+    [
+        ("data", "from pr2_jax.models import qin", 1),
+        ("data", "from pr2_jax import models", 1),
+        ("data", "import pr2_jax.models.qin", 1),
+        ("data", "def f():\n    from pr2_jax.models import qin", 1),
+        ("data", "from . import store", 1),
+        ("data", "from pr2_jax.attic import x", 1),
+        ("data", "from pr2_jax.data import store\nfrom pr2_jax.errors import BadInput", 0),
+        ("cli", "from pr2_jax import __version__, pipeline", 0),
+    ],
+)
+def test_backward_arrow_is_seen(room, source, count):
+    assert len(backward_arrows(room, ast.parse(source))) == count
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("import importlib\nimportlib.import_module('pr2_jax.' + name)", 1),
+        ("from pr2_jax.models import losses\ngetattr(losses, name)", 1),
+        ("import numpy as np\nimport optax\ngetattr(optax, name)(0.1)", 1),
+        ("__import__(name)", 1),
+        ("globals()[name]", 1),
+        ("runpy.run_path(name)", 1),
+        ("getattr(columns, field.name)", 0),
+    ],
+)
+def test_string_lookup_is_seen(source, count):
+    assert len(string_lookups(ast.parse(source))) == count
+
+
+EVERY_ROOM = """
+import json, pkgutil, sys, pr2_jax
+names = [m.name for m in pkgutil.walk_packages(pr2_jax.__path__, "pr2_jax.") if m.name != "pr2_jax.__main__"]
+for name in names:
+    __import__(name)
+print(json.dumps([len(names), sorted({"tensorflow", "pandas"} & sys.modules.keys())]))
+"""
+
+
+def test_importing_every_room_is_silent_and_brings_no_tensorflow(repository):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", EVERY_ROOM], capture_output=True, text=True, cwd=repository, check=False
+    )
+    assert done.stderr == ""
+    count, unwanted = json.loads(done.stdout)
+    assert count >= len([path for path in FILES if path.name not in ("__init__.py", "__main__.py")])
+    assert unwanted == []
