@@ -240,10 +240,11 @@ def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
     )
 
 
-def feed_slates(reader: EventReader, before_ms: int, size: int) -> Slates:
-    """Consecutive feed views of a person as slates whose request is the moment before the first of them."""
+def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> Slates:
+    """Consecutive feed views of [start_ms, stop_ms), person by person, as slates whose request is the moment before the first of them."""
     store, e = reader.store, reader.store.events
-    rows = np.flatnonzero((np.asarray(e.channel) == 0) & (np.asarray(e.time_ms) < before_ms))
+    time_ms = np.asarray(e.time_ms)
+    rows = np.flatnonzero((np.asarray(e.channel) == 0) & (time_ms >= start_ms) & (time_ms < stop_ms))
     cut_NxS, user_N = _cut(rows, np.asarray(e.user)[rows], size)
     real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
     long_play = reader.long_play.label(np.asarray(e.play_ms)[at], np.asarray(e.duration_ms)[at])

@@ -26,7 +26,7 @@ from pr2_jax.data.schema import (
 from pr2_jax.errors import BadInput
 
 ROW = "__row__"  # line number in a CSV (the header is line 1), row number in a Parquet file
-FAULT = "__fault__"
+VALUE, FAULT = "__value__", "__fault__"
 WORD_LIST = r"^\[\s*(?:-?\d{1,18}\s*(?:,\s*-?\d{1,18}\s*)*)?\]$"
 LARGEST_EXACT = 2.0**53  # of whole numbers written as floats
 
@@ -58,16 +58,18 @@ def read_typed(table: Table, path: Path) -> pl.DataFrame:
     frame = scan(table, path)
     schema = frame.collect_schema()
     exempt = _left_out() if table is SEARCH else pl.lit(False)
-    columns: list[pl.Expr] = [pl.col(ROW)]
+    raw, values, faults = {}, {}, {}
     for column in table.columns:
-        raw = _text(column, schema[column.name], path)
-        value = _value(column, raw, schema[column.name])
-        fault = _fault(column, raw, value)
-        if column.of_result:
-            fault = fault & ~exempt
-        columns += [value.alias(column.name), fault.fill_null(False).alias(f"{FAULT}{column.name}")]
+        name, cell, value = column.name, pl.col(column.name), pl.col(f"{VALUE}{column.name}")
+        raw[name] = _cell(column, schema[name], path)
+        values[f"{VALUE}{name}"] = _value(column, cell, schema[name])
+        fault = _fault(column, cell, value)
+        faults[f"{FAULT}{name}"] = (fault & ~exempt if column.of_result else fault).fill_null(False)
+    named = {name: pl.col(f"{VALUE}{name}") for name in table.names()}
     try:
-        typed = frame.select(columns).collect(engine="streaming")
+        # Three steps, so that no cell is parsed more than once.
+        steps = frame.with_columns(**raw).with_columns(**values).select(ROW, **named, **faults)
+        typed = steps.collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         raise BadInput(f"{path.name} cannot be read as a table ({_first_line(error)})") from None
     if table.required and typed.is_empty():
@@ -96,11 +98,13 @@ def _left_out() -> pl.Expr:
     return (~kind.is_in(RESULT_TYPES)).fill_null(False)
 
 
-def _text(column: Column, dtype: pl.DataType, path: Path) -> pl.Expr:
-    """The cell as stripped text or as a number, null where it says "missing"."""
+def _cell(column: Column, dtype: pl.DataType, path: Path) -> pl.Expr:
+    """The cell as stripped text or as a number, null where it says "missing" and may."""
     cell = pl.col(column.name)
     if dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum):
         text = cell.cast(pl.String).str.strip_chars()
+        if column.filled and column.kind is not Kind.TEXT:
+            return text  # no number can be read from "missing" either, so it need not be told apart
         missing = text == "" if column.verbatim else text.is_in(MISSING)
         return pl.when(missing).then(None).otherwise(text)
     if column.kind is Kind.WORDS:

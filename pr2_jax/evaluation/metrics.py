@@ -13,7 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from pr2_jax.retrieval.gains import NDCG_DEPTH, expected_gains, ndcg, recall
+from pr2_jax.retrieval.gains import NDCG_DEPTH, expected_gains, ndcg, recall, retrieval_objective
+
+__all__ = [
+    "auc", "expected_calibration_error", "expected_gains", "gauc", "grouped_auc", "log_loss", "log_losses",
+    "predicted_over_observed", "retrieval_metrics", "retrieval_objective", "session_auc", "slate_metrics", "user_auc",
+]  # fmt: skip
 
 
 def retrieval_metrics(
@@ -112,6 +117,7 @@ def log_losses(labels_N: np.ndarray, probabilities_N: np.ndarray, floor: float =
 
 
 def log_loss(labels_N: np.ndarray, probabilities_N: np.ndarray) -> float:
+    """Mean of `log_losses`; NaN without rows."""
     return float(log_losses(labels_N, probabilities_N).mean()) if len(labels_N) else float("nan")
 
 

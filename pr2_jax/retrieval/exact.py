@@ -19,6 +19,7 @@ BATCH = 256
 
 
 def next_power_of_two(n: int) -> int:
+    """The least power of two not below n; 1 for n < 1."""
     return 1 << max(n - 1, 0).bit_length()
 
 
@@ -31,7 +32,7 @@ def _top_inner_products(chunks_NxMxD: jax.Array, rows: int, query_BxD: jax.Array
     def scan_chunk(best, numbered):
         number, vectors_MxD = numbered
         row_M = number * chunk + jnp.arange(chunk, dtype=jnp.int32)
-        score_BxM = jnp.where((row_M > 0) & (row_M < rows), query_BxD @ vectors_MxD.T, -jnp.inf)
+        score_BxM = jnp.where(((row_M > 0) & (row_M < rows))[None, :], query_BxD @ vectors_MxD.T, -jnp.inf)
         # NaN would sort first (STACK 3.8).
         score, at = jax.lax.top_k(jnp.nan_to_num(score_BxM, nan=-jnp.inf, posinf=None, neginf=-jnp.inf), kept)
         # Earlier chunks stand in front: among equal scores the merge keeps the lower row.

@@ -43,3 +43,11 @@ def ndcg(gains_SxK: np.ndarray, positives_S: np.ndarray) -> np.ndarray:
     top_SxN = gains_SxK[:, :NDCG_DEPTH]
     ideal_S = np.r_[np.nan, np.cumsum(DISCOUNT)][np.minimum(positives_S, NDCG_DEPTH).astype(np.int64)]
     return (top_SxN * DISCOUNT[: top_SxN.shape[1]]).sum(1) / ideal_S
+
+
+def retrieval_objective(
+    scores_SxK: np.ndarray, clicked_SxK: np.ndarray, valid_SxK: np.ndarray, positives_S: np.ndarray
+) -> np.ndarray:
+    """What merge weights are chosen by, float64 [S]: mean of recall@100 (candidates) and NDCG@10 (their order)."""
+    gains_SxK = expected_gains(scores_SxK, clicked_SxK, valid_SxK)
+    return (recall(gains_SxK, positives_S, 100) + ndcg(gains_SxK, positives_S)) / 2

@@ -34,7 +34,7 @@ SPARSE_CELLS = 60_000_000
 """Entries the sparse sum may hold between prunings to each item's best (about 0.7 GB)."""
 NEIGHBOUR_CELLS = 200_000_000
 """Largest [V, M] (1.6 GB for ids and weights): M shrinks on larger catalogues. Long lists pay where people are few:
-on movielens-search recall@100 of BM25 + Swing is .450 with 200 neighbours, .464 with 400, .479 with 1,000."""
+on movielens-search's validation day recall@100 of BM25 + Swing is .424 with 200 neighbours and .458 with 1,000."""
 FALLBACK_ROWS = 200_000
 """Most videos given content neighbours; engaged videos come first, for only they can be seeds."""
 
@@ -84,8 +84,9 @@ def fit(
     # Neither row 0 nor the video itself is a neighbour.
     m = max(min(config.neighbours, NEIGHBOUR_CELLS // videos, videos - 2), 1)
     clicks_UxV = engagement(store, before_ms, config, seed)
-    # Only videos with two users can have a partner; the sums run over those alone.
-    active = np.flatnonzero(np.bincount(clicks_UxV.indices, minlength=videos) >= 2)
+    # Swing counts pairs of users: a video with one user has no partner, and the sums leave it out.
+    least = 2 if config.similarity == "swing" else 1
+    active = np.flatnonzero(np.bincount(clicks_UxV.indices, minlength=videos) >= least)
     active_UxN = clicks_UxV[:, active]
     if config.similarity == "swing":
         blocks = _swing(active_UxN, np.diff(clicks_UxV.indptr), m, config)
@@ -136,7 +137,8 @@ def _swing(active_UxN: sp.csr_array, size_U: np.ndarray, m: int, config: QrcfCon
 
     `size_U`: items of each user, w_u = (user_alpha + size_u)^-user_beta. The weight given out is
     (s(i,j) / sqrt(d_i d_j))^power with d_i = sum_j s(i,j): Swing's plain sums grow with the square of popularity, so
-    that a few popular seeds would drown all others (movielens-search, BM25 + Swing: recall@100 .348 plain, .479 so).
+    that a few popular seeds would drown all others (movielens-search, validation day, recall@100 of BM25 + Swing: .319
+    plain, .458 so).
 
     One user a at a time: the users after a that share two items with a, restricted to a's items, are a small matrix Z,
     and s[I_a, I_a] grows by Z^T diag(w_a w_c / (alpha + n_ac)) Z.

@@ -11,7 +11,7 @@ import numpy as np
 
 from pr2_jax import artifacts
 from pr2_jax.config import Config
-from pr2_jax.data.batches import SlateReader
+from pr2_jax.data.batches import SlateReader, Slates
 from pr2_jax.data.catalogue import catalogue_arrays, query_words
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import seen
@@ -117,16 +117,15 @@ class System:
         """The ranker's features over this store."""
         return RankingFeatures(self.store, self.space, self.bm25, self.catalogue["numbers"], self.seeds)
 
-    def ranker(self, name: str) -> Ranker:
-        """`qin` or `base`."""
-        self._require("qin", "pr2 train qin")
+    def ranker(self, name: str, directory: Path) -> Ranker:
+        """`qin` or `base`, from a finished ranker directory or one in the making."""
         config = self.config.qin if name == "qin" else self.config.base
         task = qin_task(
             self.store, config, self.catalogue, np.asarray(self.space.videos_VxD), len(columns(config.personal))
         )
         requests = SlateReader(self.reader, self.query_vectors_NqxD, config, self.config.data)
-        params, tables = load_model(task, self.workdir / "qin" / name)
-        return Ranker(task, params, tables, requests, Scaler.load(self.workdir / "qin" / "scaler.npz"))
+        params, tables = load_model(task, directory / name)
+        return Ranker(task, params, tables, requests, Scaler.load(directory / "scaler.npz"))
 
     def requests(self, sessions_N: np.ndarray, *, withhold_seen: bool = True) -> Requests:
         """The searches of some sessions; videos clicked before are withheld from retrieval."""
@@ -134,6 +133,10 @@ class System:
         time_ms = np.asarray(self.store.sessions.time_ms)[sessions_N]
         words = query_words(self.store, np.asarray(self.store.sessions.query)[sessions_N], self.config.data)
         return Requests(user, time_ms, words, seen(self.store, user, time_ms) if withhold_seen else ())
+
+    def requests_of(self, slates: Slates) -> Requests:
+        """The requests of slates, for ranking alone: nothing is withheld."""
+        return Requests(slates.user_N, slates.time_ms_N, query_words(self.store, slates.query_N, self.config.data))
 
     def _require(self, stage: str, command: str) -> None:
         artifacts.require(self.workdir / stage, SCHEMA, command)

@@ -24,14 +24,8 @@ class ShortVideoWorld(LogBuilder):
         """Simulates into `workdir/world`, in place of an older world, then reads it like any other log."""
         if input_path is not None:
             raise BadInput(f"data.source short_video_world simulates its log: leave out --input {input_path}")
-        world, partial = Path(workdir) / WORLD, Path(workdir) / f"{WORLD}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            write_world(partial, config.world)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        shutil.rmtree(world, ignore_errors=True)
-        partial.rename(world)
+        world = Path(workdir) / WORLD
+        if world.exists():
+            shutil.rmtree(world)
+        write_world(world, config.world)
         return read_log(world, config.data)

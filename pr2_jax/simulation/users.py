@@ -14,6 +14,9 @@ from pr2_jax.simulation.catalogue import Catalogue, distinct_ids, unit
 from pr2_jax.simulation.queries import NO_INTENT, Queries, true_relevance
 from pr2_jax.simulation.vocabulary import Vocabulary
 
+SLAB = 16_384
+"""Rows worked on at once where people meet all subtopics or creators: bounds memory, changes no result."""
+
 QUALITY_FLOOR = 0.5
 """Chance factor of a video of the lowest quality."""
 
@@ -106,9 +109,14 @@ def draw_interests(appeal_G: np.ndarray, count: int, kept: int, rng: np.random.G
 
 def sample_rows(weight_NxG: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns int32 [N]: one column a row, by weight."""
-    total_NxG = np.cumsum(weight_NxG, axis=1, dtype=np.float64)
-    point_Nx1 = rng.random((len(weight_NxG), 1)) * total_NxG[:, -1:]
-    return np.minimum((total_NxG <= point_Nx1).sum(axis=1), weight_NxG.shape[1] - 1).astype(np.int32)
+    point_N = rng.random(len(weight_NxG))
+    column_N = np.empty(len(weight_NxG), np.int32)
+    for first in range(0, len(weight_NxG), SLAB):
+        part = slice(first, first + SLAB)
+        total_NxG = np.cumsum(weight_NxG[part], axis=1, dtype=np.float64)
+        below_N = (total_NxG <= point_N[part, None] * total_NxG[:, -1:]).sum(axis=1)
+        column_N[part] = np.minimum(below_N, weight_NxG.shape[1] - 1)
+    return column_N
 
 
 def _favourites(config, catalogue, interest_UxG, taste_UxL, rng) -> np.ndarray:

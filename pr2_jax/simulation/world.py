@@ -25,9 +25,9 @@ from pr2_jax.simulation.serving import (
     LoggingSearch,
     SearchRequests,
     SearchSystem,
-    logging_weights,
     choose_feed,
     is_member,
+    logging_weights,
 )
 from pr2_jax.simulation.tables import write_tables
 from pr2_jax.simulation.users import Responses, Users, advance, build_users, respond, sample_rows, true_affinity

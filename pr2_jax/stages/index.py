@@ -11,12 +11,12 @@ from pr2_jax import console
 from pr2_jax.config import Config
 from pr2_jax.data.batches import training_sessions
 from pr2_jax.data.labels import popularity
-from pr2_jax.evaluation.metrics import retrieval_objective
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import build_index, load_index
 from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, fit_epsilon
 from pr2_jax.search.system import CHANNELS, System
+from pr2_jax.stages.days import day_of
 from pr2_jax.types import Candidates, Requests
 
 EPSILON_SESSIONS = 2_000
@@ -70,20 +70,6 @@ def _epsilon(system: System, config: Config) -> float:
     return epsilon
 
 
-def day_sessions(system: System, start_ms: int, stop_ms: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Sessions of a day that have a click, and the videos clicked in each."""
-    sessions, impressions = system.store.sessions, system.store.impressions
-    first, last = np.searchsorted(sessions.time_ms, [start_ms, stop_ms])
-    kept, clicked = [], []
-    for row in range(first, last):
-        shown = slice(sessions.first_impression[row], sessions.first_impression[row + 1])
-        videos = np.asarray(impressions.video[shown])[np.asarray(impressions.clicks[shown]) > 0]
-        if len(videos):
-            kept.append(row)
-            clicked.append(videos)
-    return np.array(kept, np.int64), clicked
-
-
 def retrieve_all(channels: dict, requests: Requests, depth: int) -> dict[str, Candidates]:
     """Every channel's results."""
     return {name: channel.retrieve(requests, depth) for name, channel in channels.items()}
@@ -91,7 +77,7 @@ def retrieve_all(channels: dict, requests: Requests, depth: int) -> dict[str, Ca
 
 def _merge_weights(system: System, config: Config, epsilon: float, out: Path) -> dict[str, dict[str, float]]:
     cuts = system.store.cuts
-    sessions, clicked = day_sessions(system, cuts.validation_ms, cuts.test_ms)
+    day = day_of(system, cuts.validation_ms, cuts.test_ms)
     similarity = item_similarity.ItemSimilarity.load(out / f"as_of_{cuts.validation_ms}")
     seeds = SeedFilter(system.reader, system.space, config.retrieval.qrcf, epsilon)
     channels = {
@@ -100,10 +86,10 @@ def _merge_weights(system: System, config: Config, epsilon: float, out: Path) ->
         "qrcf": QrcfChannel(seeds, similarity),
         "pdr": DenseChannel("pdr", system.pdr, load_index(out / "pdr")),
     }
-    found = retrieve_all(channels, system.requests(sessions), config.retrieval.depth)
+    found = retrieve_all(channels, day.requests, config.retrieval.depth)
     fitted = {}
     for label, names in (("pr2", CHANNELS), ("bm25+dr", ("bm25", "dr"))):
-        fitted[label] = merge.choose_weights({name: found[name] for name in names}, clicked, retrieval_objective)
+        fitted[label] = merge.choose_weights({name: found[name] for name in names}, day.clicked)
         shares = ", ".join(f"{name} {weight:.2f}" for name, weight in fitted[label].items())
         console.log(f"merge weights {label} (validation day): {shares}")
     return fitted

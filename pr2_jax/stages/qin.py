@@ -28,9 +28,9 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     system = System(workdir, config)
     cuts, size = system.store.cuts, config.qin.slate
     search = search_slates(system.store, training_sessions(system.store), size)
-    feed = feed_slates(system.reader, cuts.validation_ms, size)
-    search_features = _cached(out / "search_features.npy", system, search)
-    feed_features = _cached(out / "feed_features.npy", system, feed)
+    feed = feed_slates(system.reader, 0, cuts.validation_ms, size)
+    paths = [out / "search_features.npy", out / "feed_features.npy"]
+    search_features, feed_features = _cached(paths, system, [search, feed])
     real = search.video_NxS > 0
     scaler = Scaler.fit(search_features[real])
     scaler.save(out / "scaler.npz")
@@ -38,8 +38,8 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     for name, part in (("qin", config.qin), ("base", config.base)):
         if not (out / name / "params").exists():
             _train_one(system, config, part, scaled, out / name)
-    fit_scores(workdir, config, system, out)
-    for path in (out / "search_features.npy", out / "feed_features.npy"):
+    fit_scores(system, config, out, out)
+    for path in paths:
         path.unlink()
 
 
@@ -54,30 +54,32 @@ def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple,
     save_params(out, (state.params, state.tables))
 
 
-def _cached(path: Path, system: System, slates: Slates) -> np.ndarray:
+def _cached(paths: list[Path], system: System, parts: list[Slates]) -> list[np.ndarray]:
     """Features of all slates, kept beside the checkpoints until the stage is done: a resumed run reads them back."""
-    if not path.exists():
-        beside = path.with_suffix(".new")
-        with beside.open("wb") as file:
-            np.save(file, features_by_day(system, slates))
-        beside.rename(path)
-    return np.load(path, mmap_mode="r")
+    if not all(path.exists() for path in paths):
+        for path, features in zip(paths, features_by_day(system, parts), strict=True):
+            beside = path.with_suffix(".new")
+            with beside.open("wb") as file:
+                np.save(file, features)
+            beside.rename(path)
+    return [np.load(path, mmap_mode="r") for path in paths]
 
 
-def features_by_day(system: System, slates: Slates) -> np.ndarray:
+def features_by_day(system: System, parts: list[Slates]) -> list[np.ndarray]:
     """Raw features `[N, S, F]`. Item-to-item scores of a day's slates come from a snapshot that ends before that day."""
-    cuts = system.store.cuts
-    day_N = (slates.time_ms_N - cuts.validation_ms) // DAY_MS
-    compute = system.features()
-    out = np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32)
-    for day in console.progress(np.unique(day_N), "features by day", unit=" days"):
+    cuts, compute = system.store.cuts, system.features()
+    days = [(slates.time_ms_N - cuts.validation_ms) // DAY_MS for slates in parts]
+    out = [np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32) for slates in parts]
+    for day in console.progress(np.unique(np.concatenate(days)), "features by day", unit=" days"):
         as_of_ms = int(cuts.validation_ms + day * DAY_MS)
         similarity = item_similarity.fit(
             system.store, as_of_ms, system.config.retrieval.qrcf, np.asarray(system.space.videos_VxD)
         )
-        rows = np.flatnonzero(day_N == day)
-        for part in np.array_split(rows, -(-len(rows) // FEATURE_BLOCK)):
-            out[part] = slate_features(system, compute, slates, part, similarity)
+        for slates, day_N, features in zip(parts, days, out, strict=True):
+            rows = np.flatnonzero(day_N == day)
+            for start in range(0, len(rows), FEATURE_BLOCK):
+                part = rows[start : start + FEATURE_BLOCK]
+                features[part] = slate_features(system, compute, slates, part, similarity)
     return out
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pr2_jax.data.schema import FEED, SEARCH, USERS
+
 START_MS = 1_684_737_000_000
 DAY_MS = 86_400_000
 DAYS = 4
@@ -75,7 +77,8 @@ def _feed_rows(rng: np.random.Generator, users: np.ndarray, videos: np.ndarray) 
         duration = int(rng.integers(5_000, 120_000))
         play = f"{rng.random() * 1.5 * duration:.1f}"
         ids = [str(rng.choice(users)), str(rng.choice(videos))]
-        rows.append([*ids, play, f"{duration}.0", "", f"{time_ms}.0", *map(str, (click, forward, like, follow)), "0", "0"])
+        flags = [str(flag) for flag in (click, forward, like, follow)]
+        rows.append([*ids, play, f"{duration}.0", "", f"{time_ms}.0", *flags, "0", "0"])
     return rows
 
 
@@ -97,17 +100,15 @@ def make_tiny_log() -> TinyLog:
     return TinyLog(
         {
             "rec_inter": [
-                "user_id item_id playing_time duration_ms time timestamp click forward like follow search "
-                "search_item_related".split(),
+                [*FEED.names()[:4], "time", *FEED.names()[4:], "search", "search_item_related"],
                 *_feed_rows(rng, users, videos),
             ],
             "src_inter": [
-                "user_id search_session_id search_session_time search_session_timestamp keyword search_source item_id "
-                "click_cnt item_type".split(),
+                [*SEARCH.names()[:2], "search_session_time", *SEARCH.names()[2:]],
                 *_search_rows(rng, users, videos),
             ],
             "user_features": [
-                "user_id search_active_level rec_active_level onehot_feat1 onehot_feat2".split(),
+                list(USERS.names()),
                 *profiles,
             ],
             "social_network": [["user_id", "user_follow_id"], ["101", "102"], ["101", "103"], ["105", "101"]],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from pr2_jax.config import DataConfig
+from pr2_jax.config import Config, DataConfig
 from pr2_jax.data.builders.exchange import PARTS, SPLIT, read_exchange
 from pr2_jax.data.builders.kuaisar import Kuaisar
 from pr2_jax.data.builders.log_builder import write_and_read_back
@@ -53,7 +53,5 @@ def test_preparing_says_nothing(tiny_dir, tmp_path, capfd):
 
 
 def test_kuaisar_needs_an_input(tmp_path):
-    from pr2_jax.config import Config
-
     with pytest.raises(BadInput, match="--input"):
         Kuaisar.read_source(None, Config(), tmp_path)

@@ -101,7 +101,7 @@ def test_failure_midway_leaves_the_old_store(tiny_dir, tmp_path, monkeypatch):
     assert sorted(path.name for path in work.iterdir()) == ["store", "tfds"]
 
 
-class Simulated(LogBuilder):
+class Simulated(LogBuilder, skip_registration=True):
     """Stands for a builder that makes its own log."""
 
     name = "short_video_world"

@@ -63,12 +63,12 @@ def test_sample(store, sessions):
 
 
 def test_honest_features_pass(store, sessions):
-    probe(store, sessions, honest)
+    assert probe(store, sessions, honest) is None
 
 
 @pytest.mark.parametrize("leak", [leak_of_one_event, leak_of_the_end, leak_of_the_batch, leak_of_own_session])
 def test_planted_leak_is_caught(leak, store, sessions):
-    with pytest.raises(LeakFound, match=r"^session \d+ at \d+ ms: feature 'planted' changes when the future is removed"):
+    with pytest.raises(LeakFound, match=r"^session \d+ at \d+ ms: feature 'planted' changes when the future is"):
         probe(store, sessions, lambda *request: honest(*request) | {"planted": leak(*request)})
 
 
@@ -81,4 +81,4 @@ def test_a_feature_that_comes_and_goes_is_caught(store, sessions):
 
 
 def test_equal_nans_are_equal_bits(store, sessions):
-    probe(store, sessions, lambda _, searches: {"unknown": np.full((len(searches), 2), np.nan)})
+    assert probe(store, sessions, lambda _, searches: {"unknown": np.full((len(searches), 2), np.nan)}) is None

@@ -46,7 +46,8 @@ def as_parquet(log: Path, table: str, typed: bool) -> None:
     frame = pl.read_csv(log / f"{table}.csv", infer_schema=False)
     if typed:
         lists = [name for name in ("keyword", "caption") if name in frame.columns]
-        text = [*lists, "search_source", "item_type", "upload_time", "upload_type", "time", "search_session_time", "word"]
+        text = [*lists, "search_source", "item_type", "upload_time", "upload_type"]
+        text += ["time", "search_session_time", "word"]
         numbers = [name for name in frame.columns if name not in text and not name.endswith(("name", "name_en"))]
         frame = frame.with_columns(
             *(pl.col(name).str.extract_all(r"\d+").cast(pl.List(pl.Int32)) for name in lists),

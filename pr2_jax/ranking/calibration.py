@@ -1,0 +1,148 @@
+"""Calibration of one head's probabilities: isotonic or Platt, fitted on one window and applied to another.
+
+Both are increasing maps, so that they never reverse two results. A fitted calibrator is two arrays of knots (isotonic)
+or two numbers (Platt); NumPy and jax.numpy apply it alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from types import ModuleType
+
+import numpy as np
+from scipy.optimize import isotonic_regression, minimize
+
+FLOOR = 1e-6
+"""Calibrated probabilities stay this far from 0 and 1."""
+LEAST_POSITIVES = 50
+"""Fewer clicks than this cannot carry isotonic steps; Platt's two numbers are fitted instead."""
+LEAST_FOR_PLATT = 5
+"""With fewer clicks or fewer unclicked rows nothing is learned, and probabilities pass unchanged."""
+MOST_KNOTS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Platt:
+    """p' = sigmoid(slope * logit(p) + bias), slope > 0. Slope 1 and bias 0 change nothing."""
+
+    slope: float = 1.0
+    bias: float = 0.0
+
+    def apply(self, probability, xp: ModuleType = np):
+        """Same shape as given; `xp` is numpy or jax.numpy."""
+        p = xp.clip(probability, FLOOR, 1 - FLOOR)
+        logit = xp.log(p) - xp.log1p(-p)
+        return xp.clip(1 / (1 + xp.exp(-(self.slope * logit + self.bias))), FLOOR, 1 - FLOOR)
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        return {"platt": np.array([self.slope, self.bias], np.float64)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Isotonic:
+    """Monotone and piecewise linear through one knot for each pooled block of rows and one at each end of [0, 1]."""
+
+    x_K: np.ndarray  # float64, ascending probabilities as the ranker gives them
+    y_K: np.ndarray  # float64, non-descending calibrated probabilities
+
+    def apply(self, probability, xp: ModuleType = np):
+        """Same shape as given; `xp` is numpy or jax.numpy."""
+        return xp.interp(probability, xp.asarray(self.x_K), xp.asarray(self.y_K))
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        return {"isotonic_x": self.x_K, "isotonic_y": self.y_K}
+
+
+Calibrator = Platt | Isotonic
+
+
+def from_dict(arrays: dict[str, np.ndarray]) -> Calibrator:
+    """The calibrator that `to_dict` wrote; bit for bit the same map."""
+    if "platt" in arrays:
+        slope, bias = arrays["platt"]
+        return Platt(float(slope), float(bias))
+    return Isotonic(np.asarray(arrays["isotonic_x"]), np.asarray(arrays["isotonic_y"]))
+
+
+def fit_platt(labels_N: np.ndarray, probabilities_N: np.ndarray) -> Platt:
+    """Logistic regression of the label on the logit, with Platt's smoothed targets; slope kept positive."""
+    labels_N = np.asarray(labels_N, bool)
+    p_N = np.clip(np.asarray(probabilities_N, np.float64), FLOOR, 1 - FLOOR)
+    logit_N = np.log(p_N) - np.log1p(-p_N)
+    positives, negatives = int(labels_N.sum()), int((~labels_N).sum())
+    # [lit: Platt 1999] targets a little inside 0 and 1, as if one more row of each kind had been seen.
+    target_N = np.where(labels_N, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        slope = np.exp(parameters[0])
+        z_N = slope * logit_N + parameters[1]
+        error_N = 0.5 * (1 + np.tanh(z_N / 2)) - target_N  # sigmoid without overflow
+        gradient = np.array([(error_N * logit_N).mean() * slope, error_N.mean()])
+        return float((np.logaddexp(0, z_N) - target_N * z_N).mean()), gradient
+
+    # Bounds keep a head without any signal from running off to a slope of 0.
+    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-5.0, 5.0), (-20.0, 20.0)])
+    return Platt(float(np.exp(found.x[0])), float(found.x[1]))
+
+
+def fit_isotonic(labels_N: np.ndarray, probabilities_N: np.ndarray) -> Isotonic:
+    """Pool-adjacent-violators on rows sorted by probability; equal probabilities are one point.
+
+    Each pooled block of rows becomes one knot at its mean probability. Its height is smoothed as if one more row with
+    the window's click rate had been seen, lest a block without clicks be certain.
+    """
+    x_X, group_N = np.unique(np.asarray(probabilities_N, np.float64), return_inverse=True)
+    rows_X = np.bincount(group_N).astype(np.float64)
+    clicks_X = np.bincount(group_N, weights=np.asarray(labels_N, np.float64))
+    base = clicks_X.sum() / rows_X.sum()
+    rows_K, clicks_K, mass_K = _pool(clicks_X / rows_X, rows_X, (rows_X, clicks_X, x_X * rows_X))
+    # Smoothing draws small blocks towards the base rate and may break the order: pool once more.
+    smooth_K = (clicks_K + base) / (rows_K + 1)
+    rows_K, height_K, mass_K = _pool(smooth_K, rows_K, (rows_K, smooth_K * rows_K, mass_K))
+    x_K, y_K = mass_K / rows_K, height_K / rows_K
+    if len(x_K) > MOST_KNOTS:
+        kept = np.unique(np.linspace(0, len(x_K) - 1, MOST_KNOTS).astype(np.int64))
+        x_K, y_K = x_K[kept], y_K[kept]
+    # Beyond the outer blocks the map goes on rising, towards half way to certainty: a flat end would tie the very
+    # results at the top that a ranking is about.
+    inner = (x_K > 0) & (x_K < 1)
+    low = y_K[0] if x_K[0] == 0 else y_K[0] / 2
+    high = y_K[-1] if x_K[-1] == 1 else (1 + y_K[-1]) / 2
+    x_K, y_K = np.r_[0.0, x_K[inner], 1.0], np.r_[low, y_K[inner], high]
+    return Isotonic(x_K, np.clip(y_K, FLOOR, 1 - FLOOR))
+
+
+def _pool(y_K: np.ndarray, weight_K: np.ndarray, sums: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The sums within the blocks that isotonic regression pools."""
+    start = isotonic_regression(y_K, weights=weight_K).blocks[:-1]
+    return tuple(np.add.reduceat(column, start) for column in sums)
+
+
+def fit(labels_N: np.ndarray, probabilities_N: np.ndarray, user_N: np.ndarray, seed: int = 0) -> Calibrator:
+    """Isotonic or Platt, whichever has the lower log loss on the users held out; then refitted on all rows.
+
+    Rows are those on which the head has a label. With few positives Platt alone is fitted, with hardly any the
+    identity is returned: it is the best that is known. The identity also stays where both do worse than it.
+    """
+    labels_N, p_N = np.asarray(labels_N, bool), np.asarray(probabilities_N, np.float64)
+    if not np.isfinite(p_N).all() or ((p_N < 0) | (p_N > 1)).any():
+        raise ValueError("probabilities to calibrate must lie in [0, 1]")
+    if min(int(labels_N.sum()), int((~labels_N).sum())) < LEAST_FOR_PLATT:
+        return Platt()
+    users = np.unique(user_N)
+    fitted_half = np.random.default_rng(seed).permutation(users)[: len(users) // 2]
+    fitting_N = np.isin(user_N, fitted_half)
+    held_y, held_p = labels_N[~fitting_N], p_N[~fitting_N]
+    fits = [fit_platt] if labels_N[fitting_N].sum() < LEAST_POSITIVES else [fit_platt, fit_isotonic]
+    if not fitting_N.any() or not len(held_y):
+        return fit_platt(labels_N, p_N)
+    best, chosen = _mean_log_loss(held_y, Platt().apply(held_p)), None
+    for candidate in fits:
+        loss = _mean_log_loss(held_y, candidate(labels_N[fitting_N], p_N[fitting_N]).apply(held_p))
+        if loss < best:
+            best, chosen = loss, candidate
+    return chosen(labels_N, p_N) if chosen else Platt()
+
+
+def _mean_log_loss(labels_N: np.ndarray, probabilities_N: np.ndarray) -> float:
+    return float(-np.where(labels_N, np.log(probabilities_N), np.log1p(-probabilities_N)).mean())

@@ -1,0 +1,100 @@
+"""Fusion of calibrated heads into one ranking score (METHOD section 5).
+
+`score = (r + offset)^a_r * prod_t (1 + beta_t p_t)^alpha_t`, beta_t = 1 / mean(p_t): a head's average result multiplies
+by 2^alpha whatever the head's base rate, and the +1 keeps near-zero probabilities from wiping out the other heads. The
+relevance term stands in front: without it, engagement drifts to clickbait.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from pr2_jax.retrieval.gains import expected_gains, ndcg
+
+ALPHA_GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
+RELEVANCE_GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+RELEVANCE_OFFSET = 0.05
+"""Relevance 0 divides the score by at most (1.05 / 0.05)^a_r rather than by infinity."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionWeights:
+    """Fitted on the validation day; serialised as plain numbers."""
+
+    alpha_T: tuple[float, ...]
+    beta_T: tuple[float, ...]
+    relevance: float = 0.0  # exponent a_r
+    relevance_floor: float = 0.0  # results below this relevance come after all others
+
+    def to_dict(self) -> dict[str, list[float] | float]:
+        return dataclasses.asdict(self) | {"alpha_T": list(self.alpha_T), "beta_T": list(self.beta_T)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> FusionWeights:
+        return cls(tuple(values["alpha_T"]), tuple(values["beta_T"]), values["relevance"], values["relevance_floor"])
+
+
+def fuse(probabilities_NxT: np.ndarray, relevance_N: np.ndarray, weights: FusionWeights) -> np.ndarray:
+    """float32 [N] (or [..., ] for [..., T]): log of the fused score, greater is better.
+
+    `relevance_N` in [0, 1]. The logarithm orders as the product does and cannot overflow. Results under the relevance
+    floor lose a constant greater than any score can make up for, and keep their order among themselves.
+    """
+    beta_T, alpha_T = np.asarray(weights.beta_T, np.float64), np.asarray(weights.alpha_T, np.float64)
+    log_NxT = np.log1p(beta_T * np.asarray(probabilities_NxT, np.float64))
+    relevance_N = np.clip(np.asarray(relevance_N, np.float64), 0, 1)
+    score_N = log_NxT @ alpha_T + weights.relevance * np.log(relevance_N + RELEVANCE_OFFSET)
+    spread = float(alpha_T @ np.log1p(beta_T)) + weights.relevance * np.log((1 + RELEVANCE_OFFSET) / RELEVANCE_OFFSET)
+    return (score_N - np.where(relevance_N < weights.relevance_floor, spread + 1, 0)).astype(np.float32)
+
+
+def choose_weights(
+    probabilities_SxKxT: np.ndarray,
+    relevance_SxK: np.ndarray,
+    clicked_SxK: np.ndarray,
+    valid_SxK: np.ndarray,
+    relevance_floor: float = 0.0,
+    positives_S: np.ndarray | None = None,
+    rounds: int = 3,
+) -> FusionWeights:
+    """Exponents that maximise mean NDCG@10 over validation sessions, by coordinate search.
+
+    Starts at the click head (the first) alone, so that the result is never worse than it on these sessions. beta_t is
+    1 / mean calibrated probability over valid results. `positives_S`: clicked videos of a session, found or not
+    (default: those in the list); sessions without one are left out. Deterministic; the first of equals stays.
+    """
+    clicked_SxK = clicked_SxK & valid_SxK
+    positives_S = clicked_SxK.sum(1) if positives_S is None else positives_S
+    tasks = probabilities_SxKxT.shape[-1]
+    mean_T = probabilities_SxKxT[valid_SxK].mean(0) if valid_SxK.any() else np.ones(tasks)
+    beta_T = tuple(float(b) for b in 1 / np.maximum(mean_T, 1e-6))
+    exponents = [1.0] + [0.0] * tasks  # of the T heads, then of relevance
+    keep = positives_S > 0
+    if not keep.any():
+        return _weights(exponents, beta_T, relevance_floor)
+    probabilities, relevance = probabilities_SxKxT[keep], relevance_SxK[keep]
+    clicked, valid, positives = clicked_SxK[keep], valid_SxK[keep], positives_S[keep]
+
+    def value(trial: Sequence[float]) -> float:
+        score_SxK = fuse(probabilities, relevance, _weights(trial, beta_T, relevance_floor))
+        return float(ndcg(expected_gains(score_SxK, clicked, valid), positives).mean())
+
+    reached = value(exponents)
+    for _ in range(rounds):
+        before = reached
+        for at in [*range(1, tasks + 1), 0]:
+            base = list(exponents)
+            for step in RELEVANCE_GRID if at == tasks else ALPHA_GRID:
+                trial = [*base[:at], step, *base[at + 1 :]]
+                if any(trial[:tasks]) and (got := value(trial)) > reached + 1e-9:
+                    exponents, reached = trial, got
+        if reached <= before:
+            break
+    return _weights(exponents, beta_T, relevance_floor)
+
+
+def _weights(exponents: Sequence[float], beta_T: tuple[float, ...], floor: float) -> FusionWeights:
+    return FusionWeights(tuple(exponents[:-1]), beta_T, exponents[-1], floor)

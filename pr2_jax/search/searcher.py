@@ -1,0 +1,129 @@
+"""Retrieve, merge, rank, calibrate, fuse: batches of requests in, ranked videos out. One path for every caller."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax.ranking import calibration
+from pr2_jax.ranking.fusion import FusionWeights, fuse
+from pr2_jax.ranking.ranker import Ranker
+from pr2_jax.retrieval import merge
+from pr2_jax.retrieval.merge import Merged
+from pr2_jax.search.system import CHANNELS, Snapshot, System
+from pr2_jax.types import TASKS, Candidates, Requests
+
+SYSTEMS = {"pr2": (CHANNELS, "qin"), "base": (("bm25", "dr"), "base")}
+"""Channels and ranker of the two pipelines that are compared. `base` knows nothing of the person."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """The maps from logits to probabilities and from probabilities to one score, fitted on the validation day."""
+
+    heads: tuple[calibration.Calibrator, ...]  # one a task
+    fusion: FusionWeights
+
+    def probabilities(self, logits_xT: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of the same shape."""
+        raw_xT = 1 / (1 + np.exp(-np.asarray(logits_xT, np.float64)))
+        return np.stack([head.apply(raw_xT[..., t]) for t, head in enumerate(self.heads)], axis=-1)
+
+    def save(self, path: Path) -> None:
+        heads = [{name: array.tolist() for name, array in head.to_dict().items()} for head in self.heads]
+        path.write_text(json.dumps({"heads": heads, "fusion": self.fusion.to_dict()}) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Calibrated:
+        stored = json.loads(path.read_text())
+        heads = [{name: np.array(values) for name, values in head.items()} for head in stored["heads"]]
+        return cls(tuple(calibration.from_dict(head) for head in heads), FusionWeights.from_dict(stored["fusion"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """K results a request, best first; -1 = padding."""
+
+    ids_BxK: np.ndarray  # int32 video rows
+    scores_BxK: np.ndarray  # float32, fused, higher is better; -inf for padding
+    probabilities_BxKxT: np.ndarray  # calibrated heads
+    relevance_BxK: np.ndarray  # merged retrieval score, 1 = the request's best
+    sources_BxKxC: np.ndarray  # normalised channel scores
+    found_BxKxC: np.ndarray  # whether the channel itself returned it
+    channels: tuple[str, ...]
+    heads: tuple[str, ...] = TASKS
+
+
+class Searcher:
+    """One of `SYSTEMS` over one snapshot."""
+
+    def __init__(
+        self,
+        system: System,
+        snapshot: Snapshot,
+        name: str = "pr2",
+        calibrated: Calibrated | None = None,
+        rankers: Path | None = None,
+    ) -> None:
+        """`calibrated` and `rankers` are given while the ranker's stage is still being made."""
+        rankers = rankers or system.workdir / "qin"
+        channels, ranker = SYSTEMS[name]
+        self.name, self._system, self._snapshot = name, system, snapshot
+        everything = system.channels(snapshot)
+        self.channels = {channel: everything[channel] for channel in channels}
+        self._weights = system.fitted["merge_weights"]["pr2" if name == "pr2" else "+".join(channels)]
+        self._ranker: Ranker = system.ranker(ranker, rankers)
+        self._features = system.features()
+        self.calibrated = calibrated or Calibrated.load(rankers / f"{name}.json")
+
+    def retrieve(self, requests: Requests) -> dict[str, Candidates]:
+        """Every channel's results, to the configured depth."""
+        depth = self._system.config.retrieval.depth
+        return {name: channel.retrieve(requests, depth) for name, channel in self.channels.items()}
+
+    def merge(self, found: Mapping[str, Candidates], k: int) -> Merged:
+        """One list of this pipeline's channels, with the weights of the validation day."""
+        return merge.merge({name: found[name] for name in self.channels}, self._weights, k)
+
+    def score(
+        self, requests: Requests, query_B: np.ndarray, video_BxS: np.ndarray, is_feed: bool = False
+    ) -> np.ndarray:
+        """Logits `[B, S, T]` of given videos (0 or -1 = padding)."""
+        video_BxS = np.maximum(video_BxS, 0)
+        features = self._features(requests, query_B, video_BxS, self._snapshot.similarity)
+        content_BxD = self._system.space.queries(requests.words_BxQ)
+        return self._ranker.logits(
+            requests.user_B, requests.time_ms_B, requests.words_BxQ, content_BxD, video_BxS, features, is_feed
+        )
+
+    def rank(self, requests: Requests, query_B: np.ndarray, merged: Merged) -> Ranked:
+        """The merged candidates in the ranker's order."""
+        logits = self.score(requests, query_B, merged.ids_BxK)
+        probabilities = self.calibrated.probabilities(logits)
+        relevance_BxK = relevance(merged)
+        score_BxK = fuse(probabilities, relevance_BxK, self.calibrated.fusion)
+        score_BxK = np.where(merged.ids_BxK > 0, score_BxK, -np.inf)
+        order_BxK = np.argsort(-score_BxK, axis=1, kind="stable")
+
+        def ordered(x: np.ndarray) -> np.ndarray:
+            return np.take_along_axis(x, order_BxK.reshape(*order_BxK.shape, *[1] * (x.ndim - 2)), axis=1)
+
+        return Ranked(
+            ordered(merged.ids_BxK),
+            ordered(score_BxK),
+            ordered(probabilities),
+            ordered(relevance_BxK),
+            ordered(merged.sources_BxKxC),
+            ordered(merged.found_BxKxC),
+            merged.channels,
+        )
+
+
+def relevance(merged: Merged) -> np.ndarray:
+    """Merged score as a share of the request's best, `[B, K]` in [0, 1]."""
+    score_BxK = np.where(merged.ids_BxK > 0, merged.scores_BxK, 0.0)
+    return np.maximum(score_BxK, 0) / np.maximum(score_BxK.max(1, keepdims=True, initial=0), 1e-9)

@@ -1,0 +1,133 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pr2_jax.config import WorldConfig
+from pr2_jax.simulation.queries import interpret
+from pr2_jax.simulation.serving import SearchRequests
+from pr2_jax.simulation.truth import describe, shown_truth, slate_ndcg
+from pr2_jax.simulation.world import World
+
+SMALL = WorldConfig(
+    users=200, videos=1_000, creators=100, topics=4, subtopics=4, words_per_subtopic=12, days=3, sessions_per_day=2.0
+)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.build(SMALL)
+
+
+def test_default_world_is_large_enough_and_people_matter():
+    """The sizes that the issue asks for, and room above what relevance alone can reach."""
+    world = World.build(WorldConfig())
+    report = describe(world, world.simulate())
+    print(report)
+    assert len(world.users) == 2_000
+    assert len(world.catalogue) == 20_000
+    assert report.shown >= 100_000
+    assert report.views >= 150_000
+    assert min(report.clicked_by_day[-2:]) >= 450
+    assert 0.5 < report.sessions_with_click < 0.9
+    assert 0.3 < report.feed_click_rate < 0.6
+    assert report.follow_rate < report.like_rate < 0.1
+    assert report.ndcg_random < report.ndcg_relevance
+    assert report.ndcg_relevance_affinity >= 1.25 * report.ndcg_relevance
+    assert report.ndcg_attraction >= report.ndcg_relevance_affinity
+
+
+def test_streams_are_apart(world):
+    """Another slate length or watching rate leaves who searches for what, and when, as it was."""
+    _, log = world.step_day(world.start())
+    _, short = World.build(dataclasses.replace(SMALL, slate=5)).step_day(world.start())
+    for name in ("user_B", "time_ms_B"):
+        assert (getattr(log.searches, name) == getattr(short.searches, name)).all()
+    assert (log.searches.queries.words_BxQ == short.searches.queries.words_BxQ).all()
+    assert (log.searches.slates_BxS[:, :4] == short.searches.slates_BxS[:, :4]).mean() > 0.9
+    calm = dataclasses.replace(SMALL, people=dataclasses.replace(SMALL.people, like_rate=0.0))
+    _, unliked = World.build(calm).step_day(world.start())
+    assert not unliked.views.like_N.any()
+    assert (unliked.views.click_N == log.views.click_N).all()
+
+
+def test_a_day_stays_within_itself_and_in_order(world):
+    for log in world.simulate():
+        start = world.start_ms + log.day * 86_400_000
+        time_ms = log.searches.time_ms_B
+        assert (np.diff(time_ms) >= 0).all()
+        assert start <= time_ms[0]
+        assert time_ms[-1] < start + 86_400_000
+        assert (np.diff(log.views.time_ms_N) >= 0).all()
+
+
+def test_nobody_gets_again_what_they_clicked_on_an_earlier_day(world):
+    clicked, videos = np.zeros(0, np.int64), len(world.catalogue)
+    for log in world.simulate():
+        searches = log.searches
+        found_BxS = searches.slates_BxS >= 0
+        keys_BxS = searches.user_B[:, None].astype(np.int64) * videos + searches.slates_BxS
+        again = np.isin(keys_BxS[found_BxS], clicked).mean()
+        assert again < 0.02  # places that words leave free are filled with what is popular
+        clicked = np.union1d(clicked, keys_BxS[searches.responses.click_BxS])
+        watched = log.views.user_N.astype(np.int64) * videos + log.views.video_N
+        clicked = np.union1d(clicked, watched[log.views.click_N])
+
+
+def test_interests_and_tastes_drift_slowly(world):
+    state = world.start()
+    for _ in range(3):
+        state, _ = world.step_day(state)
+    then, now = world.users, state.users
+    np.testing.assert_allclose(now.interest_UxG.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(now.taste_UxL, axis=1), 1.0, atol=1e-5)
+    kept = (then.taste_UxL * now.taste_UxL).sum(axis=1)
+    assert kept.mean() > 0.98
+    assert kept.max() < 1.0
+    moved = np.abs(then.interest_UxG - now.interest_UxG).sum(axis=1) > 0.1
+    assert 0.0 < moved.mean() < 0.2
+    assert (then.mood_U != now.mood_U).mean() > 0.2
+
+
+def test_another_system_may_serve_and_a_better_one_is_clicked_more(world):
+    """The door of a later A/B test: a system sees words, people and popularity, never intents."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Knowing:
+        world: World
+
+        def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
+            users = self.world.users.take(requests.user_B)
+            queries = interpret(self.world.vocabulary, requests.words_BxQ, users.interest_UxG)
+            everything_BxV = np.broadcast_to(
+                np.arange(len(self.world.catalogue)), (len(users), len(self.world.catalogue))
+            )
+            score_BxV = self.world.true_relevance(queries, everything_BxV) * self.world.true_affinity(
+                users, everything_BxV, queries.intent_B
+            )
+            return np.argsort(-score_BxV, axis=1)[:, :slate].astype(np.int32)
+
+    _, logged = world.step_day(world.start())
+    _, known = world.step_day(world.start(), Knowing(world))
+    assert (logged.searches.user_B == known.searches.user_B).all()
+    assert (logged.searches.queries.words_BxQ == known.searches.queries.words_BxQ).all()
+    clicks = [log.searches.responses.click_BxS.sum() for log in (logged, known)]
+    assert clicks[1] > 1.5 * clicks[0]
+
+
+def test_truth_lines_up_with_the_shown_results(world):
+    logs = list(world.simulate())
+    truth = shown_truth(world, logs)
+    assert len(truth.session_N) == sum((log.searches.slates_BxS >= 0).sum() for log in logs)
+    assert (np.diff(truth.session_N) >= 0).all()
+    assert np.isin(truth.item_N, world.catalogue.raw_id_V).all()
+    clicked = np.concatenate([log.searches.responses.click_BxS[log.searches.slates_BxS >= 0] for log in logs])
+    assert truth.attraction_N[clicked].mean() > 2 * truth.attraction_N[~clicked].mean()
+    assert (truth.attraction_N <= truth.relevance_N * truth.affinity_N + 1e-6).all()
+
+
+def test_slate_ndcg_by_hand():
+    clicks = np.array([[0, 1, 0], [0, 0, 0], [1, 1, 0]], bool)
+    scores = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
+    second = (1 / np.log2(3) + 0.5) / (1 + 1 / np.log2(3))
+    assert slate_ndcg(scores, clicks) == pytest.approx((1 / np.log2(3) + second) / 2)
