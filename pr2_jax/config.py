@@ -241,9 +241,9 @@ class QrcfConfig:
     """Query-relevant collaborative filtering (METHOD section 2)."""
 
     history: int = 1_000  # most recent engaged events filtered
-    k: int = 100  # seeds kept at most
-    epsilon_quantile: float = 0.3  # epsilon = this quantile of cos(query, past view) on the training window
-    gamma: float = 1.0
+    k: int = 50  # seeds kept at most
+    epsilon_quantile: float = 0.6  # epsilon = this quantile of cos(query, past view) on the training window
+    gamma: float = 2.0
     neighbours: int = 200  # M at most; fewer where [V, M] would outgrow memory
     swing_power: float = 0.5  # [ours] exponent of the degree-normalised Swing similarity; below 1 lifts weak links
     similarity: str = "swing"  # or "cosine"
@@ -290,7 +290,7 @@ class EvaluationConfig:
     """Offline evaluation. Weights are chosen on the validation day, numbers are reported on the test day."""
 
     bootstrap: int = 1_000
-    pipeline_candidates: int = 300  # best merged candidates that the ranker orders
+    pipeline_candidates: int = 256  # best merged candidates that the ranker orders
     probe_sessions: int = 32  # sessions on which `pr2 evaluate` repeats every feature with the future removed
     seed: int = 0
 

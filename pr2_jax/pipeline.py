@@ -10,9 +10,15 @@ from typing import Any
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
 from pr2_jax.config_loader import to_dict
+from pr2_jax.data.builders.kuaisar import Kuaisar
+from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
+from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.search.system import SCHEMA
-from pr2_jax.stages import content, evaluate as evaluation, index as indexing, pdr, qin
+from pr2_jax.simulation.dataset_builder import ShortVideoWorld
+from pr2_jax.stages import content, pdr, qin
+from pr2_jax.stages import evaluate as evaluation
+from pr2_jax.stages import index as indexing
 
 Body = Callable[[Path, Config, Path], None]
 
@@ -24,6 +30,7 @@ BODIES: dict[str, tuple[Body, tuple[str, ...], tuple[str, ...], str]] = {
     "qin": (qin.train, ("store", "content", "index"), ("data", "retrieval", "qin", "base"), "pr2 train qin"),
     "eval": (evaluation.run, ("store", "content", "pdr", "index", "qin"), ("data", "evaluation"), "pr2 evaluate"),
 }
+BUILDERS = {"kuaisar": Kuaisar, "short_video_world": ShortVideoWorld}
 TRAINED = ("content", "pdr", "qin")
 
 
@@ -39,12 +46,19 @@ def run(workdir: Path, config: Config, input_path: Path | None) -> None:
 
 
 def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
-    """The log into the store."""
+    """The log into the store. The simulated world needs no input."""
     with console.stage("ingest"):
-        report = ingest_log(input_path, config, workdir)
-        if report is not None:
-            for line in report.lines():
-                console.log(line)
+        builder = BUILDERS[config.data.source]
+        claim = log_fingerprint(input_path, config)
+        why = artifacts.reason_stale(workdir / "store", claim, STORE_SCHEMA)
+        if why is None:
+            console.log("fresh, skipped")
+            return
+        console.log(f"running: {why}")
+        started = time.monotonic()
+        for line in ingest_log(input_path, config, workdir, builder).lines():
+            console.log(line)
+        console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 
 def train(workdir: Path, config: Config, which: str) -> None:

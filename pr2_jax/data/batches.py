@@ -208,7 +208,7 @@ class Slates:
 
 
 def _cut(rows: np.ndarray, owner: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts each owner's consecutive rows into slates of at most `size`: rows `[N, S]` (-1 padded), first row's owner."""
+    """Cuts each owner's consecutive rows into slates of `size` at most: rows `[N, S]` (-1 padded) and the owners."""
     first = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if len(owner) else np.zeros(0, np.int64)
     length = np.diff(np.r_[first, len(owner)])
     within = np.arange(len(owner)) - np.repeat(first, length)
@@ -241,8 +241,8 @@ def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
 
 
 def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> Slates:
-    """Consecutive feed views of [start_ms, stop_ms), person by person, as slates whose request is the moment before the first of them."""
-    store, e = reader.store, reader.store.events
+    """Feed views of [start_ms, stop_ms) as slates of one person each; the first view's time is the request's."""
+    e = reader.store.events
     time_ms = np.asarray(e.time_ms)
     rows = np.flatnonzero((np.asarray(e.channel) == 0) & (time_ms >= start_ms) & (time_ms < stop_ms))
     cut_NxS, user_N = _cut(rows, np.asarray(e.user)[rows], size)
@@ -265,7 +265,9 @@ def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> 
 class SlateReader:
     """The request side of slates: everything that the ranker reads but the results' features."""
 
-    def __init__(self, reader: EventReader, query_vectors_NqxD: np.ndarray, config: QinConfig, data: DataConfig) -> None:
+    def __init__(
+        self, reader: EventReader, query_vectors_NqxD: np.ndarray, config: QinConfig, data: DataConfig
+    ) -> None:
         self._reader, self._queries, self._config, self._data = reader, query_vectors_NqxD, config, data
 
     def __call__(self, user_B: np.ndarray, time_ms_B: np.ndarray, query_B: np.ndarray) -> HostBatch:
@@ -273,7 +275,9 @@ class SlateReader:
         words = query_words(self._reader.store, query_B, self._data)
         return self.live(user_B, time_ms_B, words, self._queries[query_B])
 
-    def live(self, user_B: np.ndarray, time_ms_B: np.ndarray, words_BxQ: np.ndarray, content_BxD: np.ndarray) -> HostBatch:
+    def live(
+        self, user_B: np.ndarray, time_ms_B: np.ndarray, words_BxQ: np.ndarray, content_BxD: np.ndarray
+    ) -> HostBatch:
         """Requests with any query."""
         c = self._config
         batch = {

@@ -42,4 +42,5 @@ class EventReader:
         signals += [np.log1p(play / 1000) / 5, np.minimum(play / np.maximum(duration, 1), 2.0), e.channel[index] == 1]
         signals_BxHxG = np.stack(signals, axis=-1).astype(np.float32) * real[..., None]
         gap = (np.asarray(time_ms_B)[:, None] - e.time_ms[index]) / 1000
-        return np.where(real, e.video[index], 0).astype(np.int32), signals_BxHxG, np.where(real, gap, 0).astype(np.float32)
+        video_BxH = np.where(real, e.video[index], 0).astype(np.int32)
+        return video_BxH, signals_BxHxG, np.where(real, gap, 0).astype(np.float32)

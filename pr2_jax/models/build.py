@@ -30,7 +30,9 @@ def table_sizes(store: LogStore) -> dict[str, int]:
     }
 
 
-def content_task(store: LogStore, config: Config, catalogue: Catalogue, log_unigram_V: np.ndarray | None = None) -> ContentTask:
+def content_task(
+    store: LogStore, config: Config, catalogue: Catalogue, log_unigram_V: np.ndarray | None = None
+) -> ContentTask:
     """The content towers. `log_unigram_V` is needed to train, not to encode."""
     frozen = {name: jnp.asarray(x) for name, x in catalogue.items()}
     if log_unigram_V is not None:
@@ -53,7 +55,9 @@ def pdr_task(
     return PdrTask(config.pdr, frozen, table_sizes(store), profile_sizes(store))
 
 
-def qin_task(store: LogStore, config: QinConfig, catalogue: Catalogue, content_VxD: np.ndarray, features: int) -> QinTask:
+def qin_task(
+    store: LogStore, config: QinConfig, catalogue: Catalogue, content_VxD: np.ndarray, features: int
+) -> QinTask:
     """A ranker; `config.personal` says which, `features` how many numbers it reads about each result."""
     frozen = {
         "content": jnp.asarray(content_VxD),

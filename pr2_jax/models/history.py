@@ -10,7 +10,7 @@ from pr2_jax.models.layers import time_gap_bucket
 
 GAP_BUCKETS = 24  # log2 seconds: the last bucket begins at 2^23 s, some 97 days
 SIGNALS = 8
-"""Columns of `signals_BxHxG`: click, like, follow, forward, long play, log1p(seconds played), share played, is search."""
+"""Columns of `signals_BxHxG`: click, like, follow, forward, long play, log seconds played, share played, is search."""
 
 
 class EventFeatures(nn.Module):

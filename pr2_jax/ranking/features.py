@@ -33,10 +33,8 @@ PERSONAL = (
     "views_of_video",
 )
 FEATURES = RELEVANCE + VIDEO + PERSONAL
-HEAVY_TAILED = (
-    "bm25 query_searches query_video_clicks clicks search_clicks shown "
-    "item_cf item_cf_by_clicks qrcf author_clicks user_clicks views_of_video"
-).split()
+HEAVY_TAILED = ("bm25", "query_searches", "query_video_clicks", "clicks", "search_clicks", "shown")
+HEAVY_TAILED += ("item_cf", "item_cf_by_clicks", "qrcf", "author_clicks", "user_clicks", "views_of_video")
 PRIOR_SHOWN = 3.0
 """Results shown that a rate has to earn before it counts: rate = clicks / (shown + prior)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import bm25s
@@ -13,6 +14,8 @@ from pr2_jax.types import NO_VIDEO, Candidates, Requests
 
 if TYPE_CHECKING:
     from pr2_jax.data.store import LogStore
+
+logging.getLogger("bm25s").setLevel(logging.ERROR)  # bm25s sets itself to DEBUG when imported
 
 
 class Bm25Channel:

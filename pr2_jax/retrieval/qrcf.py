@@ -26,6 +26,10 @@ from pr2_jax.types import NO_VIDEO, Candidates, Requests
 
 NEVER = -1e9
 DAY_SECONDS = 86_400.0
+DENSE_SHARE = 16
+"""The walk adds up in one cell a video while the catalogue is at most this many times K * M ..."""
+DENSE_CELLS = 32_000_000
+"""... and the batch needs at most this many cells (float32, 128 MB)."""
 ENGAGEMENT_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.5)
 """What a click, like, follow, forward and long play add to a behaviour's weight w_b [ours]."""
 
@@ -55,18 +59,33 @@ def walk(
 ) -> tuple[Array, Array]:
     """Sums `strength * sim` over the seeds' neighbours and returns the k best: ids and scores `[B, k]`.
 
-    Equal ids are brought together by a sort of the K * M reached neighbours and added up as runs, so no array grows
-    with the catalogue. Row 0, `seen` (sorted, padded with a large id) and scores of 0 come back as id -1.
+    Row 0, `seen` (sorted, padded with a large id) and scores of 0 come back as id -1. Two ways to add up what several
+    seeds reach, chosen by shape: into one cell a video where the catalogue is small beside K * M (on a CPU some 10
+    times as fast), else by a sort of the K * M reached, so that no array grows with a large catalogue.
     """
-    batch = seed_BxK.shape[0]
+    batch, videos = seed_BxK.shape[0], neighbour_VxM.shape[0]
     reached_BxN = jnp.take(neighbour_VxM, seed_BxK, axis=0).reshape(batch, -1)
     score_BxN = (jnp.take(similarity_VxM, seed_BxK, axis=0) * strength_BxK[..., None]).reshape(batch, -1)
+    dense = videos <= DENSE_SHARE * reached_BxN.shape[1] and batch * videos <= DENSE_CELLS
+    return (_by_cell if dense else _by_sort)(reached_BxN, score_BxN, seen_BxP, videos, k)
+
+
+def _by_cell(reached_BxN: Array, score_BxN: Array, seen_BxP: Array, videos: int, k: int) -> tuple[Array, Array]:
+    row_Bx1 = jnp.arange(len(reached_BxN))[:, None]
+    total_BxV = jnp.zeros((len(reached_BxN), videos)).at[row_Bx1, reached_BxN].add(score_BxN)
+    total_BxV = total_BxV.at[row_Bx1, seen_BxP].set(0.0, mode="drop").at[:, 0].set(0.0)
+    best_Bxk, id_Bxk = jax.lax.top_k(total_BxV, min(k, videos))
+    return jnp.where(best_Bxk > 0, id_Bxk, NO_VIDEO), jnp.where(best_Bxk > 0, best_Bxk, -jnp.inf)
+
+
+def _by_sort(reached_BxN: Array, score_BxN: Array, seen_BxP: Array, videos: int, k: int) -> tuple[Array, Array]:
+    """Equal ids come together by the sort and are added up as runs."""
     id_BxN, score_BxN = jax.lax.sort((reached_BxN, score_BxN), dimension=1, num_keys=1)
 
     def runs(id_N: Array, score_N: Array, seen_P: Array) -> tuple[Array, Array]:
         first_N = jnp.concatenate([jnp.ones(1, bool), id_N[1:] != id_N[:-1]])
-        total_N = jax.ops.segment_sum(score_N, jnp.cumsum(first_N) - 1, len(id_N), indices_are_sorted=True)
-        total_N = total_N[jnp.cumsum(first_N) - 1]
+        run_N = jnp.cumsum(first_N) - 1
+        total_N = jax.ops.segment_sum(score_N, run_N, len(id_N), indices_are_sorted=True)[run_N]
         slot_N = jnp.minimum(jnp.searchsorted(seen_P, id_N), len(seen_P) - 1)
         allowed_N = first_N & (id_N > 0) & (seen_P[slot_N] != id_N) & (total_N > 0)
         best_k, at_k = jax.lax.top_k(jnp.where(allowed_N, total_N, -jnp.inf), min(k, len(id_N)))

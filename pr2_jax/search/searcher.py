@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,10 @@ from pr2_jax.types import TASKS, Candidates, Requests
 
 SYSTEMS = {"pr2": (CHANNELS, "qin"), "base": (("bm25", "dr"), "base")}
 """Channels and ranker of the two pipelines that are compared. `base` knows nothing of the person."""
+
+
+LEAST_CANDIDATES = 50
+"""Candidates that the ranker gets at least, popular ones if the channels find fewer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +90,30 @@ class Searcher:
         depth = self._system.config.retrieval.depth
         return {name: channel.retrieve(requests, depth) for name, channel in self.channels.items()}
 
-    def merge(self, found: Mapping[str, Candidates], k: int) -> Merged:
+    def merge(self, requests: Requests, found: Mapping[str, Candidates], k: int) -> Merged:
         """One list of this pipeline's channels, with the weights of the validation day."""
-        return merge.merge({name: found[name] for name in self.channels}, self._weights, k)
+        mine = {name: found[name] for name in self.channels}
+        return merge.merge(mine, self._weights, k, self._system.scorers(requests))
+
+    def candidates(self, requests: Requests, found: Mapping[str, Candidates], k: int) -> Merged:
+        """The merged list for ranking. Where the channels find next to nothing (no known word, no person), what is
+        popular fills up, below everything found."""
+        merged = self.merge(requests, found, k)
+        short_B = (merged.ids_BxK > 0).sum(1) < min(LEAST_CANDIDATES, k)
+        for row in np.flatnonzero(short_B):
+            have = merged.ids_BxK[row][merged.ids_BxK[row] > 0]
+            taken = np.union1d(have, requests.seen[row] if requests.seen else [])
+            fill = self._popular[~np.isin(self._popular, taken)][: min(LEAST_CANDIDATES, k) - len(have)]
+            merged.ids_BxK[row, len(have) : len(have) + len(fill)] = fill
+            merged.scores_BxK[row, len(have) : len(have) + len(fill)] = 0.0
+        return merged
+
+    @functools.cached_property
+    def _popular(self) -> np.ndarray:
+        """The most clicked videos of the snapshot, best first; enough that a person's own past cannot exhaust them."""
+        clicks_V = np.asarray(self._snapshot.popularity_V)
+        best = np.argsort(-clicks_V, kind="stable")[: 20 * LEAST_CANDIDATES]
+        return best[best > 0].astype(np.int32)
 
     def score(
         self, requests: Requests, query_B: np.ndarray, video_BxS: np.ndarray, is_feed: bool = False

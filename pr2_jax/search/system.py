@@ -25,6 +25,7 @@ from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.encoders import ContentSpace, PdrEncoder, load_model
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
+from pr2_jax.retrieval.merge import Scorer
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter
 from pr2_jax.types import Channel, Requests
 
@@ -51,6 +52,12 @@ class System:
         if store is None:
             store = LogStore.open(workdir / "store")
         self.store = store
+
+    def over(self, store: LogStore) -> System:
+        """The same system over another view of the log (the leak probe's). What no event shapes is shared."""
+        view = System(self.workdir, self.config, store)
+        view.__dict__ |= {"bm25": self.bm25, "space": self.space, "fitted": self.fitted}
+        return view
 
     @functools.cached_property
     def reader(self) -> EventReader:
@@ -112,6 +119,10 @@ class System:
             "qrcf": QrcfChannel(self.seeds, snapshot.similarity),
             "pdr": DenseChannel("pdr", self.pdr, load_index(index / "pdr")),
         }
+
+    def scorers(self, requests: Requests) -> dict[str, Scorer]:
+        """Channels that can cheaply rate what only other channels returned: BM25 matches far more than it returns."""
+        return {"bm25": lambda ids_BxN: self.bm25.scores(requests.words_BxQ, ids_BxN)}
 
     def features(self) -> RankingFeatures:
         """The ranker's features over this store."""

@@ -63,7 +63,7 @@ def _fusion(searcher: Searcher, config: Config, day: Day, calibrated: Calibrated
     for start in range(0, len(day.sessions), SESSION_BLOCK):
         rows = slice(start, start + SESSION_BLOCK)
         requests: Requests = day.requests.slice(start, start + SESSION_BLOCK)
-        merged = searcher.merge(searcher.retrieve(requests), depth)
+        merged = searcher.candidates(requests, searcher.retrieve(requests), depth)
         probability = calibrated.probabilities(searcher.score(requests, day.query_N[rows], merged.ids_BxK))
         hit = np.stack([np.isin(ids, videos) for ids, videos in zip(merged.ids_BxK, day.clicked[rows], strict=True)])
         parts.append((probability, relevance(merged), hit, merged.ids_BxK > 0))

@@ -87,9 +87,9 @@ def _merge_weights(system: System, config: Config, epsilon: float, out: Path) ->
         "pdr": DenseChannel("pdr", system.pdr, load_index(out / "pdr")),
     }
     found = retrieve_all(channels, day.requests, config.retrieval.depth)
-    fitted = {}
+    fitted, scorers = {}, system.scorers(day.requests)
     for label, names in (("pr2", CHANNELS), ("bm25+dr", ("bm25", "dr"))):
-        fitted[label] = merge.choose_weights({name: found[name] for name in names}, day.clicked)
+        fitted[label] = merge.choose_weights({name: found[name] for name in names}, day.clicked, scorers=scorers)
         shares = ", ".join(f"{name} {weight:.2f}" for name, weight in fitted[label].items())
         console.log(f"merge weights {label} (validation day): {shares}")
     return fitted

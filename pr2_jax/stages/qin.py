@@ -66,7 +66,7 @@ def _cached(paths: list[Path], system: System, parts: list[Slates]) -> list[np.n
 
 
 def features_by_day(system: System, parts: list[Slates]) -> list[np.ndarray]:
-    """Raw features `[N, S, F]`. Item-to-item scores of a day's slates come from a snapshot that ends before that day."""
+    """Raw features `[N, S, F]`. Item-to-item scores of a day come from a snapshot that ends before that day."""
     cuts, compute = system.store.cuts, system.features()
     days = [(slates.time_ms_N - cuts.validation_ms) // DAY_MS for slates in parts]
     out = [np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32) for slates in parts]
@@ -84,7 +84,11 @@ def features_by_day(system: System, parts: list[Slates]) -> list[np.ndarray]:
 
 
 def slate_features(
-    system: System, compute: RankingFeatures, slates: Slates, rows: np.ndarray, similarity: item_similarity.ItemSimilarity
+    system: System,
+    compute: RankingFeatures,
+    slates: Slates,
+    rows: np.ndarray,
+    similarity: item_similarity.ItemSimilarity,
 ) -> np.ndarray:
     """Raw features of some slates against one snapshot."""
     words = query_words(system.store, slates.query_N[rows], system.config.data)

@@ -1,0 +1,67 @@
+"""`pr2 search`: one search as a table or as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pr2_jax import console
+from pr2_jax.errors import BadInput
+from pr2_jax.search.engine import Result, SearchEngine, SearchResults
+
+PIPE_WIDTH = 160
+"""Columns of the table where output is no terminal."""
+
+
+def print_search(workdir: Path, user: str, query: str, k: int, as_json: bool) -> None:
+    """Prints the k best videos of one search."""
+    try:
+        raw_user = int(user)
+    except ValueError:
+        raise BadInput(f"--user {user!r}: a raw user id (a whole number) was expected") from None
+    engine = SearchEngine.load(workdir)
+    found = engine.search(raw_user, query, k)
+    if not found.known_user:
+        console.log(f"user {raw_user} is not in the log: results without a person's past")
+    if found.unknown_words:
+        console.log(f"words not in the log: {', '.join(found.unknown_words)}")
+    if not query.split():
+        console.log("the query is empty: results by taste alone")
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found), indent=1))
+    else:
+        _print_table(engine, found)
+
+
+def title(engine: SearchEngine, video_id: int, words: int = 6) -> str:
+    """The first words of a caption, or word ids where the log has no words.csv."""
+    store = engine.system.store
+    row = int(store.video_rows(np.array([video_id]))[0])
+    caption = np.asarray(store.videos.words[store.videos.first_word[row] : store.videos.first_word[row + 1]])
+    shown = [store.words.text[word] or str(int(store.words.raw_id[word])) for word in caption[:words] if word]
+    return " ".join(shown) + (" …" if len(caption) > words else "") if shown else "(no caption)"
+
+
+def _print_table(engine: SearchEngine, found: SearchResults) -> None:
+    out = Console() if Console().is_terminal else Console(width=PIPE_WIDTH)
+    table = Table(box=None, pad_edge=False)
+    heads = tuple(found.results[0].heads) if found.results else ()
+    for name in ("#", "video", "caption", "score", *heads, "found by", "because you watched"):
+        number = name in ("#", "video", "score", *heads)
+        table.add_column(name, justify="right" if number else "left", no_wrap=number)
+    for place, result in enumerate(found.results, 1):
+        table.add_row(*_cells(engine, place, result))
+    out.print(table)
+
+
+def _cells(engine: SearchEngine, place: int, result: Result) -> list[str]:
+    channels = " ".join(f"{name} {score:.2f}" for name, score in result.channels.items()) or "popularity"
+    because = "; ".join(title(engine, seed.video_id, 3) for seed in result.because)
+    heads = [f"{p:.3f}" for p in result.heads.values()]
+    caption = title(engine, result.video_id)
+    return [str(place), str(result.video_id), caption, f"{result.score:.3f}", *heads, channels, because]

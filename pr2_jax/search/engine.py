@@ -1,0 +1,135 @@
+"""The Python door: `SearchEngine.load(workdir).search(user, query, k)`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import artifacts
+from pr2_jax.config import Config
+from pr2_jax.config_loader import read
+from pr2_jax.data.histories import seen
+from pr2_jax.search.searcher import Ranked, Searcher
+from pr2_jax.search.system import SCHEMA, System
+from pr2_jax.types import Requests
+
+
+@dataclasses.dataclass(frozen=True)
+class Because:
+    """A past view that led to a result: its raw video id and its share of the item-to-item score."""
+
+    video_id: int
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One ranked video."""
+
+    video_id: int  # raw
+    score: float  # fused, comparable within one search only
+    relevance: float  # merged retrieval score, 1 = the search's best
+    heads: dict[str, float]  # calibrated probabilities
+    channels: dict[str, float]  # normalised scores of the channels that found it
+    because: tuple[Because, ...]  # "because you watched ..."
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResults:
+    """Best first, and what was not understood."""
+
+    results: tuple[Result, ...]
+    known_user: bool
+    unknown_words: tuple[str, ...]
+
+
+class SearchEngine:
+    """Searches as of the end of the log: every event in it is the past."""
+
+    def __init__(self, system: System, name: str = "pr2") -> None:
+        self.system, self.now_ms = system, system.store.cuts.end_ms
+        self._snapshot = system.snapshot(self.now_ms)
+        self.searcher = Searcher(system, self._snapshot, name)
+
+    @classmethod
+    def load(cls, workdir: Path | str, config: Config | None = None, name: str = "pr2") -> SearchEngine:
+        """Opens a finished work directory. StaleArtifact names a stage that is missing and the command to run."""
+        workdir = Path(workdir)
+        artifacts.require(workdir / "qin", SCHEMA, "pr2 run")
+        return cls(System(workdir, config or read(workdir / "config.json")), name)
+
+    def search(self, user: int | None, query: str | Sequence[int | str], k: int = 10) -> SearchResults:
+        """Ranked videos for a raw user id (None or unknown: nobody in particular) and words or raw word ids.
+
+        A query without a known word is answered from the person's taste, a person without a past by relevance, and
+        neither by what is popular. Videos clicked before are left out.
+        """
+        words = query.split() if isinstance(query, str) else list(query)
+        row = 0 if user is None else self.system.store.user_row(user)
+        rows_Q = self.system.store.word_rows(words)
+        unknown = tuple(str(word) for word, known in zip(words, rows_Q > 0, strict=True) if not known)
+        requests = self.requests(np.array([row], np.int32), [rows_Q])
+        ranked = self.rank(requests, [rows_Q], k)
+        return SearchResults(tuple(self._results(requests, ranked, k)), row > 0, unknown)
+
+    def requests(self, user_B: np.ndarray, words: Sequence[np.ndarray]) -> Requests:
+        """Requests of now: user rows and ragged word rows."""
+        words_BxQ = np.zeros((len(user_B), self.system.config.data.query_tokens), np.int32)
+        for row, given in zip(words_BxQ, words, strict=True):
+            row[: min(len(given), len(row))] = given[: len(row)]
+        time_ms_B = np.full(len(user_B), self.now_ms, np.int64)
+        return Requests(user_B, time_ms_B, words_BxQ, seen(self.system.store, user_B, time_ms_B))
+
+    def rank(self, requests: Requests, words: Sequence[np.ndarray], k: int) -> Ranked:
+        """Retrieves, ranks and orders a batch; at least k results where the catalogue has them."""
+        query_B = np.array([self._query_rows.get(given.tobytes(), 0) for given in words], np.int32)
+        depth = max(k, self.system.config.evaluation.pipeline_candidates)
+        merged = self.searcher.candidates(requests, self.searcher.retrieve(requests), depth)
+        return self.searcher.rank(requests, query_B, merged)
+
+    @functools.cached_property
+    def _query_rows(self) -> dict[bytes, int]:
+        """Row of each query of the log by its word rows, for counters that are kept per query."""
+        queries = self.system.store.queries
+        words, first = np.asarray(queries.words, np.int32), np.asarray(queries.first_word)
+        return {words[first[row] : first[row + 1]].tobytes(): row for row in range(1, len(first) - 1)}
+
+    def _results(self, requests: Requests, ranked: Ranked, k: int) -> list[Result]:
+        ids_K = ranked.ids_BxK[0][ranked.ids_BxK[0] > 0][:k]
+        raw = np.asarray(self.system.store.videos.raw_id)[ids_K]
+        because = self._because(requests, ids_K)
+        return [
+            Result(
+                video_id=int(raw[n]),
+                score=float(ranked.scores_BxK[0, n]),
+                relevance=float(ranked.relevance_BxK[0, n]),
+                heads={h: float(p) for h, p in zip(ranked.heads, ranked.probabilities_BxKxT[0, n], strict=True)},
+                channels={
+                    name: float(ranked.sources_BxKxC[0, n, c])
+                    for c, name in enumerate(ranked.channels)
+                    if ranked.found_BxKxC[0, n, c]
+                },
+                because=because[n],
+            )
+            for n in range(len(ids_K))
+        ]
+
+    def _because(self, requests: Requests, ids_K: np.ndarray, most: int = 3) -> list[tuple[Because, ...]]:
+        """The QRCF seeds that reach each video, strongest first."""
+        seeds = self.system.seeds(requests)
+        kept = seeds.strength_BxK[0] > 0
+        video_S, strength_S = seeds.video_BxK[0][kept], seeds.strength_BxK[0][kept]
+        neighbour_SxM = np.asarray(self._snapshot.similarity.neighbour_VxM[video_S])
+        weight_SxM = np.asarray(self._snapshot.similarity.weight_VxM[video_S])
+        raw = np.asarray(self.system.store.videos.raw_id)
+        out = []
+        for video in ids_K:
+            part_S = strength_S * np.where(neighbour_SxM == video, weight_SxM, 0).sum(1)
+            best = np.argsort(-part_S, kind="stable")[:most]
+            total = max(float(part_S.sum()), 1e-9)
+            out.append(tuple(Because(int(raw[video_S[s]]), float(part_S[s] / total)) for s in best if part_S[s] > 0))
+        return out
