@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -14,14 +15,18 @@ SIGNALS = 8
 
 
 class EventFeatures(nn.Module):
-    """Engagement, channel, dwell and time gap of events, `[B, H, D]`."""
+    """Engagement, channel, dwell and time gap of events, `[B, H, D]`.
+
+    The gap's bucket is one-hot into the same matrix product as the signals: with so few buckets that is cheaper than a
+    lookup, whose gradient scatters every event into a handful of rows one after the other.
+    """
 
     width: int
 
     @nn.compact
     def __call__(self, signals_BxHxG: Array, gap_seconds_BxH: Array) -> Array:
-        gap_BxHxD = nn.Embed(GAP_BUCKETS, self.width, name="gap")(time_gap_bucket(gap_seconds_BxH, GAP_BUCKETS))
-        return gap_BxHxD + nn.Dense(self.width, name="signals")(signals_BxHxG)
+        gap_BxHxK = jax.nn.one_hot(time_gap_bucket(gap_seconds_BxH, GAP_BUCKETS), GAP_BUCKETS)
+        return nn.Dense(self.width)(jnp.concatenate([signals_BxHxG, gap_BxHxK], axis=-1))
 
 
 class EngagementGate(nn.Module):

@@ -82,6 +82,27 @@ def attend(weight_BxHxSxN: Array, value_BxNxHxd: Array) -> Array:
     return out_BxSxHxd.reshape(*out_BxSxHxd.shape[:2], -1)
 
 
+class PooledAttention(nn.Module):
+    """Multi-head attention of one target over N events with a zero slot: `[B, D]`.
+
+    With a single target the key and value projections need not be applied to the events: the key's is folded into the
+    target (`q W_q W_k^T`) and the value's comes after the sum. No `[B, N, D]` array beside the events themselves is
+    made, and the cost falls from `4 N D^2` to `4 N D heads` multiply-adds.
+    """
+
+    heads: int
+    width: int
+
+    @nn.compact
+    def __call__(self, target_BxD: Array, events_BxNxD: Array, mask_BxN: Array) -> Array:
+        width = events_BxNxD.shape[-1]
+        query_BxHxD = nn.DenseGeneral((self.heads, width), use_bias=False, name="query")(target_BxD)
+        logit_BxHxN = jnp.einsum("bhd,bnd->bhn", query_BxHxD, events_BxNxD) / jnp.sqrt(float(width))
+        weight_BxHxN = zero_softmax(logit_BxHxN, mask_BxN[:, None])
+        pooled_BxHxD = jnp.einsum("bhn,bnd->bhd", weight_BxHxN, events_BxNxD)
+        return nn.DenseGeneral(self.width, axis=(-2, -1), use_bias=False, name="value")(pooled_BxHxD)
+
+
 class SelfAttention(nn.Module):
     """One pre-norm self-attention block over N events (no position code: order is in the time-gap embedding [lit])."""
 

@@ -13,7 +13,7 @@ from pr2_jax.config import PdrConfig
 from pr2_jax.models import losses
 from pr2_jax.models.content import take_videos, video_lookups
 from pr2_jax.models.history import SIGNALS, EventFeatures, Profile
-from pr2_jax.models.layers import Mlp, TargetAttention, VideoAttributes, WordBag, attend, masked_mean, unit
+from pr2_jax.models.layers import Mlp, PooledAttention, VideoAttributes, WordBag, masked_mean, unit
 from pr2_jax.training.tables import Lookups, Rows, TableSpec
 from pr2_jax.training.task import Batch, Metrics, Params
 
@@ -50,10 +50,8 @@ class QueryUserTower(nn.Module):
         mask_BxH = batch["history_BxH"] > 0
         events_BxHxD = rows["history"] + nn.Dense(c.width, name="history_content")(batch["history_content_BxHxD"])
         events_BxHxD += EventFeatures(c.width, name="events")(batch["signals_BxHxG"], batch["gap_seconds_BxH"])
-        weights, values = TargetAttention(c.heads, c.width, name="attention")(
-            query_BxD[:, None], nn.LayerNorm()(events_BxHxD), mask_BxH[:, None]
-        )
-        pooled_BxD = attend(weights, values)[:, 0]
+        attention = PooledAttention(c.heads, c.width, name="attention")
+        pooled_BxD = attention(query_BxD, nn.LayerNorm()(events_BxHxD), mask_BxH)
         mean_BxD = masked_mean(rows["history"], mask_BxH)
         profile_BxP = Profile(self.profile_sizes, 8, name="profile")(batch["profile_BxP"])
         h = jnp.concatenate([nn.LayerNorm()(query_BxD), pooled_BxD, nn.LayerNorm()(mean_BxD), profile_BxP], axis=-1)
