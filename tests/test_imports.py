@@ -21,6 +21,7 @@ ORDER = (
     "console",
     "artifacts",
     "config_loader",
+    "workdir",
     "data",
     "simulation",
     "training",

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax import artifacts
 from pr2_jax.config import Config
 from pr2_jax.config_loader import read
 from pr2_jax.data.histories import seen
+from pr2_jax.errors import StaleArtifact
 from pr2_jax.search.searcher import Ranked, Searcher
-from pr2_jax.search.system import SCHEMA, System
+from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
 
@@ -59,8 +59,11 @@ class SearchEngine:
     def load(cls, workdir: Path | str, config: Config | None = None, name: str = "pr2") -> SearchEngine:
         """Opens a finished work directory. StaleArtifact names a stage that is missing and the command to run."""
         workdir = Path(workdir)
-        artifacts.require(workdir / "qin", SCHEMA, "pr2 run")
-        return cls(System(workdir, config or read(workdir / "config.json")), name)
+        if config is None and not (workdir / "config.json").exists():
+            raise StaleArtifact(f"{workdir} is not a work directory (no config.json): make it with `pr2 run`")
+        system = System(workdir, config or read(workdir / "config.json"))
+        system.require("qin")
+        return cls(system, name)
 
     def search(self, user: int | None, query: str | Sequence[int | str], k: int = 10) -> SearchResults:
         """Ranked videos for a raw user id (None or unknown: nobody in particular) and words or raw word ids.

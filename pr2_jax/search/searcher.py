@@ -14,6 +14,7 @@ from pr2_jax.ranking import calibration
 from pr2_jax.ranking.fusion import FusionWeights, fuse
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import merge
+from pr2_jax.retrieval.encoders import REQUEST_BLOCK
 from pr2_jax.retrieval.merge import Merged
 from pr2_jax.search.system import CHANNELS, Snapshot, System
 from pr2_jax.types import TASKS, Candidates, Requests
@@ -118,13 +119,17 @@ class Searcher:
     def score(
         self, requests: Requests, query_B: np.ndarray, video_BxS: np.ndarray, is_feed: bool = False
     ) -> np.ndarray:
-        """Logits `[B, S, T]` of given videos (0 or -1 = padding)."""
-        video_BxS = np.maximum(video_BxS, 0)
-        features = self._features(requests, query_B, video_BxS, self._snapshot.similarity)
-        content_BxD = self._system.space.queries(requests.words_BxQ)
-        return self._ranker.logits(
-            requests.user_B, requests.time_ms_B, requests.words_BxQ, content_BxD, video_BxS, features, is_feed
-        )
+        """Logits `[B, S, T]` of given videos (0 or -1 = padding), a block of requests at a time."""
+        video_BxS, parts = np.maximum(video_BxS, 0), []
+        for start in range(0, len(requests), REQUEST_BLOCK):
+            part, rows = requests.slice(start, start + REQUEST_BLOCK), slice(start, start + REQUEST_BLOCK)
+            features = self._features(part, query_B[rows], video_BxS[rows], self._snapshot.similarity)
+            content_BxD = self._system.space.queries(part.words_BxQ)
+            logits = self._ranker.logits(
+                part.user_B, part.time_ms_B, part.words_BxQ, content_BxD, video_BxS[rows], features, is_feed
+            )
+            parts.append(logits)
+        return np.concatenate(parts) if parts else np.zeros((*video_BxS.shape, len(TASKS)), np.float32)
 
     def rank(self, requests: Requests, query_B: np.ndarray, merged: Merged) -> Ranked:
         """The merged candidates in the ranker's order."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax import artifacts
+from pr2_jax import workdir
 from pr2_jax.config import Config
 from pr2_jax.data.batches import SlateReader, Slates
 from pr2_jax.data.catalogue import catalogue_arrays, query_words
@@ -29,9 +29,6 @@ from pr2_jax.retrieval.merge import Scorer
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter
 from pr2_jax.types import Channel, Requests
 
-SCHEMA = "2"
-"""Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
-
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
 
 
@@ -47,10 +44,10 @@ class Snapshot:
 class System:
     """The opened work directory. `store` may be a truncated one (the leak probe)."""
 
-    def __init__(self, workdir: Path, config: Config, store: LogStore | None = None) -> None:
-        self.workdir, self.config = workdir, config
+    def __init__(self, directory: Path, config: Config, store: LogStore | None = None) -> None:
+        self.workdir, self.config = directory, config
         if store is None:
-            store = LogStore.open(workdir / "store")
+            store = LogStore.open(directory / "store")
         self.store = store
 
     def over(self, store: LogStore) -> System:
@@ -72,7 +69,7 @@ class System:
     @functools.cached_property
     def space(self) -> ContentSpace:
         """The frozen content space."""
-        self._require("content", "pr2 train content")
+        self.require("content")
         return ContentSpace(content_task(self.store, self.config, self.catalogue), self.workdir / "content")
 
     @functools.cached_property
@@ -83,7 +80,7 @@ class System:
     @functools.cached_property
     def pdr(self) -> PdrEncoder:
         """The trained dual encoder."""
-        self._require("pdr", "pr2 train pdr")
+        self.require("pdr")
         task = pdr_task(self.store, self.config, self.catalogue, np.asarray(self.space.videos_VxD))
         return PdrEncoder(task, *load_model(task, self.workdir / "pdr"), self.reader, self.space, self.config.data)
 
@@ -95,7 +92,7 @@ class System:
     @functools.cached_property
     def fitted(self) -> dict:
         """What the index stage chose: `epsilon` and `merge_weights` (channel name to weight)."""
-        self._require("index", "pr2 index")
+        self.require("index")
         return json.loads((self.workdir / "index" / "fitted.json").read_text())
 
     @functools.cached_property
@@ -105,7 +102,7 @@ class System:
 
     def snapshot(self, as_of_ms: int) -> Snapshot:
         """The snapshot that the index holds for that moment."""
-        self._require("index", "pr2 index")
+        self.require("index")
         directory = self.workdir / "index" / f"as_of_{as_of_ms}"
         popularity = np.load(directory / "popularity.npy", mmap_mode="r")
         return Snapshot(as_of_ms, ItemSimilarity.load(directory), popularity)
@@ -149,5 +146,6 @@ class System:
         """The requests of slates, for ranking alone: nothing is withheld."""
         return Requests(slates.user_N, slates.time_ms_N, query_words(self.store, slates.query_N, self.config.data))
 
-    def _require(self, stage: str, command: str) -> None:
-        artifacts.require(self.workdir / stage, SCHEMA, command)
+    def require(self, stage: str) -> None:
+        """StaleArtifact where a stage is missing or was made from something else."""
+        workdir.require(stage, self.workdir, self.config)

@@ -28,6 +28,8 @@ COMPARISONS = (
     ("slate.qin", "slate.base", ("ndcg@10", "auc")),
 )
 
+UNLEARNED = ("random", "popularity")
+
 Ranking = tuple[np.ndarray, np.ndarray]
 """Video rows `[S, K]` (-1 = padding) and scores `[S, K]`."""
 
@@ -83,22 +85,22 @@ def _retrieved(system: System, searchers: dict[str, Searcher], day: Day, config:
 
 
 def _unlearned(system: System, seen: tuple[np.ndarray, ...], config: Config, start: int) -> dict[str, Ranking]:
-    """Random and popularity rankings of what the person had not clicked."""
-    videos, depth = system.store.counts.videos, min(config.retrieval.depth, system.store.counts.videos - 1)
+    """Random and popularity rankings of what the person had not clicked; neither looks at the whole catalogue."""
+    videos = system.store.counts.videos
+    depth = min(config.retrieval.depth, videos - 1)
     popularity_V = np.asarray(system.snapshot(system.store.cuts.test_ms).popularity_V).astype(np.float32)
+    most = min(videos, depth + 1 + max((len(gone) for gone in seen), default=0))
+    popular = np.lexsort((np.arange(videos), -popularity_V))[:most]
     rng = np.random.default_rng([config.evaluation.seed, start])
-    out = {}
-    for name in ("random", "popularity"):
-        scores = rng.random((len(seen), videos), np.float32)
-        if name == "popularity":
-            scores = np.tile(popularity_V, (len(seen), 1))
-        for row, gone in zip(scores, seen, strict=True):
-            row[gone] = -1
-        scores[:, 0] = -1
-        ids = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-        top = np.take_along_axis(scores, ids, 1)
-        out[f"retrieval.{name}"] = (np.where(top >= 0, ids, NO_VIDEO), np.where(top >= 0, top, -np.inf))
-    return out
+    shape = (len(seen), depth)
+    out = {name: (np.full(shape, NO_VIDEO, np.int32), np.full(shape, -np.inf, np.float32)) for name in UNLEARNED}
+    for row, gone in enumerate(seen):
+        drawn = rng.permutation(np.unique(rng.integers(1, videos, 2 * most)))
+        for name, ids in zip(UNLEARNED, (drawn, popular), strict=True):
+            kept = ids[(ids > 0) & ~np.isin(ids, gone)][:depth]
+            scores = popularity_V[kept] if name == "popularity" else np.arange(len(kept), 0, -1)
+            out[name][0][row, : len(kept)], out[name][1][row, : len(kept)] = kept, scores
+    return {f"retrieval.{name}": ranking for name, ranking in out.items()}
 
 
 def _slate_scores(

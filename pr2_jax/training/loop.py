@@ -123,8 +123,8 @@ def fit(
 ) -> TrainState:
     """Trains up to step `until` (default: all `steps`), going on from the latest checkpoint in `directory`.
 
-    Metrics are read one logging interval late so that the device never waits for the host. A loss that is not finite
-    stops the run, names the step and saves the batch.
+    Losses are read one step late so that the device never waits for the host. A loss that is not finite stops the run,
+    names the step and saves the batch; no step at or after it is ever saved.
     """
     until = steps if until is None else until
     state = init_state(task, config, steps)
@@ -138,9 +138,10 @@ def fit(
         with console.Bar(f"train {task.name}", until - first, " steps") as bar:
             for number, batch in enumerate(prefetch(batch_at, first, until), first + 1):
                 state, metrics = step_fn(state, task.frozen, batch)
-                curve.add(number, metrics, batch, last=number == until)
+                due = number % config.checkpoint_every == 0 or number == until
+                curve.add(number, metrics, batch, last=number == until, wait=due)
                 bar.advance()
-                if number % config.checkpoint_every == 0 or number == until:
+                if due:
                     checkpoints.save(number, state)
     finally:
         checkpoints.close()
@@ -148,7 +149,7 @@ def fit(
 
 
 class _Curve:
-    """Keeps metrics on the device and reads each interval's after the next one has been queued."""
+    """Keeps each step's metrics on the device and reads them after the next step has been queued."""
 
     def __init__(self, path: Path, first: int, every: int = 20) -> None:
         self._path, self._every, self._pending = path, every, None
@@ -157,22 +158,23 @@ class _Curve:
             kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= first]
         path.write_text("".join(f"{line}\n" for line in kept))
 
-    def add(self, step: int, metrics: dict[str, Array], batch: HostBatch, *, last: bool) -> None:
-        if step % self._every == 0 or last:
-            self._flush()
-            self._pending = (step, metrics, batch)
-        if last:
+    def add(self, step: int, metrics: dict[str, Array], batch: HostBatch, *, last: bool, wait: bool) -> None:
+        """Reads the step before, and with `wait` this one too: what is about to be saved must be sound."""
+        self._flush()
+        self._pending = (step, metrics, batch, last or step % self._every == 0)
+        if wait:
             self._flush()
 
     def _flush(self) -> None:
         if self._pending is None:
             return
-        step, metrics, batch = self._pending
-        values = {name: float(value) for name, value in metrics.items()}
-        if not np.isfinite(values["loss"]):
+        (step, metrics, batch, keep), self._pending = self._pending, None
+        loss = float(metrics["loss"])
+        if not np.isfinite(loss):
             saved = self._path.with_name(f"bad_batch_{step}.npz")
             np.savez(saved, **batch)
-            raise FloatingPointError(f"loss is {values['loss']} at step {step}; that step's batch is in {saved}")
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        self._pending = None
+            raise FloatingPointError(f"loss is {loss} at step {step}; that step's batch is in {saved}")
+        if keep:
+            values = {name: float(value) for name, value in metrics.items()}
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")

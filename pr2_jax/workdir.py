@@ -1,0 +1,68 @@
+"""The stages of a work directory: what each depends on, and whether what is on disk still fits."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from pr2_jax import artifacts
+from pr2_jax.config import Config
+from pr2_jax.config_loader import to_dict
+
+SCHEMA = "2"
+"""Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
+
+STORE, STORE_COMMAND = "store", "pr2 ingest"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One directory and what it is made from."""
+
+    reads: tuple[str, ...]  # directories
+    sections: tuple[str, ...]  # of the config
+    command: str  # that makes it
+
+
+STAGES = {
+    "content": Stage(("store",), ("data", "content"), "pr2 train content"),
+    "pdr": Stage(("store", "content"), ("data", "pdr"), "pr2 train pdr"),
+    "index": Stage(("store", "content", "pdr"), ("data", "retrieval"), "pr2 index"),
+    "qin": Stage(
+        ("store", "content", "pdr", "index"), ("data", "retrieval", "qin", "base", "evaluation"), "pr2 train qin"
+    ),
+    "eval": Stage(("store", "content", "pdr", "index", "qin"), ("data", "evaluation"), "pr2 evaluate"),
+}
+"""In the order in which `pr2 run` makes them, after the store."""
+
+
+def fingerprint(name: str, workdir: Path, config: Config) -> dict[str, Any]:
+    """Everything that a stage's result depends on. StaleArtifact where something that it reads is missing."""
+    stage, whole = STAGES[name], to_dict(config)
+    for part in stage.reads:
+        if not (workdir / part / artifacts.MANIFEST).exists():
+            made_by = STORE_COMMAND if part == STORE else STAGES[part].command
+            artifacts.require(workdir / part, SCHEMA, made_by)
+    return {
+        "inputs": {part: artifacts.identity(workdir / part) for part in stage.reads},
+        "config": {section: whole[section] for section in stage.sections},
+    }
+
+
+def require(name: str, workdir: Path, config: Config) -> None:
+    """StaleArtifact where a stage is missing, or was made from another log, config or schema: both sides are named."""
+    stage = STAGES[name]
+    artifacts.require(workdir / name, SCHEMA, stage.command)
+    for part in stage.reads:
+        if part != STORE:
+            require(part, workdir, config)
+    artifacts.require(workdir / name, SCHEMA, stage.command, fingerprint(name, workdir, config))
+
+
+def require_inputs(name: str, workdir: Path, config: Config) -> None:
+    """As `require`, of everything that a stage is about to read."""
+    for part in STAGES[name].reads:
+        if part != STORE:
+            require(part, workdir, config)
+    fingerprint(name, workdir, config)

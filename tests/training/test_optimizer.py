@@ -1,0 +1,57 @@
+"""The schedule's corners, and which optimiser decays what."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pr2_jax.config import OptimConfig
+from pr2_jax.training.optimizer import dense_optimizer, schedule, table_optimizer
+
+CONFIG = OptimConfig(warmup_share=0.1)
+
+
+def test_schedule_rises_to_the_peak_and_falls_to_a_fiftieth():
+    rate = schedule(2.0, 100, CONFIG)
+    values = np.array([float(rate(step)) for step in range(101)])
+    assert values[0] == 0
+    assert values.argmax() == 10
+    np.testing.assert_allclose([values[5], values[10], values[100]], [1.0, 2.0, 0.04], rtol=1e-5)
+    assert (np.diff(values[10:]) < 0).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_schedule_of_a_short_run_is_finite(steps):
+    rate = schedule(1.0, steps, CONFIG)
+    assert all(0 <= float(rate(step)) <= 1 for step in range(steps + 1))
+
+
+def _second_update(optimizer, value, gradient):
+    state = optimizer.init(value)
+    _, state = optimizer.update(gradient, state, value)  # at the start of the warm-up the rate is 0
+    return optimizer.update(gradient, state, value)[0]
+
+
+def test_decay_is_for_dense_parameters_only():
+    config, value = dataclasses.replace(CONFIG, weight_decay=0.1), {"w": jnp.ones(3)}
+    nothing = {"w": jnp.zeros(3)}
+    assert (_second_update(dense_optimizer(config, 10), value, nothing)["w"] < 0).all()
+    assert (_second_update(table_optimizer(config, 10), value, nothing)["w"] == 0).all()
+
+
+def test_a_row_without_gradient_stays():
+    gradient = {"t": jnp.array([[1.0, -1.0], [0.0, 0.0]])}
+    update = _second_update(table_optimizer(CONFIG, 10), {"t": jnp.ones((2, 2))}, gradient)["t"]
+    np.testing.assert_allclose(update, [[-5e-3, 5e-3], [0, 0]], rtol=1e-4)
+
+
+def test_gradients_are_clipped_together():
+    """Adam forgets a gradient's scale, so clipping shows in its first moment."""
+    gradient = {"a": jnp.array([30.0]), "b": jnp.array([40.0])}
+    optimizer = dense_optimizer(dataclasses.replace(CONFIG, clip_norm=5.0), 10)
+    _, state = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    moment = state[1][0].mu
+    np.testing.assert_allclose([moment["a"][0], moment["b"][0]], [0.3, 0.4], rtol=1e-5)

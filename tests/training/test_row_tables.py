@@ -1,0 +1,58 @@
+"""Rows of tables: the gather against plain indexing, values and gradients."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pr2_jax.training.tables import TableSpec, gather, init_tables
+
+
+@pytest.fixture
+def tables():
+    return init_tables({"video": TableSpec(50, 4), "word": TableSpec(20, 4)}, jax.random.key(1))
+
+
+def test_gather_is_plain_indexing(tables, rng):
+    ids_BxH, ids_N = rng.integers(0, 50, (3, 6)), rng.integers(0, 20, 9)
+    rows = jax.jit(gather)(tables, {"history": ("video", ids_BxH), "query": ("word", ids_N)})
+    assert np.array_equal(rows["history"], np.asarray(tables["video"])[ids_BxH])
+    assert np.array_equal(rows["query"], np.asarray(tables["word"])[ids_N])
+
+
+@pytest.mark.parametrize("wrong", [50, 1_000_000])
+def test_an_id_out_of_range_is_nan_and_not_a_neighbour(wrong, tables):
+    rows = gather(tables, {"history": ("video", jnp.array([3, wrong]))})["history"]
+    assert np.isfinite(rows[0]).all()
+    assert np.isnan(rows[1]).all()
+
+
+def test_gradient_adds_up_over_repeats(tables, rng):
+    ids_N = jnp.array([4, 7, 4, 4])
+    weight_NxD = jnp.asarray(rng.normal(size=(4, 4)), jnp.float32)
+
+    def weighed(tables):
+        return (gather(tables, {"x": ("video", ids_N)})["x"] * weight_NxD).sum()
+
+    gradient = jax.grad(weighed)(tables)
+    want = np.zeros((50, 4), np.float32)
+    np.add.at(want, np.asarray(ids_N), np.asarray(weight_NxD))
+    np.testing.assert_allclose(gradient["video"], want, rtol=1e-6)
+    assert not np.any(gradient["word"])
+
+
+def test_a_table_more_leaves_the_others_as_they_were(tables):
+    more = init_tables(
+        {"author": TableSpec(9, 4), "video": TableSpec(50, 4), "word": TableSpec(20, 4)}, jax.random.key(1)
+    )
+    assert np.array_equal(more["video"], tables["video"])
+    assert np.array_equal(more["word"], tables["word"])
+    assert not np.array_equal(more["video"][:9], more["author"])
+
+
+def test_rows_have_about_unit_length():
+    table = init_tables({"video": TableSpec(2_000, 32)}, jax.random.key(0))["video"]
+    assert table.shape == (2_000, 32)
+    assert np.square(table).sum(1).mean() == pytest.approx(1.0, abs=0.05)
