@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ class Stage:
     """One directory and what it is made from."""
 
     reads: tuple[str, ...]  # directories
-    sections: tuple[str, ...]  # of the config
+    sections: tuple[str, ...]  # of the config, or single fields as section.field
     command: str  # that makes it
 
 
@@ -30,7 +32,9 @@ STAGES = {
     "pdr": Stage(("store", "content"), ("data", "pdr"), "pr2 train pdr"),
     "index": Stage(("store", "content", "pdr"), ("data", "retrieval"), "pr2 index"),
     "qin": Stage(
-        ("store", "content", "pdr", "index"), ("data", "retrieval", "qin", "base", "evaluation"), "pr2 train qin"
+        ("store", "content", "pdr", "index"),
+        ("data", "retrieval", "qin", "base", "evaluation.pipeline_candidates"),  # the depth at which fusion is fitted
+        "pr2 train qin",
     ),
     "eval": Stage(("store", "content", "pdr", "index", "qin"), ("data", "evaluation"), "pr2 evaluate"),
 }
@@ -46,7 +50,7 @@ def fingerprint(name: str, workdir: Path, config: Config) -> dict[str, Any]:
             artifacts.require(workdir / part, SCHEMA, made_by)
     return {
         "inputs": {part: artifacts.identity(workdir / part) for part in stage.reads},
-        "config": {section: whole[section] for section in stage.sections},
+        "config": {path: functools.reduce(operator.getitem, path.split("."), whole) for path in stage.sections},
     }
 
 

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from pr2_jax import console
+from pr2_jax import config_loader, console
+from pr2_jax.config import Config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -27,6 +28,7 @@ def _compilation_cache() -> str:
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)  # halves the time to compile, which is most of the suite's
 jax.config.update("jax_compilation_cache_dir", _compilation_cache())
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
@@ -49,3 +51,41 @@ def rng() -> np.random.Generator:
 def repository() -> Path:
     """Root of the checkout."""
     return REPOSITORY
+
+
+MICRO = """
+    data.query_tokens=4 data.caption_tokens=8
+    world.users=100 world.videos=400 world.creators=40 world.days=4 world.topics=4 world.subtopics=2
+    world.content_width=8 content.width=16 content.hidden=16
+    pdr.width=16 pdr.hidden=16 pdr.heads=2 pdr.history=16 pdr.hard_rank_from=10 pdr.hard_rank_to=50
+    qin.width=16 qin.heads=2 qin.experts=2 qin.expert_width=16
+    qin.history=16 qin.keep_query=8 qin.keep_video=4 qin.realtime=8
+    base.width=16 base.heads=2 base.experts=2 base.expert_width=16
+    base.history=16 base.keep_query=8 base.keep_video=4 base.realtime=8
+    retrieval.depth=200 retrieval.qrcf.neighbours=40
+    evaluation.bootstrap=50 evaluation.pipeline_candidates=64 evaluation.probe_sessions=6
+"""
+STEPS = "{0}.optim.max_steps=8 {0}.optim.checkpoint_every=3 {0}.optim.batch=16"
+
+
+@pytest.fixture(scope="session")
+def micro_arguments() -> list[str]:
+    """What makes `pr2 run` end in seconds, on the command line: quickstart's tiny world, smaller still."""
+    fields = MICRO.split() + [f for model in ("content", "pdr", "qin", "base") for f in STEPS.format(model).split()]
+    config = f"{REPOSITORY / 'configs' / 'quickstart.py'}:tiny"
+    return ["--config", config, *(f"{config_loader.PREFIX}{field}" for field in fields)]
+
+
+@pytest.fixture(scope="session")
+def micro_config(micro_arguments) -> Config:
+    return config_loader.load(micro_arguments[1], micro_arguments[2:])
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, micro_config) -> Path:
+    """A work directory in which every stage has been made. Shared: copy it before changing anything in it."""
+    from pr2_jax import pipeline  # not above: bm25s runs JAX when it is imported, which settles the devices
+
+    workdir = tmp_path_factory.mktemp("finished")
+    pipeline.run(workdir, micro_config, None)
+    return workdir

@@ -113,7 +113,7 @@ class LogStore:
             text = word.strip().casefold() if isinstance(word, str) else ""
             if text in self._row_of_text:
                 rows[place] = self._row_of_text[text]
-            elif not text or text.removeprefix("-").isdecimal():
+            elif not text or (text.removeprefix("-").isdecimal() and len(text) < 19):  # ids have 64 bits
                 rows[place] = rows_of(self.words.raw_id, np.asarray([int(text or word or 0)], np.int64))[0]
         return rows
 

@@ -64,5 +64,7 @@ def qin_task(
         "author": jnp.asarray(catalogue["author"]),
         "category": jnp.asarray(catalogue["category"]),
     }
+    if "brought" in catalogue:
+        frozen["brought"] = jnp.asarray(catalogue["brought"])
     name = "qin" if config.personal else "base"
     return QinTask(config, frozen, table_sizes(store), profile_sizes(store), features, name)

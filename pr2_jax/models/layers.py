@@ -25,8 +25,11 @@ def masked_mean(x_xNxD: Array, mask_xN: Array) -> Array:
 
 
 def time_gap_bucket(gap_seconds: Array, buckets: int) -> Array:
-    """Log2 bucket of a gap in seconds, one bucket a doubling, from under a second to years."""
-    return jnp.clip(jnp.log2(jnp.maximum(gap_seconds, 1.0)).astype(jnp.int32), 0, buckets - 1)
+    """Log2 bucket of a gap in seconds, one bucket a doubling, from under a second to years.
+
+    By the exponent's bits: a logarithm rounds, each device in its own way, and would put 2^k seconds below bucket k.
+    """
+    return jnp.clip(jnp.frexp(jnp.maximum(gap_seconds, 1.0))[1] - 1, 0, buckets - 1)
 
 
 class Mlp(nn.Module):

@@ -49,6 +49,9 @@ class QueryUserTower(nn.Module):
         query_BxD = QueryEncoder(c.width, name="query")(rows["query"], batch)
         mask_BxH = batch["history_BxH"] > 0
         events_BxHxD = rows["history"] + nn.Dense(c.width, name="history_content")(batch["history_content_BxHxD"])
+        events_BxHxD += rows["history_author"] * (batch["history_author_BxH"] > 0)[..., None]
+        if "history_brought_BxHxF" in batch:
+            events_BxHxD += nn.Dense(c.width, name="history_brought")(batch["history_brought_BxHxF"])
         events_BxHxD += EventFeatures(c.width, name="events")(batch["signals_BxHxG"], batch["gap_seconds_BxH"])
         attention = PooledAttention(c.heads, c.width, name="attention")
         pooled_BxD = attention(query_BxD, nn.LayerNorm()(events_BxHxD), mask_BxH)
@@ -126,12 +129,20 @@ class PdrTask:
         width = self.frozen["content"].shape[1]
         query = query_side_like(2, len(self.profile_sizes), width)
         ids_N = jnp.ones(2, jnp.int32)
+        query = self.prepare(self.frozen, query)
         batch = {**query, "video": self.videos(self.frozen, ids_N), "ids_N": ids_N}
         rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
         return self.model.init(key, rows, batch)["params"]
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
-        batch = {**batch, "history_content_BxHxD": jnp.take(frozen["content"], batch["history_BxH"], axis=0)}
+        history_BxH = batch["history_BxH"]
+        batch = {
+            **batch,
+            "history_content_BxHxD": jnp.take(frozen["content"], history_BxH, axis=0),
+            "history_author_BxH": jnp.take(frozen["author"], history_BxH),
+        }
+        if "brought" in frozen:
+            batch["history_brought_BxHxF"] = jnp.take(frozen["brought"], history_BxH, axis=0)
         if "video_B" not in batch:
             return batch
         ids_N = jnp.concatenate(
@@ -146,7 +157,11 @@ class PdrTask:
         return take_videos(frozen, ids_N) | {"content": jnp.take(frozen["content"], ids_N, axis=0)}
 
     def lookups(self, batch: Batch) -> Lookups:
-        found: Lookups = {"query": ("word", batch["words_BxQ"]), "history": ("video", batch["history_BxH"])}
+        found: Lookups = {
+            "query": ("word", batch["words_BxQ"]),
+            "history": ("video", batch["history_BxH"]),
+            "history_author": ("author", batch["history_author_BxH"]),
+        }
         if "video" in batch:
             found |= {"video": ("video", batch["ids_N"]), **video_lookups(batch["video"])}
         return found
@@ -191,7 +206,6 @@ def query_side_like(size: int, fields: int, width: int) -> Batch:
         "query_content_BxD": jnp.zeros((size, width)),
         "profile_BxP": jnp.zeros((size, fields), jnp.int32),
         "history_BxH": jnp.ones((size, 1), jnp.int32),
-        "history_content_BxHxD": jnp.zeros((size, 1, width)),
         "signals_BxHxG": jnp.zeros((size, 1, SIGNALS)),
         "gap_seconds_BxH": jnp.zeros((size, 1)),
     }

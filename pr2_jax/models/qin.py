@@ -104,6 +104,8 @@ class QinModel(nn.Module):
         author_BxSxD = rows["author"] * (batch["author_BxS"] > 0)[..., None]
         attribute_BxSxD = nn.Dense(c.width, name="content")(batch["content_BxSxD"])
         attribute_BxSxD += author_BxSxD + masked_mean(rows["category"], batch["category_BxSxL"] > 0)
+        if "brought_BxSxF" in batch:
+            attribute_BxSxD += nn.Dense(c.width, name="brought")(batch["brought_BxSxF"])
         return {"id": id_BxSxD, "attribute": attribute_BxSxD}
 
     def _interests(self, rows: Rows, batch: Batch, query_BxD: Array, video: dict[str, Array]) -> list[Array]:
@@ -116,6 +118,9 @@ class QinModel(nn.Module):
             batch["long_signals_BxKxG"], batch["long_gap_BxK"]
         )
         attribute_BxKxD += masked_mean(rows["long_category"], batch["long_category_BxKxL"] > 0)
+        attribute_BxKxD += rows["long_author"] * (batch["long_author_BxK"] > 0)[..., None]
+        if "long_brought_BxKxF" in batch:
+            attribute_BxKxD += nn.Dense(c.width, name="event_brought")(batch["long_brought_BxKxF"])
         long_BxSxD = ExactSearchUnit(c.heads, c.width, name="esu")(
             target,
             {"id": rows["long"], "attribute": attribute_BxKxD},
@@ -151,7 +156,7 @@ class QinTask:
     first) with `signals_BxHxG` and `gap_seconds_BxH`; `recent_*` likewise with R; `video_BxS` (0 = padding),
     `position_BxS` (-1 = unknown), `features_BxSxF` (standardised); to train, `label_BxSxT` and `weight_BxSxT` (0 where
     a head has no label: search rows of the log carry clicks only).
-    `frozen`: `content`, `author`, `category` of the catalogue.
+    `frozen`: `content`, `author`, `category` and, where the log has them, `brought` vectors of the catalogue.
     """
 
     config: QinConfig
@@ -187,6 +192,8 @@ class QinTask:
             "author_BxS": jnp.take(frozen["author"], video_BxS),
             "category_BxSxL": jnp.take(frozen["category"], video_BxS, axis=0),
         }
+        if "brought" in frozen:
+            out["brought_BxSxF"] = jnp.take(frozen["brought"], video_BxS, axis=0)
         if not c.personal:
             return out
         history_BxHxD = jnp.take(frozen["content"], batch["history_BxH"], axis=0)
@@ -195,8 +202,11 @@ class QinTask:
         )
         kept_BxKxD = jnp.take_along_axis(history_BxHxD, position_BxK[..., None], axis=1)
         long_BxK = jnp.where(mask_BxK, jnp.take_along_axis(batch["history_BxH"], position_BxK, axis=1), 0)
+        if "brought" in frozen:
+            out["long_brought_BxKxF"] = jnp.take(frozen["brought"], long_BxK, axis=0)
         return out | {
             "long_BxK": long_BxK,
+            "long_author_BxK": jnp.take(frozen["author"], long_BxK),
             "long_content_BxKxD": kept_BxKxD,
             "long_category_BxKxL": jnp.take(frozen["category"], long_BxK, axis=0),
             "long_signals_BxKxG": jnp.take_along_axis(batch["signals_BxHxG"], position_BxK[..., None], axis=1),
@@ -214,6 +224,7 @@ class QinTask:
         }
         if self.config.personal:
             found["long"] = ("video", batch["long_BxK"])
+            found["long_author"] = ("author", batch["long_author_BxK"])
             found["long_category"] = ("category", batch["long_category_BxKxL"])
             found["recent"] = ("video", batch["recent_BxR"])
         return found

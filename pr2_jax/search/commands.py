@@ -13,6 +13,7 @@ from rich.table import Table
 from pr2_jax import console
 from pr2_jax.errors import BadInput
 from pr2_jax.search.engine import Result, SearchEngine, SearchResults
+from pr2_jax.search.requests_file import whole
 
 PIPE_WIDTH = 160
 """Columns of the table where output is no terminal."""
@@ -20,10 +21,9 @@ PIPE_WIDTH = 160
 
 def print_search(workdir: Path, user: str, query: str, k: int, as_json: bool) -> None:
     """Prints the k best videos of one search."""
-    try:
-        raw_user = int(user)
-    except ValueError:
-        raise BadInput(f"--user {user!r}: a raw user id (a whole number) was expected") from None
+    raw_user = whole(user)
+    if raw_user is None:
+        raise BadInput(f"--user {user!r}: a raw user id (a whole number) was expected")
     engine = SearchEngine.load(workdir)
     found = engine.search(raw_user, query, k)
     if not found.known_user:

@@ -27,6 +27,8 @@ def score_file(workdir: Path, requests: Path, out: Path, k: int) -> None:
     """
     if out.suffix not in (".parquet", ".run"):
         raise BadInput(f"{out}: results are written as .parquet or .run, not {out.suffix or 'a file without ending'}")
+    if out.is_dir():
+        raise BadInput(f"{out}: is a directory, expected a file to write")
     if not out.parent.is_dir():
         raise BadInput(f"{out}: the directory {out.parent} does not exist")
     engine = SearchEngine.load(workdir)

@@ -10,6 +10,7 @@ import numpy as np
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
 from pr2_jax.data.batches import Slates, search_slates
+from pr2_jax.errors import BadInput
 from pr2_jax.evaluation import metrics, table
 from pr2_jax.evaluation.bootstrap import Interval, interval, paired_difference
 from pr2_jax.evaluation.runs import write_run
@@ -39,6 +40,8 @@ def run(workdir: Path, config: Config, out: Path) -> None:
     system = System(workdir, config)
     cuts = system.store.cuts
     day = day_of(system, cuts.test_ms, cuts.end_ms)
+    if not len(day.sessions):
+        raise BadInput(f"{workdir / 'store'}: no search of the test day has a click: there is nothing to judge by")
     checked = probe_day(system, config, cuts.test_ms)
     console.log(f"leak probe: {checked} searches of the test day see the same with their future removed")
     snapshot = system.snapshot(cuts.test_ms)

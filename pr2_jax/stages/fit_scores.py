@@ -9,6 +9,7 @@ import numpy as np
 from pr2_jax import console
 from pr2_jax.config import Config
 from pr2_jax.data.batches import Slates, feed_slates, search_slates
+from pr2_jax.evaluation.metrics import retrieval_metrics
 from pr2_jax.ranking import calibration, fusion
 from pr2_jax.search.searcher import SYSTEMS, Calibrated, Searcher, relevance
 from pr2_jax.search.system import System
@@ -16,6 +17,8 @@ from pr2_jax.stages.days import Day, day_of
 from pr2_jax.types import TASKS, Requests
 
 SESSION_BLOCK = 128
+FIRST_STAGE = fusion.FusionWeights((0.0,) * len(TASKS), (1.0,) * len(TASKS), 1.0)
+"""Relevance alone: the order that the ranker is given."""
 
 
 def fit_scores(system: System, config: Config, rankers: Path, out: Path) -> None:
@@ -71,6 +74,13 @@ def _fusion(searcher: Searcher, config: Config, day: Day, calibrated: Calibrated
         return calibrated.fusion
     probability, relevances, hit, valid = (np.concatenate(column) for column in zip(*parts, strict=True))
     positives = np.array([len(videos) for videos in day.clicked])
-    return fusion.choose_weights(probability, relevances, hit, valid, positives_S=positives)
+    weights = fusion.choose_weights(probability, relevances, hit, valid, positives_S=positives)
+    reached = [_ndcg(fusion.fuse(probability, relevances, w), hit, valid, positives) for w in (weights, FIRST_STAGE)]
+    console.log(f"{searcher.name}: validation NDCG@10 {reached[0]:.4f}, in merged order {reached[1]:.4f}")
+    return weights
+
+
+def _ndcg(score_SxK: np.ndarray, hit_SxK: np.ndarray, valid_SxK: np.ndarray, positives_S: np.ndarray) -> float:
+    return float(np.nanmean(retrieval_metrics(score_SxK, hit_SxK, valid_SxK, positives_S)["ndcg@10"]))
 
 

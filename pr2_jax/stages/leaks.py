@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 
 from pr2_jax.config import Config
+from pr2_jax.data.batches import impressions_of
 from pr2_jax.data.catalogue import query_words
 from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import popularity
@@ -17,36 +18,47 @@ from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
 CANDIDATES = 20
-"""Videos, drawn once, whose ranking features are compared."""
+"""Random videos whose ranking features are compared, beside those that the sampled searches were shown."""
 
 
 def probe_day(system: System, config: Config, day_ms: int) -> int:
     """Probes sampled searches of the day that begins at `day_ms`; returns how many. Raises LeakFound."""
     _probe_snapshot(system, config, day_ms)
-    rng = np.random.default_rng(config.evaluation.seed)
-    videos = rng.integers(1, system.store.counts.videos, CANDIDATES, dtype=np.int32)
     sessions = sample_sessions(system.store, config.evaluation.probe_sessions, config.evaluation.seed, day_ms)
+    videos = _candidates(system, sessions, config.evaluation.seed)
     similarity = system.snapshot(day_ms).similarity
 
     def told(store: LogStore, searches: Searches) -> Features:
         """All that retrieval and ranking read about some searches."""
         view = system.over(store)
-        words = query_words(store, searches.query_N, config.data)
-        requests = Requests(searches.user_N, searches.time_ms_N, words)
-        video_NxS = np.tile(videos, (len(searches), 1))
         engaged = view.reader.engaged(searches.user_N, searches.time_ms_N, config.retrieval.qrcf.history)
         recent = view.reader.recent(searches.user_N, searches.time_ms_N, config.qin.realtime)
         gone_N = [zlib.crc32(row.tobytes()) for row in seen(store, searches.user_N, searches.time_ms_N)]
+        # Search by search: the last bit of a matrix product depends on how many rows are multiplied at once.
+        seeds, ranking, compute = [], [], view.features()
+        for place in range(len(searches)):
+            one = searches.only(place)
+            requests = Requests(one.user_N, one.time_ms_N, query_words(store, one.query_N, config.data))
+            seeds.append(view.seeds(requests).strength_BxK)
+            ranking.append(compute(requests, one.query_N, videos[None], similarity))
         return {
             **engaged,
             **recent,
             "seen": np.array(gone_N, np.int64),
-            "seeds": view.seeds(requests).strength_BxK,
-            "ranking": view.features()(requests, searches.query_N, video_NxS, similarity),
+            "seeds": np.concatenate(seeds),
+            "ranking": np.concatenate(ranking),
         }
 
-    probe(system.store, sessions, told)
+    if len(sessions):
+        probe(system.store, sessions, told)
     return len(sessions)
+
+
+def _candidates(system: System, sessions: np.ndarray, seed: int) -> np.ndarray:
+    """Video rows: a count that includes a search's own clicks shows on what it was shown, hardly on random videos."""
+    shown, _ = impressions_of(system.store, sessions)
+    drawn = np.random.default_rng(seed).integers(1, system.store.counts.videos, CANDIDATES)
+    return np.unique(np.concatenate([np.asarray(system.store.impressions.video)[shown], drawn])).astype(np.int32)
 
 
 def _probe_snapshot(system: System, config: Config, day_ms: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ from pr2_jax.data.catalogue import DAY_MS, query_words
 from pr2_jax.models.build import qin_task
 from pr2_jax.ranking.features import FEATURES, RankingFeatures, Scaler, columns
 from pr2_jax.retrieval import item_similarity
+from pr2_jax.retrieval.exact import ExactSearch
 from pr2_jax.search.system import System
 from pr2_jax.stages.fit_scores import fit_scores
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.types import Requests
 
+SAMPLED_DEPTH = 200
+"""Rank in the content space down to which unshown negatives are drawn."""
 FEATURE_BLOCK = 512
 """Slates whose features are computed at a time."""
 
@@ -28,7 +32,8 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     system = System(workdir, config)
     cuts, size = system.store.cuts, config.qin.slate
     search = search_slates(system.store, training_sessions(system.store), size)
-    feed = feed_slates(system.reader, 0, cuts.validation_ms, size)
+    search = with_sampled(system, search, config.qin.sampled_negatives, config.qin.optim.seed)
+    feed = feed_slates(system.reader, 0, cuts.validation_ms, search.video_NxS.shape[1])
     paths = [out / "search_features.npy", out / "feed_features.npy"]
     search_features, feed_features = _cached(paths, system, [search, feed])
     real = search.video_NxS > 0
@@ -41,6 +46,36 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     fit_scores(system, config, out, out)
     for path in paths:
         path.unlink()
+
+
+def with_sampled(system: System, slates: Slates, count: int, seed: int) -> Slates:
+    """Adds to each search slate `count` videos that fit the query but were not shown, as not clicked.
+
+    Shown results were picked by another engine; a ranker that has only seen those cannot order what retrieval finds.
+    Drawn from the nearest `SAMPLED_DEPTH` of each distinct query in the content space.
+    """
+    store = system.store
+    depth = min(SAMPLED_DEPTH, store.counts.videos - 1)
+    queries, query_N = np.unique(slates.query_N, return_inverse=True)
+    nearest = ExactSearch(np.asarray(system.space.videos_VxD))
+    vectors_QxD = np.asarray(system.query_vectors_NqxD)[queries]
+    blocks = [nearest.search(vectors_QxD[at : at + 256], depth).ids_BxK for at in range(0, len(queries), 256)]
+    pick = np.random.default_rng([seed, 3]).integers(0, depth, (len(slates), count))
+    video_NxC = np.maximum(np.concatenate(blocks)[query_N[:, None], pick], 0)
+    known = vectors_QxD.any(1)[query_N][:, None]
+    shown = (video_NxC[:, :, None] == slates.video_NxS[:, None, :]).any(2)
+    real = known & ~shown & (video_NxC > 0)
+    extra = np.zeros((len(slates), count, 3), np.float32)
+    weight = extra.copy()
+    weight[..., 0] = real
+    return dataclasses.replace(
+        slates,
+        video_NxS=np.concatenate([slates.video_NxS, np.where(real, video_NxC, 0)], 1).astype(np.int32),
+        position_NxS=np.pad(slates.position_NxS, ((0, 0), (0, count)), constant_values=-1),
+        label_NxSxT=np.concatenate([slates.label_NxSxT, extra], 1),
+        weight_NxSxT=np.concatenate([slates.weight_NxSxT, weight], 1),
+        impression_NxS=np.pad(slates.impression_NxS, ((0, 0), (0, count)), constant_values=-1),
+    )
 
 
 def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple, out: Path) -> None:

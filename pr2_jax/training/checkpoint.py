@@ -56,5 +56,10 @@ def save_params(directory: Path, tree: PyTree) -> None:
 
 
 def load_params(directory: Path, like: PyTree) -> PyTree:
-    """Reads what `save_params` wrote; `like` gives shapes (arrays or ShapeDtypeStructs)."""
+    """Reads what `save_params` wrote onto one device; `like` gives shapes (arrays or ShapeDtypeStructs).
+
+    The device is named: Orbax would otherwise look for the devices of the machine that saved.
+    """
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
     return ocp.load_checkpointables(directory.resolve() / "params", {"params": like})["params"]

@@ -77,9 +77,22 @@ def test_saved_on_some_devices_and_loaded_on_others(saved_on, loaded_on, same, t
 def test_params_alone(state, same, tmp_path):
     save_params(tmp_path, state.params)
     save_params(tmp_path, (state.params, state.tables))  # a second save replaces the first
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state.params, state.tables))
-    params, tables = load_params(tmp_path, like)
+    params, tables = load_params(tmp_path, _shapes((state.params, state.tables)))
     assert same((params, tables), (state.params, state.tables))
+
+
+def test_params_of_many_devices_on_one(same, tmp_path):
+    """As a model trained on a pod and served on a laptop: where it was saved must not matter."""
+    table = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    mesh = Mesh(np.array(jax.devices()), ("model",))
+    save_params(tmp_path, {"t": jax.device_put(table, NamedSharding(mesh, PartitionSpec("model")))})
+    got = load_params(tmp_path, _shapes({"t": table}))
+    assert same(got, {"t": table})
+    assert len(got["t"].sharding.device_set) == 1
+
+
+def _shapes(tree):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
 def test_abstract_tells_shape_type_and_place(state):

@@ -1,0 +1,79 @@
+"""Catalogue arrays against the store's ragged columns, and blind to what comes after their time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pr2_jax.config import DataConfig
+from pr2_jax.data.catalogue import DAY_MS, catalogue_arrays, log_unigram, pad_ragged, query_words
+from pr2_jax.data.labels import video_duration_ms
+from pr2_jax.data.store import LogStore
+from pr2_jax.data.tables import read_log
+
+CONFIG = DataConfig(caption_tokens=4, query_tokens=2)
+
+
+@pytest.fixture
+def store(tiny, tmp_path, rng) -> LogStore:
+    """With brought vectors for some videos."""
+    tiny.arrays = {
+        "content.npy": rng.normal(size=(4, 3)).astype(np.float32),
+        "content_ids.npy": np.array([2, 3, 5, 8], np.int64),
+    }
+    return LogStore.from_tables(read_log(tiny.write(tmp_path / "log"), CONFIG))
+
+
+def test_pad_ragged():
+    first, values = np.array([0, 0, 3, 4]), np.array([7, 8, 9, 5])
+    got = pad_ragged(first, values, np.array([1, 0, 2, 1]), 2)
+    assert got.dtype == np.int32
+    assert got.tolist() == [[7, 8], [0, 0], [5, 0], [7, 8]]
+    assert pad_ragged(np.zeros(3, int), np.zeros(0, int), np.array([0, 1]), 2).tolist() == [[0, 0], [0, 0]]
+    assert pad_ragged(first, values, np.zeros(0, int), 2).shape == (0, 2)
+
+
+def test_captions_and_queries_are_cut_or_padded(store):
+    caption = catalogue_arrays(store, store.cuts.validation_ms, CONFIG)["caption"]
+    words = query_words(store, np.arange(store.counts.queries), CONFIG)
+    for padded, ragged in ((caption, store.videos), (words, store.queries)):
+        for row, got in enumerate(padded):
+            want = ragged.words[ragged.first_word[row] : ragged.first_word[row + 1]].tolist()[: len(got)]
+            assert got.tolist() == want + [0] * (len(got) - len(want))
+    assert not caption[0].any()
+    assert not words[0].any()
+
+
+def test_numbers(store):
+    before_ms = store.cuts.validation_ms
+    numbers = catalogue_arrays(store, before_ms, CONFIG)["numbers"]
+    duration, upload = video_duration_ms(store, before_ms), store.videos.upload_ms
+    assert np.array_equal(numbers[:, 1], duration > 0)
+    assert np.array_equal(numbers[:, 3], upload > 0)
+    for row in range(store.counts.videos):
+        want = [np.log1p(duration[row] / 1000) / 5 - 1 if duration[row] else 0]
+        want += [np.log1p((before_ms - upload[row]) / DAY_MS) / 5 - 1 if upload[row] else 0]
+        np.testing.assert_allclose(numbers[row, [0, 2]], want, rtol=1e-5)
+    assert not numbers[0].any()
+
+
+def test_nothing_later_is_looked_at(store):
+    before_ms = store.cuts.validation_ms
+    whole = catalogue_arrays(store, before_ms, CONFIG)
+    cut = catalogue_arrays(store.truncated(before_ms), before_ms, CONFIG)
+    assert all(whole[name].tobytes() == cut[name].tobytes() for name in whole)
+
+
+def test_brought_vectors_are_unit_or_zero(store):
+    brought = catalogue_arrays(store, store.cuts.validation_ms, CONFIG)["brought"]
+    length = np.linalg.norm(brought, axis=1)
+    has = np.isin(np.arange(store.counts.videos), store.video_rows(np.array([2, 3, 5, 8])))
+    np.testing.assert_allclose(length[has], 1, rtol=1e-5)
+    assert not length[~has].any()
+
+
+def test_log_unigram():
+    got = log_unigram(np.array([1, 1, 1, 3]), 4)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(np.exp(got), np.array([0.5, 3, 0.5, 1]) / 5, rtol=1e-6)
+    assert np.isfinite(log_unigram(np.zeros(0, int), 4)).all()

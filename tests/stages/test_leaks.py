@@ -1,0 +1,77 @@
+"""The leak probe must find what is planted, and nothing where nothing is."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from pr2_jax import cli
+from pr2_jax.data import histories
+from pr2_jax.data.counters import TimedCounter
+from pr2_jax.data.probe import LeakFound
+from pr2_jax.search.system import System
+from pr2_jax.stages.leaks import probe_day
+
+REAL_BEFORE = TimedCounter.before
+REAL_END = histories.history_end
+
+
+def _counts_its_own_moment(counter, keys_x, times_x):
+    return REAL_BEFORE(counter, keys_x, np.asarray(times_x) + 1)
+
+
+def _counts_the_whole_log(counter, keys_x, times_x):
+    return REAL_BEFORE(counter, keys_x, np.full_like(np.asarray(times_x, np.int64), 2**61))
+
+
+def _remembers_its_own_moment(store, user_N, before_ms_N):
+    return REAL_END(store, user_N, np.asarray(before_ms_N) + 1)
+
+
+def _remembers_everything(store, user_N, before_ms_N):
+    return REAL_END(store, user_N, np.full_like(np.asarray(before_ms_N, np.int64), 2**61))
+
+
+@pytest.fixture(scope="module")
+def system(finished, micro_config) -> System:
+    return System(finished, micro_config)
+
+
+def test_nothing_leaks(system, micro_config):
+    assert probe_day(system, micro_config, system.store.cuts.test_ms) == micro_config.evaluation.probe_sessions
+
+
+@pytest.mark.parametrize("leak", [_counts_its_own_moment, _counts_the_whole_log])
+def test_a_counter_that_sees_the_future(system, micro_config, monkeypatch, leak):
+    monkeypatch.setattr(TimedCounter, "before", leak)
+    with pytest.raises(LeakFound, match=r"session \d+ at \d+ ms: feature 'ranking' changes"):
+        probe_day(system, micro_config, system.store.cuts.test_ms)
+
+
+@pytest.mark.parametrize("leak", [_remembers_its_own_moment, _remembers_everything])
+def test_a_history_that_sees_the_future(system, micro_config, monkeypatch, leak):
+    monkeypatch.setattr(histories, "history_end", leak)
+    with pytest.raises(LeakFound, match=r"session \d+ at \d+ ms: feature '\w+' changes"):
+        probe_day(system, micro_config, system.store.cuts.test_ms)
+
+
+def test_a_snapshot_of_a_later_day(system, micro_config, monkeypatch):
+    real = System.snapshot
+    monkeypatch.setattr(System, "snapshot", lambda self, as_of_ms: real(self, self.store.cuts.end_ms))
+    with pytest.raises(LeakFound, match="of the snapshot of"):
+        probe_day(system, micro_config, system.store.cuts.test_ms)
+
+
+def test_evaluate_stops_at_a_leak(finished, monkeypatch, tmp_path, capsys):
+    """Exit status 2, one line, no numbers."""
+    directory = shutil.copytree(finished, tmp_path / "w")
+    shutil.rmtree(directory / "eval")
+    monkeypatch.setattr(TimedCounter, "before", _counts_the_whole_log)
+    assert cli.main(["evaluate", "--workdir", str(directory)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("pr2: error: session ")
+    assert "changes when the future is removed" in lines[-1]
+    assert not (directory / "eval").exists()
+    assert not (directory / "eval.partial").exists()

@@ -1,0 +1,248 @@
+"""All stages in order: what is skipped, what is made again, what a kill costs, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from pr2_jax import cli, config_loader, pipeline, workdir
+from pr2_jax.errors import StaleArtifact
+from pr2_jax.search.system import System
+
+STAGES = ("content", "pdr", "index", "qin", "eval")
+RESULTS = ("store", *STAGES)
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory, micro_config) -> Path:
+    """A work directory with a store and nothing else."""
+    directory = tmp_path_factory.mktemp("ingested")
+    pipeline.ingest(directory, micro_config, None)
+    return directory
+
+
+@pytest.fixture
+def made(monkeypatch) -> list[str]:
+    """Bodies that only write a file; lists the stages in the order in which they were made."""
+    order = []
+
+    def body(name):
+        def write(directory, config, out):
+            order.append(name)
+            (out / "made.txt").write_text(f"{name} {len(order)}")
+
+        return write
+
+    monkeypatch.setattr(pipeline, "BODIES", {name: body(name) for name in STAGES})
+    monkeypatch.setattr(pipeline.evaluation, "print_table", lambda directory: None)
+    return order
+
+
+@pytest.fixture
+def directory(ingested, tmp_path) -> Path:
+    return shutil.copytree(ingested, tmp_path / "w")
+
+
+def _files(directory: Path, parts=RESULTS) -> dict[str, tuple[int, int]]:
+    """Every file of the results with its inode and time of change."""
+    paths = [path for part in parts for path in (directory / part).rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+def _bytes(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.name != "manifest.json"}
+
+
+def test_a_finished_run_is_skipped_whole(finished, micro_config, capsys):
+    before = _files(finished)
+    pipeline.run(finished, micro_config, None)
+    out, err = capsys.readouterr()
+    assert [line.split(maxsplit=1) for line in err.splitlines()[:-1]] == [
+        [name, "fresh, skipped"] for name in ("ingest", *STAGES)
+    ]
+    assert out == (finished / "eval" / "table.txt").read_text()
+    assert _files(finished) == before
+    assert not list(finished.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("change", "made_again"),
+    [
+        ("evaluation.bootstrap=60", ("eval",)),
+        ("evaluation.pipeline_candidates=70", ("qin", "eval")),
+        ("qin.optim.epochs=2", ("qin", "eval")),
+        ("base.width=32", ("qin", "eval")),
+        ("retrieval.qrcf.gamma=3", ("index", "qin", "eval")),
+        ("pdr.width=32", ("pdr", "index", "qin", "eval")),
+        ("content.temperature=0.1", STAGES),
+        ("world.seed=1", STAGES),
+        ("name=other", ()),
+    ],
+)
+def test_one_changed_knob_makes_only_what_depends_on_it(made, directory, micro_config, change, made_again, capsys):
+    pipeline.run(directory, micro_config, None)
+    assert tuple(made) == STAGES
+    untouched = [name for name in STAGES if name not in made_again]
+    before = _files(directory, untouched)
+    made.clear()
+    capsys.readouterr()
+    pipeline.run(directory, config_loader.override(micro_config, [f"--config.{change}"]), None)
+    assert tuple(made) == made_again
+    assert _files(directory, untouched) == before
+    said = capsys.readouterr().err
+    assert said.count("fresh, skipped") == len(untouched) + (change != "world.seed=1")
+    field, _, value = change.partition("=")
+    assert not made_again or f"{field.split('.')[-1]} was " in said
+    assert json.loads((directory / "config.json").read_text())["name"] == (value if field == "name" else "quickstart:tiny")
+
+
+def test_a_stage_that_raises_leaves_nothing_that_looks_whole(made, directory, micro_config, monkeypatch):
+    def broken(directory, config, out):
+        (out / "half.txt").write_text("half")
+        raise RuntimeError("power cut")
+
+    whole = dict(pipeline.BODIES)
+    for name in STAGES:
+        monkeypatch.setitem(pipeline.BODIES, name, broken)
+        with pytest.raises(RuntimeError, match="power cut"):
+            pipeline.run(directory, micro_config, None)
+        assert not (directory / name).exists()
+        # What was trained so far is worth keeping; half an index or half an evaluation is not.
+        assert (directory / f"{name}.partial").exists() == (name in pipeline.TRAINED)
+        monkeypatch.setitem(pipeline.BODIES, name, whole[name])
+    pipeline.run(directory, micro_config, None)
+    assert tuple(made) == STAGES
+    assert not list(directory.glob("*.partial"))
+
+
+def test_killed_and_carried_on_is_the_unbroken_run(finished, micro_arguments, micro_config, tmp_path):
+    """SIGKILL in the middle of PDR's training; the same command again ends in the same bytes.
+
+    As a second run with the same seed in another process, it also shows that the store and all training repeat.
+    """
+    directory = tmp_path / "w"
+    _kill_when(directory / "pdr.partial" / "checkpoints", ["run", *micro_arguments, "--workdir", str(directory)])
+    assert sorted(path.name for path in directory.glob("*.partial")) == ["pdr.partial"]
+    assert not (directory / "pdr").exists()
+    pipeline.run(directory, micro_config, None)
+    assert _bytes(directory / "store") == _bytes(finished / "store")
+    for name in ("video_vectors.npy", "query_vectors.npy"):
+        assert (directory / "content" / name).read_bytes() == (finished / "content" / name).read_bytes()
+    ours, theirs = (_parameters(System(place, micro_config)) for place in (directory, finished))
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    assert _bytes(directory / "eval") == _bytes(finished / "eval")
+
+
+def _kill_when(there: Path, arguments: list[str]) -> None:
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(len(jax.devices())),  # so that this process's compiled functions fit
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
+    repository = Path(pipeline.__file__).parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pr2_jax", *arguments],
+        cwd=repository,
+        env=os.environ | settings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    # Orbax names a checkpoint by its step once it is whole.
+    while not (there.exists() and any(path.name.isdigit() for path in there.iterdir())):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, "no checkpoint after 4 minutes"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def _parameters(system: System) -> list:
+    models = [system.space, system.pdr, *(system.ranker(name, system.workdir / "qin") for name in ("qin", "base"))]
+    return [(model._params, model._tables) for model in models]
+
+
+def test_another_seed_gives_other_parameters(finished, micro_config):
+    """Or the comparison above would prove nothing."""
+    space = System(finished, micro_config).space
+    other = config_loader.override(micro_config, ["--config.content.optim.seed=1"])
+    from pr2_jax.training.loop import init_state
+
+    states = [init_state(space._task, config.content.optim, 4) for config in (micro_config, other)]
+    leaves = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.tables)]) for state in states]
+    assert not np.array_equal(*leaves)
+
+
+def _refused(arguments: list[str], capsys) -> str:
+    capsys.readouterr()
+    assert cli.main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("pr2: error: ")
+    return lines[-1]
+
+
+def test_evaluate_and_train_name_what_is_missing(directory, capsys):
+    at = ["--workdir", str(directory)]
+    for arguments, missing, command in (
+        (["evaluate"], "content", "pr2 train content"),
+        (["train", "pdr"], "content", "pr2 train content"),
+        (["index"], "content", "pr2 train content"),
+        (["train", "qin"], "content", "pr2 train content"),
+    ):
+        said = _refused([*arguments, *at], capsys)
+        assert f"{directory / missing} does not exist" in said
+        assert f"`{command}`" in said
+    shutil.rmtree(directory / "store")
+    assert "`pr2 ingest`" in _refused(["train", "content", *at], capsys)
+    assert not list(directory.glob("*.partial"))
+
+
+def test_a_later_stage_missing_is_named(made, directory, micro_config, capsys):
+    pipeline.run(directory, micro_config, None)
+    shutil.rmtree(directory / "index")
+    assert "`pr2 index`" in _refused(["evaluate", "--workdir", str(directory)], capsys)
+
+
+@pytest.mark.parametrize("part", STAGES[:-1])
+def test_another_schema_is_refused_naming_both(made, directory, micro_config, part, capsys):
+    pipeline.run(directory, micro_config, None)
+    manifest = json.loads((directory / part / "manifest.json").read_text())
+    (directory / part / "manifest.json").write_text(json.dumps(manifest | {"schema": "0"}))
+    said = _refused(["evaluate", "--workdir", str(directory)], capsys)
+    assert f"{directory / part} was made with schema 0, this version reads {workdir.SCHEMA}" in said
+    made.clear()
+    pipeline.run(directory, micro_config, None)  # which makes it anew
+    assert made[0] == part
+
+
+def test_a_store_of_another_schema_is_refused_naming_both(directory, capsys):
+    manifest = json.loads((directory / "store" / "manifest.json").read_text())
+    (directory / "store" / "manifest.json").write_text(json.dumps(manifest | {"schema": "0"}))
+    said = _refused(["train", "content", "--workdir", str(directory)], capsys)
+    assert "schema 0" in said
+    assert pipeline.STORE_SCHEMA in said.split("schema 0", 1)[1]
+    assert not (directory / "content").exists()
+
+
+def test_a_stage_of_another_config_is_refused_naming_both(made, directory, micro_config):
+    pipeline.run(directory, micro_config, None)
+    other = config_loader.override(micro_config, ["--config.pdr.width=32"])
+    for verb in (pipeline.index, pipeline.evaluate):
+        with pytest.raises(StaleArtifact, match=r"config\.pdr\.width was 16, is now 32.*`pr2 train pdr`"):
+            verb(directory, other)
