@@ -1,7 +1,7 @@
 """bash launch/quickstart.sh, or: pr2 run --config configs/quickstart.py --workdir work/quickstart
 
 The whole of it on the simulated short-video world: 2,000 users, 20,000 videos, 19 days. People search somewhat more
-often than in the world's default, so that one test day tells systems apart; training is cut short, so that it ends soon.
+often than in the world's default, so that one test day tells systems apart; training is cut short, to end soon.
 measured: (to be filled in)
 
 Variant `tiny`: every stage in under a minute, numbers without meaning.

@@ -101,9 +101,8 @@ def test_one_changed_knob_makes_only_what_depends_on_it(made, directory, micro_c
     assert _files(directory, untouched) == before
     said = capsys.readouterr().err
     assert said.count("fresh, skipped") == len(untouched) + (change != "world.seed=1")
-    field, _, value = change.partition("=")
-    assert not made_again or f"{field.split('.')[-1]} was " in said
-    assert json.loads((directory / "config.json").read_text())["name"] == (value if field == "name" else "quickstart:tiny")
+    field = change.partition("=")[0].split(".")[-1]
+    assert not made_again or f"{field} was " in said
 
 
 def test_a_stage_that_raises_leaves_nothing_that_looks_whole(made, directory, micro_config, monkeypatch):

@@ -132,7 +132,7 @@ def fit(
     try:
         if checkpoints.latest() is not None:
             state = checkpoints.restore(state)
-            console.log(f"{task.name}: going on from step {int(state.step)} of {steps}")
+            console.log(f"{task.name}: from step {int(state.step)} of {steps}")
         first = int(state.step)
         step_fn, curve = make_step(task, config, steps), _Curve(directory / "curve.jsonl", first)
         with console.Bar(f"train {task.name}", until - first, " steps") as bar:

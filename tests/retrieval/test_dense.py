@@ -1,0 +1,53 @@
+"""The dense channel: vectors from an encoder, videos from an index, nothing for a vector that says nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pr2_jax.retrieval.dense import DenseChannel
+from pr2_jax.retrieval.exact import ExactSearch
+from pr2_jax.types import Requests
+
+
+@pytest.fixture
+def vectors(rng) -> np.ndarray:
+    """Row r of the queries asks for video r; words 0 = the zero vector."""
+    made = rng.normal(size=(12, 6)).astype(np.float32)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    made[0] = 0
+    return made
+
+
+@pytest.fixture
+def channel(vectors) -> DenseChannel:
+    return DenseChannel("dr", lambda requests: vectors[requests.words_BxQ[:, 0]], ExactSearch(vectors))
+
+
+def requests_of(words, seen=()) -> Requests:
+    words = np.array(words, np.int32)[:, None]
+    return Requests(np.zeros(len(words), np.int32), np.zeros(len(words), np.int64), words, seen)
+
+
+def test_finds_the_nearest(channel, vectors):
+    got = channel.retrieve(requests_of([3, 7]), 5)
+    for row, video in enumerate((3, 7)):
+        want = np.argsort(-(vectors[1:] @ vectors[video]))[:5] + 1
+        assert got.ids_BxK[row].tolist() == want.tolist()
+    assert got.ids_BxK[:, 0].tolist() == [3, 7]
+    assert (got.ids_BxK.dtype, got.scores_BxK.dtype) == (np.int32, np.float32)
+
+
+def test_a_vector_that_says_nothing_finds_nothing(channel):
+    got = channel.retrieve(requests_of([0, 4]), 3)
+    assert got.ids_BxK[0].tolist() == [-1, -1, -1]
+    assert (got.scores_BxK[0] == -np.inf).all()
+    assert got.ids_BxK[1, 0] == 4
+
+
+def test_what_was_seen_is_left_out_and_the_rest_padded(channel):
+    seen = (np.array([5], np.int32), np.arange(2, 12, dtype=np.int32))
+    got = channel.retrieve(requests_of([5, 6], seen), 4)
+    assert 5 not in got.ids_BxK[0]
+    assert got.ids_BxK[1].tolist() == [1, -1, -1, -1]
+    assert got.scores_BxK[1, 1:].tolist() == [-np.inf] * 3

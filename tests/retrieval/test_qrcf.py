@@ -1,0 +1,228 @@
+"""QRCF against plain NumPy: the filter, the walk by both of its ways, and what seeds weigh."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pr2_jax.config import QrcfConfig
+from pr2_jax.retrieval import qrcf
+from pr2_jax.retrieval.item_similarity import ItemSimilarity
+from pr2_jax.retrieval.qrcf import QrcfChannel, Seeds, SeedFilter, filter_seeds, fit_epsilon, walk
+from pr2_jax.types import Requests
+
+NOBODY = np.iinfo(np.int32).max
+VIDEOS = 25
+
+
+def plain_filter(query_D, history_HxD, weight_H, epsilon, gamma, k) -> dict[int, float]:
+    """position -> strength of the seeds kept."""
+    cosine_H = history_HxD @ query_D if query_D.any() else np.ones(len(weight_H))
+    real = [at for at in range(len(weight_H)) if weight_H[at] > 0]
+    best = sorted(real, key=lambda at: -cosine_H[at])[:k]
+    return {at: weight_H[at] * cosine_H[at] ** gamma for at in best if cosine_H[at] >= epsilon and cosine_H[at] > 0}
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("k", [1, 4, 12, 50])
+@pytest.mark.parametrize(("epsilon", "gamma"), [(0.1, 2.0), (-1.0, 1.0), (0.99, 2.0)])
+def test_filter_is_a_sort(epsilon, gamma, k, rng):
+    """Rows: full, padded in front, two views, none. At epsilon .99 all are filtered; K may exceed what is there."""
+    query_BxD, history_BxHxD = unit(rng.normal(size=(4, 3))), unit(rng.normal(size=(4, 12, 3)))
+    weight_BxH = (rng.random((4, 12)) + 0.1) * (np.arange(12)[None, :] >= np.array([[0], [5], [10], [12]]))
+    inputs = query_BxD, history_BxHxD, weight_BxH.astype(np.float32), np.float32(epsilon), np.float32(gamma)
+    position, strength, relevance = (np.asarray(x) for x in filter_seeds(*inputs, k))
+    assert position.shape == (4, min(k, 12))
+    for b in range(4):
+        want = plain_filter(query_BxD[b], history_BxHxD[b], weight_BxH[b], epsilon, gamma, k)
+        kept = strength[b] > 0
+        assert set(position[b][kept]) == set(want)
+        np.testing.assert_allclose(strength[b][kept], [want[at] for at in position[b][kept]], rtol=1e-4)
+        np.testing.assert_allclose(relevance[b][kept], (history_BxHxD[b] @ query_BxD[b])[position[b][kept]], rtol=1e-4)
+        assert (np.diff(relevance[b][kept]) <= 0).all()
+        assert not relevance[b][~kept].any()
+
+
+def test_a_silent_query_keeps_as_many_as_it_may():
+    """All views are then equally relevant, and as strong as they weigh; padding stays out."""
+    weight = np.array([[0, 0, 3, 2, 5, 7]], np.float32)
+    position, strength, relevance = filter_seeds(
+        np.zeros((1, 3), np.float32), np.ones((1, 6, 3), np.float32), weight, np.float32(0.9), np.float32(2.0), 3
+    )
+    assert len(set(np.asarray(position[0]))) == 3
+    np.testing.assert_allclose(strength[0], weight[0, np.asarray(position[0])])
+    assert relevance.tolist() == [[1, 1, 1]]
+
+
+def plain_walk(seeds, strengths, neighbour_VxM, similarity_VxM, seen, k) -> list[tuple[int, float]]:
+    total = np.zeros(len(neighbour_VxM))
+    for seed, strength in zip(seeds, strengths, strict=True):
+        for video, similarity in zip(neighbour_VxM[seed], similarity_VxM[seed], strict=True):
+            total[video] += strength * similarity
+    total[0] = 0
+    total[[video for video in seen if video < len(total)]] = 0
+    best = sorted(np.flatnonzero(total > 0), key=lambda video: -total[video])[:k]
+    return [(int(video), total[video]) for video in best]
+
+
+@pytest.fixture
+def graph(rng) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbour lists of uneven length, padded with row 0 and weight 0; nobody lists itself."""
+    neighbour = np.stack([rng.permutation(np.delete(np.arange(VIDEOS), [0, v]))[:5] for v in range(VIDEOS)])
+    real = (np.arange(5)[None, :] < rng.integers(0, 6, VIDEOS)[:, None]) & (np.arange(VIDEOS) > 0)[:, None]
+    weight = np.sort(rng.random((VIDEOS, 5)), axis=1)[:, ::-1]
+    return np.where(real, neighbour, 0).astype(np.int32), np.where(real, weight, 0).astype(np.float32)
+
+
+@pytest.fixture(params=["by_cell", "by_sort"])
+def way(request, monkeypatch) -> str:
+    """Forces one of the walk's two ways of adding up; a jitted function remembers the shape's way otherwise."""
+    monkeypatch.setattr(qrcf, "DENSE_SHARE", 1_000 if request.param == "by_cell" else 0)
+    walk.clear_cache()
+    yield request.param
+    walk.clear_cache()
+
+
+@pytest.mark.parametrize("k", [1, 6, 40])
+def test_walk_against_a_loop(k, way, graph, rng):
+    """Rows: four seeds, one of them twice; one seed; seeds without strength; none."""
+    seed = np.array([[1, 2, 3, 2], [7, 0, 0, 0], [4, 5, 6, 0], [0, 0, 0, 0]], np.int32)
+    strength = rng.random((4, 4)).astype(np.float32) * (seed > 0) * np.array([[1], [1], [0], [1]], np.float32)
+    seen = np.full((4, 4), NOBODY, np.int32)
+    seen[0, :3] = np.sort(graph[0][[1, 2, 3], 0])
+    ids, scores = (np.asarray(x) for x in walk(seed, strength, *graph, seen, k))
+    for b in range(4):
+        want = plain_walk(seed[b], strength[b], *graph, seen[b], k)
+        assert ids[b][: len(want)].tolist() == [video for video, _ in want]
+        np.testing.assert_allclose(scores[b][: len(want)], [score for _, score in want], rtol=1e-5)
+        assert (ids[b][len(want) :] == -1).all()
+        assert (scores[b][len(want) :] == -np.inf).all()
+    assert (ids[2:] == -1).all()
+    assert not set(ids[0]) & set(seen[0])
+
+
+def test_everything_seen_leaves_nothing(way, graph):
+    seen = np.arange(1, VIDEOS, dtype=np.int32)[None, :]
+    ids, scores = walk(np.array([[3, 4]], np.int32), np.ones((1, 2), np.float32), *graph, seen, 5)
+    assert (np.asarray(ids) == -1).all()
+    assert (np.asarray(scores) == -np.inf).all()
+
+
+class Reader:
+    """Histories written out: `engaged` keeps the n latest, padded in front."""
+
+    def __init__(self, videos: list[list[int]], gaps_days: list[list[float]], signals: np.ndarray) -> None:
+        self._videos, self._gaps, self._signals = videos, gaps_days, signals
+
+    def engaged(self, user_B, time_ms_B, n):
+        video, gap = np.zeros((len(user_B), n), np.int32), np.zeros((len(user_B), n), np.float32)
+        signals = np.zeros((len(user_B), n, 8), np.float32)
+        for row, user in enumerate(user_B):
+            past = self._videos[user][-n:]
+            if past:
+                video[row, -len(past) :] = past
+                gap[row, -len(past) :] = np.array(self._gaps[user][-n:]) * 86_400
+                signals[row, -len(past) :] = self._signals[past]
+        return {"history_BxH": video, "signals_BxHxG": signals, "gap_seconds_BxH": gap}
+
+
+CONFIG = QrcfConfig(history=6, k=3, gamma=2.0, age_half_life_days=10.0)
+
+
+@pytest.fixture
+def reader(rng) -> Reader:
+    signals = np.zeros((VIDEOS, 8), np.float32)
+    signals[:, 0] = 1
+    signals[5, :5] = 1
+    return Reader([[], [3, 4, 5, 6, 7], [9, 10]], [[], [20, 10, 10, 5, 0], [1, 0.5]], signals)
+
+
+@pytest.fixture
+def space(rng) -> SimpleNamespace:
+    vectors = unit(rng.normal(size=(VIDEOS, 4)))
+    vectors[0] = 0
+    words = unit(rng.normal(size=(5, 4)))
+    words[0] = 0
+    return SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: words[words_BxQ[:, 0]])
+
+
+def requests_of(users, words=None, seen=()) -> Requests:
+    users = np.array(users, np.int32)
+    words = np.ones(len(users), np.int32) if words is None else np.array(words, np.int32)
+    return Requests(users, np.zeros(len(users), np.int64), words[:, None], seen)
+
+
+def test_weights_are_engagement_and_age(reader, space):
+    weight = SeedFilter(reader, space, CONFIG, 0.0).weights(reader.engaged([1, 0], None, 6))
+    engagement = np.log1p(np.array([1, 1, 4.5, 1, 1]))
+    np.testing.assert_allclose(weight[0], [0, *(engagement * 0.5 ** np.array([2, 1, 1, 0.5, 0]))], rtol=1e-5)
+    assert not weight[1].any()
+
+
+def test_seeds_are_the_relevant_views(reader, space):
+    seeds = SeedFilter(reader, space, CONFIG, -0.2)(requests_of([1, 2, 0, 1], [1, 2, 1, 3]))
+    assert seeds.video_BxK.shape == (4, 3)
+    for row, (past, word) in enumerate([([3, 4, 5, 6, 7], 1), ([9, 10], 2), ([], 1), ([3, 4, 5, 6, 7], 3)]):
+        query_D = space.queries(np.array([[word]]))[0]
+        cosine = {video: float(space.videos_VxD[video] @ query_D) for video in past}
+        want = [video for video in sorted(past, key=lambda video: -cosine[video])[:3] if cosine[video] > 0]
+        kept = seeds.strength_BxK[row] > 0
+        assert seeds.video_BxK[row][kept].tolist() == want
+        assert not seeds.video_BxK[row][~kept].any()
+        np.testing.assert_allclose(seeds.relevance_BxK[row][kept], [cosine[video] for video in want], rtol=1e-5)
+    assert seeds.coverage == (seeds.strength_BxK > 0).any(1).mean()
+
+
+def test_without_the_query_the_latest_are_seeds(reader, space):
+    seeds = SeedFilter(reader, space, CONFIG, 0.5)(requests_of([1, 2]), by_query=False)
+    assert seeds.video_BxK.tolist() == [[7, 6, 5], [10, 9, 0]]
+
+
+def test_one_request_is_as_many(reader, space, graph):
+    """Blocks and padding: 300 requests, more than a block, against each alone."""
+    users = np.arange(300) % 3
+    words = np.arange(300) % 4 + 1
+    seen = tuple(np.array([4, 8], np.int32) if n % 2 else np.zeros(0, np.int32) for n in range(300))
+    channel = QrcfChannel(SeedFilter(reader, space, CONFIG, 0.0), ItemSimilarity(*graph))
+    together = channel.retrieve(requests_of(users, words, seen), 7)
+    assert together.ids_BxK.shape == (300, 7)
+    assert (together.ids_BxK >= 0).any(1).sum() > 100
+    for n in (0, 1, 5, 257, 299):
+        alone = channel.retrieve(requests_of(users[n : n + 1], words[n : n + 1], seen[n : n + 1]), 7)
+        assert np.array_equal(alone.ids_BxK[0], together.ids_BxK[n])
+        np.testing.assert_allclose(alone.scores_BxK[0], together.scores_BxK[n], rtol=1e-5)
+        assert not set(together.ids_BxK[n]) & set(seen[n])
+
+
+def test_channel_pads_to_k(graph):
+    """More asked for than the catalogue, or the walk, can give."""
+    seeds = Seeds(np.array([[3, 0, 0]], np.int32), np.array([[1, 0, 0]], np.float32), np.array([[1, 0, 0]], np.float32))
+    channel = QrcfChannel(None, ItemSimilarity(*graph))
+    got = channel.from_seeds(seeds, requests_of([1]), 60)
+    want = plain_walk([3], [1.0], *graph, [], 60)
+    assert got.ids_BxK.shape == (1, 60)
+    assert got.ids_BxK[0].tolist() == [video for video, _ in want] + [-1] * (60 - len(want))
+
+
+def test_epsilon_is_a_quantile_of_real_views_of_queries_with_words(reader, space):
+    config = dataclasses.replace(CONFIG, epsilon_quantile=0.3)
+    got = fit_epsilon(None, reader, space, config, requests_of([1, 2, 0, 1], [1, 2, 1, 0]))
+    cosine = [space.videos_VxD[video] @ space.queries(np.array([[1]]))[0] for video in (3, 4, 5, 6, 7)]
+    cosine += [space.videos_VxD[video] @ space.queries(np.array([[2]]))[0] for video in (9, 10)]
+    assert got == pytest.approx(np.quantile(cosine, 0.3), abs=1e-6)
+    assert fit_epsilon(None, reader, space, config, requests_of([0])) == 0
+
+
+def test_one_compilation_a_padded_shape(reader, space, graph):
+    channel = QrcfChannel(SeedFilter(reader, space, CONFIG, 0.0), ItemSimilarity(*graph))
+    channel.retrieve(requests_of([1] * 8), 5)
+    sizes = filter_seeds._cache_size(), walk._cache_size()
+    for n in (5, 6, 7, 8):
+        channel.retrieve(requests_of([1] * n), 5)
+    assert (filter_seeds._cache_size(), walk._cache_size()) == sizes
