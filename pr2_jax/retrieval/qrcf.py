@@ -114,6 +114,7 @@ class SeedFilter:
     def __init__(self, reader: EventReader, space: ContentSpace, config: QrcfConfig, epsilon: float) -> None:
         self._reader, self._space, self._config = reader, space, config
         self.epsilon = epsilon
+        self._vectors_VxD = jnp.asarray(space.videos_VxD)
 
     def weights(self, history: dict[str, np.ndarray]) -> np.ndarray:
         """w_b `[B, H]`: engagement times a half-life in days; 0 for padding."""
@@ -125,26 +126,58 @@ class SeedFilter:
 
     def __call__(self, requests: Requests, *, by_query: bool = True) -> Seeds:
         """Seeds of each request. `by_query=False` keeps the latest K whatever the query (plain item-to-item CF)."""
-        c, parts = self._config, []
+        c, parts = self._config, [_no_seeds(self._config.k)]
         for start in range(0, len(requests), REQUEST_BLOCK):
             part = requests.slice(start, start + REQUEST_BLOCK)
-            real, size = len(part), padded_size(len(part), REQUEST_BLOCK)
             history = self._reader.engaged(part.user_B, part.time_ms_B, c.history)
             video_BxH, weight_BxH = history["history_BxH"], self.weights(history)
-            query_BxD = self._space.queries(part.words_BxQ)
-            if not by_query:
-                query_BxD = np.zeros_like(query_BxD)
-                video_BxH, weight_BxH = video_BxH[:, ::-1], weight_BxH[:, ::-1]  # ties: the latest first
-            vectors_BxHxD = np.asarray(self._space.videos_VxD)[video_BxH]
-            pad = [(0, size - real), (0, 0)]
-            position, strength, relevance = filter_seeds(
-                np.pad(query_BxD, pad), np.pad(vectors_BxHxD, [*pad, (0, 0)]), np.pad(weight_BxH, pad),
-                np.float32(self.epsilon), np.float32(c.gamma), c.k,
-            )  # fmt: skip
-            position, strength, relevance = (np.asarray(x)[:real] for x in (position, strength, relevance))
-            video_BxK = np.where(strength > 0, np.take_along_axis(video_BxH, position, 1), 0)
-            parts.append((video_BxK.astype(np.int32), strength, relevance))
+            parts.append(
+                self._relevant(part, video_BxH, weight_BxH) if by_query else _latest(video_BxH, weight_BxH, c.k)
+            )
         return Seeds(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _relevant(
+        self, part: Requests, video_BxH: np.ndarray, weight_BxH: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Filters a block on the device, where the content vectors are: the history travels as ids."""
+        c, real = self._config, len(part)
+        size = padded_size(real, REQUEST_BLOCK)
+        # Few people have long histories: work on as many columns (a power of two) as this block needs.
+        longest = max(int((video_BxH > 0).sum(1).max(initial=0)), c.k)
+        width = padded_size(longest, video_BxH.shape[1])
+        pad = [(0, size - real), (0, 0)]
+        # Turned round, so that among equally relevant views the latest wins.
+        video_BxH, weight_BxH = video_BxH[:, -width:][:, ::-1], weight_BxH[:, -width:][:, ::-1]
+        found = _filter_ids(
+            self._vectors_VxD,
+            np.pad(self._space.queries(part.words_BxQ), pad),
+            np.pad(video_BxH, pad),
+            np.pad(weight_BxH, pad),
+            np.float32(self.epsilon),
+            np.float32(c.gamma),
+            c.k,
+        )
+        position, strength, relevance = (np.asarray(x)[:real] for x in found)
+        video_BxK = np.where(strength > 0, np.take_along_axis(video_BxH, position, 1), 0)
+        return video_BxK.astype(np.int32), strength, relevance
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _filter_ids(
+    content_VxD: Array, query_BxD: Array, video_BxH: Array, weight_BxH: Array, epsilon: Array, gamma: Array, k: int
+) -> tuple[Array, Array, Array]:
+    return filter_seeds(query_BxD, jnp.take(content_VxD, video_BxH, axis=0), weight_BxH, epsilon, gamma, k)
+
+
+def _latest(video_BxH: np.ndarray, weight_BxH: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The k latest behaviours as seeds, the latest first; histories are padded in front."""
+    video_BxK, weight_BxK = video_BxH[:, ::-1][:, :k], weight_BxH[:, ::-1][:, :k]
+    video_BxK = np.where(weight_BxK > 0, video_BxK, 0).astype(np.int32)
+    return video_BxK, weight_BxK, (weight_BxK > 0).astype(np.float32)
+
+
+def _no_seeds(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32), np.zeros((0, k), np.float32)
 
 
 def fit_epsilon(

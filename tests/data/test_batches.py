@@ -133,12 +133,8 @@ def test_content_batches(store):
     batches = ContentBatches(store, caption, config, DATA)
     rows, owner = impressions_of(store, training_sessions(store))
     hit = store.impressions.clicks[rows] > 0
-    clicked = {
-        (tuple(words), int(video))
-        for words, video in zip(
-            query_words(store, store.sessions.query[owner[hit]], DATA).tolist(), store.impressions.video[rows[hit]], strict=True
-        )
-    }
+    words_PxQ, video_P = query_words(store, store.sessions.query[owner[hit]], DATA), store.impressions.video[rows[hit]]
+    clicked = set(zip(map(tuple, words_PxQ.tolist()), video_P.tolist(), strict=True))
     seen = set()
     for step in range(12):
         batch = batches(step)

@@ -81,7 +81,7 @@ def test_counter_counts_what_its_name_says(name, store):
     events, counter = events_by_hand(store)[name], getattr(Counters(store), name)
     keys = sorted({key for key, _ in events})
     assert keys
-    times = sorted({time_ms for _, time_ms in events})[::7] + [store.cuts.end_ms]
+    times = [*sorted({time_ms for _, time_ms in events})[::7], store.cuts.end_ms]
     asked = np.array([pair(*key) if len(key) == 2 else key[0] for key in keys], np.int64)
     for time_ms in (at + late for at in times for late in (0, 1)):
         count = dict.fromkeys(keys, 0)

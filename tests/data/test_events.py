@@ -45,7 +45,7 @@ def plain(reader: EventReader, user: int, time_ms: int, n: int, *, engaged: bool
 def test_against_a_loop(engaged, n, reader, requests):
     got = (reader.engaged if engaged else reader.recent)(*requests, n)
     video, signals, gap = got.values()
-    assert list(got)[0] == ("history_BxH" if engaged else "recent_BxR")
+    assert next(iter(got)) == ("history_BxH" if engaged else "recent_BxR")
     assert (video.dtype, signals.dtype, gap.dtype) == (np.int32, np.float32, np.float32)
     for b, (user, time_ms) in enumerate(zip(*requests, strict=True)):
         want = plain(reader, int(user), int(time_ms), n, engaged=engaged)

@@ -11,7 +11,7 @@ import pytest
 
 # Change these only with a change of the model, the loss, the initialisation or the optimiser that is meant to change
 # what is learned; print `one_step(...)` for the new numbers. A refactoring must leave them as they are.
-GOLDEN = {"loss": 0.0, "gradient": 0.0, "update": 0.0}
+GOLDEN = {"loss": 5.647928, "gradient": 17.24917, "update": 0.07969452}
 
 
 def test_golden_step(content_task, content_batch, one_step):

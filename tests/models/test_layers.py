@@ -174,8 +174,8 @@ def test_unit_keeps_zero_and_makes_length_one(rng):
 def test_hidden_captions_are_whole_and_only_in_training(rng):
     """Modality dropout hides some captions where brought vectors exist, and none where they do not."""
     size, width = 64, 4
-    rows = {name: jnp.zeros((size, 2, width)) for name in ("caption", "category")} | {"author": jnp.zeros((size, width))}
-    rows["caption"] = rows["caption"] + 1.0
+    rows = {"caption": jnp.ones((size, 2, width)), "category": jnp.zeros((size, 2, width))}
+    rows |= {"author": jnp.zeros((size, width))}
     video = {"caption": jnp.ones((size, 2), jnp.int32), "category": jnp.zeros((size, 2), jnp.int32)}
     video |= {"author": jnp.zeros(size, jnp.int32), "numbers": jnp.zeros((size, 4))}
     layer, brought = VideoAttributes(width, 0.3), {"brought": jnp.zeros((size, 3))}

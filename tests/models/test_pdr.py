@@ -10,7 +10,7 @@ import pytest
 
 # Change these only with a change of the model, the loss, the initialisation or the optimiser that is meant to change
 # what is learned; print `one_step(...)` for the new numbers. A refactoring must leave them as they are.
-GOLDEN = {"loss": 0.0, "gradient": 0.0, "update": 0.0}
+GOLDEN = {"loss": 13.375982, "gradient": 87.09167, "update": 0.1248222}
 ITEM_SIDE = ("video_B", "shown_B", "uniform_N", "hard_BxK")
 
 
@@ -81,7 +81,8 @@ def test_somebody_without_a_past(encode, pdr_batch):
     plain = encode(nobody)[0]
     np.testing.assert_allclose(np.linalg.norm(plain, axis=1), 1, atol=1e-5)
     assert not np.allclose(plain[0], plain[1])
-    junk = nobody | {"signals_BxHxG": np.ones((4, 6, 8), np.float32), "gap_seconds_BxH": np.full((4, 6), 9e9, np.float32)}
+    junk = nobody | {"signals_BxHxG": np.ones((4, 6, 8), np.float32)}
+    junk["gap_seconds_BxH"] = np.full((4, 6), 9e9, np.float32)
     np.testing.assert_allclose(encode(junk)[0], plain, atol=1e-6)
 
 

@@ -11,7 +11,7 @@ import pytest
 from pr2_jax.config import QrcfConfig
 from pr2_jax.retrieval import qrcf
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.qrcf import QrcfChannel, Seeds, SeedFilter, filter_seeds, fit_epsilon, walk
+from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, Seeds, filter_seeds, fit_epsilon, walk
 from pr2_jax.types import Requests
 
 NOBODY = np.iinfo(np.int32).max

@@ -1,0 +1,161 @@
+"""Ranking features counted by hand on a log of nine events; the scaler and the choice of columns."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pr2_jax.config import RetrievalConfig
+from pr2_jax.ranking.features import FEATURES, PERSONAL, RELEVANCE, VIDEO, RankingFeatures, Scaler, columns
+from pr2_jax.retrieval.item_similarity import ItemSimilarity
+from pr2_jax.retrieval.lexical import Bm25Channel
+from pr2_jax.retrieval.qrcf import Seeds
+from pr2_jax.types import Requests
+
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def similarity() -> ItemSimilarity:
+    """1 -> 3 (.5), 4 (.2); 3 -> 1 (.4); 5 -> 3 (.9); the rest know nobody."""
+    neighbour, weight = np.zeros((7, 2), np.int32), np.zeros((7, 2), np.float32)
+    neighbour[1], weight[1] = (3, 4), (0.5, 0.2)
+    neighbour[3, 0], weight[3, 0] = 1, 0.4
+    neighbour[5, 0], weight[5, 0] = 3, 0.9
+    return ItemSimilarity(neighbour, weight)
+
+
+class SeedsByHand:
+    """Videos 1 and 3 with strengths 2 and 1 for everybody; with a query only 1. Row 1 of a batch has none."""
+
+    def __call__(self, requests: Requests, *, by_query: bool = True) -> Seeds:
+        video = np.tile(np.array([[1, 0] if by_query else [1, 3]], np.int32), (len(requests), 1))
+        strength = np.where(video == 1, 2.0, 1.0) * (video > 0)
+        strength[1:2] = 0
+        return Seeds(video, strength.astype(np.float32), strength.astype(np.float32))
+
+
+@pytest.fixture
+def compute(store, rng):
+    vectors = rng.normal(size=(7, 3)).astype(np.float32)
+    space = SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
+    numbers = np.arange(28, dtype=np.float32).reshape(7, 4)
+    features = RankingFeatures(store, space, Bm25Channel(store, RetrievalConfig()), numbers, SeedsByHand())
+    features.vectors = vectors
+    return features
+
+
+VIDEOS_2xS = np.array([[1, 3, 4, 5, 0], [5, 3, 1, 6, 0]])
+
+
+@pytest.fixture
+def of(compute, similarity):
+    """Features by name `[2, 5]`: user 1 at hour 9 with query 1, user 2 at hour 6 with an unknown query."""
+    requests = Requests(np.array([1, 2]), np.array([9, 6]) * HOUR, np.array([[1, 2], [3, 0]], np.int32))
+    got = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
+    assert got.shape == (2, 5, len(FEATURES))
+    assert got.dtype == np.float32
+    return lambda name: got[..., FEATURES.index(name)]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("query_words", [2, 2, 2, 2], [1, 1, 1, 1]),
+        ("query_searches", [2, 2, 2, 2], [0, 0, 0, 0]),  # hours 3 and 4; the one at 9 is the request's own
+        ("query_video_clicks", [0, 1, 0, 1], [0, 0, 0, 0]),
+        ("query_video_share", [0, 0.2, 0, 0.2], [0, 0, 0, 0]),
+        ("clicks", [2, 2, 0, 2], [1, 2, 2, 0]),  # both channels, strictly before
+        ("search_clicks", [0, 1, 0, 1], [1, 1, 0, 0]),
+        ("shown", [1, 3, 0, 2], [2, 2, 1, 0]),
+        ("search_ctr", [0, 1 / 6, 0, 1 / 5], [1 / 5, 1 / 5, 0, 0]),
+        ("item_cf", [0.4, 1.0, 0.4, 0], [0, 0, 0, 0]),  # 2 x .5 for video 3, 2 x .2 for 4, 1 x .4 for 1
+        ("item_cf_by_clicks", [0.4 / 5, 1 / 5, 0.4 / 3, 0], [0, 0, 0, 0]),
+        ("qrcf", [0, 1.0, 0.4, 0], [0, 0, 0, 0]),
+        ("user_clicks", [3, 3, 3, 3], [2, 2, 2, 2]),
+        ("views_of_video", [2, 1, 0, 0], [1, 1, 0, 0]),
+        ("author_clicks", [2, 1, 1, 0], [0, 1, 0, 0]),  # of authors 1, 2, 2, none; user 2: none, 2, 1, 3
+        ("author_share", [2 / 4, 1 / 4, 1 / 4, 0], [0, 1 / 3, 0, 0]),
+        # user 1 clicked category 1 twice, 2 twice, 3 once; video 4 has 1 and 3: (2 + 1) / 2 / (3 + 1)
+        ("category_share", [2 / 4, 1 / 4, 1.5 / 4, 0], [0, 1 / 3, 0, 0]),
+    ],
+)
+def test_counted_by_hand(name, first, second, of):
+    np.testing.assert_allclose(of(name)[:, :4], [first, second], rtol=1e-6)
+
+
+def test_relevance_and_numbers_are_of_the_right_video(of, compute, store):
+    query_2xD = compute.vectors[[1, 3]]
+    cosine = np.einsum("nd,nsd->ns", query_2xD, compute.vectors[VIDEOS_2xS])
+    np.testing.assert_allclose(of("content_cosine"), cosine, rtol=1e-5)
+    bm25 = Bm25Channel(store, RetrievalConfig()).scores(np.array([[1, 2], [3, 0]]), VIDEOS_2xS)
+    assert bm25.any(1).tolist() == [True, False]
+    np.testing.assert_array_equal(of("bm25"), bm25)
+    for place, name in enumerate(("log_duration", "has_duration", "log_age", "has_age")):
+        assert np.array_equal(of(name), VIDEOS_2xS * 4 + place)
+
+
+def test_the_future_is_not_looked_at(store, compute, similarity):
+    """Removing everything at or after the request leaves every bit."""
+    requests = Requests(np.array([1]), np.array([5 * HOUR]), np.array([[1, 2]], np.int32))
+    whole = compute(requests, np.array([1]), VIDEOS_2xS[:1], similarity)
+    early, first = store.events.time_ms < 5 * HOUR, store.sessions.first_impression[:3]
+    store.events = SimpleNamespace(**{name: x[early] for name, x in vars(store.events).items()})
+    store.sessions = SimpleNamespace(**{name: x[:2] for name, x in vars(store.sessions).items()})
+    store.sessions.first_impression = first
+    store.impressions = SimpleNamespace(**{name: x[: first[-1]] for name, x in vars(store.impressions).items()})
+    bm25 = Bm25Channel(store, RetrievalConfig())
+    cut = RankingFeatures(store, compute._space, bm25, compute._numbers, SeedsByHand())
+    assert cut(requests, np.array([1]), VIDEOS_2xS[:1], similarity).tobytes() == whole.tobytes()
+
+
+def test_an_unknown_person_has_no_past(compute, similarity):
+    requests = Requests(np.array([0]), np.array([9 * HOUR]), np.array([[1, 2]], np.int32))
+    got = compute(requests, np.array([1]), VIDEOS_2xS[:1], similarity)[0]
+    for name in ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video"):
+        assert not got[:, FEATURES.index(name)].any()
+
+
+def test_columns():
+    assert len(set(FEATURES)) == len(FEATURES)
+    assert columns(True).tolist() == list(range(len(FEATURES)))
+    assert [FEATURES[at] for at in columns(False)] == list(RELEVANCE + VIDEO)
+    assert not {FEATURES[at] for at in columns(False)} & set(PERSONAL)
+
+
+@pytest.fixture
+def raw(rng) -> np.ndarray:
+    """Heavy tails, a column that is always 0 and one that never changes."""
+    made = np.exp(3 * rng.normal(size=(500, len(FEATURES)))) * (rng.random((500, len(FEATURES))) < 0.7)
+    made[:, FEATURES.index("clicks")] = 0
+    made[:, FEATURES.index("has_age")] = 1
+    return made.astype(np.float32)
+
+
+def test_scaler_standardises(raw):
+    scaler = Scaler.fit(raw)
+    bent = raw.astype(np.float64)
+    at = FEATURES.index("bm25")
+    bent[:, at] = np.log1p(raw[:, at] / np.median(raw[:, at][raw[:, at] > 0]))
+    for column in (at, FEATURES.index("content_cosine")):
+        want = (bent[:, column] - bent[:, column].mean()) / bent[:, column].std()
+        np.testing.assert_allclose(scaler(raw)[:, column], np.clip(want, -5, 5), rtol=1e-3, atol=1e-4)
+    constant = [FEATURES.index("clicks"), FEATURES.index("has_age")]
+    assert np.abs(scaler(raw)[:, constant]).max() < 1e-5
+
+
+def test_scaler_clips_what_the_training_days_never_had(raw):
+    scaled = Scaler.fit(raw)(np.full((1, len(FEATURES)), 1e30, np.float32))
+    assert np.isfinite(scaled).all()
+    assert scaled.max() == 5
+
+
+def test_scaler_is_the_same_on_any_shape_and_after_the_disk(raw, tmp_path):
+    scaler = Scaler.fit(raw)
+    scaler.save(tmp_path / "scaler.npz")
+    loaded = Scaler.load(tmp_path / "scaler.npz")
+    assert np.array_equal(loaded(raw), scaler(raw))
+    assert np.array_equal(scaler(raw.reshape(50, 10, -1)).reshape(500, -1), scaler(raw))
+    assert scaler(raw).dtype == np.float32
