@@ -100,13 +100,14 @@ def test_padded_events_have_no_say_and_no_gradient(layer, attention_inputs):
     target_BxD, events_BxNxD = attention_inputs[0][:, 0], attention_inputs[1]
     mask_BxN = jnp.array([[False, False, True, True, True, True], [False] * 6])
     inputs = (events_BxNxD,) if isinstance(layer, SelfAttention) else (target_BxD, events_BxNxD)
-    params = layer.init(KEY, *inputs, mask_BxN)
+    params = jax.jit(layer.init)(KEY, *inputs, mask_BxN)
 
+    @jax.jit
     def total(events):
         out = layer.apply(params, *inputs[:-1], events, mask_BxN)
         return jnp.square(out * mask_BxN[..., None] if isinstance(layer, SelfAttention) else out).sum()
 
-    value, gradient = jax.value_and_grad(total)(events_BxNxD)
+    value, gradient = jax.jit(jax.value_and_grad(total))(events_BxNxD)
     changed = jnp.where(mask_BxN[..., None], events_BxNxD, 77.0)
     assert np.isfinite(value)
     np.testing.assert_allclose(total(changed), value, rtol=1e-6)
@@ -148,7 +149,7 @@ def test_masked_mean_and_word_bag_of_nothing_are_zero(rng):
     np.testing.assert_allclose(mean[0], rows_BxNxD[0, :2].mean(0), rtol=1e-6)
     bag = WordBag()
     params = bag.init(KEY, rows_BxNxD, mask_BxN)
-    out, gradient = jax.value_and_grad(lambda rows: bag.apply(params, rows, mask_BxN).sum())(rows_BxNxD)
+    out, gradient = jax.jit(jax.value_and_grad(lambda rows: bag.apply(params, rows, mask_BxN).sum()))(rows_BxNxD)
     assert not np.any(mean[1])
     assert not np.any(bag.apply(params, rows_BxNxD, mask_BxN)[1])
     assert np.isfinite(out)
