@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> Config:
         name="quickstart",
         data=DataConfig(source="short_video_world"),
         world=WorldConfig(sessions_per_day=0.5),
-        content=dataclasses.replace(config.content, optim=_epochs(config.content.optim, 8.0)),
+        content=dataclasses.replace(config.content, optim=_epochs(config.content.optim, 16.0)),
         pdr=dataclasses.replace(config.pdr, optim=_epochs(config.pdr.optim, 6.0)),
         qin=dataclasses.replace(config.qin, optim=_epochs(config.qin.optim, 2.0)),
         base=dataclasses.replace(config.base, optim=_epochs(config.base.optim, 2.0)),

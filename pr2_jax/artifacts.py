@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pr2_jax.errors import BadInput, Pr2Error, StaleArtifact
 
 MANIFEST = "manifest.json"
@@ -96,6 +98,14 @@ def require(directory: Path, schema: str, made_by: str, fingerprint: Fingerprint
     if fingerprint is not None and (why := reason_stale(directory, fingerprint, schema)):
         raise StaleArtifact(f"{directory} was made from something else ({why}): make it anew with `{made_by}`")
     return manifest
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """A `.npy` file put in place by a rename: one that is there is whole."""
+    beside = path.with_name(path.name + ".new")
+    with beside.open("wb") as file:
+        np.save(file, array)
+    beside.replace(path)
 
 
 @contextlib.contextmanager

@@ -165,7 +165,7 @@ class ContentConfig:
     caption_share: float = 0.5  # share of a batch's rows whose query is a few words of the video's own caption
     modality_dropout: float = 0.2  # share of captions hidden from the video tower where brought vectors exist
     dropout: float = 0.1
-    optim: OptimConfig = OptimConfig(epochs=12.0)
+    optim: OptimConfig = OptimConfig(epochs=24.0, table_learning_rate=1e-2)
 
     def __post_init__(self) -> None:
         check_values(self, positive=("width", "hidden", "temperature"))
@@ -221,12 +221,12 @@ class QinConfig:
     id_dropout: float = 0.1
     position_dropout: float = 0.2
     feed_share: float = 0.3  # share of a batch's slates that are made of feed views
-    sampled_negatives: int = 6  # retrieved but unshown videos added to each training slate
+    sampled_negatives: int = 24  # retrieved but unshown videos added to each training slate
     click_weight: float = 1.0
     long_play_weight: float = 0.3
     like_weight: float = 0.2
     listwise_weight: float = 1.0  # softmax over a slate's results, beside the pointwise loss
-    optim: OptimConfig = OptimConfig(batch=64, epochs=3.0, learning_rate=1.5e-3, table_learning_rate=2e-3)
+    optim: OptimConfig = OptimConfig(batch=64, epochs=3.0, learning_rate=1.5e-3, table_learning_rate=5e-4)
 
     def __post_init__(self) -> None:
         sizes = ("width", "heads", "history", "keep_query", "keep_video", "realtime", "experts", "expert_width")

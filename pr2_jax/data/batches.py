@@ -11,9 +11,10 @@ import functools
 import numpy as np
 
 from pr2_jax.config import ContentConfig, DataConfig, PdrConfig, QinConfig
-from pr2_jax.data.catalogue import query_words
+from pr2_jax.data.catalogue import DAY_MS, query_words
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.store import LogStore
+from pr2_jax.errors import BadInput
 
 HostBatch = dict[str, np.ndarray]
 
@@ -30,6 +31,8 @@ class EpochOrder:
 
     def rows(self, step: int) -> np.ndarray:
         """The rows of a step, `[batch]`."""
+        if not self.batch:
+            return np.zeros(0, np.int64)
         position = np.arange(step * self.batch, (step + 1) * self.batch, dtype=np.int64)
         epoch, within = position // self.n, position % self.n
         return np.concatenate([self._permutation(int(e))[within[epoch == e]] for e in np.unique(epoch)])
@@ -45,6 +48,15 @@ def training_sessions(store: LogStore) -> np.ndarray:
     return np.arange(np.searchsorted(store.sessions.time_ms, store.cuts.validation_ms))
 
 
+FOLDS = 2
+"""Parts of the training days for cross-fitting."""
+
+
+def fold_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
+    """Which of `FOLDS` parts each time belongs to: the training days are dealt out in turn."""
+    return (np.asarray(time_ms_N) - store.cuts.validation_ms) // DAY_MS % FOLDS
+
+
 def impressions_of(store: LogStore, sessions_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Impression rows of some sessions, and for each the index into `sessions_N`."""
     first = np.asarray(store.sessions.first_impression)
@@ -55,37 +67,49 @@ def impressions_of(store: LogStore, sessions_N: np.ndarray) -> tuple[np.ndarray,
 
 
 class ContentBatches:
-    """(query, clicked video) pairs of the training days and (caption words, video) pseudo-queries."""
+    """(query, clicked video) pairs of training sessions and (caption words, video) pseudo-queries."""
 
-    def __init__(self, store: LogStore, caption_VxC: np.ndarray, config: ContentConfig, data: DataConfig) -> None:
+    def __init__(
+        self,
+        store: LogStore,
+        sessions_N: np.ndarray,
+        caption_VxC: np.ndarray,
+        config: ContentConfig,
+        data: DataConfig,
+    ) -> None:
+        """BadInput where there is neither a click nor a caption to learn from."""
         self._store, self._caption, self._config, self._data = store, caption_VxC, config, data
-        rows, owner = impressions_of(store, training_sessions(store))
+        rows, owner = impressions_of(store, sessions_N)
         clicked = np.asarray(store.impressions.clicks)[rows] > 0
         self._video_P = np.asarray(store.impressions.video)[rows[clicked]]
-        self._query_P = np.asarray(store.sessions.query)[owner[clicked]]
+        self._query_P = np.asarray(store.sessions.query)[sessions_N[owner[clicked]]]
         has_words = np.diff(np.asarray(store.queries.first_word))[self._query_P] > 0
         self._video_P, self._query_P = self._video_P[has_words], self._query_P[has_words]
         self._captioned = np.flatnonzero((caption_VxC > 0).any(1))
-        self._pseudo = round(config.caption_share * config.optim.batch) if len(self._captioned) else 0
-        self._order = EpochOrder(max(1, len(self._video_P)), config.optim.batch - self._pseudo, config.optim.seed)
+        if not len(self._video_P) and not len(self._captioned):
+            raise BadInput("the training days hold no clicked search with words and no caption: nothing to learn from")
+        batch = config.optim.batch
+        share = config.caption_share if len(self._captioned) else 0.0
+        self._pseudo = round(share * batch) if len(self._video_P) else batch
+        self._order = EpochOrder(max(1, len(self._video_P)), batch - self._pseudo, config.optim.seed)
 
     @property
     def positives_N(self) -> np.ndarray:
         """Videos as they are drawn as positives: the unigram of logQ."""
-        share = self._config.caption_share / max(1 - self._config.caption_share, 1e-6)
-        repeats = max(1, round(share * len(self._video_P) / max(1, len(self._captioned))))
+        odds = self._pseudo / max(self._order.batch, 1)
+        repeats = max(1, round(odds * len(self._video_P) / max(1, len(self._captioned))))
         return np.concatenate([self._video_P, np.repeat(self._captioned, repeats)])
 
     @property
     def steps(self) -> int:
-        optim = self._config.optim
-        rows = max(len(self._video_P), len(self._captioned))
-        return steps_for(rows, self._order.batch, optim.epochs, optim.max_steps)
+        """Passes over the clicked pairs or, where they are more, over the captions."""
+        optim, rows = self._config.optim, max(len(self._video_P), len(self._captioned))
+        return steps_for(rows, self._order.batch or self._pseudo, optim.epochs, optim.max_steps)
 
     def __call__(self, step: int) -> HostBatch:
         rng = np.random.default_rng([self._config.optim.seed, 1, step])
         rows = self._order.rows(step)
-        pseudo_video = rng.choice(self._captioned, self._pseudo)
+        pseudo_video = rng.choice(self._captioned, self._pseudo) if self._pseudo else np.zeros(0, np.int64)
         words = np.concatenate(
             [query_words(self._store, self._query_P[rows], self._data), self._pseudo_queries(pseudo_video, rng)]
         )

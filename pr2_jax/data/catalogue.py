@@ -35,6 +35,7 @@ def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dic
     """
     videos = store.videos
     size = len(videos.raw_id)
+    longest = max(1, int(np.diff(videos.first_word).max()))  # no column of nothing but padding
     duration_V = video_duration_ms(store, before_ms).astype(np.float64)
     upload_V = np.asarray(videos.upload_ms).astype(np.float64)
     age_days_V = np.maximum(before_ms - upload_V, 0) / DAY_MS
@@ -49,7 +50,7 @@ def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dic
         axis=1,
     ).astype(np.float32)
     out = {
-        "caption": pad_ragged(videos.first_word, videos.words, np.arange(size), config.caption_tokens),
+        "caption": pad_ragged(videos.first_word, videos.words, np.arange(size), min(config.caption_tokens, longest)),
         "author": np.asarray(videos.author, np.int32),
         "category": np.asarray(videos.category, np.int32),
         "numbers": numbers_Vx4,

@@ -46,7 +46,7 @@ class Counters:
     """The counters that the ranker's features need, each built on first use."""
 
     def __init__(self, store: LogStore) -> None:
-        self._store = store
+        self.store = store
         events = store.events
         self._clicked = np.flatnonzero(np.asarray(events.click))
         self._user = np.asarray(events.user)[self._clicked]
@@ -63,29 +63,29 @@ class Counters:
     @functools.cached_property
     def video_search_clicks(self) -> TimedCounter:
         """Search results clicked."""
-        clicked = np.asarray(self._store.impressions.clicks) > 0
-        times = np.asarray(self._store.sessions.time_ms)[self._session[clicked]]
-        return TimedCounter(np.asarray(self._store.impressions.video)[clicked], times)
+        clicked = np.asarray(self.store.impressions.clicks) > 0
+        times = np.asarray(self.store.sessions.time_ms)[self._session[clicked]]
+        return TimedCounter(np.asarray(self.store.impressions.video)[clicked], times)
 
     @functools.cached_property
     def video_shown(self) -> TimedCounter:
         """Search results shown."""
-        times = np.asarray(self._store.sessions.time_ms)[self._session]
-        return TimedCounter(np.asarray(self._store.impressions.video), times)
+        times = np.asarray(self.store.sessions.time_ms)[self._session]
+        return TimedCounter(np.asarray(self.store.impressions.video), times)
 
     @functools.cached_property
     def query_video_clicks(self) -> TimedCounter:
         """Clicks on a video for a query, key `pair(query, video)`."""
-        clicked = np.asarray(self._store.impressions.clicks) > 0
+        clicked = np.asarray(self.store.impressions.clicks) > 0
         session = self._session[clicked]
-        queries = np.asarray(self._store.sessions.query)[session]
-        times = np.asarray(self._store.sessions.time_ms)[session]
-        return TimedCounter(pair(queries, np.asarray(self._store.impressions.video)[clicked]), times)
+        queries = np.asarray(self.store.sessions.query)[session]
+        times = np.asarray(self.store.sessions.time_ms)[session]
+        return TimedCounter(pair(queries, np.asarray(self.store.impressions.video)[clicked]), times)
 
     @functools.cached_property
     def query_searches(self) -> TimedCounter:
         """Searches for a query."""
-        return TimedCounter(np.asarray(self._store.sessions.query), np.asarray(self._store.sessions.time_ms))
+        return TimedCounter(np.asarray(self.store.sessions.query), np.asarray(self.store.sessions.time_ms))
 
     @functools.cached_property
     def user_clicks(self) -> TimedCounter:
@@ -95,18 +95,18 @@ class Counters:
     @functools.cached_property
     def user_video_views(self) -> TimedCounter:
         """Views of a video by a user, clicked or not, key `pair(user, video)`."""
-        events = self._store.events
+        events = self.store.events
         return TimedCounter(pair(events.user, events.video), np.asarray(events.time_ms))
 
     @functools.cached_property
     def user_author_clicks(self) -> TimedCounter:
         """Clicks of a user on an author, key `pair(user, author)`."""
-        return TimedCounter(pair(self._user, np.asarray(self._store.videos.author)[self._video]), self._time)
+        return TimedCounter(pair(self._user, np.asarray(self.store.videos.author)[self._video]), self._time)
 
     @functools.cached_property
     def user_category_clicks(self) -> TimedCounter:
         """Clicks of a user on a category of any level, key `pair(user, category)`."""
-        category_ExL = np.asarray(self._store.videos.category)[self._video]
+        category_ExL = np.asarray(self.store.videos.category)[self._video]
         levels = category_ExL.shape[1]
         keys = pair(np.repeat(self._user, levels), category_ExL.reshape(-1))
         real = category_ExL.reshape(-1) > 0

@@ -75,7 +75,7 @@ class QinModel(nn.Module):
 
         feed_BxSx1 = jnp.broadcast_to(batch["is_feed_B"][:, None, None], (*size, 1))
         parts = [spread(query_BxD), video["id"], video["attribute"], video["attribute"] * spread(query_BxD)]
-        parts += [batch["features_BxSxF"], feed_BxSx1, spread(batch["query_content_BxD"]) * batch["content_BxSxD"]]
+        parts += [batch["features_BxSxF"], feed_BxSx1]
         if c.personal:
             parts += self._interests(rows, batch, query_BxD, video)
             parts.append(spread(Profile(self.profile_sizes, 4, name="profile")(batch["profile_BxP"])))

@@ -13,7 +13,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from pr2_jax.data.counters import Counters, pair
-from pr2_jax.data.store import LogStore
 from pr2_jax.retrieval.encoders import ContentSpace
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
@@ -88,10 +87,14 @@ class RankingFeatures:
     """Computes `[N, S, F]` raw features of N requests with S results each."""
 
     def __init__(
-        self, store: LogStore, space: ContentSpace, bm25: Bm25Channel, numbers_Vx4: np.ndarray, seeds: SeedFilter
+        self,
+        counters: Counters,
+        space: ContentSpace,
+        bm25: Bm25Channel,
+        numbers_Vx4: np.ndarray,
+        seeds: SeedFilter,
     ) -> None:
-        self._store, self._space, self._bm25, self._numbers, self._seeds = store, space, bm25, numbers_Vx4, seeds
-        self._counters = Counters(store)
+        self._counters, self._space, self._bm25, self._numbers, self._seeds = counters, space, bm25, numbers_Vx4, seeds
 
     def __call__(
         self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray, similarity: ItemSimilarity
@@ -128,7 +131,7 @@ class RankingFeatures:
         return [clicks_NxS, search_clicks_NxS, shown_NxS, rate_NxS, *np.moveaxis(numbers_NxSx4, -1, 0)]
 
     def _personal(self, requests: Requests, video_NxS: np.ndarray, similarity: ItemSimilarity) -> list[np.ndarray]:
-        counters, videos = self._counters, self._store.videos
+        counters, videos = self._counters, self._counters.store.videos
         user_Nx1, time_Nx1 = requests.user_B[:, None], requests.time_ms_B[:, None]
         known_Nx1 = user_Nx1 > 0
         total_Nx1 = np.where(known_Nx1, counters.user_clicks.before(user_Nx1, time_Nx1), 0)

@@ -16,12 +16,8 @@ from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import merge
 from pr2_jax.retrieval.encoders import REQUEST_BLOCK
 from pr2_jax.retrieval.merge import Merged
-from pr2_jax.search.system import CHANNELS, Snapshot, System
+from pr2_jax.search.system import SYSTEMS, Snapshot, System
 from pr2_jax.types import TASKS, Candidates, Requests
-
-SYSTEMS = {"pr2": (CHANNELS, "qin"), "base": (("bm25", "dr"), "base")}
-"""Channels and ranker of the two pipelines that are compared. `base` knows nothing of the person."""
-
 
 LEAST_CANDIDATES = 50
 """Candidates that the ranker gets at least, popular ones if the channels find fewer."""
@@ -81,7 +77,7 @@ class Searcher:
         self.name, self._system, self._snapshot = name, system, snapshot
         everything = system.channels(snapshot)
         self.channels = {channel: everything[channel] for channel in channels}
-        self._weights = system.fitted["merge_weights"]["pr2" if name == "pr2" else "+".join(channels)]
+        self._weights = system.fitted["merge_weights"][name]
         self._ranker: Ranker = system.ranker(ranker, rankers)
         self._features = system.features()
         self.calibrated = calibrated or Calibrated.load(rankers / f"{name}.json")

@@ -13,6 +13,7 @@ from pr2_jax import workdir
 from pr2_jax.config import Config
 from pr2_jax.data.batches import SlateReader, Slates
 from pr2_jax.data.catalogue import catalogue_arrays, query_words
+from pr2_jax.data.counters import Counters
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import LongPlay
@@ -30,6 +31,8 @@ from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter
 from pr2_jax.types import Channel, Requests
 
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
+SYSTEMS = {"pr2": (CHANNELS, "qin"), "base": (("bm25", "dr"), "base")}
+"""Channels and ranker of the two pipelines that are compared. `base` knows nothing of the person."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,15 @@ class System:
     def space(self) -> ContentSpace:
         """The frozen content space."""
         self.require("content")
-        return ContentSpace(content_task(self.store, self.config, self.catalogue), self.workdir / "content")
+        return self._space_in(self.workdir / "content")
+
+    def held_out_space(self, fold: int) -> ContentSpace:
+        """A space whose towers have not seen the clicks of that fold of the training days. Its axes are its own."""
+        self.require("content")
+        return self._space_in(workdir.fold_directory(self.workdir / "content", fold))
+
+    def _space_in(self, directory: Path) -> ContentSpace:
+        return ContentSpace(content_task(self.store, self.config, self.catalogue), directory)
 
     @functools.cached_property
     def query_vectors_NqxD(self) -> np.ndarray:
@@ -91,7 +102,7 @@ class System:
 
     @functools.cached_property
     def fitted(self) -> dict:
-        """What the index stage chose: `epsilon` and `merge_weights` (channel name to weight)."""
+        """What the index stage chose: `epsilon` and `merge_weights` (pipeline to channel to weight)."""
         self.require("index")
         return json.loads((self.workdir / "index" / "fitted.json").read_text())
 
@@ -121,9 +132,14 @@ class System:
         """Channels that can cheaply rate what only other channels returned: BM25 matches far more than it returns."""
         return {"bm25": lambda ids_BxN: self.bm25.scores(requests.words_BxQ, ids_BxN)}
 
-    def features(self) -> RankingFeatures:
-        """The ranker's features over this store."""
-        return RankingFeatures(self.store, self.space, self.bm25, self.catalogue["numbers"], self.seeds)
+    def features(self, space: ContentSpace | None = None) -> RankingFeatures:
+        """The ranker's features over this store. `space`: where queries meet videos, if not in the space of serving."""
+        return RankingFeatures(self.counters, space or self.space, self.bm25, self.catalogue["numbers"], self.seeds)
+
+    @functools.cached_property
+    def counters(self) -> Counters:
+        """Counts of the log as they stood at any moment."""
+        return Counters(self.store)
 
     def ranker(self, name: str, directory: Path) -> Ranker:
         """`qin` or `base`, from a finished ranker directory or one in the making."""

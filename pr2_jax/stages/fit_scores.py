@@ -11,8 +11,8 @@ from pr2_jax.config import Config
 from pr2_jax.data.batches import Slates, feed_slates, search_slates
 from pr2_jax.evaluation.metrics import retrieval_metrics
 from pr2_jax.ranking import calibration, fusion
-from pr2_jax.search.searcher import SYSTEMS, Calibrated, Searcher, relevance
-from pr2_jax.search.system import System
+from pr2_jax.search.searcher import Calibrated, Searcher, relevance
+from pr2_jax.search.system import SYSTEMS, System
 from pr2_jax.stages.days import Day, day_of
 from pr2_jax.types import TASKS, Requests
 

@@ -15,7 +15,7 @@ from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import build_index, load_index
 from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, fit_epsilon
-from pr2_jax.search.system import CHANNELS, System
+from pr2_jax.search.system import SYSTEMS, System
 from pr2_jax.stages.days import day_of
 from pr2_jax.types import Candidates, Requests
 
@@ -88,7 +88,7 @@ def _merge_weights(system: System, config: Config, epsilon: float, out: Path) ->
     }
     found = retrieve_all(channels, day.requests, config.retrieval.depth)
     fitted, scorers = {}, system.scorers(day.requests)
-    for label, names in (("pr2", CHANNELS), ("bm25+dr", ("bm25", "dr"))):
+    for label, (names, _) in SYSTEMS.items():
         fitted[label] = merge.choose_weights({name: found[name] for name in names}, day.clicked, scorers=scorers)
         shares = ", ".join(f"{name} {weight:.2f}" for name, weight in fitted[label].items())
         console.log(f"merge weights {label} (validation day): {shares}")

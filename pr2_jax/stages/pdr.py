@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax import console
+from pr2_jax import artifacts, console
 from pr2_jax.config import Config
 from pr2_jax.data.batches import PdrBatches
 from pr2_jax.data.catalogue import log_unigram
@@ -31,7 +31,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     if 0 < turn < steps and config.pdr.hard_negatives:
         if not hard_path.exists():
             state = fit(task, easy, optim, steps=steps, until=turn, directory=out)
-            _save(hard_path, mine(system, config, task, state, easy))
+            artifacts.save_array(hard_path, mine(system, config, task, state, easy))
         hard_PxK = np.load(hard_path)
     batches = PdrBatches(system.reader, system.query_vectors_NqxD, config.pdr, config.data, hard_PxK)
     state = fit(task, batches, optim, steps=steps, directory=out)
@@ -56,10 +56,3 @@ def mine(system: System, config: Config, task, state: TrainState, batches: PdrBa
         found.append(exact.search(encoder(requests), last, requests.seen).ids_BxK[:, first:])
     hard_PxK = np.maximum(np.concatenate(found)[index_P], 0)
     return np.where(hard_PxK == video_P[:, None], 0, hard_PxK).astype(np.int32)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    """In place by a rename: a half-written file must not be taken for the mined negatives."""
-    with path.with_suffix(".new").open("wb") as file:
-        np.save(file, array)
-    path.with_suffix(".new").rename(path)

@@ -9,20 +9,25 @@ import numpy as np
 
 from pr2_jax import console
 from pr2_jax.config import Config, QinConfig
-from pr2_jax.data.batches import QinBatches, SlateReader, Slates, feed_slates, search_slates, training_sessions
+from pr2_jax.data.batches import (
+    FOLDS,
+    QinBatches,
+    SlateReader,
+    Slates,
+    feed_slates,
+    search_slates,
+    training_sessions,
+)
 from pr2_jax.data.catalogue import DAY_MS, query_words
 from pr2_jax.models.build import qin_task
 from pr2_jax.ranking.features import FEATURES, RankingFeatures, Scaler, columns
-from pr2_jax.retrieval import item_similarity
-from pr2_jax.retrieval.exact import ExactSearch
-from pr2_jax.search.system import System
+from pr2_jax.retrieval import item_similarity, merge
+from pr2_jax.search.system import SYSTEMS, System
 from pr2_jax.stages.fit_scores import fit_scores
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.types import Requests
 
-SAMPLED_DEPTH = 200
-"""Rank in the content space down to which unshown negatives are drawn."""
 FEATURE_BLOCK = 512
 """Slates whose features are computed at a time."""
 
@@ -52,19 +57,21 @@ def with_sampled(system: System, slates: Slates, count: int, seed: int) -> Slate
     """Adds to each search slate `count` videos that fit the query but were not shown, as not clicked.
 
     Shown results were picked by another engine; a ranker that has only seen those cannot order what retrieval finds.
-    Drawn from the nearest `SAMPLED_DEPTH` of each distinct query in the content space.
+    Drawn without replacement from what the base channels retrieve for the query, as deep as the ranker will be asked.
     """
-    store = system.store
-    depth = min(SAMPLED_DEPTH, store.counts.videos - 1)
     queries, query_N = np.unique(slates.query_N, return_inverse=True)
-    nearest = ExactSearch(np.asarray(system.space.videos_VxD))
-    vectors_QxD = np.asarray(system.query_vectors_NqxD)[queries]
-    blocks = [nearest.search(vectors_QxD[at : at + 256], depth).ids_BxK for at in range(0, len(queries), 256)]
-    pick = np.random.default_rng([seed, 3]).integers(0, depth, (len(slates), count))
-    video_NxC = np.maximum(np.concatenate(blocks)[query_N[:, None], pick], 0)
-    known = vectors_QxD.any(1)[query_N][:, None]
+    found_QxK = _retrieved(system, queries, system.config.evaluation.pipeline_candidates)
+    depth = found_QxK.shape[1]
+    rng = np.random.default_rng([seed, 3])
+    pick_NxC = np.concatenate(
+        [
+            np.argsort(rng.random((len(rows), depth), np.float32), axis=1)[:, :count]
+            for rows in np.array_split(query_N, max(1, len(query_N) // FEATURE_BLOCK))
+        ]
+    )
+    video_NxC = np.maximum(found_QxK[query_N[:, None], pick_NxC], 0)
     shown = (video_NxC[:, :, None] == slates.video_NxS[:, None, :]).any(2)
-    real = known & ~shown & (video_NxC > 0)
+    real = ~shown & (video_NxC > 0)
     extra = np.zeros((len(slates), count, 3), np.float32)
     weight = extra.copy()
     weight[..., 0] = real
@@ -76,6 +83,20 @@ def with_sampled(system: System, slates: Slates, count: int, seed: int) -> Slate
         weight_NxSxT=np.concatenate([slates.weight_NxSxT, weight], 1),
         impression_NxS=np.pad(slates.impression_NxS, ((0, 0), (0, count)), constant_values=-1),
     )
+
+
+def _retrieved(system: System, queries_Q: np.ndarray, depth: int) -> np.ndarray:
+    """What `base` retrieves for distinct queries of the log: video rows `[Q, depth]`, -1 = padding."""
+    names, weights = SYSTEMS["base"][0], system.fitted["merge_weights"]["base"]
+    channels, parts = system.channels(system.snapshot(system.store.cuts.validation_ms)), []
+    starts = range(0, len(queries_Q), FEATURE_BLOCK)
+    for start in console.progress(starts, "retrieve negatives", unit=" blocks"):
+        words_BxQ = query_words(system.store, queries_Q[start : start + FEATURE_BLOCK], system.config.data)
+        nobody_B = np.zeros(len(words_BxQ), np.int32)
+        requests = Requests(nobody_B, nobody_B.astype(np.int64), words_BxQ)
+        found = {name: channels[name].retrieve(requests, system.config.retrieval.depth) for name in names}
+        parts.append(merge.merge(found, weights, depth, system.scorers(requests)).ids_BxK)
+    return np.concatenate(parts)
 
 
 def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple, out: Path) -> None:
@@ -101,8 +122,13 @@ def _cached(paths: list[Path], system: System, parts: list[Slates]) -> list[np.n
 
 
 def features_by_day(system: System, parts: list[Slates]) -> list[np.ndarray]:
-    """Raw features `[N, S, F]`. Item-to-item scores of a day come from a snapshot that ends before that day."""
-    cuts, compute = system.store.cuts, system.features()
+    """Raw features `[N, S, F]`.
+
+    Item-to-item scores of a day come from a snapshot that ends before that day, content cosines from towers that have
+    not seen that day's clicks (stages/content.py).
+    """
+    cuts = system.store.cuts
+    compute = [system.features(system.held_out_space(fold)) for fold in range(FOLDS)]
     days = [(slates.time_ms_N - cuts.validation_ms) // DAY_MS for slates in parts]
     out = [np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32) for slates in parts]
     for day in console.progress(np.unique(np.concatenate(days)), "features by day", unit=" days"):
@@ -114,7 +140,7 @@ def features_by_day(system: System, parts: list[Slates]) -> list[np.ndarray]:
             rows = np.flatnonzero(day_N == day)
             for start in range(0, len(rows), FEATURE_BLOCK):
                 part = rows[start : start + FEATURE_BLOCK]
-                features[part] = slate_features(system, compute, slates, part, similarity)
+                features[part] = slate_features(system, compute[day % FOLDS], slates, part, similarity)
     return out
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import RetrievalConfig
+from pr2_jax.data.counters import Counters
 from pr2_jax.ranking.features import FEATURES, PERSONAL, RELEVANCE, VIDEO, RankingFeatures, Scaler, columns
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
@@ -42,7 +43,7 @@ def compute(store, rng):
     vectors = rng.normal(size=(7, 3)).astype(np.float32)
     space = SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
     numbers = np.arange(28, dtype=np.float32).reshape(7, 4)
-    features = RankingFeatures(store, space, Bm25Channel(store, RetrievalConfig()), numbers, SeedsByHand())
+    features = RankingFeatures(Counters(store), space, Bm25Channel(store, RetrievalConfig()), numbers, SeedsByHand())
     features.vectors = vectors
     return features
 
