@@ -155,7 +155,7 @@ def _add_stages(verbs: _Verbs) -> None:
     evaluate = _add(
         verbs, "evaluate", _evaluate, "write run files and metrics of the test day, print the table", "--workdir work/a"
     )
-    train.add_argument("model", choices=("content", "pdr", "qin"))
+    train.add_argument("model", choices=("content", "taste", "pdr", "qin"))
     for verb in (run, ingest, train, index, evaluate):
         _add_workdir(verb)
         _add_config(verb)

@@ -172,6 +172,24 @@ class ContentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TasteConfig:
+    """The taste space, learnt from feed views (models/taste.py) [ours]. A batch is a number of events."""
+
+    width: int = 16
+    history: int = 1_000  # most recent events of a person, whatever came of them, that are pooled
+    pseudo_events: float = 10.0  # kappa: with fewer events than this a person is mostly nobody in particular
+    id_dropout: float = 0.9
+    click_weight: float = 1.0
+    long_play_weight: float = 0.5
+    like_weight: float = 0.2
+    optim: OptimConfig = OptimConfig(batch=8_192, epochs=20.0, learning_rate=1e-2, table_learning_rate=1e-2)
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("width", "history", "pseudo_events"))
+        check_weights(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class PdrConfig:
     """Personalised dense retrieval (METHOD section 3)."""
 
@@ -306,6 +324,7 @@ class Config:
     data: DataConfig = DataConfig()
     world: WorldConfig = WorldConfig()
     content: ContentConfig = ContentConfig()
+    taste: TasteConfig = TasteConfig()
     pdr: PdrConfig = PdrConfig()
     qin: QinConfig = QinConfig()
     base: QinConfig = QinConfig(personal=False)

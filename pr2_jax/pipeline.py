@@ -15,19 +15,20 @@ from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
 from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.simulation.dataset_builder import ShortVideoWorld
-from pr2_jax.stages import content, pdr, qin
+from pr2_jax.stages import content, pdr, qin, taste
 from pr2_jax.stages import evaluate as evaluation
 from pr2_jax.stages import index as indexing
 
 BODIES: dict[str, Callable[[Path, Config, Path], None]] = {
     "content": content.train,
+    "taste": taste.train,
     "pdr": pdr.train,
     "index": indexing.build,
     "qin": qin.train,
     "eval": evaluation.run,
 }
 BUILDERS = {"kuaisar": Kuaisar, "short_video_world": ShortVideoWorld}
-TRAINED = ("content", "pdr", "qin")
+TRAINED = ("content", "taste", "pdr", "qin")
 
 
 def run(workdir: Path, config: Config, input_path: Path | None) -> None:

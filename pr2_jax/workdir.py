@@ -29,14 +29,15 @@ class Stage:
 
 STAGES = {
     "content": Stage(("store",), ("data", "content"), "pr2 train content"),
-    "pdr": Stage(("store", "content"), ("data", "pdr"), "pr2 train pdr"),
-    "index": Stage(("store", "content", "pdr"), ("data", "retrieval"), "pr2 index"),
+    "taste": Stage(("store", "content"), ("data", "taste"), "pr2 train taste"),
+    "pdr": Stage(("store", "content", "taste"), ("data", "pdr"), "pr2 train pdr"),
+    "index": Stage(("store", "content", "taste", "pdr"), ("data", "retrieval"), "pr2 index"),
     "qin": Stage(
-        ("store", "content", "pdr", "index"),
+        ("store", "content", "taste", "pdr", "index"),
         ("data", "retrieval", "qin", "base", "evaluation.pipeline_candidates"),  # the depth at which fusion is fitted
         "pr2 train qin",
     ),
-    "eval": Stage(("store", "content", "pdr", "index", "qin"), ("data", "evaluation"), "pr2 evaluate"),
+    "eval": Stage(("store", "content", "taste", "pdr", "index", "qin"), ("data", "evaluation"), "pr2 evaluate"),
 }
 """In the order in which `pr2 run` makes them, after the store."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from pr2_jax.data.store import LogStore
 from pr2_jax.errors import BadInput
 
 HostBatch = dict[str, np.ndarray]
+TasteOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(users [B], times [B]) -> the people just before those times in the taste space, [B, D]."""
 
 
 class EpochOrder:
@@ -137,12 +140,14 @@ class PdrBatches:
         self,
         reader: EventReader,
         query_vectors_NqxD: np.ndarray,
+        taste: TasteOf,
         config: PdrConfig,
         data: DataConfig,
         hard_PxK: np.ndarray | None = None,
     ) -> None:
         store = self._store = reader.store
         self._reader, self._queries, self._config, self._data = reader, query_vectors_NqxD, config, data
+        self._taste = taste
         sessions = training_sessions(store)
         rows, owner = impressions_of(store, sessions)
         clicked = np.asarray(store.impressions.clicks)[rows] > 0
@@ -196,6 +201,7 @@ class PdrBatches:
             "words_BxQ": query_words(store, query, self._data),
             "query_content_BxD": self._queries[query],
             "profile_BxP": np.asarray(store.users.profile)[user],
+            "taste_BxD": self._taste(user, time_ms),
             "video_B": video.astype(np.int32),
             "shown_B": np.concatenate([self._shown(session, rng), blank]).astype(np.int32),
             "uniform_N": rng.integers(1, store.counts.videos, c.uniform_negatives, dtype=np.int32),

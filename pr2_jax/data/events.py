@@ -29,6 +29,15 @@ class EventReader:
         video, signals, gap = self.read(window(self.store, user_B, time_ms_B, n), time_ms_B)
         return {"recent_BxR": video, "recent_signals_BxRxG": signals, "recent_gap_BxR": gap}
 
+    def signals(self, events_x: np.ndarray) -> np.ndarray:
+        """Engagement of event rows, float32 `[..., G]` (models/history.py names the columns)."""
+        e = self.store.events
+        play, duration = np.asarray(e.play_ms[events_x], np.float32), np.asarray(e.duration_ms[events_x], np.float32)
+        long_play = self.long_play.label(e.play_ms[events_x], e.duration_ms[events_x])
+        columns = [e.click[events_x], e.like[events_x], e.follow[events_x], e.forward[events_x], long_play]
+        columns += [np.log1p(play / 1000) / 5, np.minimum(play / np.maximum(duration, 1), 2.0)]
+        return np.stack([*columns, e.channel[events_x] == 1], axis=-1).astype(np.float32)
+
     def read(self, events_BxH: np.ndarray, time_ms_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Video rows `[B, H]` (0 = padding), signals `[B, H, G]` (models/history.py names them), gaps in seconds."""
         e, real = self.store.events, events_BxH >= 0
@@ -36,11 +45,7 @@ class EventReader:
         if not len(e.video):
             shape = events_BxH.shape
             return np.zeros(shape, np.int32), np.zeros((*shape, 8), np.float32), np.zeros(shape, np.float32)
-        play, duration = np.asarray(e.play_ms[index], np.float32), np.asarray(e.duration_ms[index], np.float32)
-        long_play = self.long_play.label(e.play_ms[index], e.duration_ms[index])
-        signals = [e.click[index], e.like[index], e.follow[index], e.forward[index], long_play]
-        signals += [np.log1p(play / 1000) / 5, np.minimum(play / np.maximum(duration, 1), 2.0), e.channel[index] == 1]
-        signals_BxHxG = np.stack(signals, axis=-1).astype(np.float32) * real[..., None]
+        signals_BxHxG = self.signals(index) * real[..., None]
         gap = (np.asarray(time_ms_B)[:, None] - e.time_ms[index]) / 1000
         video_BxH = np.where(real, e.video[index], 0).astype(np.int32)
         return video_BxH, signals_BxHxG, np.where(real, gap, 0).astype(np.float32)

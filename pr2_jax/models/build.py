@@ -10,6 +10,7 @@ from pr2_jax.data.store import LogStore
 from pr2_jax.models.content import ContentTask
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.qin import QinTask
+from pr2_jax.models.taste import TasteTask
 
 Catalogue = dict[str, np.ndarray]
 
@@ -41,15 +42,22 @@ def content_task(
     return ContentTask(config.content, frozen, counts.words, counts.authors, counts.categories)
 
 
+def taste_task(store: LogStore, config: Config, catalogue: Catalogue, content_VxD: np.ndarray) -> TasteTask:
+    """The taste model."""
+    known = [name for name in ("numbers", "author", "category", "brought") if name in catalogue]
+    frozen = {name: jnp.asarray(catalogue[name]) for name in known} | {"content": jnp.asarray(content_VxD)}
+    return TasteTask(config.taste, frozen, table_sizes(store))
+
+
 def pdr_task(
     store: LogStore,
     config: Config,
     catalogue: Catalogue,
-    content_VxD: np.ndarray,
+    spaces: dict[str, np.ndarray],
     log_unigram_V: np.ndarray | None = None,
 ) -> PdrTask:
-    """The dual encoder. `log_unigram_V` is needed to train, not to encode."""
-    frozen = {name: jnp.asarray(x) for name, x in catalogue.items()} | {"content": jnp.asarray(content_VxD)}
+    """The dual encoder. `spaces`: `content` and `taste` vectors; `log_unigram_V` is needed to train, not to encode."""
+    frozen = {name: jnp.asarray(x) for name, x in {**catalogue, **spaces}.items()}
     if log_unigram_V is not None:
         frozen["log_unigram"] = jnp.asarray(log_unigram_V)
     return PdrTask(config.pdr, frozen, table_sizes(store), profile_sizes(store))

@@ -35,8 +35,8 @@ class QueryEncoder(nn.Module):
 class QueryUserTower(nn.Module):
     """Query, profile and behaviours to one unit vector `[B, D]`.
 
-    `h = [LN(q); history pooled by attention from q, with a zero slot; mean of the history; profile]` → MLP, plus a
-    skip from q, so that a person without a past falls back to plain semantics. Takes no video of the catalogue as
+    `h = [LN(q); history pooled by attention from q, with a zero slot; mean of the history; taste; profile]` → MLP, plus
+    a skip from q, so that a person without a past falls back to plain semantics. Takes no video of the catalogue as
     input: the tower can be computed before any candidate is known.
     """
 
@@ -57,10 +57,12 @@ class QueryUserTower(nn.Module):
         pooled_BxD = attention(query_BxD, nn.LayerNorm()(events_BxHxD), mask_BxH)
         mean_BxD = masked_mean(rows["history"], mask_BxH)
         profile_BxP = Profile(self.profile_sizes, 8, name="profile")(batch["profile_BxP"])
-        h = jnp.concatenate([nn.LayerNorm()(query_BxD), pooled_BxD, nn.LayerNorm()(mean_BxD), profile_BxP], axis=-1)
+        known = [batch["taste_BxD"], profile_BxP]
+        h = jnp.concatenate([nn.LayerNorm()(query_BxD), pooled_BxD, nn.LayerNorm()(mean_BxD), *known], axis=-1)
         personal_BxD = Mlp((c.hidden, c.width), c.dropout, normalise=False, name="mlp")(h, train=train)
-        taste_BxD = nn.Dense(c.width, use_bias=False, name="taste")(pooled_BxD + mean_BxD)
-        return unit(query_BxD + personal_BxD + taste_BxD)
+        leaning_BxD = nn.Dense(c.width, use_bias=False, name="leaning")(pooled_BxD + mean_BxD)
+        leaning_BxD += nn.Dense(c.width, use_bias=False, name="taste")(batch["taste_BxD"])
+        return unit(query_BxD + personal_BxD + leaning_BxD)
 
 
 class PdrVideoTower(nn.Module):
@@ -73,6 +75,7 @@ class PdrVideoTower(nn.Module):
         c = self.config
         total_NxD = VideoAttributes(c.width, name="attributes")(rows, video, train=train)
         total_NxD += nn.Dense(c.width, name="content")(video["content"])
+        total_NxD += nn.Dense(c.width, use_bias=False, name="taste")(video["taste"])
         id_NxD = rows["video"]
         if train and c.id_dropout > 0:
             keep_Nx1 = jax.random.bernoulli(self.make_rng("dropout"), 1 - c.id_dropout, (id_NxD.shape[0], 1))
@@ -106,10 +109,11 @@ class PdrTask:
     """PDR as the loop sees it.
 
     Batch, query side: `words_BxQ`, `query_content_BxD`, `profile_BxP`, `history_BxH` (video rows, 0 = padding),
-    `signals_BxHxG`, `gap_seconds_BxH`. Video side: `video_B` (engaged), `shown_B` (a result that the engine held
-    relevant, 0 = none), `uniform_N`, `hard_BxK` (0 = none). Labels: `weight_Bx3` (click, long play, like; 0 where it
-    did not happen or cannot be known), `session_B` (rows of one session are no negatives of each other).
-    `frozen`: the catalogue with `content` (unit vectors) and `log_unigram`.
+    `signals_BxHxG`, `gap_seconds_BxH`, `taste_BxD` (the person in the taste space). Video side: `video_B` (engaged),
+    `shown_B` (a result that the engine held relevant, 0 = none), `uniform_N`, `hard_BxK` (0 = none). Labels:
+    `weight_Bx3` (click, long play, like; 0 where it did not happen or cannot be known), `session_B` (rows of one
+    session are no negatives of each other).
+    `frozen`: the catalogue with `content` (unit vectors), `taste` and `log_unigram`.
     """
 
     config: PdrConfig
@@ -127,7 +131,7 @@ class PdrTask:
 
     def init(self, key: Array) -> Params:
         width = self.frozen["content"].shape[1]
-        query = query_side_like(2, len(self.profile_sizes), width)
+        query = query_side_like(2, len(self.profile_sizes), width, self.frozen["taste"].shape[1])
         ids_N = jnp.ones(2, jnp.int32)
         query = self.prepare(self.frozen, query)
         batch = {**query, "video": self.videos(self.frozen, ids_N), "ids_N": ids_N}
@@ -153,8 +157,9 @@ class PdrTask:
 
     @staticmethod
     def videos(frozen: dict[str, Array], ids_N: Array) -> dict[str, Array]:
-        """The attributes and frozen content vectors of some videos."""
-        return take_videos(frozen, ids_N) | {"content": jnp.take(frozen["content"], ids_N, axis=0)}
+        """The attributes of some videos and their vectors in both frozen spaces."""
+        spaces = {name: jnp.take(frozen[name], ids_N, axis=0) for name in ("content", "taste")}
+        return take_videos(frozen, ids_N) | spaces
 
     def lookups(self, batch: Batch) -> Lookups:
         found: Lookups = {
@@ -199,12 +204,13 @@ class PdrTask:
         return feedback + c.relevance_weight * relevance, metrics
 
 
-def query_side_like(size: int, fields: int, width: int) -> Batch:
+def query_side_like(size: int, fields: int, width: int, taste_width: int) -> Batch:
     """A query side of the right ranks, for initialisation."""
     return {
         "words_BxQ": jnp.ones((size, 1), jnp.int32),
         "query_content_BxD": jnp.zeros((size, width)),
         "profile_BxP": jnp.zeros((size, fields), jnp.int32),
+        "taste_BxD": jnp.zeros((size, taste_width)),
         "history_BxH": jnp.ones((size, 1), jnp.int32),
         "signals_BxHxG": jnp.zeros((size, 1, SIGNALS)),
         "gap_seconds_BxH": jnp.zeros((size, 1)),

@@ -13,14 +13,16 @@ import numpy as np
 import scipy.sparse as sp
 
 from pr2_jax.data.counters import Counters, pair
-from pr2_jax.retrieval.encoders import ContentSpace
+from pr2_jax.retrieval.content import ContentSpace
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.qrcf import SeedFilter
-from pr2_jax.types import Requests
+from pr2_jax.retrieval.taste import TasteSpace
+from pr2_jax.types import TASKS, Requests
 
 RELEVANCE = ("bm25", "content_cosine", "query_words", "query_searches", "query_video_clicks", "query_video_share")
 VIDEO = ("clicks", "search_clicks", "shown", "search_ctr", "log_duration", "has_duration", "log_age", "has_age")
+VIDEO += tuple(f"appeal_{task}" for task in TASKS)
 PERSONAL = (
     "item_cf",
     "item_cf_by_clicks",
@@ -30,6 +32,7 @@ PERSONAL = (
     "author_share",
     "user_clicks",
     "views_of_video",
+    *(f"taste_{task}" for task in TASKS),
 )
 FEATURES = RELEVANCE + VIDEO + PERSONAL
 HEAVY_TAILED = ("bm25", "query_searches", "query_video_clicks", "clicks", "search_clicks", "shown")
@@ -90,18 +93,22 @@ class RankingFeatures:
         self,
         counters: Counters,
         space: ContentSpace,
+        taste: TasteSpace,
         bm25: Bm25Channel,
         numbers_Vx4: np.ndarray,
         seeds: SeedFilter,
     ) -> None:
-        self._counters, self._space, self._bm25, self._numbers, self._seeds = counters, space, bm25, numbers_Vx4, seeds
+        self._counters, self._space, self._taste = counters, space, taste
+        self._bm25, self._numbers, self._seeds = bm25, numbers_Vx4, seeds
 
     def __call__(
         self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray, similarity: ItemSimilarity
     ) -> np.ndarray:
         """`query_N` are query rows (0 = a query that the log does not know); `similarity` the snapshot to walk."""
-        parts = self._relevance(requests, query_N, video_NxS) + self._video(requests, video_NxS)
-        parts += self._personal(requests, video_NxS, similarity)
+        people = self._taste.people(requests.user_B, requests.time_ms_B)
+        personal, appeal = (np.moveaxis(x, -1, 0) for x in self._taste.logits(people, video_NxS))
+        parts = [*self._relevance(requests, query_N, video_NxS), *self._video(requests, video_NxS), *appeal]
+        parts += [*self._personal(requests, video_NxS, similarity), *personal]
         return np.stack(np.broadcast_arrays(*parts), axis=-1).astype(np.float32)
 
     def _relevance(self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.models.qin import QinTask
 from pr2_jax.ranking.features import Scaler, columns
-from pr2_jax.retrieval.encoders import in_blocks, padded_size
+from pr2_jax.retrieval.blocks import in_blocks, padded_size
 from pr2_jax.training.tables import gather
 from pr2_jax.types import TASKS
 

@@ -14,7 +14,7 @@ from pr2_jax.ranking import calibration
 from pr2_jax.ranking.fusion import FusionWeights, fuse
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import merge
-from pr2_jax.retrieval.encoders import REQUEST_BLOCK
+from pr2_jax.retrieval.blocks import REQUEST_BLOCK
 from pr2_jax.retrieval.merge import Merged
 from pr2_jax.search.system import SYSTEMS, Snapshot, System
 from pr2_jax.types import TASKS, Candidates, Requests

@@ -18,16 +18,20 @@ from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import LongPlay
 from pr2_jax.data.store import LogStore
-from pr2_jax.models.build import content_task, pdr_task, qin_task
+from pr2_jax.models.build import content_task, pdr_task, qin_task, taste_task
+from pr2_jax.models.pdr import PdrTask
 from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval.ann import load_index
+from pr2_jax.retrieval.blocks import load_model
+from pr2_jax.retrieval.content import ContentSpace
 from pr2_jax.retrieval.dense import DenseChannel
-from pr2_jax.retrieval.encoders import ContentSpace, PdrEncoder, load_model
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.merge import Scorer
+from pr2_jax.retrieval.pdr import PdrEncoder
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter
+from pr2_jax.retrieval.taste import TasteSpace
 from pr2_jax.types import Channel, Requests
 
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
@@ -89,11 +93,27 @@ class System:
         return np.load(self.workdir / "content" / "query_vectors.npy", mmap_mode="r")
 
     @functools.cached_property
+    def taste(self) -> TasteSpace:
+        """The frozen taste space."""
+        self.require("taste")
+        task = taste_task(self.store, self.config, self.catalogue, np.asarray(self.space.videos_VxD))
+        return TasteSpace(task, self.workdir / "taste", self.reader)
+
+    @functools.cached_property
     def pdr(self) -> PdrEncoder:
         """The trained dual encoder."""
         self.require("pdr")
-        task = pdr_task(self.store, self.config, self.catalogue, np.asarray(self.space.videos_VxD))
-        return PdrEncoder(task, *load_model(task, self.workdir / "pdr"), self.reader, self.space, self.config.data)
+        task = pdr_task(self.store, self.config, self.catalogue, self.frozen_spaces)
+        return self.pdr_encoder(task, *load_model(task, self.workdir / "pdr"))
+
+    def pdr_encoder(self, task: PdrTask, params, tables) -> PdrEncoder:
+        """A dual encoder, also one still in training, over this log."""
+        return PdrEncoder(task, params, tables, self.reader, self.space, self.taste)
+
+    @property
+    def frozen_spaces(self) -> dict[str, np.ndarray]:
+        """Vectors of every video in both frozen spaces."""
+        return {"content": np.asarray(self.space.videos_VxD), "taste": np.asarray(self.taste.videos_VxD)}
 
     @functools.cached_property
     def bm25(self) -> Bm25Channel:
@@ -134,7 +154,9 @@ class System:
 
     def features(self, space: ContentSpace | None = None) -> RankingFeatures:
         """The ranker's features over this store. `space`: where queries meet videos, if not in the space of serving."""
-        return RankingFeatures(self.counters, space or self.space, self.bm25, self.catalogue["numbers"], self.seeds)
+        return RankingFeatures(
+            self.counters, space or self.space, self.taste, self.bm25, self.catalogue["numbers"], self.seeds
+        )
 
     @functools.cached_property
     def counters(self) -> Counters:

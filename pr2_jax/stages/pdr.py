@@ -11,7 +11,6 @@ from pr2_jax.config import Config
 from pr2_jax.data.batches import PdrBatches
 from pr2_jax.data.catalogue import log_unigram
 from pr2_jax.models.build import pdr_task
-from pr2_jax.retrieval.encoders import PdrEncoder
 from pr2_jax.retrieval.exact import ExactSearch
 from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
@@ -21,10 +20,16 @@ from pr2_jax.training.loop import TrainState, fit
 def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `params/` into `out`; `hard.npy` beside it lets a resumed run go on with the same negatives."""
     system, optim = System(workdir, config), config.pdr.optim
-    content_VxD = np.asarray(system.space.videos_VxD)
-    easy = PdrBatches(system.reader, system.query_vectors_NqxD, config.pdr, config.data)
+
+    def batches(hard_PxK: np.ndarray | None = None) -> PdrBatches:
+        return PdrBatches(system.reader, system.query_vectors_NqxD, taste, config.pdr, config.data, hard_PxK)
+
+    def taste(user_B: np.ndarray, time_ms_B: np.ndarray) -> np.ndarray:
+        return system.taste.people(user_B, time_ms_B).taste_NxD
+
+    easy = batches()
     unigram_V = log_unigram(easy.positives_N, system.store.counts.videos)
-    task = pdr_task(system.store, config, system.catalogue, content_VxD, unigram_V)
+    task = pdr_task(system.store, config, system.catalogue, system.frozen_spaces, unigram_V)
     steps, hard_path = easy.steps, out / "hard.npy"
     turn = round(config.pdr.hard_start * steps)
     hard_PxK = None
@@ -33,8 +38,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
             state = fit(task, easy, optim, steps=steps, until=turn, directory=out)
             artifacts.save_array(hard_path, mine(system, config, task, state, easy))
         hard_PxK = np.load(hard_path)
-    batches = PdrBatches(system.reader, system.query_vectors_NqxD, config.pdr, config.data, hard_PxK)
-    state = fit(task, batches, optim, steps=steps, directory=out)
+    state = fit(task, batches(hard_PxK), optim, steps=steps, directory=out)
     save_params(out, (state.params, state.tables))
 
 
@@ -46,7 +50,7 @@ def mine(system: System, config: Config, task, state: TrainState, batches: PdrBa
     """
     sessions_P, video_P = batches.search_positives
     sessions_S, index_P = np.unique(sessions_P, return_inverse=True)
-    encoder = PdrEncoder(task, state.params, state.tables, system.reader, system.space, config.data)
+    encoder = system.pdr_encoder(task, state.params, state.tables)
     exact = ExactSearch(encoder.videos())
     first, last = config.pdr.hard_rank_from, min(config.pdr.hard_rank_to, system.store.counts.videos - 1)
     first = min(first, last // 2)

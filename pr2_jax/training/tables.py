@@ -21,10 +21,11 @@ Rows = dict[str, Array]
 
 @dataclasses.dataclass(frozen=True)
 class TableSpec:
-    """One table of `rows` (row 0 included) by `width`, float32, drawn from N(0, 1 / width)."""
+    """One table of `rows` (row 0 included) by `width`, float32, drawn from N(0, deviation^2)."""
 
     rows: int
     width: int
+    deviation: float = 0.0  # 0 = 1 / sqrt(width): rows of length 1
 
 
 def init_tables(specs: dict[str, TableSpec], key: Array) -> Tables:
@@ -32,7 +33,7 @@ def init_tables(specs: dict[str, TableSpec], key: Array) -> Tables:
 
     def draw(name: str, spec: TableSpec) -> Array:
         stream = jax.random.fold_in(key, zlib.crc32(name.encode()))
-        return jax.random.normal(stream, (spec.rows, spec.width)) / math.sqrt(spec.width)
+        return jax.random.normal(stream, (spec.rows, spec.width)) * (spec.deviation or 1 / math.sqrt(spec.width))
 
     return {name: draw(name, spec) for name, spec in specs.items()}
 

@@ -13,7 +13,9 @@ from pr2_jax.config import ContentConfig, DataConfig, PdrConfig
 from pr2_jax.models.content import ContentTask
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.retrieval import encoders
-from pr2_jax.retrieval.encoders import ContentSpace, PdrEncoder, content_videos, in_blocks, load_model, padded_size
+from pr2_jax.retrieval.blocks import in_blocks, load_model, padded_size
+from pr2_jax.retrieval.content import ContentSpace, content_videos
+from pr2_jax.retrieval.pdr import PdrEncoder
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.tables import init_tables
 from pr2_jax.types import Requests

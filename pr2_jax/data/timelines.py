@@ -1,0 +1,90 @@
+"""Whole timelines as training batches: every event of a chunk learns from all that its person did before it.
+
+A batch of histories copies each event once for every later event that looks back at it, N·H reads for N events. Here
+the events of some people lie end to end and each says where its past begins and ends in the chunk, so that prefix sums
+(models/taste.py) give every past at the price of one read an event.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from pr2_jax.config import TasteConfig
+from pr2_jax.data.batches import HostBatch
+from pr2_jax.data.columns import FEED_CHANNEL
+from pr2_jax.data.events import EventReader
+from pr2_jax.data.histories import history_end
+from pr2_jax.data.store import LogStore
+
+
+def past_end(store: LogStore) -> np.ndarray:
+    """int64 [E]: for each event, the first event of its person that is not strictly earlier."""
+    user_E, time_ms_E = np.asarray(store.events.user), np.asarray(store.events.time_ms)
+    if not len(user_E):
+        return np.zeros(0, np.int64)
+    opens_E = np.r_[True, (user_E[1:] != user_E[:-1]) | (time_ms_E[1:] != time_ms_E[:-1])]
+    first = np.flatnonzero(opens_E)
+    return np.repeat(first, np.diff(np.r_[first, len(user_E)]))
+
+
+class TimelineBatches:
+    """Events before the validation cut, people in a new order every pass, cut into chunks of `optim.batch` events.
+
+    Feed views are what is predicted (their labels are known); clicked search results are part of the past only. A
+    timeline that a cut divides begins anew behind it: those events see a shorter past, never a later one.
+    """
+
+    def __init__(self, reader: EventReader, config: TasteConfig) -> None:
+        store = self._store = reader.store
+        self._reader, self._config = reader, config
+        people = np.arange(store.counts.users)
+        self._first_U = np.asarray(store.users.first_event)[:-1]
+        last_U = history_end(store, people, np.full(len(people), store.cuts.validation_ms))
+        self._length_U = last_U - self._first_U
+        self._past_end = past_end(store)
+        self._order = functools.lru_cache(maxsize=2)(self._draw)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, -(-int(self._length_U.sum()) // self._config.optim.batch))
+
+    @property
+    def steps(self) -> int:
+        optim = self._config.optim
+        return max(1, min(optim.max_steps, round(optim.epochs * self.steps_per_epoch)))
+
+    def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """People in this pass's order, and where each timeline ends in the row of all timelines."""
+        people = np.random.default_rng([self._config.optim.seed, 4, epoch]).permutation(len(self._length_U))
+        return people, np.cumsum(self._length_U[people])
+
+    def __call__(self, step: int) -> HostBatch:
+        """`video_E`, `signals_ExG`, `first_E` and `end_E` (the past of e is `[first, end)` of the chunk), `label_Ex3`,
+        `weight_E` (1 = predicted); chunks end in padding of video 0 and weight 0."""
+        size = self._config.optim.batch
+        epoch, chunk = divmod(step, self.steps_per_epoch)
+        people, stop = self._order(epoch)
+        place = np.arange(chunk * size, min((chunk + 1) * size, int(stop[-1])))
+        owner = np.searchsorted(stop, place, side="right")
+        row = self._first_U[people[owner]] + place - (stop[owner] - self._length_U[people[owner]])
+        opens = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if len(row) else np.zeros(0, np.int64)
+        start = np.repeat(opens, np.diff(np.r_[opens, len(row)]))  # of the timeline, in the chunk
+        end = np.maximum(self._past_end[row] - row[start], 0) + start
+        first = np.maximum(start, end - self._config.history)
+        e, pad = self._store.events, size - len(row)
+        signals = self._reader.signals(row)
+        label = np.stack([np.asarray(e.click)[row], signals[:, 4], np.asarray(e.like)[row]], axis=1)
+
+        def padded(x: np.ndarray, kind: type) -> np.ndarray:
+            return np.pad(x.astype(kind), [(0, pad), *[(0, 0)] * (x.ndim - 1)])
+
+        return {
+            "video_E": padded(np.asarray(e.video)[row], np.int32),
+            "signals_ExG": padded(signals, np.float32),
+            "first_E": padded(first, np.int32),
+            "end_E": padded(end, np.int32),
+            "label_Ex3": padded(label, np.float32),
+            "weight_E": padded(np.asarray(e.channel)[row] == FEED_CHANNEL, np.float32),
+        }

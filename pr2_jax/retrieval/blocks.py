@@ -1,0 +1,49 @@
+"""Jitted functions on NumPy arrays of any length: cut into blocks, padded to few shapes, compiled once for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from pr2_jax.training.checkpoint import load_params
+from pr2_jax.training.tables import init_tables
+from pr2_jax.training.task import Task
+
+VIDEO_BLOCK = 4_096
+REQUEST_BLOCK = 256
+
+
+def padded_size(n: int, block: int) -> int:
+    """The next power of two, at most `block`: few shapes, few compilations."""
+    return min(block, 1 << max(0, n - 1).bit_length())
+
+
+def in_blocks(fn: Callable, arrays: dict[str, np.ndarray], block: int, least: int = 1):
+    """Applies a jitted function to slices of at most `block` rows and joins the results (an array, or a tuple of them).
+
+    A slice is padded to a power of two, `least` rows at the least, by repeating its first row (no rows: by zeros).
+    """
+    n = len(next(iter(arrays.values())))
+    out = []
+    for start in range(0, max(n, 1), block):
+        part = {name: x[start : start + block] for name, x in arrays.items()}
+        real = min(block, n - start)
+        size = max(padded_size(real, block), least)
+        part = {name: _pad_rows(x, size) for name, x in part.items()}
+        out.append(jax.tree.map(lambda x, real=real: np.asarray(x)[:real], fn(part)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *out)
+
+
+def _pad_rows(x: np.ndarray, size: int) -> np.ndarray:
+    filler = x[:1] if len(x) else np.zeros((1, *x.shape[1:]), x.dtype)
+    return np.concatenate([x, np.repeat(filler, size - len(x), 0)])
+
+
+def load_model(task: Task, directory: Path) -> tuple[dict, dict]:
+    """Dense parameters and tables of a trained model."""
+    like = jax.eval_shape(lambda key: (task.init(key), init_tables(task.table_specs(), key)), jax.random.key(0))
+    params, tables = load_params(directory, like)
+    return params, tables
