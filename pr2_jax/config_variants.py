@@ -19,6 +19,7 @@ def tiny(config: Config) -> Config:
             config.world, users=300, videos=1_500, creators=120, days=6, topics=8, subtopics=3, sessions_per_day=0.8
         ),
         content=dataclasses.replace(config.content, uniform_negatives=64, optim=_few_steps(config.content.optim)),
+        taste=dataclasses.replace(config.taste, optim=dataclasses.replace(config.taste.optim, epochs=4.0)),
         pdr=dataclasses.replace(config.pdr, history=32, uniform_negatives=64, optim=_few_steps(config.pdr.optim)),
         qin=dataclasses.replace(
             config.qin, history=64, keep_query=32, keep_video=8, optim=_few_steps(config.qin.optim)

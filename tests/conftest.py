@@ -71,7 +71,8 @@ STEPS = "{0}.optim.max_steps=8 {0}.optim.checkpoint_every=3 {0}.optim.batch=16"
 @pytest.fixture(scope="session")
 def micro_arguments() -> list[str]:
     """What makes `pr2 run` end in seconds, on the command line: quickstart's tiny world, smaller still."""
-    fields = MICRO.split() + [f for model in ("content", "pdr", "qin", "base") for f in STEPS.format(model).split()]
+    models = ("content", "taste", "pdr", "qin", "base")
+    fields = MICRO.split() + [field for model in models for field in STEPS.format(model).split()]
     config = f"{REPOSITORY / 'configs' / 'quickstart.py'}:tiny"
     return ["--config", config, *(f"{config_loader.PREFIX}{field}" for field in fields)]
 

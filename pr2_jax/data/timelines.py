@@ -60,20 +60,25 @@ class TimelineBatches:
         people = np.random.default_rng([self._config.optim.seed, 4, epoch]).permutation(len(self._length_U))
         return people, np.cumsum(self._length_U[people])
 
-    def __call__(self, step: int) -> HostBatch:
-        """`video_E`, `signals_ExG`, `first_E` and `end_E` (the past of e is `[first, end)` of the chunk), `label_Ex3`,
-        `weight_E` (1 = predicted); chunks end in padding of video 0 and weight 0."""
+    def events(self, step: int) -> np.ndarray:
+        """The event rows of a step's chunk, timeline after timeline; fewer than a batch at the end of a pass."""
         size = self._config.optim.batch
         epoch, chunk = divmod(step, self.steps_per_epoch)
         people, stop = self._order(epoch)
         place = np.arange(chunk * size, min((chunk + 1) * size, int(stop[-1])))
-        owner = np.searchsorted(stop, place, side="right")
-        row = self._first_U[people[owner]] + place - (stop[owner] - self._length_U[people[owner]])
-        opens = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if len(row) else np.zeros(0, np.int64)
+        at = np.searchsorted(stop, place, side="right")
+        return self._first_U[people[at]] + place - (stop[at] - self._length_U[people[at]])
+
+    def __call__(self, step: int) -> HostBatch:
+        """`video_E`, `signals_ExG`, `first_E` and `end_E` (the past of e is `[first, end)` of the chunk), `label_Ex3`,
+        `weight_E` (1 = predicted); chunks end in padding of video 0 and weight 0."""
+        row = self.events(step)
+        user = np.asarray(self._store.events.user)[row]
+        opens = np.flatnonzero(np.r_[True, user[1:] != user[:-1]]) if len(row) else np.zeros(0, np.int64)
         start = np.repeat(opens, np.diff(np.r_[opens, len(row)]))  # of the timeline, in the chunk
         end = np.maximum(self._past_end[row] - row[start], 0) + start
         first = np.maximum(start, end - self._config.history)
-        e, pad = self._store.events, size - len(row)
+        e, pad = self._store.events, self._config.optim.batch - len(row)
         signals = self._reader.signals(row)
         label = np.stack([np.asarray(e.click)[row], signals[:, 4], np.asarray(e.like)[row]], axis=1)
 

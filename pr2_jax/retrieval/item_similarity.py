@@ -73,12 +73,38 @@ class ItemSimilarity:
         return cls(neighbour, weight)
 
 
+class ContentNeighbours:
+    """The m nearest videos by content, searched once for each video however many snapshots ask for it."""
+
+    def __init__(self, content_VxD: np.ndarray, m: int) -> None:
+        self.told_V = np.abs(content_VxD).sum(1) > 0
+        self._content_VxD = content_VxD
+        self._id_VxM = np.zeros((len(content_VxD), m), np.int32)
+        self._cosine_VxM = np.zeros((len(content_VxD), m), np.float32)
+        self._searched_V = np.zeros(len(content_VxD), bool)
+
+    @functools.cached_property
+    def _search(self) -> ExactSearch:
+        return ExactSearch(self._content_VxD)
+
+    def of(self, rows_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Video rows and cosines `[N, m]`, best first; cosine 0 = padding."""
+        new_N = rows_N[~self._searched_V[rows_N]]
+        m = self._id_VxM.shape[1]
+        if len(new_N) and m:
+            found = self._search.search(self._content_VxD[new_N], m, seen=new_N[:, None].astype(np.int32))
+            self._cosine_VxM[new_N] = np.where(found.scores_BxK > 0, found.scores_BxK, 0)
+            self._id_VxM[new_N] = np.where(found.scores_BxK > 0, found.ids_BxK, 0)
+            self._searched_V[new_N] = True
+        return self._id_VxM[rows_N], self._cosine_VxM[rows_N]
+
+
 def fit(
-    store: LogStore, before_ms: int, config: QrcfConfig, content_VxD: np.ndarray | None = None, seed: int = 0
+    store: LogStore, before_ms: int, config: QrcfConfig, content: ContentNeighbours | None = None, seed: int = 0
 ) -> ItemSimilarity:
     """Similarity of videos by who clicked them before `before_ms`; nothing at or after it is looked at.
 
-    `content_VxD`: unit content vectors; videos without a co-clicked partner get `content_fallback` neighbours by them.
+    Videos without a co-clicked partner get their neighbours from `content`.
     """
     videos = len(store.videos.raw_id)
     # Neither row 0 nor the video itself is a neighbour.
@@ -98,8 +124,8 @@ def fit(
         at, found = active[start : start + len(partner_BxK)], weight_BxK.shape[1]
         weight_VxM[at, :found] = weight_BxK
         neighbour_VxM[at, :found] = np.where(weight_BxK > 0, active[partner_BxK], 0)
-    if content_VxD is not None:
-        _fall_back_on_content(neighbour_VxM, weight_VxM, clicks_UxV, content_VxD, config)
+    if content is not None:
+        _fall_back_on_content(neighbour_VxM, weight_VxM, clicks_UxV, content)
     return ItemSimilarity(neighbour_VxM, weight_VxM)
 
 
@@ -274,22 +300,20 @@ def _cosine(active_UxN: sp.csr_array, m: int, config: QrcfConfig) -> Iterator[Bl
         yield start, *_best_of_rows(part, m)
 
 
-def _fall_back_on_content(neighbour_VxM, weight_VxM, clicks_UxV, content_VxD, config: QrcfConfig):
+def _fall_back_on_content(neighbour_VxM, weight_VxM, clicks_UxV, content: ContentNeighbours) -> None:
     """Neighbours by content for videos that share no pair of users with any other.
 
     Their weight is the cosine times what a co-clicked neighbour of that rank weighs in the median video, so that a seed
     known by content alone speaks neither louder nor much softer than others.
     """
-    m = min(config.content_fallback, weight_VxM.shape[1])
     linked = weight_VxM[:, 0] > 0
-    lonely = np.flatnonzero(~linked & (np.abs(content_VxD).sum(1) > 0))
+    lonely = np.flatnonzero(~linked & content.told_V)
     lonely = lonely[lonely > 0]
-    if not len(lonely) or not m:
-        return
-    usual_M = np.median(weight_VxM[linked, :m], axis=0) if linked.any() else np.ones(m, np.float32)
     clicked_V = np.bincount(clicks_UxV.indices, minlength=len(weight_VxM)) > 0
     lonely = np.sort(lonely[np.argsort(~clicked_V[lonely], kind="stable")][:FALLBACK_ROWS])
-    found = ExactSearch(content_VxD).search(content_VxD[lonely], m, seen=lonely[:, None].astype(np.int32))
-    weight = np.where(found.scores_BxK > 0, found.scores_BxK, 0) * usual_M
-    neighbour_VxM[lonely[:, None], np.arange(m)] = np.where(weight > 0, found.ids_BxK, 0)
+    ids, cosines = content.of(lonely)
+    m = min(ids.shape[1], weight_VxM.shape[1])
+    usual_M = np.median(weight_VxM[linked, :m], axis=0) if linked.any() else np.ones(m, np.float32)
+    weight = cosines[:, :m] * usual_M
+    neighbour_VxM[lonely[:, None], np.arange(m)] = np.where(weight > 0, ids[:, :m], 0)
     weight_VxM[lonely[:, None], np.arange(m)] = weight

@@ -22,11 +22,12 @@ from pr2_jax.models.build import content_task, pdr_task, qin_task, taste_task
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
 from pr2_jax.ranking.ranker import Ranker
+from pr2_jax.retrieval import item_similarity
 from pr2_jax.retrieval.ann import load_index
 from pr2_jax.retrieval.blocks import load_model
 from pr2_jax.retrieval.content import ContentSpace
 from pr2_jax.retrieval.dense import DenseChannel
-from pr2_jax.retrieval.item_similarity import ItemSimilarity
+from pr2_jax.retrieval.item_similarity import ContentNeighbours, ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.merge import Scorer
 from pr2_jax.retrieval.pdr import PdrEncoder
@@ -60,7 +61,8 @@ class System:
     def over(self, store: LogStore) -> System:
         """The same system over another view of the log (the leak probe's). What no event shapes is shared."""
         view = System(self.workdir, self.config, store)
-        view.__dict__ |= {"bm25": self.bm25, "space": self.space, "fitted": self.fitted}
+        shared = ("bm25", "space", "fitted", "content_neighbours")
+        view.__dict__ |= {name: getattr(self, name) for name in shared}
         return view
 
     @functools.cached_property
@@ -130,6 +132,15 @@ class System:
     def seeds(self) -> SeedFilter:
         """QRCF's filter with the epsilon fitted to this content space."""
         return SeedFilter(self.reader, self.space, self.config.retrieval.qrcf, self.fitted["epsilon"])
+
+    @functools.cached_property
+    def content_neighbours(self) -> ContentNeighbours:
+        """The nearest videos by content, searched as they are asked for."""
+        return ContentNeighbours(np.asarray(self.space.videos_VxD), self.config.retrieval.qrcf.content_fallback)
+
+    def similarity_as_of(self, before_ms: int) -> ItemSimilarity:
+        """Item-to-item similarity fitted on what was strictly before that time."""
+        return item_similarity.fit(self.store, before_ms, self.config.retrieval.qrcf, self.content_neighbours)
 
     def snapshot(self, as_of_ms: int) -> Snapshot:
         """The snapshot that the index holds for that moment."""

@@ -49,10 +49,7 @@ def _vectors(system: System, config: Config, out: Path) -> None:
 
 
 def _snapshot(system: System, config: Config, as_of_ms: int, out: Path) -> None:
-    similarity = item_similarity.fit(
-        system.store, as_of_ms, config.retrieval.qrcf, np.asarray(system.space.videos_VxD)
-    )
-    similarity.save(out)
+    system.similarity_as_of(as_of_ms).save(out)
     np.save(out / "popularity.npy", popularity(system.store, as_of_ms))
 
 

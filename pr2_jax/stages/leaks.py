@@ -13,7 +13,6 @@ from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import popularity
 from pr2_jax.data.probe import Features, LeakFound, Searches, probe, sample_sessions
 from pr2_jax.data.store import LogStore
-from pr2_jax.retrieval import item_similarity
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
@@ -65,7 +64,7 @@ def _probe_snapshot(system: System, config: Config, day_ms: int) -> None:
     """The snapshot on disk must be what a log that ends before the day would have given."""
     past = system.store.truncated(day_ms)
     snapshot = system.snapshot(day_ms)
-    refitted = item_similarity.fit(past, day_ms, config.retrieval.qrcf, np.asarray(system.space.videos_VxD))
+    refitted = system.over(past).similarity_as_of(day_ms)
     pairs = {
         "item-to-item neighbours": (refitted.neighbour_VxM, snapshot.similarity.neighbour_VxM),
         "item-to-item weights": (refitted.weight_VxM, snapshot.similarity.weight_VxM),

@@ -133,9 +133,7 @@ def features_by_day(system: System, parts: list[Slates]) -> list[np.ndarray]:
     out = [np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32) for slates in parts]
     for day in console.progress(np.unique(np.concatenate(days)), "features by day", unit=" days"):
         as_of_ms = int(cuts.validation_ms + day * DAY_MS)
-        similarity = item_similarity.fit(
-            system.store, as_of_ms, system.config.retrieval.qrcf, np.asarray(system.space.videos_VxD)
-        )
+        similarity = system.similarity_as_of(as_of_ms)
         for slates, day_N, features in zip(parts, days, out, strict=True):
             rows = np.flatnonzero(day_N == day)
             for start in range(0, len(rows), FEATURE_BLOCK):

@@ -15,6 +15,7 @@ from pr2_jax.data.batches import (
     QinBatches,
     SlateReader,
     feed_slates,
+    fold_of,
     impressions_of,
     search_slates,
     steps_for,
@@ -25,6 +26,7 @@ from pr2_jax.data.events import EventReader
 from pr2_jax.data.labels import LongPlay
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
+from pr2_jax.errors import BadInput
 
 DATA, OPTIM = DataConfig(), OptimConfig(batch=10, seed=4)
 
@@ -42,6 +44,11 @@ def reader(store) -> EventReader:
 @pytest.fixture
 def queries(store, rng) -> np.ndarray:
     return rng.normal(size=(store.counts.queries, 3)).astype(np.float32)
+
+
+def taste_of(user_B: np.ndarray, time_ms_B: np.ndarray) -> np.ndarray:
+    """A taste that says whose it is and of when."""
+    return np.stack([user_B, time_ms_B // 1000 % 1_000_000], axis=1).astype(np.float32)
 
 
 def same(one: dict, other: dict) -> bool:
@@ -130,7 +137,7 @@ def test_no_sessions_and_no_views(store, reader):
 def test_content_batches(store):
     config = ContentConfig(caption_share=0.4, uniform_negatives=7, optim=OPTIM)
     caption = catalogue_arrays(store, store.cuts.validation_ms, DATA)["caption"]
-    batches = ContentBatches(store, caption, config, DATA)
+    batches = ContentBatches(store, training_sessions(store), caption, config, DATA)
     rows, owner = impressions_of(store, training_sessions(store))
     hit = store.impressions.clicks[rows] > 0
     words_PxQ, video_P = query_words(store, store.sessions.query[owner[hit]], DATA), store.impressions.video[rows[hit]]
@@ -152,6 +159,31 @@ def test_content_batches(store):
     assert not same(batches(0), batches(1))
 
 
+def test_content_batches_without_clicks_or_captions(store):
+    """Captions alone, clicks alone; neither is an error that says so."""
+    config = ContentConfig(caption_share=0.4, uniform_negatives=7, optim=OPTIM)
+    caption = catalogue_arrays(store, store.cuts.validation_ms, DATA)["caption"]
+    nobody, everybody = np.zeros(0, np.int64), training_sessions(store)
+    alone = ContentBatches(store, nobody, caption, config, DATA)
+    assert alone.steps > 0
+    assert alone(0)["video_B"].shape == (10,)
+    assert set(alone.positives_N) == set(np.flatnonzero(caption.any(1)))
+    clicks = ContentBatches(store, everybody, np.zeros_like(caption), config, DATA)
+    assert clicks(0)["video_B"].shape == (10,)
+    assert set(clicks.positives_N) <= set(store.impressions.video[store.impressions.clicks > 0])
+    with pytest.raises(BadInput, match="no clicked search with words and no caption"):
+        ContentBatches(store, nobody, np.zeros_like(caption), config, DATA)
+
+
+def test_folds_part_the_training_days(store):
+    time_ms = np.asarray(store.sessions.time_ms)[training_sessions(store)]
+    day = (time_ms - store.cuts.validation_ms) // 86_400_000
+    fold = fold_of(store, time_ms)
+    assert set(fold) == {0, 1}
+    assert all(len(np.unique(fold[day == d])) == 1 for d in np.unique(day))
+    assert all(fold[day == d][0] != fold[day == d + 1][0] for d in np.unique(day)[:-1])
+
+
 def plain_histories(store, users, times, n, *, engaged: bool) -> list[list[int]]:
     e, out = store.events, []
     for user, time_ms in zip(users, times, strict=True):
@@ -163,7 +195,7 @@ def plain_histories(store, users, times, n, *, engaged: bool) -> list[list[int]]
 def test_pdr_batches(store, reader, queries):
     """Positives are engaged events of the training days; histories hold nothing at or after them."""
     config = PdrConfig(history=8, uniform_negatives=6, feed_share=0.4, optim=OPTIM)
-    batches = PdrBatches(reader, queries, config, DATA)
+    batches = PdrBatches(reader, queries, taste_of, config, DATA)
     e, s, first = store.events, store.sessions, store.sessions.first_impression
     for step in range(15):
         batch = batches(step)
@@ -177,6 +209,7 @@ def test_pdr_batches(store, reader, queries):
         assert np.array_equal(batch["words_BxQ"][:6], query_words(store, s.query[session], DATA))
         assert np.array_equal(batch["query_content_BxD"][:6], queries[s.query[session]])
         assert np.array_equal(batch["profile_BxP"][:6], store.users.profile[s.user[session]])
+        assert np.array_equal(batch["taste_BxD"][:6], taste_of(s.user[session], s.time_ms[session]))
         assert (batch["weight_Bx3"][:6] == [1, 0, 0]).all()
         want = plain_histories(store, s.user[session], s.time_ms[session], 8, engaged=True)
         assert [[v for v in row if v] for row in batch["history_BxH"][:6].tolist()] == want
@@ -193,10 +226,10 @@ def test_pdr_batches(store, reader, queries):
 
 def test_pdr_hard_negatives_are_the_row_s_own(reader, queries):
     config = PdrConfig(history=8, uniform_negatives=6, feed_share=0.4, hard_negatives=3, optim=OPTIM)
-    easy = PdrBatches(reader, queries, config, DATA)
+    easy = PdrBatches(reader, queries, taste_of, config, DATA)
     sessions, videos = easy.search_positives
     hard_PxK = 100 * np.arange(len(videos))[:, None] + np.arange(1, 6)[None, :]
-    batches = PdrBatches(reader, queries, config, DATA, hard_PxK.astype(np.int32))
+    batches = PdrBatches(reader, queries, taste_of, config, DATA, hard_PxK.astype(np.int32))
     for step in range(10):
         batch = batches(step)
         assert all(np.array_equal(batch[name], easy(step)[name]) for name in ("video_B", "session_B", "words_BxQ"))

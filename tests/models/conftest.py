@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.config import ContentConfig, OptimConfig, PdrConfig, QinConfig
+from pr2_jax.config import ContentConfig, OptimConfig, PdrConfig, QinConfig, TasteConfig
 from pr2_jax.models.content import ContentTask
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.qin import QinTask
+from pr2_jax.models.taste import TasteTask
 from pr2_jax.training.loop import init_state, make_step
 from pr2_jax.training.tables import gather
 
 SIZES = {"video": 40, "word": 30, "author": 9, "category": 12}
-WIDTH, PROFILES, FEATURES = 8, (3, 4), 5
+WIDTH, TASTE, PROFILES, FEATURES = 8, 3, (3, 4), 5
 OPTIM = OptimConfig(batch=4, clip_norm=1e9, seed=1)
 
 
@@ -44,6 +45,7 @@ def frozen() -> dict[str, jax.Array]:
         "numbers": rng.normal(size=(videos, 4)).astype(np.float32),
         "brought": _unit(rng.normal(size=(videos, 6))),
         "content": content,
+        "taste": rng.normal(size=(videos, TASTE)).astype(np.float32),
         "log_unigram": np.log(share / share.sum()).astype(np.float32),
     }
     return {name: jnp.asarray(array) for name, array in arrays.items()}
@@ -51,9 +53,15 @@ def frozen() -> dict[str, jax.Array]:
 
 @pytest.fixture(scope="session")
 def content_task(frozen) -> ContentTask:
-    catalogue = {name: x for name, x in frozen.items() if name != "content"}
+    catalogue = {name: x for name, x in frozen.items() if name not in ("content", "taste")}
     config = ContentConfig(width=WIDTH, hidden=12, uniform_negatives=6, optim=OPTIM)
     return ContentTask(config, catalogue, SIZES["word"], SIZES["author"], SIZES["category"])
+
+
+@pytest.fixture(scope="session")
+def taste_task(frozen) -> TasteTask:
+    known = {name: frozen[name] for name in ("content", "numbers", "author", "category", "brought")}
+    return TasteTask(TasteConfig(width=WIDTH, pseudo_events=2.0, id_dropout=0.5, optim=OPTIM), known, SIZES)
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +104,20 @@ def _events(rng: np.random.Generator, size: int, length: int) -> tuple[np.ndarra
 
 
 @pytest.fixture
+def taste_batch() -> dict[str, np.ndarray]:
+    """Timelines of 4 and 3 events; the third and fourth share their time, the fifth is a search click."""
+    rng = np.random.default_rng(14)
+    return {
+        "video_E": _ids(rng, "video", 7),
+        "signals_ExG": rng.random((7, 8)).astype(np.float32),
+        "first_E": np.array([0, 0, 0, 0, 4, 4, 4], np.int32),
+        "end_E": np.array([0, 1, 2, 2, 4, 5, 6], np.int32),
+        "label_Ex3": (rng.random((7, 3)) < 0.5).astype(np.float32),
+        "weight_E": np.array([1, 1, 1, 1, 0, 1, 1], np.float32),
+    }
+
+
+@pytest.fixture
 def pdr_batch() -> dict[str, np.ndarray]:
     """Three searches, of which 0 and 1 are one session, and a feed view (empty query) without a past."""
     rng = np.random.default_rng(12)
@@ -108,6 +130,7 @@ def pdr_batch() -> dict[str, np.ndarray]:
         "words_BxQ": words,
         "query_content_BxD": query,
         "profile_BxP": rng.integers(0, 3, (4, 2)).astype(np.int32),
+        "taste_BxD": rng.normal(size=(4, TASTE)).astype(np.float32),
         "video_B": np.array([1, 2, 3, 4], np.int32),
         "shown_B": np.array([1, 7, 8, 0], np.int32),
         "uniform_N": np.array([11, 12, 13, 14, 15], np.int32),

@@ -10,7 +10,7 @@ import pytest
 
 # Change these only with a change of the model, the loss, the initialisation or the optimiser that is meant to change
 # what is learned; print `one_step(...)` for the new numbers. A refactoring must leave them as they are.
-GOLDEN = {"loss": 13.375982, "gradient": 87.09167, "update": 0.1248222}
+GOLDEN = {"loss": 10.3514214, "gradient": 37.0894297, "update": 0.1342124}
 ITEM_SIDE = ("video_B", "shown_B", "uniform_N", "hard_BxK")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 # Change these only with a change of the model, the loss, the initialisation or the optimiser that is meant to change
 # what is learned; print `one_step(...)` for the new numbers. A refactoring must leave them as they are.
-GOLDEN = {"loss": 2.7054205, "gradient": 1.1899794, "update": 0.1350787}
+GOLDEN = {"loss": 2.6099591, "gradient": 1.0011527, "update": 0.1385327}
 HISTORY = ("history_BxH", "signals_BxHxG", "gap_seconds_BxH")
 RECENT = ("recent_BxR", "recent_signals_BxRxG", "recent_gap_BxR")
 SLATE = ("video_BxS", "position_BxS", "features_BxSxF", "label_BxSxT", "weight_BxSxT")

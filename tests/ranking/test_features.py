@@ -38,12 +38,25 @@ class SeedsByHand:
         return Seeds(video, strength.astype(np.float32), strength.astype(np.float32))
 
 
+class TasteByHand:
+    """Person u adds 10 u + hour to video v's appeal v, task t times as much."""
+
+    def people(self, user_N, time_ms_N):
+        return 10 * np.asarray(user_N) + np.asarray(time_ms_N) // HOUR
+
+    def logits(self, people, video_NxS):
+        times_T = np.arange(1, 4)
+        shape = (*video_NxS.shape, 3)
+        return np.broadcast_to(people[:, None, None] * times_T, shape), video_NxS[..., None] * times_T
+
+
 @pytest.fixture
 def compute(store, rng):
     vectors = rng.normal(size=(7, 3)).astype(np.float32)
     space = SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
     numbers = np.arange(28, dtype=np.float32).reshape(7, 4)
-    features = RankingFeatures(Counters(store), space, Bm25Channel(store, RetrievalConfig()), numbers, SeedsByHand())
+    bm25 = Bm25Channel(store, RetrievalConfig())
+    features = RankingFeatures(Counters(store), space, TasteByHand(), bm25, numbers, SeedsByHand())
     features.vectors = vectors
     return features
 
@@ -98,6 +111,12 @@ def test_relevance_and_numbers_are_of_the_right_video(of, compute, store):
         assert np.array_equal(of(name), VIDEOS_2xS * 4 + place)
 
 
+def test_taste_and_appeal_are_of_the_right_person_and_video(of):
+    for place, task in enumerate(("click", "long_play", "like"), 1):
+        assert np.array_equal(of(f"taste_{task}"), np.array([[19], [26]]) * place * np.ones((1, 5)))
+        assert np.array_equal(of(f"appeal_{task}"), VIDEOS_2xS * place)
+
+
 def test_the_future_is_not_looked_at(store, compute, similarity):
     """Removing everything at or after the request leaves every bit."""
     requests = Requests(np.array([1]), np.array([5 * HOUR]), np.array([[1, 2]], np.int32))
@@ -108,7 +127,7 @@ def test_the_future_is_not_looked_at(store, compute, similarity):
     store.sessions.first_impression = first
     store.impressions = SimpleNamespace(**{name: x[: first[-1]] for name, x in vars(store.impressions).items()})
     bm25 = Bm25Channel(store, RetrievalConfig())
-    cut = RankingFeatures(store, compute._space, bm25, compute._numbers, SeedsByHand())
+    cut = RankingFeatures(Counters(store), compute._space, TasteByHand(), bm25, compute._numbers, SeedsByHand())
     assert cut(requests, np.array([1]), VIDEOS_2xS[:1], similarity).tobytes() == whole.tobytes()
 
 

@@ -148,7 +148,7 @@ def test_content_stands_in_where_nobody_clicked_along(store: SimpleNamespace, rn
     content /= np.linalg.norm(content, axis=1, keepdims=True)
     content[[0, 39]] = 0
     plain = item_similarity.fit(store, NOW, SWING)
-    got = item_similarity.fit(store, NOW, dataclasses.replace(SWING, content_fallback=3), content)
+    got = item_similarity.fit(store, NOW, SWING, item_similarity.ContentNeighbours(content, 3))
     lonely = np.flatnonzero(plain.weight_VxM[:, 0] == 0)
     assert set(lonely) >= {0, 39, 40}
     np.testing.assert_array_equal(np.delete(got.weight_VxM, lonely, 0), np.delete(plain.weight_VxM, lonely, 0))

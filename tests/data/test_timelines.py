@@ -1,0 +1,88 @@
+"""Timelines as batches: every event once a pass, and each past is what came strictly before, nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pr2_jax.config import DataConfig, OptimConfig, TasteConfig
+from pr2_jax.data.events import EventReader
+from pr2_jax.data.labels import LongPlay
+from pr2_jax.data.store import LogStore
+from pr2_jax.data.tables import read_log
+from pr2_jax.data.timelines import TimelineBatches, past_end
+
+DATA = DataConfig()
+
+
+@pytest.fixture
+def store(tiny_dir) -> LogStore:
+    return LogStore.from_tables(read_log(tiny_dir, DATA))
+
+
+@pytest.fixture
+def batches(store):
+    """Batches of so many events, with so long a memory."""
+    reader = EventReader(store, LongPlay.fit(store, store.cuts.validation_ms, DATA))
+
+    def make(batch: int, history: int = 1_000) -> TimelineBatches:
+        return TimelineBatches(reader, TasteConfig(history=history, optim=OptimConfig(batch=batch, seed=3)))
+
+    return make
+
+
+def training_events(store) -> np.ndarray:
+    return np.flatnonzero(store.events.time_ms < store.cuts.validation_ms)
+
+
+def test_where_a_past_ends(store):
+    e = store.events
+    for event, end in enumerate(past_end(store)):
+        same_person = np.flatnonzero(e.user == e.user[event])
+        assert end == same_person[0] + (e.time_ms[same_person] < e.time_ms[event]).sum()
+
+
+@pytest.mark.parametrize("size", [7, 64, 100_000])
+def test_every_training_event_once_a_pass(size, store, batches):
+    made, rows = batches(size), training_events(store)
+    assert made.steps_per_epoch == -(-len(rows) // size)
+    passes = []
+    for epoch in range(2):
+        steps = range(epoch * made.steps_per_epoch, (epoch + 1) * made.steps_per_epoch)
+        passes.append(np.concatenate([made.events(step) for step in steps]).tolist())
+        assert sorted(passes[-1]) == rows.tolist()
+        assert all(len(made(step)["video_E"]) == size for step in steps)
+    assert passes[0] != passes[1]
+
+
+@pytest.mark.parametrize(("size", "history"), [(100_000, 1_000), (100_000, 3), (40, 1_000)])
+def test_pasts_are_what_came_strictly_before(size, history, store, batches):
+    """In one chunk the whole past up to `history`; behind a cut a shorter one, still the latest events."""
+    made, e, rows = batches(size, history), store.events, training_events(store)
+    for step in range(made.steps_per_epoch):
+        chunk, events = made(step), made.events(step)
+        assert chunk["video_E"][: len(events)].tolist() == e.video[events].tolist()
+        assert not any(x[len(events) :].any() for x in chunk.values())
+        assert chunk["weight_E"][: len(events)].tolist() == (e.channel[events] == 0).tolist()
+        assert chunk["label_Ex3"][: len(events), 0].tolist() == e.click[events].tolist()
+        for place, event in enumerate(events):
+            past = rows[(e.user[rows] == e.user[event]) & (e.time_ms[rows] < e.time_ms[event])]
+            got = events[chunk["first_E"][place] : chunk["end_E"][place]]
+            assert got.tolist() == past[len(past) - len(got) :].tolist()
+            assert len(got) <= history
+            assert size < len(rows) or len(got) == min(len(past), history)
+
+
+def test_a_step_is_a_function_of_its_number(batches):
+    one, other = batches(30), batches(30)
+    for step in (5, 0, 11):
+        assert all(one(step)[name].tobytes() == other(step)[name].tobytes() for name in one(step))
+
+
+def test_a_log_without_training_events(store, batches):
+    made = batches(16)
+    made._length_U[:] = 0
+    chunk = made(0)
+    assert made.steps_per_epoch == 1
+    assert not chunk["video_E"].any()
+    assert not chunk["weight_E"].any()

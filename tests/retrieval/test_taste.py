@@ -1,0 +1,93 @@
+"""People of the taste space: strictly the past, the same in blocks, and the same when serving as when training."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from pr2_jax.data.timelines import TimelineBatches
+from pr2_jax.models.taste import People
+from pr2_jax.retrieval import taste as taste_room
+from pr2_jax.retrieval.blocks import load_model
+from pr2_jax.search.system import System
+from pr2_jax.training.tables import gather
+
+
+@pytest.fixture(scope="module")
+def system(finished, micro_config) -> System:
+    return System(finished, micro_config)
+
+
+@pytest.fixture(scope="module")
+def moments(system) -> tuple[np.ndarray, np.ndarray]:
+    """Some people at the time of one of their events, one of them before anything happened, and the unknown person."""
+    e = system.store.events
+    rows = np.random.default_rng(2).integers(0, system.store.counts.events, 20)
+    user, time_ms = np.asarray(e.user)[rows].astype(np.int64), np.asarray(e.time_ms)[rows]
+    return np.r_[user, user[0], 0], np.r_[time_ms, 0, time_ms.max()]
+
+
+def test_people_are_means_over_their_past(system, moments):
+    space, e = system.taste, system.store.events
+    got, kappa = space.people(*moments), system.config.taste.pseudo_events
+    for row, (user, time_ms) in enumerate(zip(*moments, strict=True)):
+        past = np.flatnonzero((np.asarray(e.user) == user) & (np.asarray(e.time_ms) < time_ms) & (user > 0))
+        signals = system.reader.signals(past)
+        says = space._says({"item": np.asarray(space.videos_VxD)[np.asarray(e.video)[past]], "signals": signals})
+        np.testing.assert_allclose(got.taste_NxD[row], np.sum(says, 0) / (len(past) + kappa), atol=1e-5)
+        np.testing.assert_allclose(got.habit_NxG[row], signals.sum(0) / (len(past) + kappa), atol=1e-5)
+        assert got.events_N[row] == len(past)
+    assert got.events_N[-2:].tolist() == [0, 0]
+    assert (got.events_N > 0).sum() > 10
+
+
+def test_blocks_and_company_change_nothing(system, moments, monkeypatch):
+    whole = system.taste.people(*moments)
+    monkeypatch.setattr(taste_room, "EVENTS_AT_ONCE", 7)
+    for field, parts in zip(whole, system.taste.people(*moments), strict=True):
+        np.testing.assert_allclose(parts, field, atol=1e-6)
+    for row in range(len(moments[0])):
+        alone = system.taste.people(moments[0][row : row + 1], moments[1][row : row + 1])
+        assert all(np.allclose(a[0], field[row], atol=1e-6) for a, field in zip(alone, whole, strict=True))
+
+
+def test_a_long_past_is_cut_to_the_latest_events(system, moments, monkeypatch):
+    monkeypatch.setattr(system.taste, "_task", _with_history(system.taste._task, 2))
+    assert system.taste.people(*moments).events_N.max() == 2
+
+
+def _with_history(task, history: int):
+    return dataclasses.replace(task, config=dataclasses.replace(task.config, history=history))
+
+
+def test_serving_says_what_training_said(system):
+    """One chunk that holds whole timelines: prefix sums there, sums over ranges here."""
+    space, store = system.taste, system.store
+    task = space._task
+    optim = dataclasses.replace(system.config.taste.optim, batch=store.counts.events)
+    chunk = TimelineBatches(system.reader, dataclasses.replace(system.config.taste, optim=optim))
+    batch = chunk(0)
+    params, tables = load_model(task, system.workdir / "taste")
+
+    @jax.jit
+    def trained(frozen, batch):
+        batch = task.prepare(frozen, batch)
+        return task.model.apply({"params": params}, gather(tables, task.lookups(batch)), batch)
+
+    want = np.asarray(trained(task.frozen, batch))
+    people, _ = chunk._order(0)
+    rows = np.concatenate([chunk._first_U[u] + np.arange(chunk._length_U[u]) for u in people])
+    user, time_ms = np.asarray(store.events.user)[rows], np.asarray(store.events.time_ms)[rows]
+    personal, appeal = space.logits(space.people(user, time_ms), np.asarray(store.events.video)[rows][:, None])
+    np.testing.assert_allclose((personal + appeal)[:, 0], want[: len(rows)], atol=2e-4)
+
+
+def test_nobody_is_answered_by_appeal(system):
+    nobody = system.taste.people(np.zeros(1, np.int64), np.array([10**15]))
+    assert isinstance(nobody, People)
+    personal, appeal = system.taste.logits(nobody, np.arange(1, 6)[None])
+    assert not personal.any()
+    assert appeal.shape == (1, 5, 3)
