@@ -19,11 +19,12 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pr2_jax.errors import BadInput, Pr2Error, StaleArtifact
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MANIFEST = "manifest.json"
 IN_PROGRESS = "manifest.partial.json"
@@ -102,6 +103,8 @@ def require(directory: Path, schema: str, made_by: str, fingerprint: Fingerprint
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """A `.npy` file put in place by a rename: one that is there is whole."""
+    import numpy as np  # not above: `pr2 --help` needs no arrays
+
     beside = path.with_name(path.name + ".new")
     with beside.open("wb") as file:
         np.save(file, array)

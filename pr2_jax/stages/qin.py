@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax import console
+from pr2_jax import artifacts, console
 from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.batches import (
     FOLDS,
@@ -114,10 +114,7 @@ def _cached(paths: list[Path], system: System, parts: list[Slates]) -> list[np.n
     """Features of all slates, kept beside the checkpoints until the stage is done: a resumed run reads them back."""
     if not all(path.exists() for path in paths):
         for path, features in zip(paths, features_by_day(system, parts), strict=True):
-            beside = path.with_suffix(".new")
-            with beside.open("wb") as file:
-                np.save(file, features)
-            beside.rename(path)
+            artifacts.save_array(path, features)
     return [np.load(path, mmap_mode="r") for path in paths]
 
 
