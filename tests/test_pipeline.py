@@ -19,7 +19,7 @@ from pr2_jax import cli, config_loader, pipeline, workdir
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.search.system import System
 
-STAGES = ("content", "pdr", "index", "qin", "eval")
+STAGES = ("content", "taste", "pdr", "index", "qin", "eval")
 RESULTS = ("store", *STAGES)
 
 
@@ -83,6 +83,7 @@ def test_a_finished_run_is_skipped_whole(finished, micro_config, capsys):
         ("qin.optim.epochs=2", ("qin", "eval")),
         ("base.width=32", ("qin", "eval")),
         ("retrieval.qrcf.gamma=3", ("index", "qin", "eval")),
+        ("taste.width=8", ("taste", "pdr", "index", "qin", "eval")),
         ("pdr.width=32", ("pdr", "index", "qin", "eval")),
         ("content.temperature=0.1", STAGES),
         ("world.seed=1", STAGES),

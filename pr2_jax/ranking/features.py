@@ -13,11 +13,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from pr2_jax.data.counters import Counters, pair
-from pr2_jax.retrieval.content import ContentSpace
+from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.qrcf import SeedFilter
-from pr2_jax.retrieval.taste import TasteSpace
+from pr2_jax.retrieval.taste_space import TasteSpace
 from pr2_jax.types import TASKS, Requests
 
 RELEVANCE = ("bm25", "content_cosine", "query_words", "query_searches", "query_video_clicks", "query_video_share")

@@ -21,7 +21,7 @@ from pr2_jax.config import QrcfConfig
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.store import LogStore
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK, padded_size
-from pr2_jax.retrieval.content import ContentSpace
+from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.types import NO_VIDEO, Candidates, Requests
 

@@ -25,14 +25,14 @@ from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import item_similarity
 from pr2_jax.retrieval.ann import load_index
 from pr2_jax.retrieval.blocks import load_model
-from pr2_jax.retrieval.content import ContentSpace
+from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.item_similarity import ContentNeighbours, ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.merge import Scorer
-from pr2_jax.retrieval.pdr import PdrEncoder
+from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter
-from pr2_jax.retrieval.taste import TasteSpace
+from pr2_jax.retrieval.taste_space import TasteSpace
 from pr2_jax.types import Channel, Requests
 
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")

@@ -18,7 +18,7 @@ from pr2_jax.data.batches import FOLDS, ContentBatches, fold_of, training_sessio
 from pr2_jax.data.catalogue import catalogue_arrays, log_unigram, query_words
 from pr2_jax.data.store import LogStore
 from pr2_jax.models.build import content_task
-from pr2_jax.retrieval.content import ContentSpace, content_videos
+from pr2_jax.retrieval.content_space import ContentSpace, content_videos
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.workdir import fold_directory

@@ -12,7 +12,7 @@ from pr2_jax.data.batches import feed_slates
 from pr2_jax.data.timelines import TimelineBatches
 from pr2_jax.evaluation.metrics import auc
 from pr2_jax.models.build import taste_task
-from pr2_jax.retrieval.taste import TasteSpace, taste_videos
+from pr2_jax.retrieval.taste_space import TasteSpace, taste_videos
 from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit

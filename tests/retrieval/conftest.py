@@ -9,7 +9,7 @@ import pytest
 
 from pr2_jax.config import ContentConfig
 from pr2_jax.models.content import ContentTask
-from pr2_jax.retrieval.content import ContentSpace, content_videos
+from pr2_jax.retrieval.content_space import ContentSpace, content_videos
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.tables import init_tables
 

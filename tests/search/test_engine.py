@@ -160,7 +160,7 @@ def test_a_directory_that_is_none(tmp_path):
 
 
 def test_missing_stage_is_named(finished, tmp_path):
-    for name in ("store", "content", "pdr", "index"):
+    for name in ("store", "content", "taste", "pdr", "index"):
         shutil.copytree(finished / name, tmp_path / name)
     shutil.copy(finished / "config.json", tmp_path)
     with pytest.raises(StaleArtifact, match=r"/qin does not exist .* `pr2 train qin`"):

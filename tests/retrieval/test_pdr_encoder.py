@@ -10,7 +10,7 @@ import pytest
 
 from pr2_jax.config import PdrConfig
 from pr2_jax.models.pdr import PdrTask
-from pr2_jax.retrieval.pdr import PdrEncoder
+from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.types import Requests
 
 

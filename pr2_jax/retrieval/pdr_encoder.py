@@ -11,8 +11,8 @@ from pr2_jax.data.events import EventReader
 from pr2_jax.models.content import video_lookups
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK, VIDEO_BLOCK, in_blocks
-from pr2_jax.retrieval.content import ContentSpace
-from pr2_jax.retrieval.taste import TasteSpace
+from pr2_jax.retrieval.content_space import ContentSpace
+from pr2_jax.retrieval.taste_space import TasteSpace
 from pr2_jax.training.tables import gather
 from pr2_jax.types import Requests
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from pr2_jax.retrieval import content as content_room
+from pr2_jax.retrieval import content_space
 from pr2_jax.retrieval.blocks import load_model
-from pr2_jax.retrieval.content import ContentSpace, content_videos
+from pr2_jax.retrieval.content_space import ContentSpace, content_videos
 
 
 def test_what_was_saved_is_what_is_loaded(content):
@@ -31,7 +31,7 @@ def test_queries_alone_and_together(content, rng):
 def test_every_video_has_a_vector_but_the_unknown_one(content, monkeypatch):
     task, weights, space, _ = content
     np.testing.assert_allclose(np.linalg.norm(space.videos_VxD, axis=1), np.arange(20) > 0, atol=1e-5)
-    monkeypatch.setattr(content_room, "VIDEO_BLOCK", 8)
+    monkeypatch.setattr(content_space, "VIDEO_BLOCK", 8)
     np.testing.assert_allclose(content_videos(task, *weights), space.videos_VxD, atol=1e-6)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pr2_jax.data.timelines import TimelineBatches
 from pr2_jax.models.taste import People
-from pr2_jax.retrieval import taste as taste_room
+from pr2_jax.retrieval import taste_space
 from pr2_jax.retrieval.blocks import load_model
 from pr2_jax.search.system import System
 from pr2_jax.training.tables import gather
@@ -46,7 +46,7 @@ def test_people_are_means_over_their_past(system, moments):
 
 def test_blocks_and_company_change_nothing(system, moments, monkeypatch):
     whole = system.taste.people(*moments)
-    monkeypatch.setattr(taste_room, "EVENTS_AT_ONCE", 7)
+    monkeypatch.setattr(taste_space, "EVENTS_AT_ONCE", 7)
     for field, parts in zip(whole, system.taste.people(*moments), strict=True):
         np.testing.assert_allclose(parts, field, atol=1e-6)
     for row in range(len(moments[0])):
