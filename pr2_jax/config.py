@@ -292,7 +292,7 @@ class RetrievalConfig:
     ann_recall_at: int = 100
     ann_leaves: int = 0  # 0 = derived: 2 * sqrt(V)
     ann_search_share: float = 0.15  # share of leaves searched
-    ann_reorder: int = 0  # least number rescored exactly; 0 = derived: 4 * results asked for
+    ann_reorder: int = 0  # least number rescored exactly; 0 = derived: 8 * results asked for
     bm25_k1: float = 1.5  # [lit: Lucene's form of BM25, bm25s defaults]
     bm25_b: float = 0.75
     qrcf: QrcfConfig = QrcfConfig()

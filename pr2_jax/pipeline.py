@@ -80,6 +80,7 @@ def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> N
     with console.stage(name):
         if alone:
             stages.require_inputs(name, workdir, config)
+            artifacts.write_json(workdir / "config.json", to_dict(config))  # what the next command takes up
         claim = stages.fingerprint(name, workdir, config)
         why = artifacts.reason_stale(workdir / name, claim, stages.SCHEMA)
         if why is None:

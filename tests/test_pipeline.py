@@ -246,3 +246,20 @@ def test_a_stage_of_another_config_is_refused_naming_both(made, directory, micro
     for verb in (pipeline.index, pipeline.evaluate):
         with pytest.raises(StaleArtifact, match=r"config\.pdr\.width was 16, is now 32.*`pr2 train pdr`"):
             verb(directory, other)
+
+
+def test_a_stage_made_alone_leaves_its_config_to_later_commands(made, directory, micro_config, capsys):
+    pipeline.run(directory, micro_config, None)
+    made.clear()
+    at = ["--workdir", str(directory)]
+    assert cli.main(["train", "qin", *at, "--config.qin.optim.epochs=2"]) == 0
+    assert made == ["qin"]
+    assert cli.main(["evaluate", *at]) == 0  # and does not say that qin is stale
+    assert made == ["qin", "eval"]
+    assert json.loads((directory / "config.json").read_text())["qin"]["optim"]["epochs"] == 2
+
+
+def test_a_refused_stage_changes_no_config(directory, capsys):
+    before = (directory / "config.json").read_bytes()
+    _refused(["train", "qin", "--workdir", str(directory), "--config.qin.optim.epochs=2"], capsys)
+    assert (directory / "config.json").read_bytes() == before

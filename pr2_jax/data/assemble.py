@@ -121,9 +121,7 @@ def _shown_in_order(tables: LogTables, user_vocabulary: np.ndarray, video_vocabu
     )
 
 
-def _queries(
-    shown: pl.DataFrame, lists: pl.Series, word_ids: np.ndarray
-) -> tuple[pl.DataFrame, Queries]:
+def _queries(shown: pl.DataFrame, lists: pl.Series, word_ids: np.ndarray) -> tuple[pl.DataFrame, Queries]:
     """Numbers queries by first use, so that nothing about later searches shows in an earlier one's row."""
     lengths = lists.list.len().to_numpy().astype(np.int64)
     used = shown["query"].unique(maintain_order=True).to_numpy()

@@ -114,9 +114,7 @@ class IngestReport:
         return out
 
 
-def ingest(
-    input_path: Path | None, config: Config, workdir: Path, builder: type[LogBuilder] = Kuaisar
-) -> IngestReport:
+def ingest(input_path: Path | None, config: Config, workdir: Path, builder: type[LogBuilder] = Kuaisar) -> IngestReport:
     """Leaves `workdir/tfds` (exchange format) and `workdir/store`, with report.json and quarantine.csv in it.
 
     `builder` must be the one that `config.data.source` names. Raises BadInput, before anything is written, where the

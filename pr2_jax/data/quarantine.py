@@ -90,6 +90,8 @@ def _reason(kind: Kind, filled: bool) -> pl.Expr:
     if kind is not Kind.TIME:
         return expected
     number = pl.col("value").cast(pl.Float64, strict=False)
-    return pl.when(number.is_between(*SECONDS)).then(
-        pl.lit("which is seconds since 1970, expected ms")
-    ).otherwise(expected)
+    return (
+        pl.when(number.is_between(*SECONDS))
+        .then(pl.lit("which is seconds since 1970, expected ms"))
+        .otherwise(expected)
+    )

@@ -170,9 +170,7 @@ def build_store(tables: LogTables, directory: Path, fingerprint: Mapping[str, An
     return save_store(LogStore.from_tables(tables), directory, fingerprint or {}, {})
 
 
-def save_store(
-    store: LogStore, directory: Path, fingerprint: Mapping[str, Any], beside: Mapping[str, str]
-) -> LogStore:
+def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any], beside: Mapping[str, str]) -> LogStore:
     """`fingerprint` (JSON) says what the store was made from; `beside` are texts by file name to lie next to it.
 
     Everything goes to `DIR.partial` first, the manifest last: a half-built store is never mistaken for a whole one.

@@ -115,9 +115,7 @@ def _read_tables(files: LogFiles, quarantine: Quarantine) -> LogTables:
     )
 
 
-def _read_plain(
-    files: LogFiles, table: Table, quarantine: Quarantine, counts: dict[str, TableCount]
-) -> pl.DataFrame:
+def _read_plain(files: LogFiles, table: Table, quarantine: Quarantine, counts: dict[str, TableCount]) -> pl.DataFrame:
     """A table whose rows stand alone but for a unique column. An absent optional table is an empty frame."""
     if table.name not in files.tables:
         kinds = {column.name: pl.String if column.kind.name == "TEXT" else pl.Int64 for column in table.columns}

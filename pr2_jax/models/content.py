@@ -102,9 +102,7 @@ class ContentTask:
         }
 
     def init(self, key: Array) -> Params:
-        batch = self.prepare(
-            self.frozen, {"words_BxQ": np.ones((2, 2), np.int32), "video_B": np.ones(2, np.int32)}
-        )
+        batch = self.prepare(self.frozen, {"words_BxQ": np.ones((2, 2), np.int32), "video_B": np.ones(2, np.int32)})
         rows = jax.tree.map(
             lambda ids: jnp.zeros((*ids.shape, self.config.width)), {k: v[1] for k, v in self.lookups(batch).items()}
         )

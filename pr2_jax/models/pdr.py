@@ -149,9 +149,7 @@ class PdrTask:
             batch["history_brought_BxHxF"] = jnp.take(frozen["brought"], history_BxH, axis=0)
         if "video_B" not in batch:
             return batch
-        ids_N = jnp.concatenate(
-            [batch["video_B"], batch["shown_B"], batch["uniform_N"], batch["hard_BxK"].reshape(-1)]
-        )
+        ids_N = jnp.concatenate([batch["video_B"], batch["shown_B"], batch["uniform_N"], batch["hard_BxK"].reshape(-1)])
         log_unigram_N = jnp.take(frozen["log_unigram"], ids_N)
         return {**batch, "ids_N": ids_N, "video": self.videos(frozen, ids_N), "log_unigram_N": log_unigram_N}
 

@@ -74,8 +74,6 @@ class ExactSearch:
         return Candidates(np.concatenate([p.ids_BxK for p in parts]), np.concatenate([p.scores_BxK for p in parts]))
 
 
-def exact_search(
-    vectors_VxD: np.ndarray, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()
-) -> Candidates:
+def exact_search(vectors_VxD: np.ndarray, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
     """`ExactSearch` for one use; keep the object where the same vectors are searched again."""
     return ExactSearch(vectors_VxD).search(query_BxD, k, seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 
@@ -31,6 +32,12 @@ class TasteSpace:
         model, variables = task.model, {"params": self._params}
         self._says = jax.jit(lambda part: model.apply(variables, part["item"], part["signals"], method="says"))
         self._logits = jax.jit(functools.partial(_logits, task))
+
+    def over(self, reader: EventReader) -> TasteSpace:
+        """The same space over another view of the log; nothing is compiled again."""
+        other = copy.copy(self)
+        other._reader = reader
+        return other
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> People:
         """N people as they were just before each time; nothing at or after it is looked at."""

@@ -63,6 +63,7 @@ class System:
         view = System(self.workdir, self.config, store)
         shared = ("bm25", "space", "fitted", "content_neighbours")
         view.__dict__ |= {name: getattr(self, name) for name in shared}
+        view.__dict__["taste"] = self.taste.over(view.reader)
         return view
 
     @functools.cached_property

@@ -212,5 +212,3 @@ def _number(value: Interval | float) -> dict | float | None:
     if isinstance(value, Interval):
         return {k: (v if np.isfinite(v) else None) for k, v in dataclasses.asdict(value).items()}
     return float(value) if np.isfinite(value) else None
-
-

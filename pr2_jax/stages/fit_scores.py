@@ -82,5 +82,3 @@ def _fusion(searcher: Searcher, config: Config, day: Day, calibrated: Calibrated
 
 def _ndcg(score_SxK: np.ndarray, hit_SxK: np.ndarray, valid_SxK: np.ndarray, positives_S: np.ndarray) -> float:
     return float(np.nanmean(retrieval_metrics(score_SxK, hit_SxK, valid_SxK, positives_S)["ndcg@10"]))
-
-

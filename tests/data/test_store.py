@@ -77,8 +77,16 @@ def test_events_are_every_view_and_every_clicked_result(store, tiny):
         clicked = [video for video, clicks in entry["shown"].items() if clicks]
         want += [(entry["user"], entry["time"], video, 1, True, False, False, False, 0, 0) for video in clicked]
     columns = (
-        store.users.raw_id[e.user], e.time_ms, store.videos.raw_id[e.video], e.channel,
-        e.click, e.like, e.follow, e.forward, e.play_ms, e.duration_ms,
+        store.users.raw_id[e.user],
+        e.time_ms,
+        store.videos.raw_id[e.video],
+        e.channel,
+        e.click,
+        e.like,
+        e.follow,
+        e.forward,
+        e.play_ms,
+        e.duration_ms,
     )
     got = list(zip(*(column.tolist() for column in columns), strict=True))
     assert sorted(got) == sorted(want)
@@ -148,7 +156,11 @@ def test_words_of_late_queries_are_unknown(tiny, tmp_path):
 
 def test_words_by_text_and_id(store):
     assert store.word_rows(["w3", "W3", 3, "3", "nonsense", "", -8, "w777"]).tolist() == [
-        *[store.word_rows([3])[0]] * 4, 0, 0, 0, 0,
+        *[store.word_rows([3])[0]] * 4,
+        0,
+        0,
+        0,
+        0,
     ]
     assert store.words.text[0] is None
     assert store.words.text[store.word_rows([3])[0]] == "w3"

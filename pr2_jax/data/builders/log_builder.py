@@ -20,6 +20,11 @@ from pr2_jax.data.tables import LogTables
 FILE_FORMAT = "array_record"  # TFDS's default needs TensorFlow
 
 
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """TFDS's public bucket holds no log of ours; asking it leaves an empty temporary directory behind."""
+
+
 class LogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A log in the exchange format. `tables`, where given, saves every part from reading the source again."""
 
@@ -39,7 +44,7 @@ class LogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The checked log; a simulated one is left in `workdir`. Raises BadInput where it cannot be used."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description=f"{type(self).__doc__} Part {self.builder_config.name}: {self.builder_config.description}.",
             features=features(self.builder_config.name),
