@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> Config:
         data=DataConfig(source="short_video_world"),
         world=WorldConfig(sessions_per_day=0.5),
         content=dataclasses.replace(config.content, optim=_epochs(config.content.optim, 16.0)),
-        pdr=dataclasses.replace(config.pdr, history=64, optim=_epochs(config.pdr.optim, 6.0)),
+        pdr=dataclasses.replace(config.pdr, history=64, optim=_epochs(config.pdr.optim, 4.0)),
         qin=dataclasses.replace(config.qin, optim=_epochs(config.qin.optim, 1.5)),
         base=dataclasses.replace(config.base, optim=_epochs(config.base.optim, 1.5)),
     )

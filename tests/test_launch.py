@@ -119,7 +119,11 @@ def test_arguments_reach_pytest_and_its_exit_status_comes_back(checkout):
     for script in ("launch/test.sh", ".ci/run"):
         done = _bash(str(checkout / script), "tests/data", "-k", "a b", cwd="/")
         assert done.returncode == 5
-        assert done.stdout.splitlines() == ["ruff check .", "python -m pytest tests/data -k a b"]
+        assert done.stdout.splitlines() == [
+            "ruff check .",
+            "ruff format --check .",
+            "python -m pytest tests/data -k a b",
+        ]
 
 
 def test_quickstart_runs_then_searches(checkout):

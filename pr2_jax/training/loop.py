@@ -42,15 +42,20 @@ class TrainState(flax.struct.PyTreeNode):
 
 def init_state(task: Task, config: OptimConfig, steps: int) -> TrainState:
     """Fresh parameters; the seed alone decides them."""
-    params_key, tables_key = jax.random.split(jax.random.key(config.seed))
-    params, tables = task.init(params_key), init_tables(task.table_specs(), tables_key)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        tables=tables,
-        dense_opt=optimizer.dense_optimizer(config, steps).init(params),
-        table_opt=optimizer.table_optimizer(config, steps).init(tables),
-    )
+
+    @jax.jit  # one program, where layer by layer would be some hundreds; the forward pass in it is dead code
+    def init(key: Array) -> TrainState:
+        params_key, tables_key = jax.random.split(key)
+        params, tables = task.init(params_key), init_tables(task.table_specs(), tables_key)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            tables=tables,
+            dense_opt=optimizer.dense_optimizer(config, steps).init(params),
+            table_opt=optimizer.table_optimizer(config, steps).init(tables),
+        )
+
+    return init(jax.random.key(config.seed))
 
 
 def make_step(task: Task, config: OptimConfig, steps: int) -> Callable:
