@@ -160,8 +160,11 @@ def build_index(
     return report
 
 
-def load_index(directory: os.PathLike | str) -> Index:
-    """Opens what `build_index` wrote; on a platform without ScaNN its vectors are searched exactly."""
+def load_index(directory: os.PathLike | str, *, exact: bool = False) -> Index:
+    """Opens what `build_index` wrote. `exact`, or a platform without ScaNN: every vector is compared.
+
+    ScaNN's builds differ from run to run, so whatever is fitted or trained on results must ask for exact ones.
+    """
     directory = pathlib.Path(directory)
     path = directory / "index.json"
     if not path.exists():
@@ -176,7 +179,7 @@ def load_index(directory: os.PathLike | str) -> Index:
             f"{directory / 'vectors.npy'}: shape {vectors_VxD.shape}, index.json says {(report.rows + 1, report.width)}"
         )
     searcher = None
-    if report.kind == "scann" and scann is not None:
+    if report.kind == "scann" and scann is not None and not exact:
         with _quiet_stderr():
             searcher = scann.load_searcher(str((directory / "scann").resolve()))
     return Index(report, vectors_VxD, np.load(directory / "rows.npy"), searcher, written["reorder"])

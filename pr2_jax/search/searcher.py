@@ -70,12 +70,14 @@ class Searcher:
         name: str = "pr2",
         calibrated: Calibrated | None = None,
         rankers: Path | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
-        """`calibrated` and `rankers` are given while the ranker's stage is still being made."""
+        """`calibrated` and `rankers` are given while the ranker's stage is still made; `exact` as in `channels`."""
         rankers = rankers or system.workdir / "qin"
         channels, ranker = SYSTEMS[name]
         self.name, self._system, self._snapshot = name, system, snapshot
-        everything = system.channels(snapshot)
+        everything = system.channels(snapshot, exact=exact)
         self.channels = {channel: everything[channel] for channel in channels}
         self._weights = system.fitted["merge_weights"][name]
         self._ranker: Ranker = system.ranker(ranker, rankers)

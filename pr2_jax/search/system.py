@@ -150,14 +150,17 @@ class System:
         popularity = np.load(directory / "popularity.npy", mmap_mode="r")
         return Snapshot(as_of_ms, ItemSimilarity.load(directory), popularity)
 
-    def channels(self, snapshot: Snapshot) -> dict[str, Channel]:
-        """The four channels, in the order in which `merge` weighs them."""
-        index = self.workdir / "index"
+    def channels(self, snapshot: Snapshot, *, exact: bool = False) -> dict[str, Channel]:
+        """The four channels, in the order in which `merge` weighs them. `exact`: as what is fitted must see them."""
+        dense = self.dense_channels(self.workdir / "index", exact=exact)
+        qrcf = QrcfChannel(self.seeds, snapshot.similarity)
+        return {"bm25": self.bm25, "dr": dense["dr"], "qrcf": qrcf, "pdr": dense["pdr"]}
+
+    def dense_channels(self, index: Path, *, exact: bool = False) -> dict[str, Channel]:
+        """`dr` and `pdr` over the indices in a directory, also one in the making."""
+        encoders = {"dr": lambda r: self.space.queries(r.words_BxQ), "pdr": self.pdr}
         return {
-            "bm25": self.bm25,
-            "dr": DenseChannel("dr", lambda r: self.space.queries(r.words_BxQ), load_index(index / "dr")),
-            "qrcf": QrcfChannel(self.seeds, snapshot.similarity),
-            "pdr": DenseChannel("pdr", self.pdr, load_index(index / "pdr")),
+            name: DenseChannel(name, encode, load_index(index / name, exact=exact)) for name, encode in encoders.items()
         }
 
     def scorers(self, requests: Requests) -> dict[str, Scorer]:

@@ -28,7 +28,7 @@ def fit_scores(system: System, config: Config, rankers: Path, out: Path) -> None
     day = day_of(system, cuts.validation_ms, cuts.test_ms)
     for name in SYSTEMS:
         unfitted = Calibrated(tuple(calibration.Platt() for _ in TASKS), fusion.FusionWeights((1.0, 0, 0), (1.0,) * 3))
-        searcher = Searcher(system, snapshot, name, unfitted, rankers)
+        searcher = Searcher(system, snapshot, name, unfitted, rankers, exact=True)
         heads = _heads(system, config, searcher, day)
         calibrated = Calibrated(heads, unfitted.fusion)
         weights = _fusion(searcher, config, day, calibrated)

@@ -12,8 +12,7 @@ from pr2_jax.config import Config
 from pr2_jax.data.batches import training_sessions
 from pr2_jax.data.labels import popularity
 from pr2_jax.retrieval import item_similarity, merge
-from pr2_jax.retrieval.ann import build_index, load_index
-from pr2_jax.retrieval.dense import DenseChannel
+from pr2_jax.retrieval.ann import build_index
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, fit_epsilon
 from pr2_jax.search.system import SYSTEMS, System
 from pr2_jax.stages.days import day_of
@@ -77,12 +76,8 @@ def _merge_weights(system: System, config: Config, epsilon: float, out: Path) ->
     day = day_of(system, cuts.validation_ms, cuts.test_ms)
     similarity = item_similarity.ItemSimilarity.load(out / f"as_of_{cuts.validation_ms}")
     seeds = SeedFilter(system.reader, system.space, config.retrieval.qrcf, epsilon)
-    channels = {
-        "bm25": system.bm25,
-        "dr": DenseChannel("dr", lambda r: system.space.queries(r.words_BxQ), load_index(out / "dr")),
-        "qrcf": QrcfChannel(seeds, similarity),
-        "pdr": DenseChannel("pdr", system.pdr, load_index(out / "pdr")),
-    }
+    channels = {"bm25": system.bm25, "qrcf": QrcfChannel(seeds, similarity)}
+    channels |= system.dense_channels(out, exact=True)
     found = retrieve_all(channels, day.requests, config.retrieval.depth)
     fitted, scorers = {}, system.scorers(day.requests)
     for label, (names, _) in SYSTEMS.items():

@@ -88,7 +88,7 @@ def with_sampled(system: System, slates: Slates, count: int, seed: int) -> Slate
 def _retrieved(system: System, queries_Q: np.ndarray, depth: int) -> np.ndarray:
     """What `base` retrieves for distinct queries of the log: video rows `[Q, depth]`, -1 = padding."""
     names, weights = SYSTEMS["base"][0], system.fitted["merge_weights"]["base"]
-    channels, parts = system.channels(system.snapshot(system.store.cuts.validation_ms)), []
+    channels, parts = system.channels(system.snapshot(system.store.cuts.validation_ms), exact=True), []
     starts = range(0, len(queries_Q), FEATURE_BLOCK)
     for start in console.progress(starts, "retrieve negatives", unit=" blocks"):
         words_BxQ = query_words(system.store, queries_Q[start : start + FEATURE_BLOCK], system.config.data)

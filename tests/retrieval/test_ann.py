@@ -115,6 +115,16 @@ def test_without_scann_its_index_is_searched_exactly(
     np.testing.assert_array_equal(got.ids_BxK, want.ids_BxK)
 
 
+def test_what_is_fitted_can_ask_for_results_that_no_build_changes(tmp_path: Path, rng: np.random.Generator) -> None:
+    pytest.importorskip("scann")
+    vectors, config = unit_vectors(rng, 3000), dataclasses.replace(APPROXIMATE, ann_search_share=0.01)
+    ann.build_index(vectors, tmp_path, config)
+    query = unit_vectors(rng, 40)
+    want = exact.exact_search(vectors, query, 5).ids_BxK
+    assert (ann.load_index(tmp_path).search(query, 5).ids_BxK != want).any(), "or this shows nothing"
+    np.testing.assert_array_equal(ann.load_index(tmp_path, exact=True).search(query, 5).ids_BxK, want)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_vectors_that_are_not_finite_are_refused(tmp_path: Path, rng: np.random.Generator, value: float) -> None:
     vectors = unit_vectors(rng, 300)
