@@ -17,7 +17,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +153,27 @@ def refuse_foreign(directory: Path) -> None:
         raise BadInput(f"{directory} is a file, expected a directory to write")
     if directory.exists() and not (directory / MANIFEST).exists() and any(directory.iterdir()):
         raise BadInput(f"{directory} exists and was not made by pr2: name another place or remove it")
+
+
+def refuse_unknown(directory: Path, ours: Iterable[str]) -> None:
+    """BadInput where a directory that will be replaced holds anything but what we write there."""
+    strange = sorted({path.name for path in directory.iterdir()} - set(ours)) if directory.is_dir() else []
+    if strange:
+        raise BadInput(f"{directory} would be replaced, but holds {strange[0]}, which pr2 has not made: move it away")
+
+
+@contextlib.contextmanager
+def reading(directory: Path) -> Iterator[None]:
+    """StaleArtifact where files of a finished artifact are gone or cannot be read."""
+    try:
+        yield
+    except Pr2Error:
+        raise
+    except Exception as error:  # each format has its own
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StaleArtifact(
+            f"{directory} is damaged ({first[:200]}): remove {directory} and make it anew with `pr2 run`"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -37,13 +37,13 @@ def open_log(path: Path) -> Iterator[LogFiles]:
     Raises BadInput for a place that is not there, an unreadable or unsafe zip, a missing table, two copies of one.
     """
     if path.is_dir():
-        yield _found(_only_place(path), str(path))
+        yield _found(_only_place(path, str(path)), str(path))
     elif not path.exists():
         raise BadInput(f"{path}: no such file or directory, expected a log directory or a zip")
     elif zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
         with tempfile.TemporaryDirectory(prefix="pr2-log-") as scratch:
             _unpack(path, Path(scratch))
-            yield _found(_only_place(Path(scratch)), str(path))
+            yield _found(_only_place(Path(scratch), str(path), "unpack it and name one of them"), str(path))
     else:
         raise BadInput(f"{path} is neither a directory nor a zip")
 
@@ -52,14 +52,14 @@ def _holds_log(directory: Path) -> bool:
     return any((directory / (name + suffix)).is_file() for name in REQUIRED for suffix in SUFFIXES)
 
 
-def _only_place(path: Path) -> Path:
+def _only_place(path: Path, shown_as: str, remedy: str = "name one of them") -> Path:
     """The directory itself, or the one directory below it that holds a log."""
     if _holds_log(path):
         return path
     nested = sorted(place for place in path.iterdir() if place.is_dir() and _holds_log(place))
     if len(nested) > 1:
         names = ", ".join(place.name for place in nested)
-        raise BadInput(f"{path} holds {len(nested)} logs ({names}): name one of them")
+        raise BadInput(f"{shown_as} holds {len(nested)} logs ({names}): {remedy}")
     return nested[0] if nested else path
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pr2_jax import artifacts
-from pr2_jax.config import Config
+from pr2_jax.config import SOURCES, Config
 from pr2_jax.data.assemble import rows_of
 from pr2_jax.data.builders.kuaisar import Kuaisar
 from pr2_jax.data.builders.log_builder import LogBuilder, write_and_read_back
@@ -124,6 +124,7 @@ def ingest(input_path: Path | None, config: Config, workdir: Path, builder: type
         raise ValueError(f"config.data.source is {config.data.source!r}, but the builder makes {builder.name!r}")
     workdir = Path(workdir)
     artifacts.refuse_foreign(workdir / STORE)
+    artifacts.refuse_unknown(workdir / EXCHANGE, SOURCES)
     said = fingerprint(input_path, config)
     tables = builder.read_source(input_path, config, workdir)
     exchange = workdir / f"{EXCHANGE}.partial"

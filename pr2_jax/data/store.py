@@ -99,6 +99,8 @@ class LogStore:
 
     def user_row(self, raw: int) -> int:
         """Row of a raw user id; 0 where it is unknown."""
+        if not -(2**63) <= raw < 2**63:
+            return 0
         return int(rows_of(self.users.raw_id, np.asarray([raw], np.int64))[0])
 
     def video_rows(self, raw: np.ndarray) -> np.ndarray:
@@ -114,7 +116,9 @@ class LogStore:
             if text in self._row_of_text:
                 rows[place] = self._row_of_text[text]
             elif not text or (text.removeprefix("-").isdecimal() and len(text) < 19):  # ids have 64 bits
-                rows[place] = rows_of(self.words.raw_id, np.asarray([int(text or word or 0)], np.int64))[0]
+                raw = int(text or word or 0)
+                if -(2**63) <= raw < 2**63:
+                    rows[place] = rows_of(self.words.raw_id, np.asarray([raw], np.int64))[0]
         return rows
 
     @functools.cached_property
@@ -236,11 +240,13 @@ def _map(path: Path, said: Mapping[str, Any]) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r" if np.prod(said["shape"]) else None).view(np.ndarray)
     except (OSError, ValueError) as error:
-        raise StaleArtifact(f"{path} is missing or damaged ({error}): make the store anew with `{MADE_BY}`") from None
+        raise StaleArtifact(
+            f"{path} is missing or damaged ({error}): remove {path.parent} and make it anew with `{MADE_BY}`"
+        ) from None
     if array.dtype.str != said["dtype"] or list(array.shape) != said["shape"]:
         raise StaleArtifact(
             f"{path} holds {array.dtype.str} {list(array.shape)}, its manifest says {said['dtype']} {said['shape']}: "
-            f"make the store anew with `{MADE_BY}`"
+            f"remove {path.parent} and make it anew with `{MADE_BY}`"
         )
     array.flags.writeable = False
     return array

@@ -72,6 +72,7 @@ def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None
     with open_log(Path(path)) as files:
         tables = _read_tables(files, quarantine)
     _refuse_short(tables)
+    _refuse_silent(tables)
     if quarantine_path is not None:
         tables.quarantined.write_csv(quarantine_path)
     return tables
@@ -202,6 +203,22 @@ def _refuse_short(tables: LogTables) -> None:
             raise BadInput(
                 f"{SEARCH.name}: no search session {name}; the searches span {days:.1f} days, expected at least 3: "
                 "the last is the test day, the one before the validation day, all earlier ones are for training"
+            )
+
+
+def _refuse_silent(tables: LogTables) -> None:
+    """Each of the three windows is learnt from, chosen on or judged by clicks."""
+    clicked_ms = tables.search.filter(pl.col("clicks") > 0)["time_ms"]
+    validation_ms, test_ms = tables.end_ms - 2 * DAY_MS, tables.end_ms - DAY_MS
+    for name, count in (
+        ("before the validation day", (clicked_ms < validation_ms).sum()),
+        ("on the validation day", ((clicked_ms >= validation_ms) & (clicked_ms < test_ms)).sum()),
+        ("on the test day", (clicked_ms >= test_ms).sum()),
+    ):
+        if count == 0:
+            raise BadInput(
+                f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks in training (all but "
+                f"the last two days), on the validation day and on the test day (the last, up to {iso(tables.end_ms)})"
             )
 
 

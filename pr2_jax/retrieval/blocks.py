@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from pr2_jax import artifacts
 from pr2_jax.training.checkpoint import load_params
 from pr2_jax.training.tables import init_tables
 from pr2_jax.training.task import Task
@@ -45,5 +46,6 @@ def _pad_rows(x: np.ndarray, size: int) -> np.ndarray:
 def load_model(task: Task, directory: Path) -> tuple[dict, dict]:
     """Dense parameters and tables of a trained model."""
     like = jax.eval_shape(lambda key: (task.init(key), init_tables(task.table_specs(), key)), jax.random.key(0))
-    params, tables = load_params(directory, like)
+    with artifacts.reading(directory):
+        params, tables = load_params(directory, like)
     return params, tables

@@ -12,7 +12,7 @@ import numpy as np
 from pr2_jax.config import Config
 from pr2_jax.config_loader import read
 from pr2_jax.data.histories import seen
-from pr2_jax.errors import StaleArtifact
+from pr2_jax.errors import BadInput, StaleArtifact
 from pr2_jax.search.searcher import Ranked, Searcher
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
@@ -71,6 +71,10 @@ class SearchEngine:
         A query without a known word is answered from the person's taste, a person without a past by relevance, and
         neither by what is popular. Videos clicked before are left out.
         """
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise BadInput(f"k = {k!r}, expected a whole number above 0")
+        if user is not None and (isinstance(user, bool) or not isinstance(user, int | np.integer)):
+            raise BadInput(f"user = {user!r}, expected a raw user id (a whole number) or None")
         words = query.split() if isinstance(query, str) else list(query)
         row = 0 if user is None else self.system.store.user_row(user)
         rows_Q = self.system.store.word_rows(words)

@@ -32,10 +32,10 @@ def read_requests(path: Path) -> Iterator[RequestBlock]:
 
     `request_id` is the row's number where the file has none. An empty user is nobody in particular.
     """
-    start = 0
+    start, keys = 0, set()
     for part in _parts(path):
         for rows in part.iter_slices(BLOCK):
-            yield _block(path, rows, start)
+            yield _block(path, rows, start, keys)
             start += len(rows)
     if not start:
         raise BadInput(f"{path}: no request in it; expected rows of {COLUMNS}")
@@ -57,7 +57,7 @@ def _parts(path: Path) -> Iterator[pl.DataFrame]:
         raise BadInput(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _block(path: Path, rows: pl.DataFrame, start: int) -> RequestBlock:
+def _block(path: Path, rows: pl.DataFrame, start: int, keys: set[str]) -> RequestBlock:
     users: list[int | None] = []
     words: list[list[int | str]] = []
     for number, (user, query) in enumerate(zip(rows[USER], rows[QUERY], strict=True), start + 1):
@@ -68,7 +68,13 @@ def _block(path: Path, rows: pl.DataFrame, start: int) -> RequestBlock:
         else:
             users.append(raw)
         words.append(_words(path, number, query))
-    key = [str(k) for k in rows[KEY]] if KEY in rows.columns else [str(start + n + 1) for n in range(len(rows))]
+    if KEY not in rows.columns:
+        return RequestBlock([str(start + n + 1) for n in range(len(rows))], users, words)
+    key = [str(k) for k in rows[KEY]]
+    for number, given in enumerate(key, start + 1):
+        if given in keys:
+            raise BadInput(f"{path}: request {number}, column {KEY}: {given!r} for the second time, expected one each")
+        keys.add(given)
     return RequestBlock(key, users, words)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax import workdir
+from pr2_jax import artifacts, workdir
 from pr2_jax.config import Config
 from pr2_jax.data.batches import SlateReader, Slates
 from pr2_jax.data.catalogue import catalogue_arrays, query_words
@@ -147,8 +147,9 @@ class System:
         """The snapshot that the index holds for that moment."""
         self.require("index")
         directory = self.workdir / "index" / f"as_of_{as_of_ms}"
-        popularity = np.load(directory / "popularity.npy", mmap_mode="r")
-        return Snapshot(as_of_ms, ItemSimilarity.load(directory), popularity)
+        with artifacts.reading(directory.parent):
+            popularity = np.load(directory / "popularity.npy", mmap_mode="r")
+            return Snapshot(as_of_ms, ItemSimilarity.load(directory), popularity)
 
     def channels(self, snapshot: Snapshot, *, exact: bool = False) -> dict[str, Channel]:
         """The four channels, in the order in which `merge` weighs them. `exact`: as what is fitted must see them."""
@@ -185,8 +186,9 @@ class System:
             self.store, config, self.catalogue, np.asarray(self.space.videos_VxD), len(columns(config.personal))
         )
         requests = SlateReader(self.reader, self.query_vectors_NqxD, config, self.config.data)
-        params, tables = load_model(task, directory / name)
-        return Ranker(task, params, tables, requests, Scaler.load(directory / "scaler.npz"))
+        with artifacts.reading(directory):
+            params, tables = load_model(task, directory / name)
+            return Ranker(task, params, tables, requests, Scaler.load(directory / "scaler.npz"))
 
     def requests(self, sessions_N: np.ndarray, *, withhold_seen: bool = True) -> Requests:
         """The searches of some sessions; videos clicked before are withheld from retrieval."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pr2_jax import artifacts
 from pr2_jax.config import Config
 from pr2_jax.data.builders.log_builder import LogBuilder
+from pr2_jax.data.schema import CONTENT_FILE, CONTENT_IDS_FILE, TABLES
 from pr2_jax.data.tables import LogTables, read_log
 from pr2_jax.errors import BadInput
 from pr2_jax.simulation.world import write_world
 
 WORLD = "world"
+WORLD_FILES = (*(f"{table.name}.csv" for table in TABLES), CONTENT_FILE, CONTENT_IDS_FILE)
 
 
 class ShortVideoWorld(LogBuilder):
@@ -26,6 +29,7 @@ class ShortVideoWorld(LogBuilder):
             raise BadInput(f"data.source short_video_world simulates its log: leave out --input {input_path}")
         world = Path(workdir) / WORLD
         if world.exists():
+            artifacts.refuse_unknown(world, WORLD_FILES)
             shutil.rmtree(world)
         write_world(world, config.world)
         return read_log(world, config.data)

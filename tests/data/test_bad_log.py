@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,18 @@ def nothing_to_search(tiny) -> None:
     tiny.put_all("src_inter", "item_type", ["USER"] * (len(tiny.tables["src_inter"]) - 1))
 
 
+def nobody_clicks(tiny) -> None:
+    tiny.put_all("src_inter", "click_cnt", ["0"] * (len(tiny.tables["src_inter"]) - 1))
+
+
+def nobody_clicks_at_the_end(tiny) -> None:
+    """No click on the last day."""
+    times = [int(time) for time in tiny.column("src_inter", "search_session_timestamp")]
+    clicks = tiny.column("src_inter", "click_cnt")
+    late = max(times) + 1 - 86_400_000
+    tiny.put_all("src_inter", "click_cnt", ["0" if t >= late else c for t, c in zip(times, clicks, strict=True)])
+
+
 STRUCTURE: dict[str, tuple[Callable, str]] = {
     "missing table": (lambda log: drop(log, "item_features"), r"has no item_features\.csv"),
     "renamed column": (rename_video, r"src_inter\.csv has no column 'item_id', did you mean 'video_id'\?"),
@@ -72,6 +85,8 @@ STRUCTURE: dict[str, tuple[Callable, str]] = {
     "one day": (one_day, r"no search session before the validation day; the searches span 0\.0 days"),
     "no validation day": (no_validation, r"no search session on the validation day"),
     "seconds": (seconds, r"rec_inter\.csv, row 2, column timestamp: found '\d{10}', which is seconds since 1970"),
+    "no click": (nobody_clicks, r"src_inter: column click_cnt: no result was clicked before the validation day"),
+    "no click at last": (nobody_clicks_at_the_end, r"column click_cnt: no result was clicked on the test day"),
     "only left-out types": (nothing_to_search, r"column item_type: found 'USER', as no other row has VIDEO or IMAGE"),
 }
 
@@ -241,3 +256,11 @@ def test_truncated_content(tiny, tmp_path):
     log = tiny.write(tmp_path / "log")
     (log / "content.npy").write_bytes((log / "content.npy").read_bytes()[:200])
     refuse(log, r"content\.npy is not a readable \.npy array")
+
+
+def test_two_logs_in_a_zip(tiny, tmp_path):
+    for name in ("a", "b"):
+        tiny.write(tmp_path / "both" / name)
+    refuse(
+        Path(shutil.make_archive(str(tmp_path / "logs"), "zip", tmp_path / "both")), r"logs\.zip holds 2 logs \(a, b\)"
+    )

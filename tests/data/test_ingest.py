@@ -124,3 +124,15 @@ def test_simulated_source_needs_no_input(tiny_dir, tmp_path):
 def test_builder_and_source_must_agree(tiny_dir, tmp_path):
     with pytest.raises(ValueError, match="short_video_world"):
         ingest(tiny_dir, Config(), tmp_path / "work", builder=Simulated)
+
+
+def test_files_of_others_are_not_deleted(tiny_dir, tmp_path):
+    mine = tmp_path / "work" / "tfds" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("dear to me")
+    with pytest.raises(BadInput, match=r"tfds would be replaced, but holds mine\.txt"):
+        ingest(tiny_dir, Config(), tmp_path / "work")
+    assert mine.read_text() == "dear to me"
+    mine.unlink()
+    ingest(tiny_dir, Config(), tmp_path / "work")
+    ingest(tiny_dir, Config(), tmp_path / "work")  # what we made ourselves is replaced

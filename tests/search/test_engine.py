@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pr2_jax import config_loader
-from pr2_jax.errors import StaleArtifact
+from pr2_jax.errors import BadInput, StaleArtifact
 from pr2_jax.search.engine import SearchEngine, SearchResults
 from pr2_jax.types import TASKS
 
@@ -171,3 +171,28 @@ def test_models_of_another_config_are_refused(finished, micro_config):
     other = config_loader.override(micro_config, ["--config.pdr.width=32"])
     with pytest.raises(StaleArtifact, match=r"config\.pdr\.width was 16, is now 32.*`pr2 train pdr`"):
         SearchEngine.load(finished, other)
+
+
+@pytest.mark.parametrize(
+    ("user", "k", "said"), [(3.7, 5, "user = 3.7"), ("12", 5, "user = '12'"), (1, 0, "k = 0"), (1, -1, "k = -1")]
+)
+def test_arguments_that_mean_nothing_are_refused(engine, known_query, user, k, said):
+    with pytest.raises(BadInput, match=said):
+        engine.search(user, known_query, k)
+
+
+def test_ids_beyond_64_bits_are_just_unknown(engine):
+    found = engine.search(10**30, [10**30], 5)
+    _check(engine, found, None, 5)
+    assert not found.known_user
+    assert found.unknown_words == (str(10**30),)
+
+
+@pytest.mark.parametrize("lost", ["pdr/params", "qin/qin/params", "qin/scaler.npz", "index/as_of_{end}/popularity.npy"])
+def test_a_damaged_artifact_is_one_line_with_the_remedy(finished, tmp_path, lost):
+    directory = shutil.copytree(finished, tmp_path / "w")
+    end = max(path.name for path in (directory / "index").glob("as_of_*")).removeprefix("as_of_")
+    place = directory / lost.format(end=end)
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    with pytest.raises(StaleArtifact, match=r"is damaged .* remove .* and make it anew with `pr2 run`"):
+        SearchEngine.load(directory).search(1, "a", 5)

@@ -132,6 +132,11 @@ BAD = {
     "a list with halves": ("in.csv", 'user_id,query\n1,"[1.5]"\n', r"request 1, column query"),
     "a list with infinity": ("in.csv", 'user_id,query\n1,"[1e999]"\n', r"request 1, column query"),
     "a word id beyond 64 bits": ("in.csv", f'user_id,query\n1,"[{"9" * 30}]"\n', r"request 1, column query"),
+    "an id for the second time": (
+        "in.csv",
+        "user_id,query,request_id\n1,a,x\n2,a,x\n",
+        r"request 2, column request_id: 'x'",
+    ),
     "no request": ("in.csv", "user_id,query\n", r"no request in it"),
     "an empty file": ("in.csv", "", r"in\.csv: cannot be read"),
     "a row with too many fields": ("in.csv", "user_id,query\n1,a\n1,a,b,c\n", r"in\.csv: cannot be read"),
