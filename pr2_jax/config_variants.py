@@ -8,7 +8,7 @@ from pr2_jax.config import Config, EvaluationConfig, OptimConfig, QinConfig
 
 
 def tiny(config: Config) -> Config:
-    """The same run, every stage of it, in under a minute on two cores: a small world, few steps, short lists.
+    """The same run, every stage of it, in under two minutes on two cores: a small world, few steps, short lists.
 
     Its numbers mean nothing; it shows that everything works. A log brought with --input keeps its size.
     """
