@@ -1,4 +1,4 @@
-"""Losses. Each returns a sum and the weight it was summed over, so that they merge over batches and devices."""
+"""Losses. Each returns means, or one value a row; what it is averaged over stands in its docstring."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What the ranker is told in numbers about a request and a result, as it stood at the moment of the request.
 
 Counters answer for any time (data/counters.py); item-to-item scores come from the snapshot of the request's own day,
-which saw nothing of that day (retrieval/item_similarity.py). So training rows carry what serving would have had.
+which saw nothing of that day (retrieval/item_similarity.py). Durations and the taste space are as the end of the
+training days knows them, for all rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batch -> loss -> gradients -> update. One loop for the content towers, PDR and QIN.
+"""Batch -> loss -> gradients -> update. One loop for the content towers, the taste space, PDR and QIN.
 
 `batch_at(step)` is a pure function of the step number, so that the position in the data *is* the step: a resumed run
 sees exactly the batches that the unbroken one would have seen.

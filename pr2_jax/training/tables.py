@@ -39,5 +39,6 @@ def init_tables(specs: dict[str, TableSpec], key: Array) -> Tables:
 
 
 def gather(tables: Tables, lookups: Lookups) -> Rows:
-    """Rows of shape `ids.shape + (width,)`. Ids must be in range: a wrong one gives NaN, not a silent neighbour."""
+    """Rows of shape `ids.shape + (width,)`. Ids must be in range: one past the end gives NaN, a negative one counts
+    from the end."""
     return {name: jnp.take(tables[table], ids, axis=0) for name, (table, ids) in lookups.items()}
