@@ -164,15 +164,17 @@ def refuse_unknown(directory: Path, ours: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def reading(directory: Path) -> Iterator[None]:
-    """StaleArtifact where files of a finished artifact are gone or cannot be read."""
+    """StaleArtifact, naming the artifact to remove, where files in `directory`, or a part of one, cannot be read."""
     try:
         yield
     except Pr2Error:
         raise
     except Exception as error:  # each format has its own
+        # A part removed alone would leave a manifest that still says "fresh".
+        whole = next((place for place in (directory, *directory.parents) if (place / MANIFEST).exists()), directory)
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StaleArtifact(
-            f"{directory} is damaged ({first[:200]}): remove {directory} and make it anew with `pr2 run`"
+            f"{directory} is damaged ({first[:200]}): remove {whole} and make it anew with `pr2 run`"
         ) from error
 
 

@@ -188,13 +188,9 @@ class PdrBatches:
         user = np.concatenate([np.asarray(store.sessions.user)[session], e.user[feed]])
         time_ms = np.concatenate([np.asarray(store.sessions.time_ms)[session], e.time_ms[feed]])
         query = np.concatenate([np.asarray(store.sessions.query)[session], blank])
-        weight = (
-            np.concatenate(
-                [np.tile([[1.0, 0.0, 0.0]], (len(rows), 1)), self._feed_weight_Px3[self._feed_order.rows(step)] * 1.0]
-            )
-            if len(feed)
-            else np.tile([[1.0, 0.0, 0.0]], (len(rows), 1))
-        )
+        weight = np.tile([[1.0, 0.0, 0.0]], (len(rows), 1))
+        if len(feed):
+            weight = np.concatenate([weight, self._feed_weight_Px3[self._feed_order.rows(step)] * 1.0])
         hard = np.zeros((len(user), 0 if self._hard_PxK is None else c.hard_negatives), np.int32)
         if self._hard_PxK is not None:
             pool = self._hard_PxK[rows]

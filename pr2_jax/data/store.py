@@ -99,9 +99,7 @@ class LogStore:
 
     def user_row(self, raw: int) -> int:
         """Row of a raw user id; 0 where it is unknown."""
-        if not -(2**63) <= raw < 2**63:
-            return 0
-        return int(rows_of(self.users.raw_id, np.asarray([raw], np.int64))[0])
+        return _row_of(self.users.raw_id, raw)
 
     def video_rows(self, raw: np.ndarray) -> np.ndarray:
         """int32 rows of raw video ids; 0 where unknown."""
@@ -116,9 +114,7 @@ class LogStore:
             if text in self._row_of_text:
                 rows[place] = self._row_of_text[text]
             elif not text or (text.removeprefix("-").isdecimal() and len(text) < 19):  # ids have 64 bits
-                raw = int(text or word or 0)
-                if -(2**63) <= raw < 2**63:
-                    rows[place] = rows_of(self.words.raw_id, np.asarray([raw], np.int64))[0]
+                rows[place] = _row_of(self.words.raw_id, int(text or word or 0))
         return rows
 
     @functools.cached_property
@@ -234,6 +230,12 @@ def _described(made: Assembled | LogStore) -> dict[str, dict[str, Any]]:
 def _columns_digest(made: Assembled | LogStore, columns: Mapping[str, Any]) -> str:
     names = [made.words.text, made.users.profile_sizes, made.source_names, made.kind_names]
     return artifacts.digest([SCHEMA, columns, dataclasses.asdict(made.cuts), names])
+
+
+def _row_of(vocabulary_N: np.ndarray, raw: int) -> int:
+    """Row of one raw id, 0 where the vocabulary lacks it; so it does whatever has more than 64 bits."""
+    bounds = np.iinfo(np.int64)
+    return int(rows_of(vocabulary_N, np.asarray([raw], np.int64))[0]) if bounds.min <= raw <= bounds.max else 0
 
 
 def _map(path: Path, said: Mapping[str, Any]) -> np.ndarray:

@@ -192,13 +192,9 @@ def _number_queries(kept: pl.DataFrame, session: str) -> tuple[pl.DataFrame, pl.
 
 def _refuse_short(tables: LogTables) -> None:
     """Training needs sessions before the validation day, and choosing weights needs some on it."""
-    validation_ms, test_ms = tables.end_ms - 2 * DAY_MS, tables.end_ms - DAY_MS
     times = tables.search["time_ms"]
     days = (tables.end_ms - int(times.min())) / DAY_MS
-    for name, count in (
-        ("before the validation day", (times < validation_ms).sum()),
-        ("on the validation day", ((times >= validation_ms) & (times < test_ms)).sum()),
-    ):
+    for name, count in _by_window(times, tables.end_ms)[:2]:
         if count == 0:
             raise BadInput(
                 f"{SEARCH.name}: no search session {name}; the searches span {days:.1f} days, expected at least 3: "
@@ -209,17 +205,22 @@ def _refuse_short(tables: LogTables) -> None:
 def _refuse_silent(tables: LogTables) -> None:
     """Each of the three windows is learnt from, chosen on or judged by clicks."""
     clicked_ms = tables.search.filter(pl.col("clicks") > 0)["time_ms"]
-    validation_ms, test_ms = tables.end_ms - 2 * DAY_MS, tables.end_ms - DAY_MS
-    for name, count in (
-        ("before the validation day", (clicked_ms < validation_ms).sum()),
-        ("on the validation day", ((clicked_ms >= validation_ms) & (clicked_ms < test_ms)).sum()),
-        ("on the test day", (clicked_ms >= test_ms).sum()),
-    ):
+    for name, count in _by_window(clicked_ms, tables.end_ms):
         if count == 0:
             raise BadInput(
                 f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks in training (all but "
                 f"the last two days), on the validation day and on the test day (the last, up to {iso(tables.end_ms)})"
             )
+
+
+def _by_window(time_ms_N: pl.Series, end_ms: int) -> list[tuple[str, int]]:
+    """How many of the times lie in each of the three windows of the protocol, with what people call it."""
+    validation_ms, test_ms = end_ms - 2 * DAY_MS, end_ms - DAY_MS
+    return [
+        ("before the validation day", int((time_ms_N < validation_ms).sum())),
+        ("on the validation day", int(((time_ms_N >= validation_ms) & (time_ms_N < test_ms)).sum())),
+        ("on the test day", int((time_ms_N >= test_ms).sum())),
+    ]
 
 
 def iso(time_ms: int) -> str:

@@ -147,7 +147,7 @@ class System:
         """The snapshot that the index holds for that moment."""
         self.require("index")
         directory = self.workdir / "index" / f"as_of_{as_of_ms}"
-        with artifacts.reading(directory.parent):
+        with artifacts.reading(directory):
             popularity = np.load(directory / "popularity.npy", mmap_mode="r")
             return Snapshot(as_of_ms, ItemSimilarity.load(directory), popularity)
 
@@ -186,9 +186,10 @@ class System:
             self.store, config, self.catalogue, np.asarray(self.space.videos_VxD), len(columns(config.personal))
         )
         requests = SlateReader(self.reader, self.query_vectors_NqxD, config, self.config.data)
+        params, tables = load_model(task, directory / name)
         with artifacts.reading(directory):
-            params, tables = load_model(task, directory / name)
-            return Ranker(task, params, tables, requests, Scaler.load(directory / "scaler.npz"))
+            scaler = Scaler.load(directory / "scaler.npz")
+        return Ranker(task, params, tables, requests, scaler)
 
     def requests(self, sessions_N: np.ndarray, *, withhold_seen: bool = True) -> Requests:
         """The searches of some sessions; videos clicked before are withheld from retrieval."""

@@ -28,7 +28,7 @@ def build(workdir: Path, config: Config, out: Path) -> None:
     cuts = system.store.cuts
     _vectors(system, config, out)
     for as_of_ms in (cuts.validation_ms, cuts.test_ms, cuts.end_ms):
-        _snapshot(system, config, as_of_ms, out / f"as_of_{as_of_ms}")
+        _snapshot(system, as_of_ms, out / f"as_of_{as_of_ms}")
     epsilon = _epsilon(system, config)
     weights = _merge_weights(system, config, epsilon, out)
     fitted = {"epsilon": epsilon, "merge_weights": weights}
@@ -47,7 +47,7 @@ def _vectors(system: System, config: Config, out: Path) -> None:
         console.log(f"{name} index: {report}")
 
 
-def _snapshot(system: System, config: Config, as_of_ms: int, out: Path) -> None:
+def _snapshot(system: System, as_of_ms: int, out: Path) -> None:
     system.similarity_as_of(as_of_ms).save(out)
     np.save(out / "popularity.npy", popularity(system.store, as_of_ms))
 

@@ -22,7 +22,7 @@ CANDIDATES = 20
 
 def probe_day(system: System, config: Config, day_ms: int) -> int:
     """Probes sampled searches of the day that begins at `day_ms`; returns how many. Raises LeakFound."""
-    _probe_snapshot(system, config, day_ms)
+    _probe_snapshot(system, day_ms)
     sessions = sample_sessions(system.store, config.evaluation.probe_sessions, config.evaluation.seed, day_ms)
     videos = _candidates(system, sessions, config.evaluation.seed)
     similarity = system.snapshot(day_ms).similarity
@@ -60,7 +60,7 @@ def _candidates(system: System, sessions: np.ndarray, seed: int) -> np.ndarray:
     return np.unique(np.concatenate([np.asarray(system.store.impressions.video)[shown], drawn])).astype(np.int32)
 
 
-def _probe_snapshot(system: System, config: Config, day_ms: int) -> None:
+def _probe_snapshot(system: System, day_ms: int) -> None:
     """The snapshot on disk must be what a log that ends before the day would have given."""
     past = system.store.truncated(day_ms)
     snapshot = system.snapshot(day_ms)

@@ -238,7 +238,7 @@ def gradient_of(read):
 
 @functools.cache
 def _fresh(task):
-    return jax.jit(lambda: init_state(task, OPTIM, 10))()
+    return init_state(task, OPTIM, 10)
 
 
 @pytest.fixture(scope="session")

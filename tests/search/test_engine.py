@@ -194,5 +194,6 @@ def test_a_damaged_artifact_is_one_line_with_the_remedy(finished, tmp_path, lost
     end = max(path.name for path in (directory / "index").glob("as_of_*")).removeprefix("as_of_")
     place = directory / lost.format(end=end)
     shutil.rmtree(place) if place.is_dir() else place.unlink()
-    with pytest.raises(StaleArtifact, match=r"is damaged .* remove .* and make it anew with `pr2 run`"):
+    stage = directory / lost.split("/")[0]  # a part alone would be skipped as fresh
+    with pytest.raises(StaleArtifact, match=rf"is damaged .* remove {stage} and make it anew with `pr2 run`"):
         SearchEngine.load(directory).search(1, "a", 5)
