@@ -339,4 +339,14 @@ class Config:
             self,
             f"evaluation.pipeline_candidates = {wanted} is above retrieval.depth = {depth}; lower it or raise depth",
         )
+        drawn = self.qin.sampled_negatives
+        require(
+            drawn <= wanted,
+            self,
+            f"qin.sampled_negatives = {drawn} is above evaluation.pipeline_candidates = {wanted}, their source; "
+            "lower it or raise pipeline_candidates",
+        )
+        for name in ("slate", "sampled_negatives"):
+            one, other = getattr(self.qin, name), getattr(self.base, name)
+            require(one == other, self, f"qin.{name} = {one}, base.{name} = {other}: both train on one set; set both")
         require(not self.base.personal, self, "base.personal = True, expected False: it is the ranker to compare with")

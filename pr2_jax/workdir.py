@@ -12,7 +12,7 @@ from pr2_jax import artifacts
 from pr2_jax.config import Config
 from pr2_jax.config_loader import to_dict
 
-SCHEMA = "3"
+SCHEMA = "4"
 """Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
 
 STORE, STORE_COMMAND = "store", "pr2 ingest"
@@ -42,9 +42,9 @@ STAGES = {
 """In the order in which `pr2 run` makes them, after the store."""
 
 
-def fold_directory(content: Path, fold: int) -> Path:
-    """Where the content towers lie that have not seen the days of a fold."""
-    return content / f"fold_{fold}"
+def fold_directory(space: Path, fold: int) -> Path:
+    """Where the part of `content/` or `taste/` lies that has not learnt from the days of a fold."""
+    return space / f"fold_{fold}"
 
 
 def fingerprint(name: str, workdir: Path, config: Config) -> dict[str, Any]:

@@ -67,6 +67,16 @@ CLASHES = [
         {"evaluation": EvaluationConfig(pipeline_candidates=5_000)},
         "evaluation.pipeline_candidates = 5000 is above retrieval.depth = 1000; lower it or raise depth",
     ),
+    (
+        Config,
+        {"evaluation": EvaluationConfig(pipeline_candidates=20)},
+        "qin.sampled_negatives = 24 is above evaluation.pipeline_candidates = 20, their source; lower it or raise",
+    ),
+    (
+        Config,
+        {"qin": QinConfig(sampled_negatives=12)},
+        "qin.sampled_negatives = 12, base.sampled_negatives = 24: both train on one set; set both",
+    ),
     (Config, {"base": QinConfig()}, "base.personal = True, expected False: it is the ranker to compare with"),
 ]
 

@@ -5,15 +5,16 @@ Arrays are fresh memory every time: a device array may alias the NumPy buffer th
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from pr2_jax.config import ContentConfig, DataConfig, PdrConfig, QinConfig
-from pr2_jax.data.catalogue import DAY_MS, query_words
+from pr2_jax.data.catalogue import query_words
 from pr2_jax.data.events import EventReader
+from pr2_jax.data.sessions import impressions_of, training_sessions
+from pr2_jax.data.slates import Slates
 from pr2_jax.data.store import LogStore
 from pr2_jax.errors import BadInput
 
@@ -44,29 +45,6 @@ class EpochOrder:
 def steps_for(rows: int, batch: int, epochs: float, max_steps: int) -> int:
     """Steps of a run, from counts: `epochs` passes, at most `max_steps`, at least one."""
     return max(1, min(max_steps, round(rows * epochs / batch)))
-
-
-def training_sessions(store: LogStore) -> np.ndarray:
-    """Sessions before the validation cut, as rows."""
-    return np.arange(np.searchsorted(store.sessions.time_ms, store.cuts.validation_ms))
-
-
-FOLDS = 2
-"""Parts of the training days for cross-fitting."""
-
-
-def fold_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
-    """Which of `FOLDS` parts each time belongs to: the training days are dealt out in turn."""
-    return (np.asarray(time_ms_N) - store.cuts.validation_ms) // DAY_MS % FOLDS
-
-
-def impressions_of(store: LogStore, sessions_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Impression rows of some sessions, and for each the index into `sessions_N`."""
-    first = np.asarray(store.sessions.first_impression)
-    length_N = first[sessions_N + 1] - first[sessions_N]
-    owner = np.repeat(np.arange(len(sessions_N)), length_N)
-    offset = np.arange(len(owner)) - np.repeat(np.cumsum(length_N) - length_N, length_N)
-    return first[sessions_N][owner] + offset, owner
 
 
 class ContentBatches:
@@ -217,79 +195,6 @@ class PdrBatches:
         length = first[session_B + 1] - first[session_B]
         pick = first[session_B] + (rng.random(len(session_B)) * length).astype(np.int64)
         return np.asarray(self._store.impressions.video)[pick]
-
-
-@dataclasses.dataclass(frozen=True)
-class Slates:
-    """N slates of up to S results, each one request: what the ranker trains on and is judged on."""
-
-    user_N: np.ndarray
-    time_ms_N: np.ndarray
-    query_N: np.ndarray  # query rows
-    is_feed_N: np.ndarray  # bool
-    video_NxS: np.ndarray  # int32, 0 = padding
-    position_NxS: np.ndarray  # int32, -1 = unknown
-    label_NxSxT: np.ndarray  # float32
-    weight_NxSxT: np.ndarray  # float32
-    impression_NxS: np.ndarray  # int64 row of `impressions` or `events`, -1 = padding
-
-    def __len__(self) -> int:
-        return len(self.user_N)
-
-
-def _cut(rows: np.ndarray, owner: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts each owner's consecutive rows into slates of `size` at most: rows `[N, S]` (-1 padded) and the owners."""
-    first = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if len(owner) else np.zeros(0, np.int64)
-    length = np.diff(np.r_[first, len(owner)])
-    within = np.arange(len(owner)) - np.repeat(first, length)
-    opens = np.flatnonzero(within % size == 0)
-    slate = np.cumsum(within % size == 0) - 1
-    out = np.full((len(opens), size), -1, np.int64)
-    out[slate, within % size] = rows
-    return out, owner[opens]
-
-
-def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
-    """Sessions as slates; one with more than `size` results becomes several. Search rows carry clicks only."""
-    rows, owner = impressions_of(store, sessions_N)
-    cut_NxS, index_N = _cut(rows, owner, size)
-    real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
-    clicks = (np.asarray(store.impressions.clicks)[at] > 0) & real
-    zero = np.zeros(clicks.shape)
-    session = sessions_N[index_N]
-    return Slates(
-        user_N=np.asarray(store.sessions.user)[session],
-        time_ms_N=np.asarray(store.sessions.time_ms)[session],
-        query_N=np.asarray(store.sessions.query)[session],
-        is_feed_N=np.zeros(len(session), bool),
-        video_NxS=np.where(real, np.asarray(store.impressions.video)[at], 0).astype(np.int32),
-        position_NxS=np.where(real, np.asarray(store.impressions.position)[at], -1).astype(np.int32),
-        label_NxSxT=np.stack([clicks, zero, zero], -1).astype(np.float32),
-        weight_NxSxT=np.stack([real, zero, zero], -1).astype(np.float32),
-        impression_NxS=cut_NxS,
-    )
-
-
-def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> Slates:
-    """Feed views of [start_ms, stop_ms) as slates of one person each; the first view's time is the request's."""
-    e = reader.store.events
-    time_ms = np.asarray(e.time_ms)
-    rows = np.flatnonzero((np.asarray(e.channel) == 0) & (time_ms >= start_ms) & (time_ms < stop_ms))
-    cut_NxS, user_N = _cut(rows, np.asarray(e.user)[rows], size)
-    real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
-    long_play = reader.long_play.label(np.asarray(e.play_ms)[at], np.asarray(e.duration_ms)[at])
-    labels = np.stack([np.asarray(e.click)[at], long_play, np.asarray(e.like)[at]], -1) & real[..., None]
-    return Slates(
-        user_N=user_N,
-        time_ms_N=np.asarray(e.time_ms)[at[:, 0]],
-        query_N=np.zeros(len(user_N), np.int32),
-        is_feed_N=np.ones(len(user_N), bool),
-        video_NxS=np.where(real, np.asarray(e.video)[at], 0).astype(np.int32),
-        position_NxS=np.full(real.shape, -1, np.int32),
-        label_NxSxT=labels.astype(np.float32),
-        weight_NxSxT=np.repeat(real[..., None], 3, -1).astype(np.float32),
-        impression_NxS=cut_NxS,
-    )
 
 
 class SlateReader:

@@ -1,14 +1,13 @@
-"""The attributes of every video as dense arrays, one leading row a video, ready for the video towers."""
+"""The attributes of videos as dense arrays, ready for the video towers and the ranker."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.labels import video_duration_ms
+from pr2_jax.data.labels import Durations
+from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store import LogStore
-
-DAY_MS = 86_400_000
 
 
 def pad_ragged(first_N1: np.ndarray, values: np.ndarray, rows: np.ndarray, width: int) -> np.ndarray:
@@ -27,33 +26,40 @@ def query_words(store: LogStore, queries_N: np.ndarray, config: DataConfig) -> n
     return pad_ragged(store.queries.first_word, store.queries.words, queries_N, config.query_tokens)
 
 
+class VideoNumbers:
+    """Log duration and log age of videos, each with a flag that it is known, as they stood at any moment."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._durations, self._upload_V = Durations.of(store), np.asarray(store.videos.upload_ms)
+
+    def __call__(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
+        """float32 `[..., 4]` over the shape that both broadcast to. Age counts back from the time."""
+        duration_x = self._durations.before(video_x, time_ms_x)
+        upload_x = self._upload_V[video_x]
+        age_days_x = np.maximum(time_ms_x - upload_x, 0) / DAY_MS
+        known_duration_x, known_age_x = duration_x > 0, upload_x > 0
+        columns = (
+            np.where(known_duration_x, np.log1p(duration_x / 1000) / 5 - 1, 0),
+            known_duration_x,
+            np.where(known_age_x, np.log1p(age_days_x) / 5 - 1, 0),
+            known_age_x,
+        )
+        return np.stack(np.broadcast_arrays(*columns), axis=-1).astype(np.float32)
+
+
 def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dict[str, np.ndarray]:
     """`caption [V, C]`, `author [V]`, `category [V, L]`, `numbers [V, 4]` and, where brought, `brought [V, F]`.
 
-    `numbers` are log duration and log age, each with a flag that it is known. Duration is what feed rows before
-    `before_ms` say of it, age counts back from `before_ms`: nothing later is looked at.
+    `numbers` are those of `VideoNumbers` at `before_ms`: nothing later is looked at.
     """
     videos = store.videos
     size = len(videos.raw_id)
     longest = max(1, int(np.diff(videos.first_word).max()))  # no column of nothing but padding
-    duration_V = video_duration_ms(store, before_ms).astype(np.float64)
-    upload_V = np.asarray(videos.upload_ms).astype(np.float64)
-    age_days_V = np.maximum(before_ms - upload_V, 0) / DAY_MS
-    known_duration_V, known_age_V = duration_V > 0, upload_V > 0
-    numbers_Vx4 = np.stack(
-        [
-            np.where(known_duration_V, np.log1p(duration_V / 1000) / 5 - 1, 0),
-            known_duration_V,
-            np.where(known_age_V, np.log1p(age_days_V) / 5 - 1, 0),
-            known_age_V,
-        ],
-        axis=1,
-    ).astype(np.float32)
     out = {
         "caption": pad_ragged(videos.first_word, videos.words, np.arange(size), min(config.caption_tokens, longest)),
         "author": np.asarray(videos.author, np.int32),
         "category": np.asarray(videos.category, np.int32),
-        "numbers": numbers_Vx4,
+        "numbers": VideoNumbers(store)(np.arange(size), np.int64(before_ms)),
     }
     if videos.content is not None:
         brought_VxF = np.asarray(videos.content, np.float32)

@@ -40,18 +40,32 @@ class LongPlay:
         return np.asarray(play_ms) > self.thresholds_ms[np.searchsorted(self.edges_ms, duration_ms, side="right")]
 
 
-def video_duration_ms(store: LogStore, before_ms: int) -> np.ndarray:
-    """int64 [V]: median (the lower of two) of the durations > 0 seen in feed views before that time; 0 = unknown."""
-    e = store.events
-    keep = (np.asarray(e.time_ms) < before_ms) & (np.asarray(e.channel) == FEED_CHANNEL) & (e.duration_ms > 0)
-    video_N, duration_N = np.asarray(e.video)[keep], np.asarray(e.duration_ms)[keep]
-    order = np.lexsort((duration_N, video_N))
-    first_V1 = np.searchsorted(video_N[order], np.arange(store.counts.videos + 1))
-    count_V = np.diff(first_V1)
-    out_V = np.zeros(store.counts.videos, np.int64)
-    known = count_V > 0
-    out_V[known] = duration_N[order][(first_V1[:-1] + (count_V - 1) // 2)[known]]
-    return out_V
+@dataclasses.dataclass(frozen=True)
+class Durations:
+    """How long each video is, and since when the log has said so.
+
+    The item table holds no durations, feed views do. The first view that tells one counts, and not, say, the median of
+    all: what is known at a moment is then either this value or nothing, for any moment and in O(1).
+    """
+
+    duration_ms_V: np.ndarray  # int64, 0 = no view ever tells
+    since_ms_V: np.ndarray  # int64, time of that view
+
+    @staticmethod
+    def of(store: LogStore) -> Durations:
+        """From feed views with a duration above 0; of several at one time the shortest duration."""
+        e = store.events
+        keep = (np.asarray(e.channel) == FEED_CHANNEL) & (np.asarray(e.duration_ms) > 0)
+        video_N, time_N, duration_N = (np.asarray(x)[keep] for x in (e.video, e.time_ms, e.duration_ms))
+        order = np.lexsort((duration_N, time_N, video_N))
+        video_K, first_K = np.unique(video_N[order], return_index=True)
+        duration_V, since_V = np.zeros((2, store.counts.videos), np.int64)
+        duration_V[video_K], since_V[video_K] = duration_N[order][first_K], time_N[order][first_K]
+        return Durations(duration_V, since_V)
+
+    def before(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
+        """int64, of the shape that both broadcast to: durations told strictly before each time, 0 = not yet known."""
+        return np.where(self.since_ms_V[video_x] < time_ms_x, self.duration_ms_V[video_x], 0)
 
 
 def popularity(store: LogStore, before_ms: int) -> np.ndarray:

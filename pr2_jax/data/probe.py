@@ -44,11 +44,10 @@ FeatureFn = Callable[[LogStore, Searches], Features]
 """Named arrays with one leading row a search."""
 
 
-def sample_sessions(store: LogStore, count: int, seed: int, since_ms: int) -> np.ndarray:
-    """At most `count` session rows at or after `since_ms`, ascending, drawn without replacement."""
-    first = int(np.searchsorted(store.sessions.time_ms, since_ms))
-    left = store.counts.sessions - first
-    drawn = np.random.default_rng(seed).permutation(left)[:count]
+def sample_sessions(store: LogStore, count: int, seed: int, start_ms: int, stop_ms: int) -> np.ndarray:
+    """At most `count` session rows of [start_ms, stop_ms), ascending, drawn without replacement."""
+    first, stop = np.searchsorted(store.sessions.time_ms, [start_ms, stop_ms])
+    drawn = np.random.default_rng(seed).permutation(stop - first)[:count]
     return np.sort(first + drawn)
 
 

@@ -16,6 +16,7 @@ from pr2_jax.data.batches import HostBatch
 from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import history_end
+from pr2_jax.data.sessions import fold_of
 from pr2_jax.data.store import LogStore
 
 
@@ -34,11 +35,12 @@ class TimelineBatches:
 
     Feed views are what is predicted (their labels are known); clicked search results are part of the past only. A
     timeline that a cut divides begins anew behind it: those events see a shorter past, never a later one.
+    `held_out`: a fold of the training days whose views are not predicted either.
     """
 
-    def __init__(self, reader: EventReader, config: TasteConfig) -> None:
+    def __init__(self, reader: EventReader, config: TasteConfig, held_out: int | None = None) -> None:
         store = self._store = reader.store
-        self._reader, self._config = reader, config
+        self._reader, self._config, self._held_out = reader, config, held_out
         people = np.arange(store.counts.users)
         self._first_U = np.asarray(store.users.first_event)[:-1]
         last_U = history_end(store, people, np.full(len(people), store.cuts.validation_ms))
@@ -79,6 +81,9 @@ class TimelineBatches:
         end = np.maximum(self._past_end[row] - row[start], 0) + start
         first = np.maximum(start, end - self._config.history)
         e, pad = self._store.events, self._config.optim.batch - len(row)
+        predicted = np.asarray(e.channel)[row] == FEED_CHANNEL
+        if self._held_out is not None:
+            predicted &= fold_of(self._store, np.asarray(e.time_ms)[row]) != self._held_out
         signals = self._reader.signals(row)
         label = np.stack([np.asarray(e.click)[row], signals[:, 4], np.asarray(e.like)[row]], axis=1)
 
@@ -91,5 +96,5 @@ class TimelineBatches:
             "first_E": padded(first, np.int32),
             "end_E": padded(end, np.int32),
             "label_Ex3": padded(label, np.float32),
-            "weight_E": padded(np.asarray(e.channel)[row] == FEED_CHANNEL, np.float32),
+            "weight_E": padded(predicted, np.float32),
         }

@@ -1,8 +1,8 @@
 """What the ranker is told in numbers about a request and a result, as it stood at the moment of the request.
 
-Counters answer for any time (data/counters.py); item-to-item scores come from the snapshot of the request's own day,
-which saw nothing of that day (retrieval/item_similarity.py). Durations and the taste space are as the end of the
-training days knows them, for all rows.
+Counters, durations and ages answer for any time (data/counters.py, data/catalogue.py); item-to-item scores come from
+the snapshot of the request's own day, which saw nothing of that day (retrieval/item_similarity.py). Content and taste
+vectors are frozen: whoever computes features of training rows hands in spaces that have not learnt from those rows.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from pr2_jax.data.catalogue import VideoNumbers
 from pr2_jax.data.counters import Counters, pair
 from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
@@ -96,11 +97,11 @@ class RankingFeatures:
         space: ContentSpace,
         taste: TasteSpace,
         bm25: Bm25Channel,
-        numbers_Vx4: np.ndarray,
+        numbers: VideoNumbers,
         seeds: SeedFilter,
     ) -> None:
         self._counters, self._space, self._taste = counters, space, taste
-        self._bm25, self._numbers, self._seeds = bm25, numbers_Vx4, seeds
+        self._bm25, self._numbers, self._seeds = bm25, numbers, seeds
 
     def __call__(
         self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray, similarity: ItemSimilarity
@@ -135,7 +136,7 @@ class RankingFeatures:
         shown_NxS = counters.video_shown.before(video_NxS, time_Nx1)
         clicks_NxS = counters.video_clicks.before(video_NxS, time_Nx1)
         rate_NxS = search_clicks_NxS / (shown_NxS + PRIOR_SHOWN)
-        numbers_NxSx4 = self._numbers[video_NxS]
+        numbers_NxSx4 = self._numbers(video_NxS, time_Nx1)
         return [clicks_NxS, search_clicks_NxS, shown_NxS, rate_NxS, *np.moveaxis(numbers_NxSx4, -1, 0)]
 
     def _personal(self, requests: Requests, video_NxS: np.ndarray, similarity: ItemSimilarity) -> list[np.ndarray]:

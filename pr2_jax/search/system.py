@@ -11,12 +11,14 @@ import numpy as np
 
 from pr2_jax import artifacts, workdir
 from pr2_jax.config import Config
-from pr2_jax.data.batches import SlateReader, Slates
-from pr2_jax.data.catalogue import catalogue_arrays, query_words
+from pr2_jax.data.batches import SlateReader
+from pr2_jax.data.catalogue import VideoNumbers, catalogue_arrays, query_words
 from pr2_jax.data.counters import Counters
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import LongPlay
+from pr2_jax.data.sessions import FOLDS
+from pr2_jax.data.slates import Slates
 from pr2_jax.data.store import LogStore
 from pr2_jax.models.build import content_task, pdr_task, qin_task, taste_task
 from pr2_jax.models.pdr import PdrTask
@@ -59,11 +61,13 @@ class System:
         self.store = store
 
     def over(self, store: LogStore) -> System:
-        """The same system over another view of the log (the leak probe's). What no event shapes is shared."""
+        """The same system over another view of the log (the leak probe's). What is trained or fitted is shared."""
         view = System(self.workdir, self.config, store)
-        shared = ("bm25", "space", "fitted", "content_neighbours")
+        shared = ("bm25", "space", "held_out_spaces", "fitted", "content_neighbours", "catalogue")
         view.__dict__ |= {name: getattr(self, name) for name in shared}
+        view.__dict__["reader"] = EventReader(store, self.reader.long_play)
         view.__dict__["taste"] = self.taste.over(view.reader)
+        view.__dict__["held_out_tastes"] = [taste.over(view.reader) for taste in self.held_out_tastes]
         return view
 
     @functools.cached_property
@@ -82,10 +86,11 @@ class System:
         self.require("content")
         return self._space_in(self.workdir / "content")
 
-    def held_out_space(self, fold: int) -> ContentSpace:
-        """A space whose towers have not seen the clicks of that fold of the training days. Its axes are its own."""
+    @functools.cached_property
+    def held_out_spaces(self) -> list[ContentSpace]:
+        """By fold: content spaces that have not learnt from the clicks of its days. Each has axes of its own."""
         self.require("content")
-        return self._space_in(workdir.fold_directory(self.workdir / "content", fold))
+        return [self._space_in(workdir.fold_directory(self.workdir / "content", fold)) for fold in range(FOLDS)]
 
     def _space_in(self, directory: Path) -> ContentSpace:
         return ContentSpace(content_task(self.store, self.config, self.catalogue), directory)
@@ -99,8 +104,17 @@ class System:
     def taste(self) -> TasteSpace:
         """The frozen taste space."""
         self.require("taste")
+        return self._taste_in(self.workdir / "taste")
+
+    @functools.cached_property
+    def held_out_tastes(self) -> list[TasteSpace]:
+        """By fold: taste spaces that have not learnt from the feed views of its days."""
+        self.require("taste")
+        return [self._taste_in(workdir.fold_directory(self.workdir / "taste", fold)) for fold in range(FOLDS)]
+
+    def _taste_in(self, directory: Path) -> TasteSpace:
         task = taste_task(self.store, self.config, self.catalogue, np.asarray(self.space.videos_VxD))
-        return TasteSpace(task, self.workdir / "taste", self.reader)
+        return TasteSpace(task, directory, self.reader)
 
     @functools.cached_property
     def pdr(self) -> PdrEncoder:
@@ -168,11 +182,17 @@ class System:
         """Channels that can cheaply rate what only other channels returned: BM25 matches far more than it returns."""
         return {"bm25": lambda ids_BxN: self.bm25.scores(requests.words_BxQ, ids_BxN)}
 
-    def features(self, space: ContentSpace | None = None) -> RankingFeatures:
-        """The ranker's features over this store. `space`: where queries meet videos, if not in the space of serving."""
-        return RankingFeatures(
-            self.counters, space or self.space, self.taste, self.bm25, self.catalogue["numbers"], self.seeds
-        )
+    def features(self, held_out: int | None = None) -> RankingFeatures:
+        """The ranker's features over this store; `held_out`: for training rows of that fold."""
+        space, taste = self.space, self.taste
+        if held_out is not None:
+            space, taste = self.held_out_spaces[held_out], self.held_out_tastes[held_out]
+        return RankingFeatures(self.counters, space, taste, self.bm25, self.numbers, self.seeds)
+
+    @functools.cached_property
+    def numbers(self) -> VideoNumbers:
+        """Durations and ages of videos as they stood at any moment."""
+        return VideoNumbers(self.store)
 
     @functools.cached_property
     def counters(self) -> Counters:

@@ -9,7 +9,6 @@ import numpy as np
 from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.vocabulary import Vocabulary
 
-DAY_MS = 86_400_000
 FACETS = 4
 """Words that a video is truly about; its caption shows some of them."""
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax.config import WorldConfig
-from pr2_jax.simulation.catalogue import DAY_MS, Catalogue, build_catalogue
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.simulation.catalogue import Catalogue, build_catalogue
 from pr2_jax.simulation.day_log import BEIJING_MS, SOURCES, DayLog, Searches, Views
 from pr2_jax.simulation.queries import Queries, compose_queries, true_relevance
 from pr2_jax.simulation.serving import (

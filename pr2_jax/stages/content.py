@@ -14,8 +14,9 @@ import numpy as np
 
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
-from pr2_jax.data.batches import FOLDS, ContentBatches, fold_of, training_sessions
+from pr2_jax.data.batches import ContentBatches
 from pr2_jax.data.catalogue import catalogue_arrays, log_unigram, query_words
+from pr2_jax.data.sessions import FOLDS, fold_of, training_sessions
 from pr2_jax.data.store import LogStore
 from pr2_jax.models.build import content_task
 from pr2_jax.retrieval.content_space import ContentSpace, content_videos

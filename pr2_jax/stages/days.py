@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.data.batches import impressions_of
+from pr2_jax.data.sessions import impressions_of
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
-from pr2_jax.data.batches import Slates, search_slates
+from pr2_jax.data.slates import Slates, search_slates
 from pr2_jax.errors import BadInput
 from pr2_jax.evaluation import metrics, table
 from pr2_jax.evaluation.bootstrap import Interval, interval, paired_difference
@@ -17,7 +17,7 @@ from pr2_jax.evaluation.runs import write_run
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
 from pr2_jax.stages.days import Day, day_of
-from pr2_jax.stages.leaks import probe_day
+from pr2_jax.stages.leaks import probe_day, probe_training
 from pr2_jax.types import NO_VIDEO
 
 SESSION_BLOCK = 128
@@ -42,8 +42,9 @@ def run(workdir: Path, config: Config, out: Path) -> None:
     day = day_of(system, cuts.test_ms, cuts.end_ms)
     if not len(day.sessions):
         raise BadInput(f"{workdir / 'store'}: no search of the test day has a click: there is nothing to judge by")
-    checked = probe_day(system, config, cuts.test_ms)
-    console.log(f"leak probe: {checked} searches of the test day see the same with their future removed")
+    probed = {"test_day": probe_day(system, config, cuts.test_ms), "training_day": probe_training(system, config)}
+    counts = " and ".join(f"{count} searches of the {day.replace('_', ' ')}" for day, count in probed.items())
+    console.log(f"leak probe: {counts} are told the same with their future removed")
     snapshot = system.snapshot(cuts.test_ms)
     searchers = {name: Searcher(system, snapshot, name) for name in ("pr2", "base")}
     judged = _Judged(system, config, out)
@@ -52,7 +53,7 @@ def run(workdir: Path, config: Config, out: Path) -> None:
     slates = search_slates(system.store, day.all_sessions, _longest(system, day))
     for name, (scores, probability) in _slate_scores(searchers, system, slates, config).items():
         judged.slate(name, scores, probability, slates, day)
-    judged.finish(checked)
+    judged.finish(probed)
 
 
 def print_table(workdir: Path) -> None:
@@ -164,7 +165,7 @@ class _Judged:
             row["ece"] = metrics.expected_calibration_error(labels, p)
             row["pcoc"] = metrics.predicted_over_observed(labels, p)
 
-    def finish(self, probed: int) -> None:
+    def finish(self, probed: dict[str, int]) -> None:
         """Writes metrics.json and the tables."""
         differences = {
             f"{name} - {against}": {

@@ -8,7 +8,7 @@ import numpy as np
 
 from pr2_jax import console
 from pr2_jax.config import Config
-from pr2_jax.data.batches import Slates, feed_slates, search_slates
+from pr2_jax.data.slates import Slates, feed_slates, search_slates
 from pr2_jax.evaluation.metrics import retrieval_metrics
 from pr2_jax.ranking import calibration, fusion
 from pr2_jax.search.searcher import Calibrated, Searcher, relevance

@@ -9,8 +9,8 @@ import numpy as np
 
 from pr2_jax import console
 from pr2_jax.config import Config
-from pr2_jax.data.batches import training_sessions
 from pr2_jax.data.labels import popularity
+from pr2_jax.data.sessions import training_sessions
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import build_index
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, fit_epsilon

@@ -1,4 +1,9 @@
-"""The leak probe over everything that a search is told: repeated with the future removed, it must not change a bit."""
+"""The leak probe over everything that a search is told: repeated with the future removed, it must not change a bit.
+
+Searches of the judged day are told what serving would tell them. Searches of a training day are told what the ranker
+trains on: a number that knows the rest of the training days would not spoil the judged day's figures by itself, but the
+ranker would learn to trust something that serving does not have.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,14 @@ import zlib
 import numpy as np
 
 from pr2_jax.config import Config
-from pr2_jax.data.batches import impressions_of
 from pr2_jax.data.catalogue import query_words
 from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import popularity
-from pr2_jax.data.probe import Features, LeakFound, Searches, probe, sample_sessions
+from pr2_jax.data.probe import FeatureFn, Features, LeakFound, Searches, probe, sample_sessions
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.sessions import fold_of, impressions_of, training_sessions
 from pr2_jax.data.store import LogStore
+from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
@@ -22,35 +29,61 @@ CANDIDATES = 20
 
 def probe_day(system: System, config: Config, day_ms: int) -> int:
     """Probes sampled searches of the day that begins at `day_ms`; returns how many. Raises LeakFound."""
-    _probe_snapshot(system, day_ms)
-    sessions = sample_sessions(system.store, config.evaluation.probe_sessions, config.evaluation.seed, day_ms)
-    videos = _candidates(system, sessions, config.evaluation.seed)
-    similarity = system.snapshot(day_ms).similarity
+    snapshot = system.snapshot(day_ms)
+    _probe_fitted(system, day_ms, snapshot.similarity, snapshot.popularity_V)
+    return _probe(system, config, day_ms, snapshot.similarity, training=False)
+
+
+def probe_training(system: System, config: Config) -> int:
+    """As `probe_day`, of the middle training day with searches and of what the ranker is trained on."""
+    store = system.store
+    time_ms_N = np.asarray(store.sessions.time_ms)[training_sessions(store)]
+    if not len(time_ms_N):
+        return 0
+    ago = (time_ms_N[len(time_ms_N) // 2] - store.cuts.validation_ms) // DAY_MS
+    day_ms = int(store.cuts.validation_ms + ago * DAY_MS)
+    similarity = system.similarity_as_of(day_ms)
+    _probe_fitted(system, day_ms, similarity, popularity(store, day_ms))
+    return _probe(system, config, day_ms, similarity, training=True)
+
+
+def _probe(system: System, config: Config, day_ms: int, similarity: ItemSimilarity, *, training: bool) -> int:
+    evaluation = config.evaluation
+    sessions = sample_sessions(system.store, evaluation.probe_sessions, evaluation.seed, day_ms, day_ms + DAY_MS)
+    if len(sessions):
+        videos = _candidates(system, sessions, evaluation.seed)
+        probe(system.store, sessions, _told(system, config, videos, similarity, training=training))
+    return len(sessions)
+
+
+def _told(
+    system: System, config: Config, videos: np.ndarray, similarity: ItemSimilarity, *, training: bool
+) -> FeatureFn:
+    """All that retrieval and ranking read about some searches."""
 
     def told(store: LogStore, searches: Searches) -> Features:
-        """All that retrieval and ranking read about some searches."""
         view = system.over(store)
+        gone_N = [zlib.crc32(row.tobytes()) for row in seen(store, searches.user_N, searches.time_ms_N)]
+        # The ranker's and PDR's histories are the latest of these.
         engaged = view.reader.engaged(searches.user_N, searches.time_ms_N, config.retrieval.qrcf.history)
         recent = view.reader.recent(searches.user_N, searches.time_ms_N, config.qin.realtime)
-        gone_N = [zlib.crc32(row.tobytes()) for row in seen(store, searches.user_N, searches.time_ms_N)]
         # Search by search: the last bit of a matrix product depends on how many rows are multiplied at once.
-        seeds, ranking, compute = [], [], view.features()
+        rows: dict[str, list[np.ndarray]] = {"seeds": [], "taste": [], "ranking": []}
         for place in range(len(searches)):
             one = searches.only(place)
             requests = Requests(one.user_N, one.time_ms_N, query_words(store, one.query_N, config.data))
-            seeds.append(view.seeds(requests).strength_BxK)
-            ranking.append(compute(requests, one.query_N, videos[None], similarity))
+            held_out = int(fold_of(system.store, one.time_ms_N)[0]) if training else None
+            rows["seeds"].append(view.seeds(requests).strength_BxK)
+            rows["taste"].append(view.taste.people(one.user_N, one.time_ms_N).taste_NxD)
+            rows["ranking"].append(view.features(held_out)(requests, one.query_N, videos[None], similarity))
         return {
             **engaged,
             **recent,
             "seen": np.array(gone_N, np.int64),
-            "seeds": np.concatenate(seeds),
-            "ranking": np.concatenate(ranking),
+            **{name: np.concatenate(parts) for name, parts in rows.items()},
         }
 
-    if len(sessions):
-        probe(system.store, sessions, told)
-    return len(sessions)
+    return told
 
 
 def _candidates(system: System, sessions: np.ndarray, seed: int) -> np.ndarray:
@@ -60,15 +93,14 @@ def _candidates(system: System, sessions: np.ndarray, seed: int) -> np.ndarray:
     return np.unique(np.concatenate([np.asarray(system.store.impressions.video)[shown], drawn])).astype(np.int32)
 
 
-def _probe_snapshot(system: System, day_ms: int) -> None:
-    """The snapshot on disk must be what a log that ends before the day would have given."""
+def _probe_fitted(system: System, day_ms: int, similarity: ItemSimilarity, popularity_V: np.ndarray) -> None:
+    """What is in use on a day must be what a log that ends before the day would have given."""
     past = system.store.truncated(day_ms)
-    snapshot = system.snapshot(day_ms)
     refitted = system.over(past).similarity_as_of(day_ms)
     pairs = {
-        "item-to-item neighbours": (refitted.neighbour_VxM, snapshot.similarity.neighbour_VxM),
-        "item-to-item weights": (refitted.weight_VxM, snapshot.similarity.weight_VxM),
-        "popularity": (popularity(past, day_ms), snapshot.popularity_V),
+        "item-to-item neighbours": (refitted.neighbour_VxM, similarity.neighbour_VxM),
+        "item-to-item weights": (refitted.weight_VxM, similarity.weight_VxM),
+        "popularity": (popularity(past, day_ms), popularity_V),
     }
     for name, (then, now) in pairs.items():
         if not np.array_equal(then, now):

@@ -16,6 +16,9 @@ from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import TrainState, fit
 
+MINE_BLOCK = 512
+"""Sessions searched at a time."""
+
 
 def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `params/` into `out`; `hard.npy` beside it lets a resumed run go on with the same negatives."""
@@ -45,18 +48,20 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 def mine(system: System, config: Config, task, state: TrainState, batches: PdrBatches) -> np.ndarray:
     """Ranks `hard_rank_from..hard_rank_to` of each search positive's request, `[P, K]` video rows.
 
-    Searched exactly, not by ScaNN, whose builds differ from run to run. The positive and what the person had clicked
-    before are no negatives.
+    Searched exactly, not by ScaNN, whose builds differ from run to run. What the person clicks in that session and what
+    they had clicked before are no negatives.
     """
     sessions_P, video_P = batches.search_positives
     sessions_S, index_P = np.unique(sessions_P, return_inverse=True)
+    clicked_S = np.split(video_P[np.argsort(index_P, kind="stable")], np.cumsum(np.bincount(index_P))[:-1])
     encoder = system.pdr_encoder(task, state.params, state.tables)
     exact = ExactSearch(encoder.videos())
     first, last = config.pdr.hard_rank_from, min(config.pdr.hard_rank_to, system.store.counts.videos - 1)
     first = min(first, last // 2)
     found = []
-    for part in console.progress(np.array_split(sessions_S, max(1, len(sessions_S) // 512)), "mine hard negatives"):
-        requests = system.requests(part)
-        found.append(exact.search(encoder(requests), last, requests.seen).ids_BxK[:, first:])
-    hard_PxK = np.maximum(np.concatenate(found)[index_P], 0)
-    return np.where(hard_PxK == video_P[:, None], 0, hard_PxK).astype(np.int32)
+    for start in console.progress(range(0, len(sessions_S), MINE_BLOCK), "mine hard negatives"):
+        requests = system.requests(sessions_S[start : start + MINE_BLOCK])
+        clicked = clicked_S[start : start + MINE_BLOCK]
+        no_negatives = tuple(np.union1d(seen, now) for seen, now in zip(requests.seen, clicked, strict=True))
+        found.append(exact.search(encoder(requests), last, no_negatives).ids_BxK[:, first:])
+    return np.maximum(np.concatenate(found)[index_P], 0).astype(np.int32)

@@ -1,4 +1,8 @@
-"""Trains the taste space on the feed views of the training days and freezes a vector for every video."""
+"""Trains the taste space on the feed views of the training days and freezes a vector for every video.
+
+Like the content towers it is trained three times, on all training days and without each fold of them, since the ranker
+also trains on feed views: what it is told about a view must come from a space that has not learnt from that view.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax import console
+from pr2_jax import artifacts, console
 from pr2_jax.config import Config
-from pr2_jax.data.batches import feed_slates
+from pr2_jax.data.sessions import FOLDS
+from pr2_jax.data.slates import feed_slates
 from pr2_jax.data.timelines import TimelineBatches
 from pr2_jax.evaluation.metrics import auc
 from pr2_jax.models.build import taste_task
@@ -17,16 +22,23 @@ from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.types import TASKS
+from pr2_jax.workdir import fold_directory
 
 
 def train(workdir: Path, config: Config, out: Path) -> None:
-    """Writes `params/` and `video_vectors.npy [V, D]` into `out`."""
+    """Writes `params/` and `video_vectors.npy [V, D]` into `out` and each of its folds."""
     system = System(workdir, config)
     task = taste_task(system.store, config, system.catalogue, np.asarray(system.space.videos_VxD))
-    batches = TimelineBatches(system.reader, config.taste)
-    state = fit(task, batches, config.taste.optim, steps=batches.steps, directory=out)
-    save_params(out, (state.params, state.tables))
-    np.save(out / "video_vectors.npy", taste_videos(task, state.params, state.tables))
+    parts: dict[Path, int | None] = {out: None} | {fold_directory(out, fold): fold for fold in range(FOLDS)}
+    for directory, held_out in parts.items():
+        if (directory / "video_vectors.npy").exists():
+            continue
+        directory.mkdir(exist_ok=True)
+        batches = TimelineBatches(system.reader, config.taste, held_out)
+        state = fit(task, batches, config.taste.optim, steps=batches.steps, directory=directory)
+        save_params(directory, (state.params, state.tables))
+        # By a rename, and last: it says that the rest is whole.
+        artifacts.save_array(directory / "video_vectors.npy", taste_videos(task, state.params, state.tables))
     _report(system, TasteSpace(task, out, system.reader))
 
 

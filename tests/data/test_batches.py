@@ -14,16 +14,13 @@ from pr2_jax.data.batches import (
     PdrBatches,
     QinBatches,
     SlateReader,
-    feed_slates,
-    fold_of,
-    impressions_of,
-    search_slates,
     steps_for,
-    training_sessions,
 )
 from pr2_jax.data.catalogue import catalogue_arrays, query_words
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.labels import LongPlay
+from pr2_jax.data.sessions import impressions_of, training_sessions
+from pr2_jax.data.slates import feed_slates, search_slates
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
 from pr2_jax.errors import BadInput
@@ -80,60 +77,6 @@ def test_steps():
     assert steps_for(0, 10, 1.0, 7) == 1
 
 
-def test_impressions_of(store):
-    sessions = np.array([5, 0, 79, 5])
-    rows, owner = impressions_of(store, sessions)
-    first = store.sessions.first_impression
-    want = [(row, n) for n, session in enumerate(sessions) for row in range(first[session], first[session + 1])]
-    assert list(zip(rows.tolist(), owner.tolist(), strict=True)) == want
-    assert len(impressions_of(store, sessions[:0])[0]) == 0
-
-
-@pytest.mark.parametrize("size", [1, 4, 6, 10])
-def test_search_slates_hold_each_result_once(size, store):
-    sessions = training_sessions(store)
-    assert (store.sessions.time_ms[sessions] < store.cuts.validation_ms).all()
-    assert len(sessions) == (store.sessions.time_ms < store.cuts.validation_ms).sum()
-    slates = search_slates(store, sessions, size)
-    rows, owner = impressions_of(store, sessions)
-    real = slates.impression_NxS >= 0
-    assert np.array_equal(slates.impression_NxS[real], rows)
-    first = slates.impression_NxS[:, 0]
-    assert np.array_equal(slates.time_ms_N, store.sessions.time_ms[sessions[owner[np.searchsorted(rows, first)]]])
-    assert not slates.is_feed_N.any()
-    i = store.impressions
-    assert np.array_equal(slates.video_NxS[real], i.video[rows])
-    assert np.array_equal(slates.position_NxS[real], i.position[rows])
-    assert np.array_equal(slates.label_NxSxT[real], np.stack([i.clicks[rows] > 0, rows < 0, rows < 0], 1))
-    assert np.array_equal(slates.weight_NxSxT, np.stack([real, real & False, real & False], -1))
-    assert not slates.video_NxS[~real].any()
-    assert not slates.label_NxSxT[~real].any()
-    assert (slates.position_NxS[~real] == -1).all()
-
-
-@pytest.mark.parametrize("size", [1, 4, 7])
-def test_feed_slates_hold_each_view_once(size, store, reader):
-    start_ms, stop_ms = int(store.cuts.start_ms + 10**7), store.cuts.validation_ms
-    slates, e = feed_slates(reader, start_ms, stop_ms, size), store.events
-    rows = np.flatnonzero((e.channel == 0) & (e.time_ms >= start_ms) & (e.time_ms < stop_ms))
-    real = slates.impression_NxS >= 0
-    assert np.array_equal(slates.impression_NxS[real], rows)
-    assert (np.where(real, e.user[slates.impression_NxS], slates.user_N[:, None]) == slates.user_N[:, None]).all()
-    assert np.array_equal(slates.time_ms_N, e.time_ms[slates.impression_NxS[:, 0]])
-    long_play = reader.long_play.label(e.play_ms[rows], e.duration_ms[rows])
-    assert np.array_equal(slates.label_NxSxT[real], np.stack([e.click[rows], long_play, e.like[rows]], 1))
-    assert np.array_equal(slates.weight_NxSxT, np.repeat(real[..., None], 3, -1))
-    assert slates.is_feed_N.all()
-    assert not slates.query_N.any()
-    assert (slates.position_NxS == -1).all()
-    assert not slates.label_NxSxT[~real].any()
-
-
-def test_no_sessions_and_no_views(store, reader):
-    assert len(search_slates(store, np.zeros(0, np.int64), 5)) == 0
-    assert len(feed_slates(reader, 0, 0, 5)) == 0
-
-
 def test_content_batches(store):
     config = ContentConfig(caption_share=0.4, uniform_negatives=7, optim=OPTIM)
     caption = catalogue_arrays(store, store.cuts.validation_ms, DATA)["caption"]
@@ -173,15 +116,6 @@ def test_content_batches_without_clicks_or_captions(store):
     assert set(clicks.positives_N) <= set(store.impressions.video[store.impressions.clicks > 0])
     with pytest.raises(BadInput, match="no clicked search with words and no caption"):
         ContentBatches(store, nobody, np.zeros_like(caption), config, DATA)
-
-
-def test_folds_part_the_training_days(store):
-    time_ms = np.asarray(store.sessions.time_ms)[training_sessions(store)]
-    day = (time_ms - store.cuts.validation_ms) // 86_400_000
-    fold = fold_of(store, time_ms)
-    assert set(fold) == {0, 1}
-    assert all(len(np.unique(fold[day == d])) == 1 for d in np.unique(day))
-    assert all(fold[day == d][0] != fold[day == d + 1][0] for d in np.unique(day)[:-1])
 
 
 def plain_histories(store, users, times, n, *, engaged: bool) -> list[list[int]]:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.catalogue import DAY_MS, catalogue_arrays, log_unigram, pad_ragged, query_words
-from pr2_jax.data.labels import video_duration_ms
+from pr2_jax.data.catalogue import VideoNumbers, catalogue_arrays, log_unigram, pad_ragged, query_words
+from pr2_jax.data.labels import Durations
+from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
 
@@ -47,7 +48,8 @@ def test_captions_and_queries_are_cut_or_padded(store):
 def test_numbers(store):
     before_ms = store.cuts.validation_ms
     numbers = catalogue_arrays(store, before_ms, CONFIG)["numbers"]
-    duration, upload = video_duration_ms(store, before_ms), store.videos.upload_ms
+    duration = Durations.of(store).before(np.arange(store.counts.videos), np.int64(before_ms))
+    upload = store.videos.upload_ms
     assert np.array_equal(numbers[:, 1], duration > 0)
     assert np.array_equal(numbers[:, 3], upload > 0)
     for row in range(store.counts.videos):
@@ -55,6 +57,24 @@ def test_numbers(store):
         want += [np.log1p((before_ms - upload[row]) / DAY_MS) / 5 - 1 if upload[row] else 0]
         np.testing.assert_allclose(numbers[row, [0, 2]], want, rtol=1e-5)
     assert not numbers[0].any()
+
+
+def test_numbers_of_any_moment(store):
+    """A video at several times, some before anything is known of it."""
+    numbers, durations = VideoNumbers(store), Durations.of(store)
+    video = np.array([[3], [5]])
+    times = np.array([store.cuts.start_ms - 10 * DAY_MS, int(durations.since_ms_V[3]), store.cuts.test_ms])
+    got = numbers(video, times)
+    assert got.shape == (2, 3, 4)
+    assert got.dtype == np.float32
+    assert got[0, :, 1].tolist() == [0, 0, 1]
+    assert not got[0, :2, 0].any()
+    known = np.asarray(store.videos.upload_ms)[video[:, 0]] > 0
+    assert np.array_equal(got[..., 3], np.broadcast_to(known[:, None], (2, 3)))
+    assert (np.diff(got[known][..., 2], axis=1) > 0).all()  # older with time
+    for place, time_ms in enumerate(times):
+        past = VideoNumbers(store.truncated(int(time_ms)))
+        assert past(video[:, 0], time_ms).tobytes() == np.ascontiguousarray(got[:, place]).tobytes()
 
 
 def test_nothing_later_is_looked_at(store):

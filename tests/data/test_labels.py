@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-
 import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.labels import LongPlay, popularity, video_duration_ms
+from pr2_jax.data.labels import Durations, LongPlay, popularity
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
 
@@ -56,16 +54,19 @@ def test_one_duration_makes_one_bucket(tiny, tmp_path):
 @pytest.mark.parametrize("which", ["validation_ms", "test_ms", "start_ms"])
 def test_duration_and_popularity_count_only_what_came_before(which, store):
     before_ms, e = getattr(store.cuts, which), store.events
-    durations: dict[int, list[int]] = {}
+    durations: dict[int, tuple[int, int]] = {}
     clicks = np.zeros(store.counts.videos)
     for row in range(store.counts.events):
         if e.time_ms[row] < before_ms:
             clicks[e.video[row]] += e.click[row]
             if e.channel[row] == 0:
-                durations.setdefault(int(e.video[row]), []).append(int(e.duration_ms[row]))
-    got = video_duration_ms(store, before_ms)
-    for video in range(store.counts.videos):
-        assert got[video] == (statistics.median_low(durations[video]) if video in durations else 0)
+                seen = int(e.time_ms[row]), int(e.duration_ms[row])
+                durations[int(e.video[row])] = min(seen, durations.get(int(e.video[row]), seen))
+    videos = np.arange(store.counts.videos)
+    got = Durations.of(store).before(videos, np.int64(before_ms))
+    assert got.tolist() == [durations.get(video, (0, 0))[1] for video in videos]
+    past = Durations.of(store.truncated(before_ms))
+    assert np.array_equal(past.before(videos, np.int64(before_ms)), got)
     assert popularity(store, before_ms).dtype == np.float32
     np.testing.assert_array_equal(popularity(store, before_ms), clicks)
 
@@ -73,7 +74,15 @@ def test_duration_and_popularity_count_only_what_came_before(which, store):
 def test_unknown_durations_do_not_count(tiny, tmp_path):
     tiny.put_all("rec_inter", "duration_ms", ["" if line % 2 else "0" for line in range(300)])
     store = LogStore.from_tables(read_log(tiny.write(tmp_path / "log"), CONFIG))
-    assert not video_duration_ms(store, store.cuts.end_ms).any()
+    assert not Durations.of(store).before(np.arange(store.counts.videos), np.int64(store.cuts.end_ms)).any()
+
+
+def test_a_duration_is_not_known_at_the_moment_of_the_view_that_tells_it(store):
+    durations, video = Durations.of(store), store.video_rows(np.array([1]))
+    since = durations.since_ms_V[video]
+    assert since > 0
+    assert durations.before(video, since) == 0
+    assert durations.before(video, since + 1) == durations.duration_ms_V[video] > 0
 
 
 def test_fitting_sees_nothing_after_its_cut(store):

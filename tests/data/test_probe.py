@@ -20,7 +20,7 @@ def store(tiny_dir) -> LogStore:
 
 @pytest.fixture
 def sessions(store) -> np.ndarray:
-    return sample_sessions(store, 12, 0, store.cuts.test_ms)
+    return sample_sessions(store, 12, 0, store.cuts.test_ms, store.cuts.end_ms)
 
 
 def honest(store: LogStore, searches: Searches) -> dict[str, np.ndarray]:
@@ -57,8 +57,8 @@ def test_sample(store, sessions):
     assert len(sessions) == 12
     assert (store.sessions.time_ms[sessions] >= store.cuts.test_ms).all()
     assert (np.diff(sessions) > 0).all()
-    np.testing.assert_array_equal(sessions, sample_sessions(store, 12, 0, store.cuts.test_ms))
-    everything = sample_sessions(store, 10**6, 0, store.cuts.test_ms)
+    np.testing.assert_array_equal(sessions, sample_sessions(store, 12, 0, store.cuts.test_ms, store.cuts.end_ms))
+    everything = sample_sessions(store, 10**6, 0, store.cuts.test_ms, store.cuts.end_ms)
     assert len(everything) == (store.sessions.time_ms >= store.cuts.test_ms).sum()
 
 

@@ -8,6 +8,7 @@ import pytest
 from pr2_jax.config import DataConfig, OptimConfig, TasteConfig
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.labels import LongPlay
+from pr2_jax.data.sessions import FOLDS, fold_of
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
 from pr2_jax.data.timelines import TimelineBatches, past_end
@@ -25,8 +26,8 @@ def batches(store):
     """Batches of so many events, with so long a memory."""
     reader = EventReader(store, LongPlay.fit(store, store.cuts.validation_ms, DATA))
 
-    def make(batch: int, history: int = 1_000) -> TimelineBatches:
-        return TimelineBatches(reader, TasteConfig(history=history, optim=OptimConfig(batch=batch, seed=3)))
+    def make(batch: int, history: int = 1_000, held_out: int | None = None) -> TimelineBatches:
+        return TimelineBatches(reader, TasteConfig(history=history, optim=OptimConfig(batch=batch, seed=3)), held_out)
 
     return make
 
@@ -71,6 +72,19 @@ def test_pasts_are_what_came_strictly_before(size, history, store, batches):
             assert got.tolist() == past[len(past) - len(got) :].tolist()
             assert len(got) <= history
             assert size < len(rows) or len(got) == min(len(past), history)
+
+
+def test_a_fold_held_out_is_not_predicted_but_remembered(store, batches):
+    whole, parts, e = batches(64), [batches(64, held_out=fold) for fold in range(FOLDS)], store.events
+    for step in range(whole.steps_per_epoch):
+        everything, rows = whole(step), whole.events(step)
+        fold = fold_of(store, e.time_ms[rows])
+        for held_out, part in enumerate(parts):
+            chunk = part(step)
+            assert all(chunk[name].tobytes() == everything[name].tobytes() for name in chunk if name != "weight_E")
+            want = (e.channel[rows] == 0) & (fold != held_out)
+            assert chunk["weight_E"][: len(rows)].tolist() == want.tolist()
+    assert all(0 < sum(part(0)["weight_E"]) < sum(whole(0)["weight_E"]) for part in parts)
 
 
 def test_a_step_is_a_function_of_its_number(batches):

@@ -54,7 +54,11 @@ class TasteByHand:
 def compute(store, rng):
     vectors = rng.normal(size=(7, 3)).astype(np.float32)
     space = SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
-    numbers = np.arange(28, dtype=np.float32).reshape(7, 4)
+
+    def numbers(video_NxS, time_ms_Nx1):
+        """Of video v at hour h: 4 v + 100 h and what follows."""
+        return (4 * video_NxS + 100 * (time_ms_Nx1 // HOUR))[..., None] + np.arange(4)
+
     bm25 = Bm25Channel(store, RetrievalConfig())
     features = RankingFeatures(Counters(store), space, TasteByHand(), bm25, numbers, SeedsByHand())
     features.vectors = vectors
@@ -108,7 +112,7 @@ def test_relevance_and_numbers_are_of_the_right_video(of, compute, store):
     assert bm25.any(1).tolist() == [True, False]
     np.testing.assert_array_equal(of("bm25"), bm25)
     for place, name in enumerate(("log_duration", "has_duration", "log_age", "has_age")):
-        assert np.array_equal(of(name), VIDEOS_2xS * 4 + place)
+        assert np.array_equal(of(name), VIDEOS_2xS * 4 + place + np.array([[900], [600]]))
 
 
 def test_taste_and_appeal_are_of_the_right_person_and_video(of):

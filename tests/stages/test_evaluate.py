@@ -191,7 +191,8 @@ def test_calibrated_rankers_report_probability_metrics(reported):
 
 
 def test_the_leak_probe_ran(reported, micro_config):
-    assert reported["leak_probe_sessions"] == micro_config.evaluation.probe_sessions
+    asked = micro_config.evaluation.probe_sessions
+    assert reported["leak_probe_sessions"] == {"test_day": asked, "training_day": asked}
 
 
 def test_tables_name_every_run(finished):

@@ -10,9 +10,10 @@ import pytest
 from pr2_jax import cli
 from pr2_jax.data import histories
 from pr2_jax.data.counters import TimedCounter
+from pr2_jax.data.labels import Durations
 from pr2_jax.data.probe import LeakFound
 from pr2_jax.search.system import System
-from pr2_jax.stages.leaks import probe_day
+from pr2_jax.stages.leaks import probe_day, probe_training
 
 REAL_BEFORE = TimedCounter.before
 REAL_END = histories.history_end
@@ -55,6 +56,32 @@ def test_a_history_that_sees_the_future(system, micro_config, monkeypatch, leak)
     monkeypatch.setattr(histories, "history_end", leak)
     with pytest.raises(LeakFound, match=r"session \d+ at \d+ ms: feature '\w+' changes"):
         probe_day(system, micro_config, system.store.cuts.test_ms)
+
+
+def test_a_duration_that_is_told_later(system, micro_config, monkeypatch):
+    """On the judged day almost all durations have been told; among training rows the leak is plain."""
+    monkeypatch.setattr(Durations, "before", lambda durations, video_x, time_ms_x: durations.duration_ms_V[video_x])
+    monkeypatch.delitem(vars(system), "numbers", raising=False)
+    with pytest.raises(LeakFound, match=r"session \d+ at \d+ ms: feature 'ranking' changes"):
+        probe_training(system, micro_config)
+
+
+def test_nothing_leaks_into_training_rows(system, micro_config):
+    assert probe_training(system, micro_config) == micro_config.evaluation.probe_sessions
+
+
+@pytest.mark.parametrize("leak", [_remembers_its_own_moment, _remembers_everything])
+def test_training_rows_that_remember_the_future(system, micro_config, monkeypatch, leak):
+    monkeypatch.setattr(histories, "history_end", leak)
+    with pytest.raises(LeakFound, match=r"session \d+ at \d+ ms: feature '\w+' changes"):
+        probe_training(system, micro_config)
+
+
+def test_item_similarity_of_the_end_of_the_training_days(system, micro_config, monkeypatch):
+    real, cut = System.similarity_as_of, system.store.cuts.validation_ms
+    monkeypatch.setattr(System, "similarity_as_of", lambda self, before_ms: real(self, cut))
+    with pytest.raises(LeakFound, match="of the snapshot of"):
+        probe_training(system, micro_config)
 
 
 def test_a_snapshot_of_a_later_day(system, micro_config, monkeypatch):

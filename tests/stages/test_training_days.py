@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from jax import tree
 
+from pr2_jax.data.sessions import FOLDS
 from pr2_jax.data.store import LogStore
 from pr2_jax.retrieval.blocks import load_model
 from pr2_jax.search.system import System
 from pr2_jax.stages import content, pdr, qin, taste
+from pr2_jax.workdir import fold_directory
 
 TRAIN = {"content": content.train, "taste": taste.train, "pdr": pdr.train, "qin": qin.train}
 BEFORE = ("store", "content", "taste", "pdr", "index")
@@ -21,11 +23,12 @@ BEFORE = ("store", "content", "taste", "pdr", "index")
 def _parameters(system: System, stage: str) -> list:
     """Of every trained model that a stage leaves."""
     if stage == "taste":
-        return [load_model(system.taste._task, system.workdir / "taste")]
+        places = [system.workdir / "taste", *(fold_directory(system.workdir / "taste", f) for f in range(FOLDS))]
+        return [load_model(system.taste._task, place) for place in places]
     if stage == "qin":
         models = [system.ranker(name, system.workdir / "qin") for name in ("qin", "base")]
     elif stage == "content":
-        models = [system.space, *map(system.held_out_space, range(content.FOLDS))]
+        models = [system.space, *system.held_out_spaces]
     else:
         models = [system.pdr]
     return [(model._params, model._tables) for model in models]

@@ -1,0 +1,34 @@
+"""Sessions as rows: which are for training, in which part of it, and what each showed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.store import LogStore
+
+
+def training_sessions(store: LogStore) -> np.ndarray:
+    """Sessions before the validation cut, as rows."""
+    return np.arange(np.searchsorted(store.sessions.time_ms, store.cuts.validation_ms))
+
+
+FOLDS = 2
+"""Parts of the training days for cross-fitting."""
+
+
+def fold_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
+    """Which of `FOLDS` parts each time belongs to: the training days are dealt out in turn, a single one is halved."""
+    cuts = store.cuts
+    training_ms = cuts.validation_ms - cuts.start_ms
+    period_ms = DAY_MS if training_ms > DAY_MS else max(1, training_ms // FOLDS)
+    return (np.asarray(time_ms_N) - cuts.validation_ms) // period_ms % FOLDS
+
+
+def impressions_of(store: LogStore, sessions_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Impression rows of some sessions, and for each the index into `sessions_N`."""
+    first = np.asarray(store.sessions.first_impression)
+    length_N = first[sessions_N + 1] - first[sessions_N]
+    owner = np.repeat(np.arange(len(sessions_N)), length_N)
+    offset = np.arange(len(owner)) - np.repeat(np.cumsum(length_N) - length_N, length_N)
+    return first[sessions_N][owner] + offset, owner

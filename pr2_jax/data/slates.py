@@ -1,0 +1,95 @@
+"""Slates: what one person was shown at one moment, as the ranker trains on it and is judged on it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax.data.columns import FEED_CHANNEL
+from pr2_jax.data.events import EventReader
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.sessions import impressions_of
+from pr2_jax.data.store import LogStore
+
+
+@dataclasses.dataclass(frozen=True)
+class Slates:
+    """N slates of up to S results, each one request."""
+
+    session_N: np.ndarray  # rows of sessions, -1 = feed
+    user_N: np.ndarray
+    time_ms_N: np.ndarray
+    query_N: np.ndarray  # query rows
+    is_feed_N: np.ndarray  # bool
+    video_NxS: np.ndarray  # int32, 0 = padding
+    position_NxS: np.ndarray  # int32, -1 = unknown
+    label_NxSxT: np.ndarray  # float32
+    weight_NxSxT: np.ndarray  # float32
+    impression_NxS: np.ndarray  # int64 row of `impressions` or `events`, -1 = padding
+
+    def __len__(self) -> int:
+        return len(self.user_N)
+
+
+def _cut(rows: np.ndarray, owner: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts each owner's consecutive rows into slates of `size` at most: rows `[N, S]` (-1 padded) and the owners."""
+    first = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if len(owner) else np.zeros(0, np.int64)
+    length = np.diff(np.r_[first, len(owner)])
+    within = np.arange(len(owner)) - np.repeat(first, length)
+    opens = np.flatnonzero(within % size == 0)
+    slate = np.cumsum(within % size == 0) - 1
+    out = np.full((len(opens), size), -1, np.int64)
+    out[slate, within % size] = rows
+    return out, owner[opens]
+
+
+def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
+    """Sessions as slates; one with more than `size` results becomes several. Search rows carry clicks only."""
+    rows, owner = impressions_of(store, sessions_N)
+    cut_NxS, index_N = _cut(rows, owner, size)
+    real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
+    clicks = (np.asarray(store.impressions.clicks)[at] > 0) & real
+    zero = np.zeros(clicks.shape)
+    session = sessions_N[index_N]
+    return Slates(
+        session_N=session,
+        user_N=np.asarray(store.sessions.user)[session],
+        time_ms_N=np.asarray(store.sessions.time_ms)[session],
+        query_N=np.asarray(store.sessions.query)[session],
+        is_feed_N=np.zeros(len(session), bool),
+        video_NxS=np.where(real, np.asarray(store.impressions.video)[at], 0).astype(np.int32),
+        position_NxS=np.where(real, np.asarray(store.impressions.position)[at], -1).astype(np.int32),
+        label_NxSxT=np.stack([clicks, zero, zero], -1).astype(np.float32),
+        weight_NxSxT=np.stack([real, zero, zero], -1).astype(np.float32),
+        impression_NxS=cut_NxS,
+    )
+
+
+def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> Slates:
+    """Feed views of [start_ms, stop_ms) as slates of one person and day each; the first view's time is the request's.
+
+    What the model is told is as old as that first view, so that views of different days are no slate: it would hide
+    from a view what the person had done since.
+    """
+    e = reader.store.events
+    time_ms = np.asarray(e.time_ms)
+    rows = np.flatnonzero((np.asarray(e.channel) == FEED_CHANNEL) & (time_ms >= start_ms) & (time_ms < stop_ms))
+    user, day = np.asarray(e.user)[rows], (time_ms[rows] - reader.store.cuts.validation_ms) // DAY_MS
+    _, owner = np.unique(np.stack([user, day]), axis=1, return_inverse=True)
+    cut_NxS, _ = _cut(rows, owner.reshape(-1), size)
+    real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
+    long_play = reader.long_play.label(np.asarray(e.play_ms)[at], np.asarray(e.duration_ms)[at])
+    labels = np.stack([np.asarray(e.click)[at], long_play, np.asarray(e.like)[at]], -1) & real[..., None]
+    return Slates(
+        session_N=np.full(len(cut_NxS), -1, np.int64),
+        user_N=np.asarray(e.user)[at[:, 0]],
+        time_ms_N=time_ms[at[:, 0]],
+        query_N=np.zeros(len(cut_NxS), np.int32),
+        is_feed_N=np.ones(len(cut_NxS), bool),
+        video_NxS=np.where(real, np.asarray(e.video)[at], 0).astype(np.int32),
+        position_NxS=np.full(real.shape, -1, np.int32),
+        label_NxSxT=labels.astype(np.float32),
+        weight_NxSxT=np.repeat(real[..., None], 3, -1).astype(np.float32),
+        impression_NxS=cut_NxS,
+    )

@@ -1,0 +1,89 @@
+"""Negatives for the ranker: what retrieval finds for a query but the log's own engine did not show.
+
+Shown results were picked by another engine; a ranker that has only seen those cannot order what our retrieval finds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax import console
+from pr2_jax.data.catalogue import query_words
+from pr2_jax.data.histories import seen
+from pr2_jax.data.sessions import impressions_of
+from pr2_jax.data.slates import Slates
+from pr2_jax.data.store import LogStore
+from pr2_jax.retrieval import merge
+from pr2_jax.search.system import SYSTEMS, System
+from pr2_jax.types import Requests
+
+BLOCK = 512
+"""Queries searched, or slates drawn for, at a time."""
+
+
+def with_sampled(system: System, slates: Slates, count: int, seed: int) -> Slates:
+    """Adds up to `count` videos to each search slate, as not clicked; missing ones are padding.
+
+    Drawn without replacement from what the base channels retrieve for the query, as deep as the ranker will be asked.
+    """
+    queries, query_N = np.unique(slates.query_N, return_inverse=True)
+    found_QxK = _retrieved(system, queries, system.config.evaluation.pipeline_candidates)
+    rng = np.random.default_rng([seed, 3])
+    parts = [np.zeros((0, count), np.int32)]
+    for start in range(0, len(slates), BLOCK):
+        rows = np.arange(start, min(start + BLOCK, len(slates)))
+        found_NxK = found_QxK[query_N[rows]]
+        parts.append(_draw(found_NxK, ~_allowed(system.store, slates, rows, found_NxK), count, rng))
+    video_NxC = np.concatenate(parts)
+    extra = np.zeros((len(slates), count, slates.label_NxSxT.shape[2]), np.float32)
+    weight = extra.copy()
+    weight[..., 0] = video_NxC > 0
+    unknown = ((0, 0), (0, count))
+    return dataclasses.replace(
+        slates,
+        video_NxS=np.concatenate([slates.video_NxS, video_NxC], 1),
+        position_NxS=np.pad(slates.position_NxS, unknown, constant_values=-1),
+        label_NxSxT=np.concatenate([slates.label_NxSxT, extra], 1),
+        weight_NxSxT=np.concatenate([slates.weight_NxSxT, weight], 1),
+        impression_NxS=np.pad(slates.impression_NxS, unknown, constant_values=-1),
+    )
+
+
+def _allowed(store: LogStore, slates: Slates, rows: np.ndarray, video_NxK: np.ndarray) -> np.ndarray:
+    """Which videos may stand as negatives, `[N, K]` bool.
+
+    Not what any slate of the same session shows, what the person had clicked before (retrieval withholds it), or what
+    did not exist yet.
+    """
+    size = np.int64(store.counts.videos)
+    shown, owner = impressions_of(store, slates.session_N[rows])
+    gone = seen(store, slates.user_N[rows], slates.time_ms_N[rows])
+    taken = [owner * size + np.asarray(store.impressions.video)[shown]]
+    taken += [place * size + videos for place, videos in enumerate(gone)]
+    fresh_NxK = ~np.isin(np.arange(len(rows))[:, None] * size + video_NxK, np.concatenate(taken))
+    exists_NxK = np.asarray(store.videos.upload_ms)[np.maximum(video_NxK, 0)] <= slates.time_ms_N[rows, None]
+    return (video_NxK > 0) & fresh_NxK & exists_NxK
+
+
+def _draw(video_NxK: np.ndarray, banned_NxK: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`[N, count]` of what is not banned in each row, uniformly without replacement; 0 where there is too little."""
+    chance_NxK = np.where(banned_NxK, 2.0, rng.random(video_NxK.shape, np.float32))
+    order_NxC = np.argsort(chance_NxK, axis=1)[:, :count]
+    picked_NxC = np.take_along_axis(np.where(banned_NxK, 0, video_NxK), order_NxC, 1)
+    return np.pad(picked_NxC, ((0, 0), (0, count - picked_NxC.shape[1]))).astype(np.int32)
+
+
+def _retrieved(system: System, queries_Q: np.ndarray, depth: int) -> np.ndarray:
+    """What `base` retrieves for distinct queries of the log: video rows `[Q, depth]`, -1 = padding."""
+    names, weights = SYSTEMS["base"][0], system.fitted["merge_weights"]["base"]
+    channels = system.channels(system.snapshot(system.store.cuts.validation_ms), exact=True)
+    parts = [np.zeros((0, depth), np.int32)]
+    for start in console.progress(range(0, len(queries_Q), BLOCK), "retrieve negatives", unit=" blocks"):
+        words_BxQ = query_words(system.store, queries_Q[start : start + BLOCK], system.config.data)
+        nobody_B = np.zeros(len(words_BxQ), np.int32)
+        requests = Requests(nobody_B, nobody_B.astype(np.int64), words_BxQ)
+        found = {name: channels[name].retrieve(requests, system.config.retrieval.depth) for name in names}
+        parts.append(merge.merge(found, weights, depth, system.scorers(requests)).ids_BxK)
+    return np.concatenate(parts)

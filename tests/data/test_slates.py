@@ -1,0 +1,81 @@
+"""Slates hold each shown result once, with the labels that are known, and never mix people or days."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pr2_jax.config import DataConfig
+from pr2_jax.data.events import EventReader
+from pr2_jax.data.labels import LongPlay
+from pr2_jax.data.sessions import impressions_of, training_sessions
+from pr2_jax.data.slates import feed_slates, search_slates
+from pr2_jax.data.store import LogStore
+from pr2_jax.data.tables import read_log
+
+DATA = DataConfig()
+
+
+@pytest.fixture
+def store(tiny_dir) -> LogStore:
+    return LogStore.from_tables(read_log(tiny_dir, DATA))
+
+
+@pytest.fixture
+def reader(store) -> EventReader:
+    return EventReader(store, LongPlay.fit(store, store.cuts.validation_ms, DATA))
+
+
+@pytest.mark.parametrize("size", [1, 4, 6, 10])
+def test_search_slates_hold_each_result_once(size, store):
+    sessions = training_sessions(store)
+    assert (store.sessions.time_ms[sessions] < store.cuts.validation_ms).all()
+    assert len(sessions) == (store.sessions.time_ms < store.cuts.validation_ms).sum()
+    slates = search_slates(store, sessions, size)
+    rows, owner = impressions_of(store, sessions)
+    real = slates.impression_NxS >= 0
+    assert np.array_equal(slates.impression_NxS[real], rows)
+    first = slates.impression_NxS[:, 0]
+    assert np.array_equal(slates.time_ms_N, store.sessions.time_ms[sessions[owner[np.searchsorted(rows, first)]]])
+    assert not slates.is_feed_N.any()
+    assert np.array_equal(slates.session_N, sessions[owner[np.searchsorted(rows, first)]])
+    i = store.impressions
+    assert np.array_equal(slates.video_NxS[real], i.video[rows])
+    assert np.array_equal(slates.position_NxS[real], i.position[rows])
+    assert np.array_equal(slates.label_NxSxT[real], np.stack([i.clicks[rows] > 0, rows < 0, rows < 0], 1))
+    assert np.array_equal(slates.weight_NxSxT, np.stack([real, real & False, real & False], -1))
+    assert not slates.video_NxS[~real].any()
+    assert not slates.label_NxSxT[~real].any()
+    assert (slates.position_NxS[~real] == -1).all()
+
+
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_feed_slates_hold_each_view_once(size, store, reader):
+    start_ms, stop_ms = int(store.cuts.start_ms + 10**7), store.cuts.validation_ms
+    slates, e = feed_slates(reader, start_ms, stop_ms, size), store.events
+    rows = np.flatnonzero((e.channel == 0) & (e.time_ms >= start_ms) & (e.time_ms < stop_ms))
+    real = slates.impression_NxS >= 0
+    assert np.array_equal(slates.impression_NxS[real], rows)
+    assert (np.where(real, e.user[slates.impression_NxS], slates.user_N[:, None]) == slates.user_N[:, None]).all()
+    assert np.array_equal(slates.time_ms_N, e.time_ms[slates.impression_NxS[:, 0]])
+    assert (slates.session_N == -1).all()
+    day_N = (slates.time_ms_N - store.cuts.validation_ms) // 86_400_000
+    day_NxS = (e.time_ms[slates.impression_NxS] - store.cuts.validation_ms) // 86_400_000
+    assert (day_NxS == day_N[:, None])[real].all()
+    # As few slates as that allows.
+    views_of = np.unique(
+        np.stack([e.user[rows], (e.time_ms[rows] - store.cuts.validation_ms) // 86_400_000]), axis=1, return_counts=True
+    )[1]
+    assert len(slates) == (-(-views_of // size)).sum()
+    long_play = reader.long_play.label(e.play_ms[rows], e.duration_ms[rows])
+    assert np.array_equal(slates.label_NxSxT[real], np.stack([e.click[rows], long_play, e.like[rows]], 1))
+    assert np.array_equal(slates.weight_NxSxT, np.repeat(real[..., None], 3, -1))
+    assert slates.is_feed_N.all()
+    assert not slates.query_N.any()
+    assert (slates.position_NxS == -1).all()
+    assert not slates.label_NxSxT[~real].any()
+
+
+def test_no_sessions_and_no_views(store, reader):
+    assert len(search_slates(store, np.zeros(0, np.int64), 5)) == 0
+    assert len(feed_slates(reader, 0, 0, 5)) == 0

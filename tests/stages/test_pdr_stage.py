@@ -1,0 +1,53 @@
+"""Hard negatives: from the wanted ranks, and never what the person clicks or has clicked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from pr2_jax.config import Config, PdrConfig
+from pr2_jax.stages import pdr
+
+VIDEOS = 40
+
+
+class Encoder:
+    """Video v is at place v on a line; every search likes the far end most."""
+
+    def videos(self) -> np.ndarray:
+        return np.arange(VIDEOS, dtype=np.float32)[:, None]
+
+    def __call__(self, requests) -> np.ndarray:
+        return np.ones((len(requests.seen), 1), np.float32)
+
+
+def mined(sessions, videos, seen: dict[int, list[int]], **fields) -> np.ndarray:
+    config = Config(pdr=PdrConfig(**fields))
+    state = SimpleNamespace(params=None, tables=None)
+    system = SimpleNamespace(
+        store=SimpleNamespace(counts=SimpleNamespace(videos=VIDEOS)),
+        pdr_encoder=lambda *parts: Encoder(),
+        requests=lambda rows: SimpleNamespace(seen=tuple(np.array(seen.get(int(r), []), np.int32) for r in rows)),
+    )
+    batches = SimpleNamespace(search_positives=(np.array(sessions), np.array(videos)))
+    return pdr.mine(system, config, None, state, batches)
+
+
+def test_ranks_without_what_was_clicked():
+    """Session 3 clicks 39 and 36, session 5 clicks 20 and has clicked 38; ranks 2 to 5 of what is left."""
+    got = mined([3, 3, 5], [39, 36, 20], {5: [38]}, hard_rank_from=2, hard_rank_to=6)
+    assert got.tolist() == [[35, 34, 33, 32], [35, 34, 33, 32], [36, 35, 34, 33]]
+    assert got.dtype == np.int32
+
+
+def test_positives_in_any_order_and_in_blocks(monkeypatch):
+    monkeypatch.setattr(pdr, "MINE_BLOCK", 1)
+    got = mined([5, 3, 3], [20, 36, 39], {5: [38]}, hard_rank_from=2, hard_rank_to=6)
+    assert got.tolist() == [[36, 35, 34, 33], [35, 34, 33, 32], [35, 34, 33, 32]]
+
+
+def test_a_catalogue_smaller_than_the_ranks():
+    got = mined([0], [39], {}, hard_rank_from=100, hard_rank_to=500)
+    assert (got[0][got[0] > 0] < 39).all()
+    assert (got > 0).any()

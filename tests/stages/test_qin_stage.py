@@ -1,0 +1,62 @@
+"""What the ranker trains on: each slate's features come from its own day's snapshot and from the spaces without it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.sessions import FOLDS, fold_of, training_sessions
+from pr2_jax.data.slates import feed_slates, search_slates
+from pr2_jax.ranking.features import FEATURES
+from pr2_jax.search.system import System
+from pr2_jax.stages import qin
+
+
+@pytest.fixture
+def system(finished, micro_config) -> System:
+    return System(finished, micro_config)
+
+
+def test_features_are_of_the_slates_own_day_and_fold(system, monkeypatch):
+    """With spaces and snapshots that sign what they make."""
+    store = system.store
+
+    def signed(held_out: int):
+        def compute(requests, query_N, video_NxS, snapshot_ms):
+            out = np.zeros((*video_NxS.shape, len(FEATURES)))
+            out[..., 0], out[..., 1], out[..., 2] = held_out, snapshot_ms - store.cuts.start_ms, video_NxS
+            return out
+
+        return compute
+
+    monkeypatch.setattr(system, "features", signed)
+    monkeypatch.setattr(system, "similarity_as_of", lambda before_ms: before_ms)
+    parts = [
+        search_slates(store, training_sessions(store), 4),
+        feed_slates(system.reader, 0, store.cuts.validation_ms, 7),
+    ]
+    for slates, features in zip(parts, qin.features_by_day(system, parts), strict=True):
+        assert len(slates)
+        fold_N = fold_of(store, slates.time_ms_N)
+        assert set(fold_N) == set(range(FOLDS))
+        assert (features[..., 0] == fold_N[:, None]).all()
+        age_N = slates.time_ms_N - store.cuts.start_ms - features[:, 0, 1]
+        assert (age_N >= 0).all()
+        assert (age_N < DAY_MS).all()
+        assert np.array_equal(features[..., 2], slates.video_NxS)
+
+
+def test_held_out_features_are_other_features(system):
+    """Of the learnt columns, and of those alone."""
+    store = system.store
+    slates = search_slates(store, training_sessions(store), 4)
+    similarity = system.similarity_as_of(store.cuts.validation_ms)
+    rows = np.arange(20)
+    whole, *held_out = (
+        qin.slate_features(system, system.features(fold), slates, rows, similarity) for fold in (None, *range(FOLDS))
+    )
+    learnt = {name for name in FEATURES if name.startswith(("taste_", "appeal_"))} | {"content_cosine"}
+    for features in held_out:
+        differs = {name for at, name in enumerate(FEATURES) if (features[..., at] != whole[..., at]).any()}
+        assert differs == learnt
