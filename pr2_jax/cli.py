@@ -13,6 +13,7 @@ from typing import NoReturn
 from pr2_jax import __version__, artifacts, config_loader, console
 from pr2_jax.config import Config
 from pr2_jax.errors import BadConfig, Pr2Error
+from pr2_jax.workdir import CONFIG_FILE
 
 EXAMPLES = """\
 examples:
@@ -111,7 +112,7 @@ def _simulate(options: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _workdir(options: argparse.Namespace) -> Iterator[Config]:
     """Holds the work directory, with the config that --config names, else the one that the directory was made with."""
-    kept = options.workdir / "config.json"
+    kept = options.workdir / CONFIG_FILE
     if options.config is None and not kept.is_file():
         raise BadConfig(f"{kept} does not exist yet: say --config configs/FILE.py[:variant]")
     config = config_loader.load(options.config or str(kept), options.overrides)

@@ -9,7 +9,6 @@ from pathlib import Path
 from pr2_jax import artifacts, console
 from pr2_jax import workdir as stages
 from pr2_jax.config import Config
-from pr2_jax.config_loader import to_dict
 from pr2_jax.data.builders.kuaisar import Kuaisar
 from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
@@ -45,17 +44,18 @@ def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
     """The log into the store, and the config beside it. The simulated world needs no input."""
     with console.stage("ingest"):
         builder = BUILDERS[config.data.source]
+        stages.refuse_foreign_config(workdir)
         claim = log_fingerprint(input_path, config)
         why = artifacts.reason_stale(workdir / "store", claim, STORE_SCHEMA)
         if why is None:
             console.log("fresh, skipped")
-            artifacts.write_json(workdir / "config.json", to_dict(config))
+            stages.keep_config(workdir, config)
             return
         console.log(f"running: {why}")
         started = time.monotonic()
         for line in ingest_log(input_path, config, workdir, builder).lines():
             console.log(line)
-        artifacts.write_json(workdir / "config.json", to_dict(config))
+        stages.keep_config(workdir, config)
         console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 
@@ -80,7 +80,7 @@ def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> N
     with console.stage(name):
         if alone:
             stages.require_inputs(name, workdir, config)
-            artifacts.write_json(workdir / "config.json", to_dict(config))  # what the next command takes up
+            stages.keep_config(workdir, config)  # what the next command takes up
         claim = stages.fingerprint(name, workdir, config)
         why = artifacts.reason_stale(workdir / name, claim, stages.SCHEMA)
         if why is None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import operator
 from pathlib import Path
 from typing import Any
 
 from pr2_jax import artifacts
 from pr2_jax.config import Config
-from pr2_jax.config_loader import to_dict
+from pr2_jax.config_loader import save, to_dict
+from pr2_jax.errors import BadInput
 
 SCHEMA = "4"
 """Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
 
 STORE, STORE_COMMAND = "store", "pr2 ingest"
+CONFIG_FILE = "config.json"
+"""The config that the next command takes up where it is given none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +49,25 @@ STAGES = {
 def fold_directory(space: Path, fold: int) -> Path:
     """Where the part of `content/` or `taste/` lies that has not learnt from the days of a fold."""
     return space / f"fold_{fold}"
+
+
+def refuse_foreign_config(workdir: Path) -> None:
+    """BadInput where somebody else's config.json lies in the directory."""
+    path = workdir / CONFIG_FILE
+    if not path.exists():
+        return
+    try:
+        ours = {"data", "retrieval"} <= set(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError):
+        ours = False
+    if not ours:
+        raise BadInput(f"{path} is not a config of pr2: move it, or take another --workdir")
+
+
+def keep_config(workdir: Path, config: Config) -> None:
+    """Writes config.json."""
+    refuse_foreign_config(workdir)
+    save(config, workdir / CONFIG_FILE)
 
 
 def fingerprint(name: str, workdir: Path, config: Config) -> dict[str, Any]:

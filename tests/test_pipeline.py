@@ -259,6 +259,16 @@ def test_a_stage_made_alone_leaves_its_config_to_later_commands(made, directory,
     assert json.loads((directory / "config.json").read_text())["qin"]["optim"]["epochs"] == 2
 
 
+@pytest.mark.parametrize("text", ['{"name": "theirs"}', "[1, 2]", "3", "not JSON"])
+def test_somebody_elses_config_is_left_alone(micro_arguments, tmp_path, capsys, text):
+    (tmp_path / "config.json").write_text(text)
+    for verb in ("run", "ingest"):
+        said = _refused([verb, "--workdir", str(tmp_path), *micro_arguments], capsys)
+        assert f"{tmp_path / 'config.json'} is not a config of pr2: move it, or take another --workdir" in said
+    assert (tmp_path / "config.json").read_text() == text
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_refused_stage_changes_no_config(directory, capsys):
     before = (directory / "config.json").read_bytes()
     _refused(["train", "qin", "--workdir", str(directory), "--config.qin.optim.epochs=2"], capsys)

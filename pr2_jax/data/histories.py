@@ -42,13 +42,6 @@ def engaged_window(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray,
     return np.where(places_NxH < 0, -1, index.rows[places_NxH])
 
 
-def engaged(store: LogStore, events: np.ndarray) -> np.ndarray:
-    """bool, shape of `events`: the event is a click, like, follow or forward; False for padding (-1)."""
-    before = store.engaged_index.before
-    events = np.asarray(events, np.int64)
-    return (events >= 0) & (before[events + 1] > before[np.maximum(events, 0)])
-
-
 def seen(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray) -> tuple[np.ndarray, ...]:
     """N sorted int32 arrays: the distinct videos that each user had clicked, in the feed or in a search."""
     index = store.clicked_index

@@ -165,11 +165,6 @@ class LogStore:
         )
 
 
-def build_store(tables: LogTables, directory: Path, fingerprint: Mapping[str, Any] | None = None) -> LogStore:
-    """Writes the store of a log to `directory`, in place of an older one, and opens it."""
-    return save_store(LogStore.from_tables(tables), directory, fingerprint or {}, {})
-
-
 def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any], beside: Mapping[str, str]) -> LogStore:
     """`fingerprint` (JSON) says what the store was made from; `beside` are texts by file name to lie next to it.
 

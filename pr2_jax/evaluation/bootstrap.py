@@ -22,9 +22,6 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
-    def as_dict(self) -> dict[str, float | int]:
-        return {"mean": self.mean, "lo": self.low, "hi": self.high, "sessions": self.count}
-
 
 def interval(
     values_N: np.ndarray, user_N: np.ndarray, weights_N: np.ndarray | None = None, draws: int = 1_000, seed: int = 0

@@ -16,6 +16,7 @@ from pr2_jax.errors import BadInput, StaleArtifact
 from pr2_jax.search.searcher import Ranked, Searcher
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
+from pr2_jax.workdir import CONFIG_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +60,9 @@ class SearchEngine:
     def load(cls, workdir: Path | str, config: Config | None = None, name: str = "pr2") -> SearchEngine:
         """Opens a finished work directory. StaleArtifact names a stage that is missing and the command to run."""
         workdir = Path(workdir)
-        if config is None and not (workdir / "config.json").exists():
+        if config is None and not (workdir / CONFIG_FILE).exists():
             raise StaleArtifact(f"{workdir} is not a work directory (no config.json): make it with `pr2 run`")
-        system = System(workdir, config or read(workdir / "config.json"))
+        system = System(workdir, config or read(workdir / CONFIG_FILE))
         system.require("qin")
         return cls(system, name)
 

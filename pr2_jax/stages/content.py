@@ -35,7 +35,9 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     parts = {out: (sessions_N, everything.steps)}
     for fold in range(FOLDS):
         kept = fold_N != fold
-        parts[fold_directory(out, fold)] = sessions_N[kept], max(1, round(everything.steps * kept.mean()))
+        # Captions teach a fold too, so that one with few sessions, or none, still gets its share of steps.
+        share = max(kept.mean() if len(kept) else 0.0, 1 / FOLDS)
+        parts[fold_directory(out, fold)] = sessions_N[kept], max(1, round(everything.steps * share))
     for directory, (part_N, steps) in parts.items():
         if not (directory / "query_vectors.npy").exists():
             _train_towers(store, config, catalogue, part_N, steps, directory)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.histories import engaged, engaged_window, history_end, seen, window
+from pr2_jax.data.histories import engaged_window, history_end, seen, window
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
 
@@ -54,13 +54,6 @@ def test_windows(n, store, requests):
         active = [row for row in past if e.click[row] or e.like[row] or e.follow[row] or e.forward[row]]
         for got, want in ((all_of[place], past[-n:]), (engaged_of[place], active[-n:])):
             assert got.tolist() == [-1] * (n - len(want)) + want
-
-
-def test_engaged(store):
-    e = store.events
-    rows = np.array([[-1, *range(store.counts.events)]])
-    want = [[False, *(e.click | e.like | e.follow | e.forward).tolist()]]
-    assert engaged(store, rows).tolist() == want
 
 
 def test_seen(store, requests):

@@ -15,7 +15,7 @@ import pytest
 from pr2_jax import artifacts
 from pr2_jax.config import DataConfig
 from pr2_jax.data import store as store_module
-from pr2_jax.data.store import LogStore, build_store
+from pr2_jax.data.store import LogStore, save_store
 from pr2_jax.data.tables import read_log
 from pr2_jax.errors import BadInput, StaleArtifact
 
@@ -24,7 +24,7 @@ DAY_MS = 86_400_000
 
 @pytest.fixture
 def store(tiny_dir, tmp_path) -> LogStore:
-    return build_store(read_log(tiny_dir, DataConfig()), tmp_path / "store")
+    return save_store(LogStore.from_tables(read_log(tiny_dir, DataConfig())), tmp_path / "store", {}, {})
 
 
 def arrays(store: LogStore) -> dict[str, np.ndarray]:
@@ -177,14 +177,16 @@ def test_order_of_users_and_videos_in_the_files_does_not_matter(store, tiny, tmp
 def test_brought_content_is_joined_by_id(tiny, tmp_path):
     vectors = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
     tiny.arrays = {"content.npy": vectors, "content_ids.npy": np.array([9, 4444, 2])}
-    store = build_store(read_log(tiny.write(tmp_path / "log"), DataConfig()), tmp_path / "store")
+    store = save_store(
+        LogStore.from_tables(read_log(tiny.write(tmp_path / "log"), DataConfig())), tmp_path / "store", {}, {}
+    )
     assert store.videos.content.shape == (31, 5)
     np.testing.assert_array_equal(store.videos.content[store.video_rows(np.array([9, 2]))], vectors[[0, 2]])
     assert np.count_nonzero(np.abs(store.videos.content).sum(1)) == 2
 
 
 def test_twice_gives_the_same_bytes(store, tiny_dir, tmp_path):
-    build_store(read_log(tiny_dir, DataConfig()), tmp_path / "again")
+    save_store(LogStore.from_tables(read_log(tiny_dir, DataConfig())), tmp_path / "again", {}, {})
     names = sorted(file.name for file in (tmp_path / "store").iterdir())
     assert names == sorted(file.name for file in (tmp_path / "again").iterdir())
     assert filecmp.cmpfiles(tmp_path / "store", tmp_path / "again", names, shallow=False)[0] == names
@@ -231,7 +233,7 @@ def test_a_failed_build_leaves_the_old_store(store, tiny_dir, tmp_path, monkeypa
 
     monkeypatch.setattr(store_module.np, "save", full_disk)
     with pytest.raises(OSError, match="no space"):
-        build_store(read_log(tiny_dir, DataConfig()), tmp_path / "store")
+        save_store(LogStore.from_tables(read_log(tiny_dir, DataConfig())), tmp_path / "store", {}, {})
     assert LogStore.open(tmp_path / "store").fingerprint == store.fingerprint
     assert not (tmp_path / "store.partial").exists()
 
@@ -240,7 +242,7 @@ def test_a_directory_of_someone_else_is_not_replaced(tiny_dir, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     with pytest.raises(BadInput, match="was not made by pr2"):
-        build_store(read_log(tiny_dir, DataConfig()), tmp_path / "mine")
+        save_store(LogStore.from_tables(read_log(tiny_dir, DataConfig())), tmp_path / "mine", {}, {})
 
 
 def test_truncated_holds_only_the_past(store):
