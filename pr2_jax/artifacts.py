@@ -93,7 +93,7 @@ def require(directory: Path, schema: str, made_by: str, fingerprint: Fingerprint
         raise StaleArtifact(f"{directory} does not exist or was left half-written: make it with `{made_by}`")
     if manifest["schema"] != schema:
         raise StaleArtifact(
-            f"{directory} was made with schema {manifest['schema']}, this version reads {schema}: "
+            f"{directory} was made with schema {manifest['schema']!r}, this version reads {schema!r}: "
             f"make it anew with `{made_by}`"
         )
     if fingerprint is not None and (why := reason_stale(directory, fingerprint, schema)):

@@ -63,6 +63,8 @@ def read(path: Path) -> Config:
     """Reads what `save` wrote. BadConfig where it is of another version of the fields."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfig(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise BadConfig(f"{path} is not JSON: {error}") from None
     try:

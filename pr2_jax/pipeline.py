@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from pr2_jax.simulation.dataset_builder import ShortVideoWorld
 from pr2_jax.stages import content, pdr, qin, taste
 from pr2_jax.stages import evaluate as evaluation
 from pr2_jax.stages import index as indexing
+from pr2_jax.training.checkpoint import CHECKPOINTS
 
 BODIES: dict[str, Callable[[Path, Config, Path], None]] = {
     "content": content.train,
@@ -90,4 +92,11 @@ def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> N
         started = time.monotonic()
         with artifacts.writing(workdir / name, claim, stages.SCHEMA, keep_partial=name in TRAINED) as out:
             BODIES[name](workdir, config, out)
+            _drop_what_was_for_resuming(out)
         console.log(f"done in {console.duration(time.monotonic() - started)}")
+
+
+def _drop_what_was_for_resuming(out: Path) -> None:
+    """Checkpoints hold the optimiser's state thrice over; a finished stage needs its parameters alone."""
+    for kept in [*out.rglob(CHECKPOINTS), *out.rglob(pdr.HARD_FILE)]:
+        shutil.rmtree(kept) if kept.is_dir() else kept.unlink()

@@ -57,8 +57,9 @@ def refuse_foreign_config(workdir: Path) -> None:
     if not path.exists():
         return
     try:
-        ours = {"data", "retrieval"} <= set(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, OSError):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        ours = all(isinstance(kept[section], dict) for section in ("data", "content", "pdr", "qin", "retrieval"))
+    except (ValueError, TypeError, KeyError, OSError):
         ours = False
     if not ours:
         raise BadInput(f"{path} is not a config of pr2: move it, or take another --workdir")

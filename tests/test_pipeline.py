@@ -225,7 +225,7 @@ def test_another_schema_is_refused_naming_both(made, directory, micro_config, pa
     manifest = json.loads((directory / part / "manifest.json").read_text())
     (directory / part / "manifest.json").write_text(json.dumps(manifest | {"schema": "0"}))
     said = _refused(["evaluate", "--workdir", str(directory)], capsys)
-    assert f"{directory / part} was made with schema 0, this version reads {workdir.SCHEMA}" in said
+    assert f"{directory / part} was made with schema '0', this version reads '{workdir.SCHEMA}'" in said
     made.clear()
     pipeline.run(directory, micro_config, None)  # which makes it anew
     assert made[0] == part
@@ -235,8 +235,8 @@ def test_a_store_of_another_schema_is_refused_naming_both(directory, capsys):
     manifest = json.loads((directory / "store" / "manifest.json").read_text())
     (directory / "store" / "manifest.json").write_text(json.dumps(manifest | {"schema": "0"}))
     said = _refused(["train", "content", "--workdir", str(directory)], capsys)
-    assert "schema 0" in said
-    assert pipeline.STORE_SCHEMA in said.split("schema 0", 1)[1]
+    assert "schema '0'" in said
+    assert pipeline.STORE_SCHEMA in said.split("schema '0'", 1)[1]
     assert not (directory / "content").exists()
 
 
@@ -259,7 +259,11 @@ def test_a_stage_made_alone_leaves_its_config_to_later_commands(made, directory,
     assert json.loads((directory / "config.json").read_text())["qin"]["optim"]["epochs"] == 2
 
 
-@pytest.mark.parametrize("text", ['{"name": "theirs"}', "[1, 2]", "3", "not JSON"])
+LIKE_OURS = '{"data": "d", "content": "c", "pdr": "p", "qin": "q", "retrieval": "r"}'
+THEIRS = ('{"name": "theirs"}', LIKE_OURS, "[1, 2]", "3", "not JSON")
+
+
+@pytest.mark.parametrize("text", THEIRS)
 def test_somebody_elses_config_is_left_alone(micro_arguments, tmp_path, capsys, text):
     (tmp_path / "config.json").write_text(text)
     for verb in ("run", "ingest"):

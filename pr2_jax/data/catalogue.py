@@ -48,9 +48,10 @@ class VideoNumbers:
 
 
 def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dict[str, np.ndarray]:
-    """`caption [V, C]`, `author [V]`, `category [V, L]`, `numbers [V, 4]` and, where brought, `brought [V, F]`.
+    """`caption [V, C]`, `author [V]`, `category [V, L]`, `numbers [V, 2]` and, where brought, `brought [V, F]`.
 
-    `numbers` are those of `VideoNumbers` at `before_ms`: nothing later is looked at.
+    `numbers` are log age at `before_ms` and whether it is known. No durations: only feed views tell them, so that a
+    vector made from them would say of a training row whether its video came up in the feed afterwards.
     """
     videos = store.videos
     size = len(videos.raw_id)
@@ -59,7 +60,7 @@ def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dic
         "caption": pad_ragged(videos.first_word, videos.words, np.arange(size), min(config.caption_tokens, longest)),
         "author": np.asarray(videos.author, np.int32),
         "category": np.asarray(videos.category, np.int32),
-        "numbers": VideoNumbers(store)(np.arange(size), np.int64(before_ms)),
+        "numbers": VideoNumbers(store)(np.arange(size), np.int64(before_ms))[:, 2:],
     }
     if videos.content is not None:
         brought_VxF = np.asarray(videos.content, np.float32)

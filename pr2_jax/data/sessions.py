@@ -17,12 +17,19 @@ FOLDS = 2
 """Parts of the training days for cross-fitting."""
 
 
-def fold_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
-    """Which of `FOLDS` parts each time belongs to: the training days are dealt out in turn, a single one is halved."""
+def period_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
+    """Number of the period of each time, -1 = the last of the training days.
+
+    A period is a day; a log with fewer training days than folds is cut into as many equal parts.
+    """
     cuts = store.cuts
-    training_ms = cuts.validation_ms - cuts.start_ms
-    period_ms = DAY_MS if training_ms > DAY_MS else max(1, training_ms // FOLDS)
-    return (np.asarray(time_ms_N) - cuts.validation_ms) // period_ms % FOLDS
+    period_ms = max(1, min(DAY_MS, -(-(cuts.validation_ms - cuts.start_ms) // FOLDS)))
+    return (np.asarray(time_ms_N) - cuts.validation_ms) // period_ms
+
+
+def fold_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
+    """Which of `FOLDS` parts each time belongs to: periods are dealt out in turn."""
+    return period_of(store, time_ms_N) % FOLDS
 
 
 def impressions_of(store: LogStore, sessions_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

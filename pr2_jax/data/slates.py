@@ -9,7 +9,7 @@ import numpy as np
 from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.sessions import impressions_of
+from pr2_jax.data.sessions import impressions_of, period_of
 from pr2_jax.data.store import LogStore
 
 
@@ -67,7 +67,7 @@ def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
 
 
 def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> Slates:
-    """Feed views of [start_ms, stop_ms) as slates of one person and day each; the first view's time is the request's.
+    """Feed views of [start_ms, stop_ms) as slates of one person, day and fold each; the first view's time counts.
 
     What the model is told is as old as that first view, so that views of different days are no slate: it would hide
     from a view what the person had done since.
@@ -75,8 +75,9 @@ def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> 
     e = reader.store.events
     time_ms = np.asarray(e.time_ms)
     rows = np.flatnonzero((np.asarray(e.channel) == FEED_CHANNEL) & (time_ms >= start_ms) & (time_ms < stop_ms))
-    user, day = np.asarray(e.user)[rows], (time_ms[rows] - reader.store.cuts.validation_ms) // DAY_MS
-    _, owner = np.unique(np.stack([user, day]), axis=1, return_inverse=True)
+    day = (time_ms[rows] - reader.store.cuts.validation_ms) // DAY_MS
+    together = np.stack([np.asarray(e.user)[rows], day, period_of(reader.store, time_ms[rows])])
+    _, owner = np.unique(together, axis=1, return_inverse=True)
     cut_NxS, _ = _cut(rows, owner.reshape(-1), size)
     real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
     long_play = reader.long_play.label(np.asarray(e.play_ms)[at], np.asarray(e.duration_ms)[at])

@@ -51,6 +51,10 @@ class TasteSpace:
         scale_Nx1 = (length_N + c.pseudo_events)[:, None].astype(np.float32)
         return People(taste_NxD / scale_Nx1, habit_NxG / scale_Nx1, length_N.astype(np.float32))
 
+    def vectors(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> np.ndarray:
+        """`people(...)` as vectors alone, `[N, D]`."""
+        return self.people(user_N, time_ms_N).taste_NxD
+
     @staticmethod
     def _split(first_N: np.ndarray, length_N: np.ndarray, at: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         at = np.unique(at)

@@ -49,7 +49,7 @@ class SearchResults:
 
 
 class SearchEngine:
-    """Searches as of the end of the log: every event in it is the past."""
+    """Searches as of the end of the last search day: what the log holds up to then is the past."""
 
     def __init__(self, system: System, name: str = "pr2") -> None:
         self.system, self.now_ms = system, system.store.cuts.end_ms
@@ -76,7 +76,7 @@ class SearchEngine:
             raise BadInput(f"k = {k!r}, expected a whole number above 0")
         if user is not None and (isinstance(user, bool) or not isinstance(user, int | np.integer)):
             raise BadInput(f"user = {user!r}, expected a raw user id (a whole number) or None")
-        words = query.split() if isinstance(query, str) else list(query)
+        words = query.split() if isinstance(query, str) else _words(query)
         row = 0 if user is None else self.system.store.user_row(user)
         rows_Q = self.system.store.word_rows(words)
         unknown = tuple(str(word) for word, known in zip(words, rows_Q > 0, strict=True) if not known)
@@ -141,3 +141,13 @@ class SearchEngine:
             total = max(float(part_S.sum()), 1e-9)
             out.append(tuple(Because(int(raw[video_S[s]]), float(part_S[s] / total)) for s in best if part_S[s] > 0))
         return out
+
+
+def _words(query: Sequence[int | str]) -> list[int | str]:
+    """BadInput where something is neither a word nor a word id."""
+    if not isinstance(query, Sequence | np.ndarray) or isinstance(query, bytes):
+        raise BadInput(f"query = {query!r}, expected a text, or a list of words and raw word ids")
+    for word in query:
+        if isinstance(word, bool) or not isinstance(word, int | np.integer | str):
+            raise BadInput(f"query has {word!r}, expected a word or a raw word id (a whole number)")
+    return list(query)

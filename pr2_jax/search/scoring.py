@@ -46,7 +46,7 @@ def score_file(workdir: Path, requests: Path, out: Path, k: int) -> None:
         raise
     seconds = time.monotonic() - started
     shown = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    console.log(f"{shown}; {console.rate(counts['requests'], seconds)}requests/s; results in {out}")
+    console.log(f"{shown}; {console.rate(counts['requests'], seconds)} requests/s with compilation; results in {out}")
 
 
 def _rank(engine: SearchEngine, block: RequestBlock, k: int, counts: dict[str, int]) -> Ranked:

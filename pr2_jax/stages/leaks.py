@@ -74,7 +74,7 @@ def _told(
             requests = Requests(one.user_N, one.time_ms_N, query_words(store, one.query_N, config.data))
             held_out = int(fold_of(system.store, one.time_ms_N)[0]) if training else None
             rows["seeds"].append(view.seeds(requests).strength_BxK)
-            rows["taste"].append(view.taste.people(one.user_N, one.time_ms_N).taste_NxD)
+            rows["taste"].append(view.taste.vectors(one.user_N, one.time_ms_N))
             rows["ranking"].append(view.features(held_out)(requests, one.query_N, videos[None], similarity))
         return {
             **engaged,

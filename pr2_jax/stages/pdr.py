@@ -16,24 +16,25 @@ from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import TrainState, fit
 
+HARD_FILE = "hard.npy"
 MINE_BLOCK = 512
 """Sessions searched at a time."""
 
 
 def train(workdir: Path, config: Config, out: Path) -> None:
-    """Writes `params/` into `out`; `hard.npy` beside it lets a resumed run go on with the same negatives."""
+    """Writes `params/` into `out`; `hard.npy` lets a resumed run go on with the same negatives."""
+    if (out / "params").exists():
+        return
     system, optim = System(workdir, config), config.pdr.optim
 
     def batches(hard_PxK: np.ndarray | None = None) -> PdrBatches:
-        return PdrBatches(system.reader, system.query_vectors_NqxD, taste, config.pdr, config.data, hard_PxK)
-
-    def taste(user_B: np.ndarray, time_ms_B: np.ndarray) -> np.ndarray:
-        return system.taste.people(user_B, time_ms_B).taste_NxD
+        queries, people = system.query_vectors_NqxD, system.taste.vectors
+        return PdrBatches(system.reader, queries, people, config.pdr, config.data, hard_PxK)
 
     easy = batches()
     unigram_V = log_unigram(easy.positives_N, system.store.counts.videos)
     task = pdr_task(system.store, config, system.catalogue, system.frozen_spaces, unigram_V)
-    steps, hard_path = easy.steps, out / "hard.npy"
+    steps, hard_path = easy.steps, out / HARD_FILE
     turn = round(config.pdr.hard_start * steps)
     hard_PxK = None
     if 0 < turn < steps and config.pdr.hard_negatives:
@@ -48,8 +49,8 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 def mine(system: System, config: Config, task, state: TrainState, batches: PdrBatches) -> np.ndarray:
     """Ranks `hard_rank_from..hard_rank_to` of each search positive's request, `[P, K]` video rows.
 
-    Searched exactly, not by ScaNN, whose builds differ from run to run. What the person clicks in that session and what
-    they had clicked before are no negatives.
+    Searched exactly, not by ScaNN, whose builds differ from run to run. What the person clicks in that session, what
+    they had clicked before and what was uploaded later are no negatives.
     """
     sessions_P, video_P = batches.search_positives
     sessions_S, index_P = np.unique(sessions_P, return_inverse=True)
@@ -58,10 +59,11 @@ def mine(system: System, config: Config, task, state: TrainState, batches: PdrBa
     exact = ExactSearch(encoder.videos())
     first, last = config.pdr.hard_rank_from, min(config.pdr.hard_rank_to, system.store.counts.videos - 1)
     first = min(first, last // 2)
-    found = []
+    upload_V, found = np.asarray(system.store.videos.upload_ms), []
     for start in console.progress(range(0, len(sessions_S), MINE_BLOCK), "mine hard negatives"):
         requests = system.requests(sessions_S[start : start + MINE_BLOCK])
         clicked = clicked_S[start : start + MINE_BLOCK]
         no_negatives = tuple(np.union1d(seen, now) for seen, now in zip(requests.seen, clicked, strict=True))
-        found.append(exact.search(encoder(requests), last, no_negatives).ids_BxK[:, first:])
-    return np.maximum(np.concatenate(found)[index_P], 0).astype(np.int32)
+        ids_BxK = np.maximum(exact.search(encoder(requests), last, no_negatives).ids_BxK[:, first:], 0)
+        found.append(np.where(upload_V[ids_BxK] <= requests.time_ms_B[:, None], ids_BxK, 0))
+    return np.concatenate(found)[index_P].astype(np.int32)

@@ -10,6 +10,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 PyTree = Any
+CHECKPOINTS = "checkpoints"
 
 
 def abstract(tree: PyTree) -> PyTree:
@@ -23,7 +24,7 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 2) -> None:
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
-            directory.resolve() / "checkpoints",
+            directory.resolve() / CHECKPOINTS,
             preservation_policy=policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )

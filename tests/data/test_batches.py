@@ -147,6 +147,11 @@ def test_pdr_batches(store, reader, queries):
         assert (batch["weight_Bx3"][:6] == [1, 0, 0]).all()
         want = plain_histories(store, s.user[session], s.time_ms[session], 8, engaged=True)
         assert [[v for v in row if v] for row in batch["history_BxH"][:6].tolist()] == want
+        feed = batches._feed_P[batches._feed_order.rows(step)]
+        want = plain_histories(store, e.user[feed], e.time_ms[feed], 8, engaged=True)
+        assert [[v for v in row if v] for row in batch["history_BxH"][6:].tolist()] == want
+        assert np.array_equal(batch["taste_BxD"][6:], taste_of(e.user[feed], e.time_ms[feed]))
+        assert np.array_equal(batch["video_B"][6:], e.video[feed])
         assert (batch["gap_seconds_BxH"][batch["history_BxH"] > 0] > 0).all()
         assert len(np.unique(batch["session_B"][6:])) == 4
         assert (batch["session_B"][6:] < 0).all()

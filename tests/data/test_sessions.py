@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,24 +27,40 @@ def test_impressions_of(store):
     assert len(impressions_of(store, sessions[:0])[0]) == 0
 
 
-def test_folds_part_the_training_days(store):
-    time_ms = np.asarray(store.sessions.time_ms)[training_sessions(store)]
-    day = (time_ms - store.cuts.validation_ms) // 86_400_000
-    fold = fold_of(store, time_ms)
-    assert set(fold) == {0, 1}
-    assert all(len(np.unique(fold[day == d])) == 1 for d in np.unique(day))
-    assert all(fold[day == d][0] != fold[day == d + 1][0] for d in np.unique(day)[:-1])
+DAY_MS = 86_400_000
 
 
-def test_a_single_training_day_is_halved(store):
+def _log_of(days: float) -> SimpleNamespace:
+    """A log with so many training days."""
+    end = 1_684_737_000_000
+    return SimpleNamespace(cuts=SimpleNamespace(start_ms=int(end - days * DAY_MS), validation_ms=end))
+
+
+@pytest.mark.parametrize("days", [2, 2.5, 7, 17.8])
+def test_folds_are_days_dealt_out_in_turn(days):
+    store = _log_of(days)
+    hours = np.arange(-24 * int(days), 0)
+    fold = fold_of(store, store.cuts.validation_ms + 3_600_000 * hours)
+    assert fold.reshape(-1, 24).min(1).tolist() == fold.reshape(-1, 24).max(1).tolist()
+    assert fold[::24].tolist() == [day % FOLDS for day in range(-int(days), 0)]
+
+
+@pytest.mark.parametrize("days", [0.2, 0.9, 1, 1.02, 1.25, 1.9])
+def test_fewer_training_days_than_folds_are_cut_into_equal_parts(days):
     """Every fold has something to learn from: the towers without it would otherwise know nothing."""
-    cuts = dataclasses.replace(store.cuts, start_ms=store.cuts.validation_ms - 86_400_000)
-    hours = np.arange(24)
-    fold = fold_of(SimpleNamespace(cuts=cuts), cuts.start_ms + 3_600_000 * hours)
-    assert set(fold) == set(range(FOLDS))
-    assert fold.tolist() == [fold[0]] * 12 + [fold[12]] * 12
+    store = _log_of(days)
+    times = np.linspace(store.cuts.start_ms, store.cuts.validation_ms, 1_000, endpoint=False).astype(np.int64)
+    fold = fold_of(store, times)
+    assert np.bincount(fold, minlength=FOLDS).tolist() == [500, 500]
+    assert (np.diff(fold) != 0).sum() == 1
 
 
-def test_a_log_without_training_days_has_folds_all_the_same(store):
-    cuts = dataclasses.replace(store.cuts, start_ms=store.cuts.validation_ms)
-    assert set(fold_of(SimpleNamespace(cuts=cuts), cuts.start_ms + np.arange(9))) <= set(range(FOLDS))
+def test_a_log_without_training_days_has_folds_all_the_same():
+    store = _log_of(0)
+    assert set(fold_of(store, store.cuts.start_ms + np.arange(9))) <= set(range(FOLDS))
+
+
+def test_training_ends_just_before_the_validation_day():
+    sessions = SimpleNamespace(time_ms=np.array([5, 9, 10, 10, 11]))
+    store = SimpleNamespace(sessions=sessions, cuts=SimpleNamespace(validation_ms=10))
+    assert training_sessions(store).tolist() == [0, 1]

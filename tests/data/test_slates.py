@@ -8,7 +8,7 @@ import pytest
 from pr2_jax.config import DataConfig
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.labels import LongPlay
-from pr2_jax.data.sessions import impressions_of, training_sessions
+from pr2_jax.data.sessions import fold_of, impressions_of, period_of, training_sessions
 from pr2_jax.data.slates import feed_slates, search_slates
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
@@ -51,8 +51,10 @@ def test_search_slates_hold_each_result_once(size, store):
 
 @pytest.mark.parametrize("size", [1, 4, 7])
 def test_feed_slates_hold_each_view_once(size, store, reader):
-    start_ms, stop_ms = int(store.cuts.start_ms + 10**7), store.cuts.validation_ms
-    slates, e = feed_slates(reader, start_ms, stop_ms, size), store.events
+    e = store.events
+    times = np.sort(e.time_ms[e.channel == 0])
+    start_ms, stop_ms = int(times[20]), int(times[-60])  # a view on either edge
+    slates = feed_slates(reader, start_ms, stop_ms, size)
     rows = np.flatnonzero((e.channel == 0) & (e.time_ms >= start_ms) & (e.time_ms < stop_ms))
     real = slates.impression_NxS >= 0
     assert np.array_equal(slates.impression_NxS[real], rows)
@@ -62,10 +64,11 @@ def test_feed_slates_hold_each_view_once(size, store, reader):
     day_N = (slates.time_ms_N - store.cuts.validation_ms) // 86_400_000
     day_NxS = (e.time_ms[slates.impression_NxS] - store.cuts.validation_ms) // 86_400_000
     assert (day_NxS == day_N[:, None])[real].all()
+    fold_NxS = fold_of(store, e.time_ms[slates.impression_NxS])
+    assert (fold_NxS == fold_of(store, slates.time_ms_N)[:, None])[real].all()
     # As few slates as that allows.
-    views_of = np.unique(
-        np.stack([e.user[rows], (e.time_ms[rows] - store.cuts.validation_ms) // 86_400_000]), axis=1, return_counts=True
-    )[1]
+    day, part = (e.time_ms[rows] - store.cuts.validation_ms) // 86_400_000, period_of(store, e.time_ms[rows])
+    views_of = np.unique(np.stack([e.user[rows], day, part]), axis=1, return_counts=True)[1]
     assert len(slates) == (-(-views_of // size)).sum()
     long_play = reader.long_play.label(e.play_ms[rows], e.duration_ms[rows])
     assert np.array_equal(slates.label_NxSxT[real], np.stack([e.click[rows], long_play, e.like[rows]], 1))

@@ -181,6 +181,12 @@ def test_arguments_that_mean_nothing_are_refused(engine, known_query, user, k, s
         engine.search(user, known_query, k)
 
 
+@pytest.mark.parametrize("query", [None, 3, b"ab", [1.5], [None], [True], {"a": 1}])
+def test_queries_that_are_no_words_are_refused(engine, query):
+    with pytest.raises(BadInput, match="query"):
+        engine.search(1, query, 5)
+
+
 def test_ids_beyond_64_bits_are_just_unknown(engine):
     found = engine.search(10**30, [10**30], 5)
     _check(engine, found, None, 5)

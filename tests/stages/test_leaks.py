@@ -12,6 +12,7 @@ from pr2_jax.data import histories
 from pr2_jax.data.counters import TimedCounter
 from pr2_jax.data.labels import Durations
 from pr2_jax.data.probe import LeakFound
+from pr2_jax.data.sessions import FOLDS
 from pr2_jax.search.system import System
 from pr2_jax.stages.leaks import probe_day, probe_training
 
@@ -68,6 +69,17 @@ def test_a_duration_that_is_told_later(system, micro_config, monkeypatch):
 
 def test_nothing_leaks_into_training_rows(system, micro_config):
     assert probe_training(system, micro_config) == micro_config.evaluation.probe_sessions
+
+
+def test_training_rows_are_probed_with_the_spaces_they_are_trained_on(system, micro_config, monkeypatch):
+    asked, real = set(), System.features
+    monkeypatch.setattr(System, "features", lambda self, held_out=None: asked.add(held_out) or real(self, held_out))
+    probe_training(system, micro_config)
+    assert asked
+    assert asked <= set(range(FOLDS))
+    asked.clear()
+    probe_day(system, micro_config, system.store.cuts.test_ms)
+    assert asked == {None}
 
 
 @pytest.mark.parametrize("leak", [_remembers_its_own_moment, _remembers_everything])

@@ -83,6 +83,21 @@ def test_each_rule_is_needed(system, slates, monkeypatch, why):
     assert any(np.isin(added, _forbidden(system, slates, row)[why]).any() for row, added in enumerate(free))
 
 
+def test_negatives_come_from_the_whole_depth_and_exact_search(system, slates, widened, monkeypatch):
+    queries, at = np.unique(slates.query_N, return_inverse=True)
+    depth = system.config.evaluation.pipeline_candidates
+    found_QxK = negatives._retrieved(system, queries, depth)
+    assert found_QxK.shape == (len(queries), depth)
+    added = widened.video_NxS[:, slates.video_NxS.shape[1] :]
+    ranks = (found_QxK[at][:, None, :] == added[..., None]).argmax(-1)[added > 0]
+    assert ranks.max() > 0.9 * depth
+    assert ranks.mean() == pytest.approx(depth / 2, rel=0.15)
+    real, asked = System.channels, []
+    monkeypatch.setattr(System, "channels", lambda *a, exact=False: asked.append(exact) or real(*a, exact=exact))
+    negatives._retrieved(system, queries[:3], depth)
+    assert asked == [True]
+
+
 def test_drawn_by_the_seed(system, slates, widened):
     assert np.array_equal(negatives.with_sampled(system, slates, COUNT, seed=5).video_NxS, widened.video_NxS)
     assert not np.array_equal(negatives.with_sampled(system, slates, COUNT, seed=6).video_NxS, widened.video_NxS)

@@ -10,6 +10,8 @@ from pr2_jax.config import Config, PdrConfig
 from pr2_jax.stages import pdr
 
 VIDEOS = 40
+UPLOAD_MS = np.where(np.arange(VIDEOS) == 33, 101, 100)
+"""Video 33 comes a moment after the searches."""
 
 
 class Encoder:
@@ -26,25 +28,27 @@ def mined(sessions, videos, seen: dict[int, list[int]], **fields) -> np.ndarray:
     config = Config(pdr=PdrConfig(**fields))
     state = SimpleNamespace(params=None, tables=None)
     system = SimpleNamespace(
-        store=SimpleNamespace(counts=SimpleNamespace(videos=VIDEOS)),
+        store=SimpleNamespace(counts=SimpleNamespace(videos=VIDEOS), videos=SimpleNamespace(upload_ms=UPLOAD_MS)),
         pdr_encoder=lambda *parts: Encoder(),
-        requests=lambda rows: SimpleNamespace(seen=tuple(np.array(seen.get(int(r), []), np.int32) for r in rows)),
+        requests=lambda rows: SimpleNamespace(
+            seen=tuple(np.array(seen.get(int(r), []), np.int32) for r in rows), time_ms_B=np.full(len(rows), 100)
+        ),
     )
     batches = SimpleNamespace(search_positives=(np.array(sessions), np.array(videos)))
     return pdr.mine(system, config, None, state, batches)
 
 
 def test_ranks_without_what_was_clicked():
-    """Session 3 clicks 39 and 36, session 5 clicks 20 and has clicked 38; ranks 2 to 5 of what is left."""
+    """Session 3 clicks 39 and 36, session 5 clicks 20 and has clicked 38; ranks 2 to 5 of what is left, 0 for 33."""
     got = mined([3, 3, 5], [39, 36, 20], {5: [38]}, hard_rank_from=2, hard_rank_to=6)
-    assert got.tolist() == [[35, 34, 33, 32], [35, 34, 33, 32], [36, 35, 34, 33]]
+    assert got.tolist() == [[35, 34, 0, 32], [35, 34, 0, 32], [36, 35, 34, 0]]
     assert got.dtype == np.int32
 
 
 def test_positives_in_any_order_and_in_blocks(monkeypatch):
     monkeypatch.setattr(pdr, "MINE_BLOCK", 1)
     got = mined([5, 3, 3], [20, 36, 39], {5: [38]}, hard_rank_from=2, hard_rank_to=6)
-    assert got.tolist() == [[36, 35, 34, 33], [35, 34, 33, 32], [35, 34, 33, 32]]
+    assert got.tolist() == [[36, 35, 34, 0], [35, 34, 0, 32], [35, 34, 0, 32]]
 
 
 def test_a_catalogue_smaller_than_the_ranks():

@@ -11,6 +11,7 @@ from pr2_jax.data.slates import feed_slates, search_slates
 from pr2_jax.ranking.features import FEATURES
 from pr2_jax.search.system import System
 from pr2_jax.stages import qin
+from pr2_jax.workdir import fold_directory
 
 
 @pytest.fixture
@@ -60,3 +61,11 @@ def test_held_out_features_are_other_features(system):
     for features in held_out:
         differs = {name for at, name in enumerate(FEATURES) if (features[..., at] != whole[..., at]).any()}
         assert differs == learnt
+
+
+def test_held_out_features_read_their_own_fold(system):
+    for fold in range(FOLDS):
+        features = system.features(fold)
+        for stage, space in (("content", features._space), ("taste", features._taste)):
+            vectors = np.load(fold_directory(system.workdir / stage, fold) / "video_vectors.npy")
+            assert np.array_equal(space.videos_VxD, vectors)

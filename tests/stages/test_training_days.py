@@ -1,18 +1,23 @@
-"""What is trained must not change by a bit when the validation day and the test day are taken out of the log."""
+"""What is trained or fitted must not change by a bit when the days that it may not see are taken out of the log.
+
+Training sees no validation and no test day, what is fitted on the validation day no test day, and a fold of the content
+towers or of the taste space none of its own days.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 from jax import tree
 
-from pr2_jax.data.sessions import FOLDS
+from pr2_jax.data.sessions import FOLDS, fold_of, impressions_of, training_sessions
 from pr2_jax.data.store import LogStore
 from pr2_jax.retrieval.blocks import load_model
 from pr2_jax.search.system import System
-from pr2_jax.stages import content, pdr, qin, taste
+from pr2_jax.stages import content, fit_scores, index, pdr, qin, taste
 from pr2_jax.workdir import fold_directory
 
 TRAIN = {"content": content.train, "taste": taste.train, "pdr": pdr.train, "qin": qin.train}
@@ -52,3 +57,63 @@ def test_training_reads_training_days_only(finished, micro_config, monkeypatch, 
     assert ours
     for one, other in zip(ours, theirs, strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def test_what_is_fitted_sees_no_test_day(finished, micro_config, monkeypatch, tmp_path):
+    """Epsilon, merge weights, calibration and fusion, and the snapshots that they are fitted with."""
+    for earlier in ("store", "content", "taste", "pdr"):
+        (tmp_path / earlier).symlink_to(finished / earlier)
+    whole = LogStore.open(finished / "store")
+    past = whole.truncated(whole.cuts.test_ms)
+    assert past.counts.sessions < whole.counts.sessions
+    (tmp_path / "index").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(LogStore, "open", lambda directory: past)
+        index.build(tmp_path, micro_config, tmp_path / "index")
+        shutil.copy(finished / "index" / "manifest.json", tmp_path / "index")
+        system = System(tmp_path, micro_config)
+        fit_scores.fit_scores(system, micro_config, finished / "qin", tmp_path)
+    snapshot = f"index/as_of_{whole.cuts.validation_ms}"
+    names = [path.name for path in (finished / snapshot).iterdir()]
+    assert names
+    pairs = {f"{snapshot}/{name}": f"{snapshot}/{name}" for name in names} | {"index/fitted.json": "index/fitted.json"}
+    for ours, theirs in (pairs | {"pr2.json": "qin/pr2.json", "base.json": "qin/base.json"}).items():
+        assert (tmp_path / ours).read_bytes() == (finished / theirs).read_bytes(), ours
+
+
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_a_fold_of_content_learns_nothing_from_its_days(finished, micro_config, monkeypatch, tmp_path, fold):
+    (tmp_path / "store").symlink_to(finished / "store")
+    whole = LogStore.open(finished / "store")
+    sessions = training_sessions(whole)
+    shown, _ = impressions_of(whole, sessions[fold_of(whole, whole.sessions.time_ms[sessions]) == fold])
+    clicks = np.array(whole.impressions.clicks)
+    assert clicks[shown].any()
+    clicks[shown] = 0
+    changed = dataclasses.replace(whole, impressions=dataclasses.replace(whole.impressions, clicks=clicks))
+    with monkeypatch.context() as patch:
+        patch.setattr(LogStore, "open", lambda directory: changed)
+        (tmp_path / "content").mkdir()
+        content.train(tmp_path, micro_config, tmp_path / "content")
+    for name, same in ((f"fold_{fold}", True), (f"fold_{1 - fold}", False), (".", False)):
+        vectors = [np.load(place / "content" / name / "video_vectors.npy") for place in (tmp_path, finished)]
+        assert np.array_equal(*vectors) == same, name
+
+
+def test_a_fold_of_taste_predicts_nothing_of_its_days(finished, micro_config, monkeypatch, tmp_path):
+    for earlier in ("store", "content"):
+        (tmp_path / earlier).symlink_to(finished / earlier)
+    real, predicted = taste.fit, {}
+
+    def watched(task, batches, config, *, steps, directory):
+        store, folds = batches._store, set()
+        for step in range(batches.steps_per_epoch):
+            chunk, rows = batches(step), batches.events(step)
+            folds |= set(fold_of(store, store.events.time_ms[rows[chunk["weight_E"][: len(rows)] > 0]]))
+        predicted[directory.name] = folds
+        return real(task, batches, config, steps=steps, directory=directory)
+
+    monkeypatch.setattr(taste, "fit", watched)
+    (tmp_path / "taste").mkdir()
+    taste.train(tmp_path, micro_config, tmp_path / "taste")
+    assert predicted == {"taste": {0, 1}, "fold_0": {1}, "fold_1": {0}}
