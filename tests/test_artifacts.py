@@ -191,7 +191,7 @@ def test_require_names_what_is_missing_and_what_makes_it(tmp_path):
     with pytest.raises(StaleArtifact, match=r"store does not exist .* make it with `pr2 ingest`"):
         artifacts.require(store, SCHEMA, "pr2 ingest")
     _make(store)
-    with pytest.raises(StaleArtifact, match=r"schema store/1, this version reads store/2: .* `pr2 ingest`"):
+    with pytest.raises(StaleArtifact, match=r"schema 'store/1', this version reads 'store/2': .* `pr2 ingest`"):
         artifacts.require(store, "store/2", "pr2 ingest")
     with pytest.raises(StaleArtifact, match=r"something else \(config\.width was 32, is now 8\): .* `pr2 ingest`"):
         artifacts.require(store, SCHEMA, "pr2 ingest", {**MADE_FROM, "config": {"width": 8, "share": 0.5}})
