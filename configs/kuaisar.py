@@ -6,7 +6,7 @@ measured: movielens-search (610 people, 9,742 films, 15,778 searches, 123,816 fe
 2.3 GB; test day: recall@100 of retrieval .666 (BM25 + content .566); NDCG@10 of the pipeline .302, of base .221
 
 Variant `tiny`: few steps and short lists, to see every stage work on the log before the long run.
-measured: not on a log of its own; on the small simulated world 1 min 45 s on 2 CPU cores (configs/quickstart.py:tiny)
+measured: not on a log of its own; on the small simulated world 2 min 10 s on 2 CPU cores (configs/quickstart.py:tiny)
 """
 
 from pr2_jax.config import Config

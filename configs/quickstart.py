@@ -6,7 +6,7 @@ measured: 2 CPU cores, bare checkout, installation included: 6 min 38 s; test da
 of base .284 (paired +.051 [+.037, +.064])
 
 Variant `tiny`: every stage on a small world, numbers without meaning.
-measured: 2 CPU cores: 1 min 45 s, most of it compilation
+measured: 2 CPU cores: 2 min 10 s, most of it compilation
 """
 
 import dataclasses
