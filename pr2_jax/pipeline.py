@@ -92,11 +92,11 @@ def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> N
         started = time.monotonic()
         with artifacts.writing(workdir / name, claim, stages.SCHEMA, keep_partial=name in TRAINED) as out:
             BODIES[name](workdir, config, out)
-            _drop_what_was_for_resuming(out)
+        _drop_what_was_for_resuming(workdir / name)
         console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 
-def _drop_what_was_for_resuming(out: Path) -> None:
-    """Checkpoints hold the optimiser's state thrice over; a finished stage needs its parameters alone."""
-    for kept in [*out.rglob(CHECKPOINTS), *out.rglob(pdr.HARD_FILE)]:
+def _drop_what_was_for_resuming(stage: Path) -> None:
+    """Of a finished stage, which needs its parameters alone: checkpoints hold the optimiser's state thrice over."""
+    for kept in [*stage.rglob(CHECKPOINTS), *stage.rglob(pdr.HARD_FILE)]:
         shutil.rmtree(kept) if kept.is_dir() else kept.unlink()

@@ -26,6 +26,17 @@ def query_words(store: LogStore, queries_N: np.ndarray, config: DataConfig) -> n
     return pad_ragged(store.queries.first_word, store.queries.words, queries_N, config.query_tokens)
 
 
+def _log_age(upload_ms_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
+    """float32 `[..., 2]`: log age at each time, and whether the upload is known."""
+    age_days_x = np.maximum(time_ms_x - upload_ms_x, 0) / DAY_MS
+    return _with_flag(np.log1p(age_days_x) / 5 - 1, upload_ms_x > 0)
+
+
+def _with_flag(value_x: np.ndarray, known_x: np.ndarray) -> np.ndarray:
+    """float32 `[..., 2]`: the value, 0 where it is not known, and the flag."""
+    return np.stack(np.broadcast_arrays(np.where(known_x, value_x, 0), known_x), axis=-1).astype(np.float32)
+
+
 class VideoNumbers:
     """Log duration and log age of videos, each with a flag that it is known, as they stood at any moment."""
 
@@ -35,16 +46,10 @@ class VideoNumbers:
     def __call__(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
         """float32 `[..., 4]` over the shape that both broadcast to. Age counts back from the time."""
         duration_x = self._durations.before(video_x, time_ms_x)
-        upload_x = self._upload_V[video_x]
-        age_days_x = np.maximum(time_ms_x - upload_x, 0) / DAY_MS
-        known_duration_x, known_age_x = duration_x > 0, upload_x > 0
-        columns = (
-            np.where(known_duration_x, np.log1p(duration_x / 1000) / 5 - 1, 0),
-            known_duration_x,
-            np.where(known_age_x, np.log1p(age_days_x) / 5 - 1, 0),
-            known_age_x,
+        log_x = np.log1p(duration_x / 1000) / 5 - 1
+        return np.concatenate(
+            [_with_flag(log_x, duration_x > 0), _log_age(self._upload_V[video_x], time_ms_x)], axis=-1
         )
-        return np.stack(np.broadcast_arrays(*columns), axis=-1).astype(np.float32)
 
 
 def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dict[str, np.ndarray]:
@@ -60,7 +65,7 @@ def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dic
         "caption": pad_ragged(videos.first_word, videos.words, np.arange(size), min(config.caption_tokens, longest)),
         "author": np.asarray(videos.author, np.int32),
         "category": np.asarray(videos.category, np.int32),
-        "numbers": VideoNumbers(store)(np.arange(size), np.int64(before_ms))[:, 2:],
+        "numbers": _log_age(np.asarray(videos.upload_ms), np.int64(before_ms)),
     }
     if videos.content is not None:
         brought_VxF = np.asarray(videos.content, np.float32)

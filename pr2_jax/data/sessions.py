@@ -17,6 +17,12 @@ FOLDS = 2
 """Parts of the training days for cross-fitting."""
 
 
+def day_start_ms(store: LogStore, time_ms_x: np.ndarray) -> np.ndarray:
+    """When the day of each time began. Days are counted from the cuts, not by the calendar."""
+    cut_ms = store.cuts.validation_ms
+    return cut_ms + (time_ms_x - cut_ms) // DAY_MS * DAY_MS
+
+
 def period_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
     """Number of the period of each time, -1 = the last of the training days.
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.events import EventReader
-from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.sessions import impressions_of, period_of
+from pr2_jax.data.sessions import day_start_ms, impressions_of, period_of
 from pr2_jax.data.store import LogStore
 
 
@@ -21,7 +20,6 @@ class Slates:
     user_N: np.ndarray
     time_ms_N: np.ndarray
     query_N: np.ndarray  # query rows
-    is_feed_N: np.ndarray  # bool
     video_NxS: np.ndarray  # int32, 0 = padding
     position_NxS: np.ndarray  # int32, -1 = unknown
     label_NxSxT: np.ndarray  # float32
@@ -30,6 +28,11 @@ class Slates:
 
     def __len__(self) -> int:
         return len(self.user_N)
+
+    @property
+    def is_feed_N(self) -> np.ndarray:
+        """bool."""
+        return self.session_N < 0
 
 
 def _cut(rows: np.ndarray, owner: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +60,6 @@ def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
         user_N=np.asarray(store.sessions.user)[session],
         time_ms_N=np.asarray(store.sessions.time_ms)[session],
         query_N=np.asarray(store.sessions.query)[session],
-        is_feed_N=np.zeros(len(session), bool),
         video_NxS=np.where(real, np.asarray(store.impressions.video)[at], 0).astype(np.int32),
         position_NxS=np.where(real, np.asarray(store.impressions.position)[at], -1).astype(np.int32),
         label_NxSxT=np.stack([clicks, zero, zero], -1).astype(np.float32),
@@ -75,8 +77,8 @@ def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> 
     e = reader.store.events
     time_ms = np.asarray(e.time_ms)
     rows = np.flatnonzero((np.asarray(e.channel) == FEED_CHANNEL) & (time_ms >= start_ms) & (time_ms < stop_ms))
-    day = (time_ms[rows] - reader.store.cuts.validation_ms) // DAY_MS
-    together = np.stack([np.asarray(e.user)[rows], day, period_of(reader.store, time_ms[rows])])
+    day, period = day_start_ms(reader.store, time_ms[rows]), period_of(reader.store, time_ms[rows])
+    together = np.stack([np.asarray(e.user)[rows], day, period])
     _, owner = np.unique(together, axis=1, return_inverse=True)
     cut_NxS, _ = _cut(rows, owner.reshape(-1), size)
     real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
@@ -87,7 +89,6 @@ def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> 
         user_N=np.asarray(e.user)[at[:, 0]],
         time_ms_N=time_ms[at[:, 0]],
         query_N=np.zeros(len(cut_NxS), np.int32),
-        is_feed_N=np.ones(len(cut_NxS), bool),
         video_NxS=np.where(real, np.asarray(e.video)[at], 0).astype(np.int32),
         position_NxS=np.full(real.shape, -1, np.int32),
         label_NxSxT=labels.astype(np.float32),

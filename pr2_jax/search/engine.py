@@ -74,7 +74,7 @@ class SearchEngine:
         """
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise BadInput(f"k = {k!r}, expected a whole number above 0")
-        if user is not None and (isinstance(user, bool) or not isinstance(user, int | np.integer)):
+        if user is not None and not _is_id(user):
             raise BadInput(f"user = {user!r}, expected a raw user id (a whole number) or None")
         words = query.split() if isinstance(query, str) else _words(query)
         row = 0 if user is None else self.system.store.user_row(user)
@@ -143,11 +143,15 @@ class SearchEngine:
         return out
 
 
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _words(query: Sequence[int | str]) -> list[int | str]:
     """BadInput where something is neither a word nor a word id."""
     if not isinstance(query, Sequence | np.ndarray) or isinstance(query, bytes):
         raise BadInput(f"query = {query!r}, expected a text, or a list of words and raw word ids")
     for word in query:
-        if isinstance(word, bool) or not isinstance(word, int | np.integer | str):
+        if not isinstance(word, str) and not _is_id(word):
             raise BadInput(f"query has {word!r}, expected a word or a raw word id (a whole number)")
     return list(query)

@@ -21,7 +21,9 @@ from pr2_jax.data.sessions import FOLDS
 from pr2_jax.data.slates import Slates
 from pr2_jax.data.store import LogStore
 from pr2_jax.models.build import content_task, pdr_task, qin_task, taste_task
+from pr2_jax.models.content import ContentTask
 from pr2_jax.models.pdr import PdrTask
+from pr2_jax.models.taste import TasteTask
 from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import item_similarity
@@ -63,7 +65,7 @@ class System:
     def over(self, store: LogStore) -> System:
         """The same system over another view of the log (the leak probe's). What is trained or fitted is shared."""
         view = System(self.workdir, self.config, store)
-        shared = ("bm25", "space", "held_out_spaces", "fitted", "content_neighbours", "catalogue")
+        shared = ("bm25", "space", "held_out_spaces", "fitted", "content_neighbours")
         view.__dict__ |= {name: getattr(self, name) for name in shared}
         view.__dict__["reader"] = EventReader(store, self.reader.long_play)
         view.__dict__["taste"] = self.taste.over(view.reader)
@@ -93,7 +95,11 @@ class System:
         return [self._space_in(workdir.fold_directory(self.workdir / "content", fold)) for fold in range(FOLDS)]
 
     def _space_in(self, directory: Path) -> ContentSpace:
-        return ContentSpace(content_task(self.store, self.config, self.catalogue), directory)
+        return ContentSpace(self._content_task, directory)
+
+    @functools.cached_property
+    def _content_task(self) -> ContentTask:
+        return content_task(self.store, self.config, self.catalogue)
 
     @functools.cached_property
     def query_vectors_NqxD(self) -> np.ndarray:
@@ -113,8 +119,11 @@ class System:
         return [self._taste_in(workdir.fold_directory(self.workdir / "taste", fold)) for fold in range(FOLDS)]
 
     def _taste_in(self, directory: Path) -> TasteSpace:
-        task = taste_task(self.store, self.config, self.catalogue, np.asarray(self.space.videos_VxD))
-        return TasteSpace(task, directory, self.reader)
+        return TasteSpace(self._taste_task, directory, self.reader)
+
+    @functools.cached_property
+    def _taste_task(self) -> TasteTask:
+        return taste_task(self.store, self.config, self.catalogue, np.asarray(self.space.videos_VxD))
 
     @functools.cached_property
     def pdr(self) -> PdrEncoder:

@@ -36,7 +36,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     for fold in range(FOLDS):
         kept = fold_N != fold
         # Captions teach a fold too, so that one with few sessions, or none, still gets its share of steps.
-        share = max(kept.mean() if len(kept) else 0.0, 1 / FOLDS)
+        share = max(kept.mean(), 1 / FOLDS)
         parts[fold_directory(out, fold)] = sessions_N[kept], max(1, round(everything.steps * share))
     for directory, (part_N, steps) in parts.items():
         if not (directory / "query_vectors.npy").exists():

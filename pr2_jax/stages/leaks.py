@@ -17,7 +17,7 @@ from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import popularity
 from pr2_jax.data.probe import FeatureFn, Features, LeakFound, Searches, probe, sample_sessions
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.sessions import fold_of, impressions_of, training_sessions
+from pr2_jax.data.sessions import day_start_ms, fold_of, impressions_of, training_sessions
 from pr2_jax.data.store import LogStore
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.search.system import System
@@ -40,8 +40,7 @@ def probe_training(system: System, config: Config) -> int:
     time_ms_N = np.asarray(store.sessions.time_ms)[training_sessions(store)]
     if not len(time_ms_N):
         return 0
-    ago = (time_ms_N[len(time_ms_N) // 2] - store.cuts.validation_ms) // DAY_MS
-    day_ms = int(store.cuts.validation_ms + ago * DAY_MS)
+    day_ms = int(day_start_ms(store, time_ms_N[len(time_ms_N) // 2]))
     similarity = system.similarity_as_of(day_ms)
     _probe_fitted(system, day_ms, similarity, popularity(store, day_ms))
     return _probe(system, config, day_ms, similarity, training=True)

@@ -23,8 +23,6 @@ MINE_BLOCK = 512
 
 def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `params/` into `out`; `hard.npy` lets a resumed run go on with the same negatives."""
-    if (out / "params").exists():
-        return
     system, optim = System(workdir, config), config.pdr.optim
 
     def batches(hard_PxK: np.ndarray | None = None) -> PdrBatches:

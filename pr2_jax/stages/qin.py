@@ -10,8 +10,7 @@ from pr2_jax import artifacts, console
 from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.batches import QinBatches, SlateReader
 from pr2_jax.data.catalogue import query_words
-from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.sessions import FOLDS, fold_of, training_sessions
+from pr2_jax.data.sessions import FOLDS, day_start_ms, fold_of, training_sessions
 from pr2_jax.data.slates import Slates, feed_slates, search_slates
 from pr2_jax.models.build import qin_task
 from pr2_jax.ranking.features import FEATURES, RankingFeatures, Scaler, columns
@@ -75,14 +74,14 @@ def features_by_day(system: System, parts: list[Slates]) -> list[np.ndarray]:
     """
     store = system.store
     compute = [system.features(fold) for fold in range(FOLDS)]
-    days = [(slates.time_ms_N - store.cuts.validation_ms) // DAY_MS for slates in parts]
+    days = [day_start_ms(store, slates.time_ms_N) for slates in parts]
     folds = [fold_of(store, slates.time_ms_N) for slates in parts]
     out = [np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32) for slates in parts]
-    for day in console.progress(np.unique(np.concatenate(days)), "features by day", unit=" days"):
-        similarity = system.similarity_as_of(int(store.cuts.validation_ms + day * DAY_MS))
+    for day_ms in console.progress(np.unique(np.concatenate(days)), "features by day", unit=" days"):
+        similarity = system.similarity_as_of(int(day_ms))
         for slates, day_N, fold_N, features in zip(parts, days, folds, out, strict=True):
             for fold in range(FOLDS):
-                rows = np.flatnonzero((day_N == day) & (fold_N == fold))
+                rows = np.flatnonzero((day_N == day_ms) & (fold_N == fold))
                 for start in range(0, len(rows), FEATURE_BLOCK):
                     part = rows[start : start + FEATURE_BLOCK]
                     features[part] = slate_features(system, compute[fold], slates, part, similarity)

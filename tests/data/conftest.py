@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pr2_jax.config import DataConfig
+from pr2_jax.data.events import EventReader
+from pr2_jax.data.labels import LongPlay
 from pr2_jax.data.schema import FEED, SEARCH, USERS
+from pr2_jax.data.store import LogStore
+from pr2_jax.data.tables import read_log
 
 START_MS = 1_684_737_000_000
 DAY_MS = 86_400_000
@@ -129,3 +134,13 @@ def tiny() -> TinyLog:
 @pytest.fixture
 def tiny_dir(tiny: TinyLog, tmp_path: Path) -> Path:
     return tiny.write(tmp_path / "log")
+
+
+@pytest.fixture
+def store(tiny_dir: Path) -> LogStore:
+    return LogStore.from_tables(read_log(tiny_dir, DataConfig()))
+
+
+@pytest.fixture
+def reader(store: LogStore) -> EventReader:
+    return EventReader(store, LongPlay.fit(store, store.cuts.validation_ms, DataConfig()))

@@ -17,25 +17,11 @@ from pr2_jax.data.batches import (
     steps_for,
 )
 from pr2_jax.data.catalogue import catalogue_arrays, query_words
-from pr2_jax.data.events import EventReader
-from pr2_jax.data.labels import LongPlay
 from pr2_jax.data.sessions import impressions_of, training_sessions
 from pr2_jax.data.slates import feed_slates, search_slates
-from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
 from pr2_jax.errors import BadInput
 
 DATA, OPTIM = DataConfig(), OptimConfig(batch=10, seed=4)
-
-
-@pytest.fixture
-def store(tiny_dir) -> LogStore:
-    return LogStore.from_tables(read_log(tiny_dir, DATA))
-
-
-@pytest.fixture
-def reader(store) -> EventReader:
-    return EventReader(store, LongPlay.fit(store, store.cuts.validation_ms, DATA))
 
 
 @pytest.fixture

@@ -7,17 +7,10 @@ import functools
 import numpy as np
 import pytest
 
-from pr2_jax.config import DataConfig
 from pr2_jax.data.counters import Counters, TimedCounter, pair
 from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
 
 COUNTERS = [name for name, kind in vars(Counters).items() if isinstance(kind, functools.cached_property)]
-
-
-@pytest.fixture
-def store(tiny_dir) -> LogStore:
-    return LogStore.from_tables(read_log(tiny_dir, DataConfig()))
 
 
 @pytest.mark.parametrize("first_ms", [0, 1_684_737_000_000])

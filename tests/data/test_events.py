@@ -5,17 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pr2_jax.config import DataConfig
 from pr2_jax.data.events import EventReader
-from pr2_jax.data.labels import LongPlay
-from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
-
-
-@pytest.fixture
-def reader(tiny_dir) -> EventReader:
-    store = LogStore.from_tables(read_log(tiny_dir, DataConfig()))
-    return EventReader(store, LongPlay.fit(store, store.cuts.validation_ms, DataConfig()))
 
 
 @pytest.fixture

@@ -5,17 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pr2_jax.config import DataConfig
 from pr2_jax.data.histories import history_end, seen, window
 from pr2_jax.data.labels import popularity
 from pr2_jax.data.probe import LeakFound, Searches, probe, sample_sessions
 from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
-
-
-@pytest.fixture
-def store(tiny_dir) -> LogStore:
-    return LogStore.from_tables(read_log(tiny_dir, DataConfig()))
 
 
 @pytest.fixture

@@ -7,15 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pr2_jax.config import DataConfig
 from pr2_jax.data.sessions import FOLDS, fold_of, impressions_of, training_sessions
-from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
-
-
-@pytest.fixture
-def store(tiny_dir) -> LogStore:
-    return LogStore.from_tables(read_log(tiny_dir, DataConfig()))
 
 
 def test_impressions_of(store):

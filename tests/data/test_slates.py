@@ -6,24 +6,10 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.events import EventReader
-from pr2_jax.data.labels import LongPlay
 from pr2_jax.data.sessions import fold_of, impressions_of, period_of, training_sessions
 from pr2_jax.data.slates import feed_slates, search_slates
-from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
 
 DATA = DataConfig()
-
-
-@pytest.fixture
-def store(tiny_dir) -> LogStore:
-    return LogStore.from_tables(read_log(tiny_dir, DATA))
-
-
-@pytest.fixture
-def reader(store) -> EventReader:
-    return EventReader(store, LongPlay.fit(store, store.cuts.validation_ms, DATA))
 
 
 @pytest.mark.parametrize("size", [1, 4, 6, 10])

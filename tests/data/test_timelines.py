@@ -9,16 +9,9 @@ from pr2_jax.config import DataConfig, OptimConfig, TasteConfig
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.labels import LongPlay
 from pr2_jax.data.sessions import FOLDS, fold_of
-from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
 from pr2_jax.data.timelines import TimelineBatches, past_end
 
 DATA = DataConfig()
-
-
-@pytest.fixture
-def store(tiny_dir) -> LogStore:
-    return LogStore.from_tables(read_log(tiny_dir, DATA))
 
 
 @pytest.fixture
