@@ -15,6 +15,7 @@ from pr2_jax.config_checks import check_choice, check_heads, check_order, check_
 
 SOURCES = ("kuaisar", "short_video_world")
 SIMILARITIES = ("swing", "cosine")
+TABLE_OPTIMIZERS = ("adam", "lazy_adam", "row_adagrad")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +144,7 @@ class OptimConfig:
     max_steps: int = 20_000  # whatever the log's size
     learning_rate: float = 2e-3  # dense parameters
     table_learning_rate: float = 5e-3
+    table_optimizer: str = "adam"  # "row_adagrad" or "lazy_adam" touch the rows of the batch only
     weight_decay: float = 1e-4
     warmup_share: float = 0.05
     clip_norm: float = 1.0
@@ -151,6 +153,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         rates = ("learning_rate", "table_learning_rate", "clip_norm")
+        check_choice(self, "table_optimizer", TABLE_OPTIMIZERS)
         check_values(self, positive=("batch", "epochs", "max_steps", "checkpoint_every", *rates))
 
 

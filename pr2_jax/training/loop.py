@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import flax.struct
 import jax
@@ -18,15 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import Mesh, NamedSharding
 
 from pr2_jax import console
 from pr2_jax.config import OptimConfig
 from pr2_jax.training import optimizer
 from pr2_jax.training.checkpoint import Checkpoints
-from pr2_jax.training.tables import Tables, gather, init_tables
+from pr2_jax.training.mesh import BY_ROWS, REPLICATED, single
+from pr2_jax.training.sparse import gather
+from pr2_jax.training.tables import Rows, Tables, init_tables
 from pr2_jax.training.task import Params, Task
 
 HostBatch = dict[str, np.ndarray]
+PyTree = Any
 BatchAt = Callable[[int], HostBatch]
 
 
@@ -37,13 +42,13 @@ class TrainState(flax.struct.PyTreeNode):
     params: Params
     tables: Tables
     dense_opt: optax.OptState
-    table_opt: optax.OptState
+    table_opt: PyTree
 
 
-def init_state(task: Task, config: OptimConfig, steps: int) -> TrainState:
-    """Fresh parameters; the seed alone decides them."""
+def init_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> TrainState:
+    """Fresh parameters, placed on the mesh (default: one device); the seed alone decides them."""
+    mesh = mesh or single()
 
-    @jax.jit  # one program, where layer by layer would be some hundreds; the forward pass in it is dead code
     def init(key: Array) -> TrainState:
         params_key, tables_key = jax.random.split(key)
         params, tables = task.init(params_key), init_tables(task.table_specs(), tables_key)
@@ -52,15 +57,30 @@ def init_state(task: Task, config: OptimConfig, steps: int) -> TrainState:
             params=params,
             tables=tables,
             dense_opt=optimizer.dense_optimizer(config, steps).init(params),
-            table_opt=optimizer.table_optimizer(config, steps).init(tables),
+            table_opt=optimizer.table_optimizer(config).init(tables),
         )
 
-    return init(jax.random.key(config.seed))
+    key = jax.random.key(config.seed)
+    # One program, where layer by layer would be some hundreds; the forward pass in it is dead code.
+    return jax.jit(init, out_shardings=state_shardings(jax.eval_shape(init, key), mesh))(key)
 
 
-def make_step(task: Task, config: OptimConfig, steps: int) -> Callable:
+def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """Where each array of a state lives: tables and what belongs to their rows split by rows, the rest everywhere."""
+    everywhere, by_rows = NamedSharding(mesh, REPLICATED), NamedSharding(mesh, BY_ROWS)
+
+    def rows(leaf) -> NamedSharding:
+        return by_rows if leaf.ndim else everywhere
+
+    placed = jax.tree.map(lambda leaf: everywhere, state)
+    return placed.replace(tables=jax.tree.map(rows, state.tables), table_opt=jax.tree.map(rows, state.table_opt))
+
+
+def make_step(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> Callable:
     """The jitted update `(state, frozen, batch) -> (state, metrics)`; the old state's buffers are reused."""
-    dense_tx, table_tx = optimizer.dense_optimizer(config, steps), optimizer.table_optimizer(config, steps)
+    mesh = mesh or single()
+    dense_tx, table_tx = optimizer.dense_optimizer(config, steps), optimizer.table_optimizer(config)
+    table_rate = optimizer.schedule(config.table_learning_rate, steps, config)
     seed = config.seed
 
     def step(state: TrainState, frozen, batch) -> tuple[TrainState, dict[str, Array]]:
@@ -68,22 +88,18 @@ def make_step(task: Task, config: OptimConfig, steps: int) -> Callable:
         batch = task.prepare(frozen, batch)
         lookups = task.lookups(batch)
 
-        def objective(params: Params, tables: Tables):
-            return task.loss(params, gather(tables, lookups), batch, rng)
+        def objective(params: Params, rows: Rows):
+            return task.loss(params, rows, batch, rng)
 
-        (loss, metrics), (dense_grad, table_grad) = jax.value_and_grad(objective, (0, 1), has_aux=True)(
-            state.params, state.tables
+        (loss, metrics), (dense_grad, row_grad) = jax.value_and_grad(objective, (0, 1), has_aux=True)(
+            state.params, gather(state.tables, lookups, mesh)
         )
         dense_update, dense_opt = dense_tx.update(dense_grad, state.dense_opt, state.params)
-        table_update, table_opt = table_tx.update(table_grad, state.table_opt, state.tables)
-        state = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, dense_update),
-            tables=optax.apply_updates(state.tables, table_update),
-            dense_opt=dense_opt,
-            table_opt=table_opt,
+        tables, table_opt = table_tx.update(
+            state.tables, state.table_opt, lookups, row_grad, table_rate(state.step), mesh
         )
-        return state, {"loss": loss, **metrics}
+        params = optax.apply_updates(state.params, dense_update)
+        return TrainState(state.step + 1, params, tables, dense_opt, table_opt), {"loss": loss, **metrics}
 
     return jax.jit(step, donate_argnums=0)
 

@@ -1,10 +1,11 @@
-"""AdamW for dense parameters, Adam without decay for tables, one schedule shape for both."""
+"""AdamW for dense parameters, a choice for tables (never with decay), one schedule shape for both."""
 
 from __future__ import annotations
 
 import optax
 
 from pr2_jax.config import OptimConfig
+from pr2_jax.training.sparse import DenseTables, LazyAdam, RowAdagrad, SparseTables, TableOptimizer
 
 
 def schedule(peak: float, steps: int, config: OptimConfig) -> optax.Schedule:
@@ -21,6 +22,8 @@ def dense_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransforma
     )
 
 
-def table_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Dense Adam: right for tables of up to some 1e5 rows; its cost grows with the vocabulary."""
-    return optax.adam(schedule(config.table_learning_rate, steps, config))
+def table_optimizer(config: OptimConfig) -> TableOptimizer:
+    """What `config.table_optimizer` names. The learning rate comes with each step (`schedule`)."""
+    return {"row_adagrad": SparseTables(RowAdagrad()), "lazy_adam": SparseTables(LazyAdam()), "adam": DenseTables()}[
+        config.table_optimizer
+    ]

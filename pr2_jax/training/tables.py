@@ -1,13 +1,12 @@
-"""Embedding tables: who owns the rows. Models see only the rows that a batch asked for.
+"""Embedding tables: what they are and how rows are read on one device. Models see only the rows that a batch asked for.
 
-A task names its lookups, `{"history": ("video", ids_BxH), ...}`; this file turns them into rows. The plain version
-here differentiates through the gather; a sharded, sparsely updated one can take its place without touching a model.
+A task names its lookups, `{"history": ("video", ids_BxH), ...}`; this file turns them into rows. Training reads and
+updates them where they are split over devices (training/sparse.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import zlib
 
 import jax
@@ -17,6 +16,8 @@ from jax import Array
 Tables = dict[str, Array]
 Lookups = dict[str, tuple[str, Array]]
 Rows = dict[str, Array]
+ROW_MULTIPLE = 512
+"""Tables are padded to a multiple of this many rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +28,20 @@ class TableSpec:
     width: int
     deviation: float = 0.0  # 0 = 1 / sqrt(width): rows of length 1
 
+    @property
+    def padded_rows(self) -> int:
+        """Rows as stored: they split evenly over any usual number of devices, and a checkpoint fits all of them."""
+        return -(-self.rows // ROW_MULTIPLE) * ROW_MULTIPLE
+
 
 def init_tables(specs: dict[str, TableSpec], key: Array) -> Tables:
-    """Each table draws from its own stream, so that adding one leaves the others as they were."""
+    """`[padded_rows, width]` each. Each table draws from its own stream, so that adding one leaves the others as they
+    were; the padding is zero."""
 
     def draw(name: str, spec: TableSpec) -> Array:
         stream = jax.random.fold_in(key, zlib.crc32(name.encode()))
-        return jax.random.normal(stream, (spec.rows, spec.width)) * (spec.deviation or 1 / math.sqrt(spec.width))
+        drawn = jax.random.normal(stream, (spec.padded_rows, spec.width)) * (spec.deviation or spec.width**-0.5)
+        return jnp.where(jnp.arange(spec.padded_rows)[:, None] < spec.rows, drawn, 0)
 
     return {name: draw(name, spec) for name, spec in specs.items()}
 

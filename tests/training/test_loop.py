@@ -27,7 +27,7 @@ def test_one_step_is_what_it_says(toy, batch_at, optim):
     assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True))
     state, _ = step(state, toy.frozen, batch_at(0))
     moved = np.any(np.asarray(state.tables["item"]) != before[1]["item"], axis=1)
-    assert moved.tolist() == np.isin(np.arange(7), batch_at(0)["item_B"]).tolist()
+    assert moved.tolist() == (np.isin(np.arange(512), batch_at(0)["item_B"]) & (np.arange(512) > 0)).tolist()
     assert np.array_equal(state.tables["other"], before[1]["other"])
 
 

@@ -1,0 +1,81 @@
+"""Where arrays live: a mesh of `data` x `model` devices and the few rules that place arrays on it.
+
+The first letter of an array's shape suffix is its leading axis, and the rules read it: what leads with B is a row of
+the batch and is split over `data`; everything else of a batch (shared negatives `_N`, chunks of timelines `_E`) is on
+every device. Tables are split by rows over the whole mesh, dense parameters and frozen arrays are on every device. The
+programs stay global (`jax.jit` with NamedSharding, once called pjit): a softmax over in-batch negatives sees the whole
+batch on any mesh.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from pr2_jax.errors import BadConfig
+
+DATA, MODEL = "data", "model"
+REPLICATED = PartitionSpec()
+BY_BATCH = PartitionSpec(DATA)
+BY_ROWS = PartitionSpec((DATA, MODEL))
+"""Rows of a table over all devices: a table's memory is shared out, whatever the shape of the mesh."""
+
+
+def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over `devices` (default: all). One of the sizes may be -1: whatever is left.
+
+    BadConfig where the sizes do not multiply to the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes, count = [data, model], len(devices)
+    if sizes.count(-1) == 1 and max(sizes) > 0:
+        sizes = [count // max(sizes) if size == -1 else size for size in sizes]
+    if min(sizes) < 1 or math.prod(sizes) != count:
+        raise BadConfig(
+            f"a mesh of data = {data} x model = {model} does not divide {count} devices; set one of them to -1, or "
+            f"take sizes whose product is {count}"
+        )
+    return jax.make_mesh(tuple(sizes), (DATA, MODEL), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def single(device: jax.Device | None = None) -> Mesh:
+    """The mesh of one device."""
+    return make_mesh(1, 1, [device or jax.local_devices()[0]])
+
+
+def batch_spec(name: str) -> PartitionSpec:
+    """Where an array of a batch goes, by its shape suffix."""
+    suffix = name.rsplit("_", 1)[-1]
+    return BY_BATCH if suffix == "B" or suffix.startswith("Bx") else REPLICATED
+
+
+def check_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> None:
+    """BadConfig where rows of the batch do not split evenly."""
+    shards = mesh.shape[DATA]
+    for name, array in batch.items():
+        if batch_spec(name) == BY_BATCH and len(array) % shards:
+            raise BadConfig(
+                f"a batch of {len(array)} ({name}) does not split over {shards} data-parallel devices; take a multiple "
+                f"of {shards} or a mesh with fewer of them"
+            )
+
+
+def place(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """A host batch on the devices."""
+    return {name: jax.device_put(array, NamedSharding(mesh, batch_spec(name))) for name, array in batch.items()}
+
+
+def described(mesh: Mesh, state: object) -> list[str]:
+    """One line a kind of placement: how many arrays and bytes a device holds, for people to read."""
+    total: dict[str, list[int]] = {}
+    for leaf in jax.tree.leaves(state):
+        spec = leaf.sharding.spec if isinstance(leaf.sharding, NamedSharding) else REPLICATED
+        kind = "split by rows" if spec == BY_ROWS and mesh.size > 1 else "on every device"
+        count = total.setdefault(kind, [0, 0])
+        count[0] += 1
+        count[1] += leaf.nbytes // (mesh.size if kind == "split by rows" else 1)
+    return [f"{count} arrays {kind}, {size / 1e6:.1f} MB a device" for kind, (count, size) in sorted(total.items())]

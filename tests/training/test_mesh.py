@@ -1,0 +1,79 @@
+"""The mesh's sizes, where arrays go by their names, and that a step gives the same on every mesh of eight devices."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+
+from pr2_jax.errors import BadConfig
+from pr2_jax.training import mesh as meshes
+from pr2_jax.training.loop import init_state, make_step
+
+SHAPES = [(8, 1), (4, 2), (2, 4), (1, 8)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"), [((-1, 1), (8, 1)), ((-1, 4), (2, 4)), ((1, -1), (1, 8)), ((4, 2), (4, 2)), ((2, -1), (2, 4))]
+)
+def test_sizes(asked, got):
+    assert tuple(meshes.make_mesh(*asked).shape.values()) == got
+
+
+@pytest.mark.parametrize("asked", [(3, 1), (-1, 3), (4, 4), (-1, -1), (0, 8), (-1, 0)])
+def test_sizes_that_do_not_divide_are_refused(asked):
+    with pytest.raises(BadConfig, match=rf"data = {asked[0]} x model = {asked[1]} does not divide 8 devices"):
+        meshes.make_mesh(*asked)
+
+
+def test_placement_goes_by_the_name():
+    mesh = meshes.make_mesh(4, 2)
+    batch = {"words_BxQ": np.zeros((8, 3)), "session_B": np.zeros(8)}
+    batch |= {"uniform_N": np.zeros(5), "signals_ExG": np.zeros((7, 2))}
+    meshes.check_batch(batch, mesh)
+    placed = meshes.place(mesh, batch)
+    shards = {name: placed[name].addressable_shards[0].data.shape for name in batch}
+    assert shards == {"words_BxQ": (2, 3), "session_B": (2,), "uniform_N": (5,), "signals_ExG": (7, 2)}
+
+
+def test_a_batch_that_does_not_split_is_refused():
+    with pytest.raises(BadConfig, match=r"a batch of 6 \(words_BxQ\) does not split over 4 data-parallel devices"):
+        meshes.check_batch({"uniform_N": np.zeros(3), "words_BxQ": np.zeros((6, 2))}, meshes.make_mesh(4, 2))
+
+
+def _trained(toy, optim, mesh, batches):
+    state, step = init_state(toy, optim, 10, mesh), make_step(toy, optim, 10, mesh)
+    metrics = []
+    for batch in batches:
+        state, found = step(state, toy.frozen, meshes.place(mesh, batch))
+        metrics.append({name: float(value) for name, value in found.items()})
+    return state, metrics
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_mesh_trains_alike(shape, toy, optim, batch_at):
+    """Loss, metrics, parameters and tables after eight steps."""
+    batches = [{name: np.tile(x, 2) for name, x in batch_at(step).items()} for step in range(8)]
+    one, one_metrics = _trained(toy, optim, meshes.single(), batches)
+    many, many_metrics = _trained(toy, optim, meshes.make_mesh(*shape), batches)
+    for a, b in zip(one_metrics, many_metrics, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "lazy_adam", "row_adagrad"])
+def test_tables_and_their_state_are_split_and_stay_so(name, toy, optim, batch_at):
+    mesh, optim = meshes.make_mesh(4, 2), dataclasses.replace(optim, table_optimizer=name)
+    state, step = init_state(toy, optim, 10, mesh), make_step(toy, optim, 10, mesh)
+    for _ in range(2):
+        for leaf in jax.tree.leaves((state.tables, state.table_opt)):
+            split = leaf.addressable_shards[0].data.shape
+            assert split == ((leaf.shape[0] // 8, *leaf.shape[1:]) if leaf.ndim else ())
+        assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves((state.params, state.dense_opt)))
+        assert all(isinstance(leaf.sharding, NamedSharding) for leaf in jax.tree.leaves(state))
+        state, _ = step(state, toy.frozen, meshes.place(mesh, {n: np.tile(x, 2) for n, x in batch_at(0).items()}))
+    assert any("split by rows" in line for line in meshes.described(mesh, state))
