@@ -100,6 +100,12 @@ def _score(options: argparse.Namespace) -> None:
     scoring.score_file(options.workdir, options.requests, options.out, options.k)
 
 
+def _bench(options: argparse.Namespace) -> None:
+    from pr2_jax.bench import commands
+
+    commands.print_workload(options.workload, options.repeats, options.json)
+
+
 def _simulate(options: argparse.Namespace) -> None:
     config = config_loader.load(options.config) if options.config else Config()
     world_config = config_loader.override(config, options.overrides).world
@@ -182,6 +188,10 @@ def _add_services(verbs: _Verbs) -> None:
     for verb in (search, score):
         _add_workdir(verb)
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
+    bench = _add(verbs, "bench", _bench, "time a workload on this machine's devices", "tables --json")
+    bench.add_argument("workload", choices=("tables",))
+    bench.add_argument("--repeats", type=_count, default=20, metavar="N", help="timed steps (default: %(default)s)")
+    bench.add_argument("--json", action="store_true", help="one JSON object a line")
     simulate = _add(verbs, "simulate", _simulate, "write the five tables of a simulated platform", "--out work/world")
     simulate.add_argument("--out", required=True, type=Path, metavar="DIR")
     _add_config(simulate, "every field's own")

@@ -320,10 +320,22 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How devices are arranged to train (training/mesh.py). No stage is stale for having been made on another mesh."""
+
+    data: int = -1  # devices that share out each batch; -1 = whatever is left
+    model: int = 1  # devices that share out what a batch's rows need; tables are split over all
+
+    def __post_init__(self) -> None:
+        check_values(self, signed=("data", "model"))
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """One run, whole."""
 
     name: str = "kuaisar"
+    mesh: MeshConfig = MeshConfig()
     data: DataConfig = DataConfig()
     world: WorldConfig = WorldConfig()
     content: ContentConfig = ContentConfig()

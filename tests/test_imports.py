@@ -26,6 +26,7 @@ ORDER = (
     "simulation",
     "training",
     "models",
+    "bench",
     "retrieval",
     "ranking",
     "search",

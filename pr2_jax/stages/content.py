@@ -22,6 +22,7 @@ from pr2_jax.models.build import content_task
 from pr2_jax.retrieval.content_space import ContentSpace, content_videos
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
+from pr2_jax.training.mesh import configured
 from pr2_jax.workdir import fold_directory
 
 
@@ -56,7 +57,7 @@ def _train_towers(
     out.mkdir(exist_ok=True)
     batches = ContentBatches(store, sessions_N, catalogue["caption"], config.content, config.data)
     task = content_task(store, config, catalogue, log_unigram(batches.positives_N, store.counts.videos))
-    state = fit(task, batches, config.content.optim, steps=steps, directory=out)
+    state = fit(task, batches, config.content.optim, steps=steps, directory=out, mesh=configured(config.mesh))
     save_params(out, (state.params, state.tables))
     np.save(out / "video_vectors.npy", content_videos(task, state.params, state.tables))
     words = query_words(store, np.arange(store.counts.queries), config.data)

@@ -15,6 +15,7 @@ from pr2_jax.retrieval.exact import ExactSearch
 from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import TrainState, fit
+from pr2_jax.training.mesh import configured
 
 HARD_FILE = "hard.npy"
 MINE_BLOCK = 512
@@ -24,6 +25,7 @@ MINE_BLOCK = 512
 def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `params/` into `out`; `hard.npy` lets a resumed run go on with the same negatives."""
     system, optim = System(workdir, config), config.pdr.optim
+    mesh = configured(config.mesh)
 
     def batches(hard_PxK: np.ndarray | None = None) -> PdrBatches:
         queries, people = system.query_vectors_NqxD, system.taste.vectors
@@ -37,10 +39,10 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     hard_PxK = None
     if 0 < turn < steps and config.pdr.hard_negatives:
         if not hard_path.exists():
-            state = fit(task, easy, optim, steps=steps, until=turn, directory=out)
+            state = fit(task, easy, optim, steps=steps, until=turn, directory=out, mesh=mesh)
             artifacts.save_array(hard_path, mine(system, config, task, state, easy))
         hard_PxK = np.load(hard_path)
-    state = fit(task, batches(hard_PxK), optim, steps=steps, directory=out)
+    state = fit(task, batches(hard_PxK), optim, steps=steps, directory=out, mesh=mesh)
     save_params(out, (state.params, state.tables))
 
 

@@ -20,6 +20,7 @@ from pr2_jax.stages.fit_scores import fit_scores
 from pr2_jax.stages.negatives import with_sampled
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
+from pr2_jax.training.mesh import configured
 from pr2_jax.types import Requests
 
 FEATURE_BLOCK = 512
@@ -54,7 +55,7 @@ def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple,
     requests = SlateReader(system.reader, system.query_vectors_NqxD, ranker, config.data)
     batches = QinBatches(requests, search, search_features[..., use], feed, feed_features[..., use], ranker)
     task = qin_task(system.store, ranker, system.catalogue, np.asarray(system.space.videos_VxD), len(use))
-    state = fit(task, batches, ranker.optim, steps=batches.steps, directory=out)
+    state = fit(task, batches, ranker.optim, steps=batches.steps, directory=out, mesh=configured(config.mesh))
     save_params(out, (state.params, state.tables))
 
 

@@ -21,6 +21,7 @@ from pr2_jax.retrieval.taste_space import TasteSpace, taste_videos
 from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
+from pr2_jax.training.mesh import configured
 from pr2_jax.types import TASKS
 from pr2_jax.workdir import fold_directory
 
@@ -35,7 +36,9 @@ def train(workdir: Path, config: Config, out: Path) -> None:
             continue
         directory.mkdir(exist_ok=True)
         batches = TimelineBatches(system.reader, config.taste, held_out)
-        state = fit(task, batches, config.taste.optim, steps=batches.steps, directory=directory)
+        state = fit(
+            task, batches, config.taste.optim, steps=batches.steps, directory=directory, mesh=configured(config.mesh)
+        )
         save_params(directory, (state.params, state.tables))
         # By a rename, and last: it says that the rest is whole.
         artifacts.save_array(directory / "video_vectors.npy", taste_videos(task, state.params, state.tables))

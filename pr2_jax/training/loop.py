@@ -25,7 +25,7 @@ from pr2_jax import console
 from pr2_jax.config import OptimConfig
 from pr2_jax.training import optimizer
 from pr2_jax.training.checkpoint import Checkpoints
-from pr2_jax.training.mesh import BY_ROWS, REPLICATED, single
+from pr2_jax.training.mesh import BY_ROWS, REPLICATED, check_batch, place, single
 from pr2_jax.training.sparse import gather
 from pr2_jax.training.tables import Rows, Tables, init_tables
 from pr2_jax.training.task import Params, Task
@@ -140,25 +140,35 @@ def prefetch(batch_at: BatchAt, first: int, last: int, depth: int = 2) -> Iterat
 
 
 def fit(
-    task: Task, batch_at: BatchAt, config: OptimConfig, *, steps: int, until: int | None = None, directory: Path
+    task: Task,
+    batch_at: BatchAt,
+    config: OptimConfig,
+    *,
+    steps: int,
+    until: int | None = None,
+    directory: Path,
+    mesh: Mesh | None = None,
 ) -> TrainState:
     """Trains up to step `until` (default: all `steps`), going on from the latest checkpoint in `directory`.
 
+    Trains on `mesh` (default: one device), whatever the mesh of the checkpoint was; what comes back is on one device.
     Losses are read one step late so that the device never waits for the host. A loss that is not finite stops the run,
     names the step and saves the batch; no step at or after it is ever saved.
     """
-    until = steps if until is None else until
-    state = init_state(task, config, steps)
+    until, mesh = steps if until is None else until, mesh or single()
+    state = init_state(task, config, steps, mesh)
     checkpoints = Checkpoints(directory)
     try:
         if checkpoints.latest() is not None:
             state = checkpoints.restore(state)
             console.log(f"{task.name}: from step {int(state.step)} of {steps}")
         first = int(state.step)
-        step_fn, curve = make_step(task, config, steps), _Curve(directory / "curve.jsonl", first)
+        step_fn, curve = make_step(task, config, steps, mesh), _Curve(directory / "curve.jsonl", first)
+        frozen = jax.device_put(task.frozen, NamedSharding(mesh, REPLICATED))
         with console.Bar(f"train {task.name}", until - first, " steps") as bar:
             for number, batch in enumerate(prefetch(batch_at, first, until), first + 1):
-                state, metrics = step_fn(state, task.frozen, batch)
+                check_batch(batch, mesh)
+                state, metrics = step_fn(state, frozen, place(mesh, batch))
                 due = number % config.checkpoint_every == 0 or number == until
                 curve.add(number, metrics, batch, last=number == until, wait=due)
                 bar.advance()
@@ -166,7 +176,7 @@ def fit(
                     checkpoints.save(number, state)
     finally:
         checkpoints.close()
-    return state
+    return jax.device_put(state, jax.local_devices()[0])
 
 
 class _Curve:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from pr2_jax.config import MeshConfig
 from pr2_jax.errors import BadConfig
 
 DATA, MODEL = "data", "model"
@@ -40,6 +41,11 @@ def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | No
             f"take sizes whose product is {count}"
         )
     return jax.make_mesh(tuple(sizes), (DATA, MODEL), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def configured(config: MeshConfig) -> Mesh:
+    """The mesh of a config, over all devices."""
+    return make_mesh(config.data, config.model)
 
 
 def single(device: jax.Device | None = None) -> Mesh:

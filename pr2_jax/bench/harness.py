@@ -1,0 +1,81 @@
+"""Timing of jitted steps: compilation apart, the median of repeats, and what the step had to move and to compute."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+
+State = TypeVar("State")
+WARM_UP = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One variant of a workload at one size."""
+
+    workload: str
+    variant: str
+    size: dict[str, int]
+    rows: int  # units of work a step: the workload says which
+    compile_s: float
+    step_s: float  # median of the repeats
+    low_s: float
+    high_s: float
+    repeats: int
+    must_bytes: int  # that any implementation has to move through memory
+    must_flops: int
+    peak_bytes: int  # of the process on a CPU, of the device elsewhere
+
+    @property
+    def rows_per_s(self) -> float:
+        return self.rows / self.step_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`, with the rates that follow."""
+        return dataclasses.asdict(self) | {
+            "rows_per_s": self.rows_per_s,
+            "must_bytes_per_s": self.must_bytes / self.step_s,
+            "must_flops_per_s": self.must_flops / self.step_s,
+            "device": jax.devices()[0].device_kind,
+        }
+
+    def line(self) -> str:
+        """For people."""
+        size = " ".join(f"{name}={value:,}" for name, value in self.size.items())
+        return (
+            f"{self.workload:<8} {self.variant:<12} {size:<28} {self.step_s * 1e3:9.2f} ms "
+            f"[{self.low_s * 1e3:.2f}, {self.high_s * 1e3:.2f}]  {self.rows_per_s:12,.0f} rows/s  "
+            f"{self.must_bytes / self.step_s / 1e9:6.2f} GB/s  {self.must_flops / self.step_s / 1e9:7.2f} GFLOP/s  "
+            f"compile {self.compile_s:.2f} s  peak {self.peak_bytes / 1e9:.2f} GB"
+        )
+
+
+def time_steps(
+    step: Callable[[State, Any], State], state: State, inputs: Sequence[Any], repeats: int
+) -> tuple[float, list[float], State]:
+    """(seconds of the first call less a later one, seconds of each repeat, the last state).
+
+    `step` may donate its state. Inputs are taken in turn, so that no repeat finds its rows in a cache for having just
+    been there.
+    """
+    seconds = []
+    for number in range(1 + WARM_UP + repeats):
+        start = time.perf_counter()
+        state = jax.block_until_ready(step(state, inputs[number % len(inputs)]))
+        seconds.append(time.perf_counter() - start)
+    timed = seconds[1 + WARM_UP :]
+    return max(seconds[0] - statistics.median(timed), 0.0), timed, state
+
+
+def peak_bytes() -> int:
+    """Of the device, or of the process where the device does not say."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

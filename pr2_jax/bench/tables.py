@@ -1,0 +1,79 @@
+"""`tables`: 512 x 100 ids into `V x 32` float32, forward, gradient and update, for tables of growing size.
+
+A row is one looked-up id. What a step must move: every occurrence's row is written by the gather and read by the loss,
+and its gradient likewise (4 N D floats); every distinct row is read and written once, and so is what the optimiser
+remembers of it. Nothing of that grows with V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pr2_jax.bench.harness import Measured, peak_bytes, time_steps
+from pr2_jax.training.mesh import Mesh, single
+from pr2_jax.training.sparse import DenseTables, LazyAdam, RowAdagrad, SparseTables, TableOptimizer, gather
+from pr2_jax.training.tables import TableSpec, init_tables
+
+BATCH, HISTORY, WIDTH = 512, 100, 32
+SIZES = (100_000, 1_000_000, 10_000_000)
+DENSE_LIMIT = 1_000_000
+"""Rows beyond which whole-table Adam is not tried: four times the table, every step."""
+VARIANTS: dict[str, tuple[TableOptimizer, int]] = {
+    "row_adagrad": (SparseTables(RowAdagrad()), 1),
+    "lazy_adam": (SparseTables(LazyAdam()), 2 * WIDTH + 1),
+    "adam": (DenseTables(), 2 * WIDTH),
+}
+"""With the floats that each remembers a row."""
+
+
+def run(repeats: int, sizes: tuple[int, ...] | None = None, mesh: Mesh | None = None) -> Iterator[Measured]:
+    """One result a variant and size."""
+    for name in VARIANTS:
+        for size in sizes or SIZES:
+            if name != "adam" or size <= DENSE_LIMIT:
+                yield measure(name, size, repeats, mesh or single())
+
+
+def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
+    """One variant at one size."""
+    optimizer, remembered = VARIANTS[name]
+    rng, count = np.random.default_rng(0), BATCH * HISTORY
+    inputs = [jnp.asarray(rng.integers(1, size, (BATCH, HISTORY)), jnp.int32) for _ in range(4)]
+
+    def fresh(key):
+        tables = init_tables({"video": TableSpec(size, WIDTH)}, key)
+        return tables, optimizer.init(tables)
+
+    def step(state, ids_BxH):
+        tables, memory = state
+        lookups = {"history": ("video", ids_BxH)}
+
+        def loss(rows):
+            return jnp.square(rows["history"].sum(1)).mean()
+
+        gradient = jax.grad(loss)(gather(tables, lookups, mesh))
+        return optimizer.update(tables, memory, lookups, gradient, jnp.float32(1e-3), mesh)
+
+    compile_s, seconds, _ = time_steps(
+        jax.jit(step, donate_argnums=0), jax.jit(fresh)(jax.random.key(0)), inputs, repeats
+    )
+    distinct = int(np.mean([len(np.unique(ids)) for ids in inputs]))
+    floats = 4 * count * WIDTH + 2 * distinct * (WIDTH + remembered)
+    return Measured(
+        workload="tables",
+        variant=name,
+        size={"V": size, "ids": count},
+        rows=count,
+        compile_s=compile_s,
+        step_s=float(np.median(seconds)),
+        low_s=min(seconds),
+        high_s=max(seconds),
+        repeats=repeats,
+        must_bytes=4 * floats,
+        must_flops=count * WIDTH * 3 + distinct * WIDTH * 4,
+        peak_bytes=peak_bytes(),
+    )

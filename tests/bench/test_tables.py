@@ -1,0 +1,57 @@
+"""The workload runs, says what it is, and its counts do not grow with the table."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pr2_jax import cli
+from pr2_jax.bench import harness, tables
+from pr2_jax.training.mesh import make_mesh, single
+
+
+@pytest.mark.parametrize("name", tables.VARIANTS)
+def test_every_variant_is_measured(name, monkeypatch):
+    monkeypatch.setattr(tables, "BATCH", 4)
+    monkeypatch.setattr(tables, "HISTORY", 5)
+    small, large = (tables.measure(name, size, 3, single()) for size in (2_000, 20_000))
+    assert small.rows == large.rows == 20
+    assert small.repeats == 3
+    assert 0 < small.low_s <= small.step_s <= small.high_s
+    assert small.must_bytes == pytest.approx(large.must_bytes, rel=0.05)
+    assert small.must_bytes >= 4 * 4 * 20 * 32
+    assert small.peak_bytes > 0
+
+
+def test_on_a_mesh(monkeypatch):
+    monkeypatch.setattr(tables, "BATCH", 8)
+    assert tables.measure("row_adagrad", 2_048, 2, make_mesh(4, 2)).step_s > 0
+
+
+def test_states_are_handed_on_and_inputs_taken_in_turn():
+    seen = []
+
+    def step(state, value):
+        seen.append((state, value))
+        return state + 1
+
+    compile_s, seconds, last = harness.time_steps(step, 0, ["a", "b"], repeats=4)
+    assert [state for state, _ in seen] == list(range(7))
+    assert [value for _, value in seen] == ["a", "b", "a", "b", "a", "b", "a"]
+    assert len(seconds) == 4
+    assert last == 7
+    assert compile_s >= 0
+
+
+def test_the_command_prints_lines_or_json(monkeypatch, capsys):
+    monkeypatch.setattr(tables, "BATCH", 2)
+    monkeypatch.setattr(tables, "SIZES", (600,))
+    assert cli.main(["bench", "tables", "--repeats", "2", "--json"]) == 0
+    made = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [m["variant"] for m in made] == list(tables.VARIANTS)
+    assert all(m["size"] == {"V": 600, "ids": 200} and m["rows_per_s"] > 0 for m in made)
+    assert cli.main(["bench", "tables", "--repeats", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(tables.VARIANTS)
+    assert all("GB/s" in line and "V=600" in line for line in lines)
