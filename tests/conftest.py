@@ -54,7 +54,7 @@ def repository() -> Path:
 
 
 MICRO = """
-    data.query_tokens=4 data.caption_tokens=8 mesh.data=1 mesh.model=8
+    data.query_tokens=4 data.caption_tokens=8 mesh.data=2 mesh.model=4
     world.users=100 world.videos=400 world.creators=40 world.days=4 world.topics=4 world.subtopics=2
     world.content_width=8 content.width=16 content.hidden=16
     pdr.width=16 pdr.hidden=16 pdr.heads=2 pdr.history=16 pdr.hard_rank_from=10 pdr.hard_rank_to=50

@@ -105,13 +105,13 @@ def test_a_fold_of_taste_predicts_nothing_of_its_days(finished, micro_config, mo
         (tmp_path / earlier).symlink_to(finished / earlier)
     real, predicted = taste.fit, {}
 
-    def watched(task, batches, config, *, steps, directory):
+    def watched(task, batches, config, *, directory, **options):
         store, folds = batches._store, set()
         for step in range(batches.steps_per_epoch):
             chunk, rows = batches(step), batches.events(step)
             folds |= set(fold_of(store, store.events.time_ms[rows[chunk["weight_E"][: len(rows)] > 0]]))
         predicted[directory.name] = folds
-        return real(task, batches, config, steps=steps, directory=directory)
+        return real(task, batches, config, directory=directory, **options)
 
     monkeypatch.setattr(taste, "fit", watched)
     (tmp_path / "taste").mkdir()
