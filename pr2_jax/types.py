@@ -24,6 +24,9 @@ import numpy as np
 NO_VIDEO = -1
 """Pads the ids of `Candidates` where a channel found fewer than k."""
 
+NEVER = -1e9
+"""Logit of a masked slot. Finite, so that a row of nothing but padding yields numbers, not NaN."""
+
 TASKS = ("click", "long_play", "like")
 """Heads of the ranker and feedback losses of the dual encoder, in this order."""
 

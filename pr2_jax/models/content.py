@@ -20,6 +20,7 @@ from pr2_jax.models import losses
 from pr2_jax.models.layers import Mlp, VideoAttributes, WordBag, unit
 from pr2_jax.training.tables import Lookups, Rows, TableSpec
 from pr2_jax.training.task import Batch, Metrics, Params
+from pr2_jax.types import NEVER
 
 VIDEO_KEYS = ("caption", "category", "author", "numbers", "brought")
 
@@ -126,7 +127,7 @@ class ContentTask:
         same_BxN = batch["video_B"][:, None] == batch["ids_N"][None, :]
         positive_B = jnp.diagonal(score_BxN)
         each_B = losses.sampled_softmax(positive_B, score_BxN, log_q_N[:size], log_q_N, same_BxN)
-        hit_B = positive_B >= jnp.where(same_BxN, losses.NEVER, score_BxN).max(1)
+        hit_B = positive_B >= jnp.where(same_BxN, NEVER, score_BxN).max(1)
         return each_B.mean(), {"top1": hit_B.mean()}
 
 

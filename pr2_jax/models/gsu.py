@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pr2_jax.models.layers import NEVER
+from pr2_jax.types import NEVER
 
 
 def search_by_query(query_BxD: Array, history_BxHxD: Array, mask_BxH: Array, k: int) -> tuple[Array, Array]:

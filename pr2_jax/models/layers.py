@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-NEVER = -1e9
-"""Logit of a masked slot. Finite, so that a row of nothing but padding yields numbers, not NaN."""
+from pr2_jax.types import NEVER
 
 
 def unit(x_xD: Array, epsilon: float = 1e-6) -> Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from pr2_jax.models.layers import NEVER
+from pr2_jax.types import NEVER
 
 
 def log_proposal(log_unigram_N: Array, batch: int, uniform: int, videos: int) -> Array:

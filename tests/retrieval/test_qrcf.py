@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import QrcfConfig
-from pr2_jax.retrieval import qrcf
+from pr2_jax.models import qrcf
+from pr2_jax.models.qrcf import filter_seeds, walk
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, Seeds, filter_seeds, fit_epsilon, walk
+from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, Seeds, fit_epsilon
 from pr2_jax.types import Requests
 
 NOBODY = np.iinfo(np.int32).max
