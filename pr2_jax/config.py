@@ -2,8 +2,8 @@
 
 Marks as in the method notes: [paper] stated by PR2, [QIN] by its sibling paper, [lit] by another published system,
 [ours] chosen here. A value of 0 where the text says "0 = derived" is computed from counts of the log at hand, so that
-one config serves a log of 1e5 rows and one of 1e7. How files and command-line overrides become a `Config` is in
-`config_loader.py`.
+one config serves a log of 1e5 rows and one of 1e7. What every trained model shares is in `config_training.py`; how
+files and command-line overrides become a `Config` is in `config_loader.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import dataclasses
 import datetime
 
 from pr2_jax.config_checks import check_choice, check_heads, check_order, check_values, check_weights, require
+from pr2_jax.config_training import MeshConfig, OptimConfig, TablesConfig
 
 SOURCES = ("kuaisar", "short_video_world")
 SIMILARITIES = ("swing", "cosine")
-TABLE_OPTIMIZERS = ("adam", "lazy_adam", "row_adagrad")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,28 +136,6 @@ class WorldConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimConfig:
-    """AdamW with a linear warm-up and a cosine fall to zero; tables take their own learning rate."""
-
-    batch: int = 512
-    epochs: float = 8.0
-    max_steps: int = 20_000  # whatever the log's size
-    learning_rate: float = 2e-3  # dense parameters
-    table_learning_rate: float = 5e-3
-    table_optimizer: str = "adam"  # "row_adagrad" or "lazy_adam" touch the rows of the batch only
-    weight_decay: float = 1e-4
-    warmup_share: float = 0.05
-    clip_norm: float = 1.0
-    checkpoint_every: int = 200  # steps
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        rates = ("learning_rate", "table_learning_rate", "clip_norm")
-        check_choice(self, "table_optimizer", TABLE_OPTIMIZERS)
-        check_values(self, positive=("batch", "epochs", "max_steps", "checkpoint_every", *rates))
-
-
-@dataclasses.dataclass(frozen=True)
 class ContentConfig:
     """Two towers into one frozen space (METHOD section 1)."""
 
@@ -168,6 +146,7 @@ class ContentConfig:
     caption_share: float = 0.5  # share of a batch's rows whose query is a few words of the video's own caption
     modality_dropout: float = 0.2  # share of captions hidden from the video tower where brought vectors exist
     dropout: float = 0.1
+    tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(epochs=24.0, table_learning_rate=1e-2)
 
     def __post_init__(self) -> None:
@@ -185,6 +164,7 @@ class TasteConfig:
     click_weight: float = 1.0
     long_play_weight: float = 0.5
     like_weight: float = 0.2
+    tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(batch=8_192, epochs=20.0, learning_rate=1e-2, table_learning_rate=1e-2)
 
     def __post_init__(self) -> None:
@@ -213,6 +193,7 @@ class PdrConfig:
     long_play_weight: float = 0.5
     like_weight: float = 0.2
     feed_share: float = 0.5  # share of rows of a batch that are engaged feed views (empty query)
+    tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(epochs=12.0)
 
     def __post_init__(self) -> None:
@@ -247,6 +228,7 @@ class QinConfig:
     long_play_weight: float = 0.3
     like_weight: float = 0.2
     listwise_weight: float = 1.0  # softmax over a slate's results, beside the pointwise loss
+    tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(batch=64, epochs=3.0, learning_rate=1.5e-3, table_learning_rate=5e-4)
 
     def __post_init__(self) -> None:
@@ -317,17 +299,6 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         check_values(self, positive=("bootstrap", "pipeline_candidates"))
-
-
-@dataclasses.dataclass(frozen=True)
-class MeshConfig:
-    """How devices are arranged to train (training/mesh.py). No stage is stale for having been made on another mesh."""
-
-    data: int = -1  # devices that share out each batch; -1 = whatever is left
-    model: int = 1  # devices that share out what a batch's rows need; tables are split over all
-
-    def __post_init__(self) -> None:
-        check_values(self, signed=("data", "model"))
 
 
 @dataclasses.dataclass(frozen=True)

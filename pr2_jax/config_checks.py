@@ -49,8 +49,8 @@ def check_order(section: Any, *names: str) -> None:
 
 def check_choice(section: Any, name: str, choices: tuple[str, ...]) -> None:
     """The field is one of `choices`."""
-    value = vars(section)[name]
-    require(value in choices, section, f"{name} = {value!r}, expected one of {', '.join(choices)}")
+    value, known = vars(section)[name], ", ".join(choice or repr(choice) for choice in choices)
+    require(value in choices, section, f"{name} = {value!r}, expected one of {known}")
 
 
 def check_heads(section: Any) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from pr2_jax import config as schema
+from pr2_jax import config_training
 from pr2_jax.config import (
     Config,
     ContentConfig,
@@ -21,6 +22,7 @@ from pr2_jax.config import (
     RetrievalConfig,
     WorldConfig,
 )
+from pr2_jax.config_training import TableConfig
 from pr2_jax.errors import BadConfig
 
 CLASHES = [
@@ -56,6 +58,9 @@ CLASHES = [
     (QinConfig, {"keep_video": 200}, "keep_video = 200 is above keep_query = 100; lower keep_video or"),
     (QinConfig, {"keep_query": 900}, "keep_query = 900 is above history = 500; lower keep_query or raise history"),
     (QinConfig, {"heads": 5}, "heads = 5 does not divide width = 32; take one of 1, 2, 4, 8, 16, 32"),
+    (OptimConfig, {"table_optimizer": "sgd"}, "table_optimizer = 'sgd', expected one of adam, lazy_adam, row_adagrad"),
+    (TableConfig, {"optimizer": "sgd"}, "optimizer = 'sgd', expected one of adam, lazy_adam, row_adagrad, ''"),
+    (TableConfig, {"hashed_rows": 1}, "hashed_rows = 1, expected 2 or more (row 0 is unknown), or 0 for exact"),
     (QrcfConfig, {"similarity": "pearson"}, "similarity = 'pearson', expected one of swing, cosine"),
     (QrcfConfig, {"k": 2_000}, "k = 2000 is above history = 1000; lower k or raise history"),
     (QrcfConfig, {"neighbours": 10}, "content_fallback = 20 is above neighbours = 10; lower content_fallback or raise"),
@@ -90,9 +95,12 @@ def test_clash_is_named_with_its_values(section, fields, message):
 
 def test_every_section_checks_itself():
     sections = [
-        kind for kind in vars(schema).values() if dataclasses.is_dataclass(kind) and kind.__module__ == schema.__name__
+        kind
+        for module in (schema, config_training)
+        for kind in vars(module).values()
+        if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
     ]
-    assert len(sections) >= 12
+    assert len(sections) >= 16
     for kind in sections:
         for field in dataclasses.fields(kind):
             with pytest.raises(BadConfig, match=f"{kind.__name__}: {field.name} = None, expected {field.type}"):

@@ -16,6 +16,7 @@ ORDER = (
     "errors",
     "types",
     "config_checks",
+    "config_training",
     "config",
     "config_variants",
     "console",

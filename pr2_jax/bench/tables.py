@@ -15,7 +15,16 @@ import numpy as np
 
 from pr2_jax.bench.harness import Measured, peak_bytes, time_steps
 from pr2_jax.training.mesh import Mesh, single
-from pr2_jax.training.sparse import DenseTables, LazyAdam, RowAdagrad, SparseTables, TableOptimizer, gather
+from pr2_jax.training.sparse import (
+    DenseTable,
+    LazyAdam,
+    RowAdagrad,
+    SparseTable,
+    TableOptimizer,
+    gather,
+    init_all,
+    update_all,
+)
 from pr2_jax.training.tables import TableSpec, init_tables
 
 BATCH, HISTORY, WIDTH = 512, 100, 32
@@ -23,9 +32,9 @@ SIZES = (100_000, 1_000_000, 10_000_000)
 DENSE_LIMIT = 1_000_000
 """Rows beyond which whole-table Adam is not tried: four times the table, every step."""
 VARIANTS: dict[str, tuple[TableOptimizer, int]] = {
-    "row_adagrad": (SparseTables(RowAdagrad()), 1),
-    "lazy_adam": (SparseTables(LazyAdam()), 2 * WIDTH + 1),
-    "adam": (DenseTables(), 2 * WIDTH),
+    "row_adagrad": (SparseTable(RowAdagrad()), 1),
+    "lazy_adam": (SparseTable(LazyAdam()), 2 * WIDTH + 1),
+    "adam": (DenseTable(), 2 * WIDTH),
 }
 """With the floats that each remembers a row."""
 
@@ -41,12 +50,13 @@ def run(repeats: int, sizes: tuple[int, ...] | None = None, mesh: Mesh | None = 
 def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
     """One variant at one size."""
     optimizer, remembered = VARIANTS[name]
+    optimizers = {"video": optimizer}
     rng, count = np.random.default_rng(0), BATCH * HISTORY
     inputs = [jnp.asarray(rng.integers(1, size, (BATCH, HISTORY)), jnp.int32) for _ in range(4)]
 
     def fresh(key):
         tables = init_tables({"video": TableSpec(size, WIDTH)}, key)
-        return tables, optimizer.init(tables)
+        return tables, init_all(optimizers, tables)
 
     def step(state, ids_BxH):
         tables, memory = state
@@ -56,7 +66,7 @@ def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
             return jnp.square(rows["history"].sum(1)).mean()
 
         gradient = jax.grad(loss)(gather(tables, lookups, mesh))
-        return optimizer.update(tables, memory, lookups, gradient, jnp.float32(1e-3), mesh)
+        return update_all(optimizers, tables, memory, lookups, gradient, {"video": jnp.float32(1e-3)}, mesh)
 
     compile_s, seconds, _ = time_steps(
         jax.jit(step, donate_argnums=0), jax.jit(fresh)(jax.random.key(0)), inputs, repeats

@@ -18,8 +18,8 @@ from jax import Array
 from pr2_jax.config import ContentConfig
 from pr2_jax.models import losses
 from pr2_jax.models.layers import Mlp, VideoAttributes, WordBag, unit
-from pr2_jax.training.tables import Lookups, Rows, TableSpec
-from pr2_jax.training.task import Batch, Metrics, Params
+from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
+from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 from pr2_jax.types import NEVER
 
 VIDEO_KEYS = ("caption", "category", "author", "numbers", "brought")
@@ -27,7 +27,7 @@ VIDEO_KEYS = ("caption", "category", "author", "numbers", "brought")
 
 def take_videos(catalogue: dict[str, Array], ids_N: Array) -> dict[str, Array]:
     """The attributes of some videos. Catalogue arrays have one leading row a video."""
-    return {key: jnp.take(catalogue[key], ids_N, axis=0) for key in VIDEO_KEYS if key in catalogue}
+    return {key: take(catalogue[key], ids_N) for key in VIDEO_KEYS if key in catalogue}
 
 
 class QueryTower(nn.Module):
@@ -95,15 +95,12 @@ class ContentTask:
         return ContentModel(self.config)
 
     def table_specs(self) -> dict[str, TableSpec]:
-        width = self.config.width
-        return {
-            "word": TableSpec(self.words, width),
-            "author": TableSpec(self.authors, width),
-            "category": TableSpec(self.categories, width),
-        }
+        sizes = {"word": self.words, "author": self.authors, "category": self.categories}
+        return table_specs(sizes, self.config.width, self.config.tables)
 
     def init(self, key: Array) -> Params:
-        batch = self.prepare(self.frozen, {"words_BxQ": np.ones((2, 2), np.int32), "video_B": np.ones(2, np.int32)})
+        frozen = sample_of(self.frozen)
+        batch = self.prepare(frozen, {"words_BxQ": np.ones((2, 2), np.int32), "video_B": np.ones(2, np.int32)})
         rows = jax.tree.map(
             lambda ids: jnp.zeros((*ids.shape, self.config.width)), {k: v[1] for k, v in self.lookups(batch).items()}
         )
@@ -113,11 +110,19 @@ class ContentTask:
         if "uniform_N" not in batch:
             return {**batch, "video": take_videos(frozen, batch["video_B"])}
         ids_N = jnp.concatenate([batch["video_B"], batch["uniform_N"]])
-        log_unigram_N = jnp.take(frozen["log_unigram"], ids_N)
+        log_unigram_N = take(frozen["log_unigram"], ids_N)
         return {**batch, "ids_N": ids_N, "log_unigram_N": log_unigram_N, "video": take_videos(frozen, ids_N)}
 
     def lookups(self, batch: Batch) -> Lookups:
-        return {"query": ("word", batch["words_BxQ"]), **video_lookups(batch["video"])}
+        return self.query_lookups(batch) | self.video_lookups(batch)
+
+    def query_lookups(self, batch: Batch) -> Lookups:
+        """Of the query's side alone."""
+        return resolved(self.table_specs(), {"query": ("word", batch["words_BxQ"])})
+
+    def video_lookups(self, batch: Batch) -> Lookups:
+        """Of the videos' side alone, of a prepared batch."""
+        return resolved(self.table_specs(), video_lookups(batch["video"]))
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         query_BxD, video_NxD = self.model.apply({"params": params}, rows, batch, train=True, rngs={"dropout": rng})

@@ -14,19 +14,24 @@ SIGNALS = 8
 """Columns of `signals_BxHxG`: click, like, follow, forward, long play, log seconds played, share played, is search."""
 
 
-class EventFeatures(nn.Module):
-    """Engagement, channel, dwell and time gap of events, `[B, H, D]`.
+def event_features(signals_BxHxG: Array, gap_seconds_BxH: Array) -> Array:
+    """Engagement, channel, dwell and time gap of events, `[B, H, G + GAP_BUCKETS]`: what is not looked up in a table.
 
-    The gap's bucket is one-hot into the same matrix product as the signals: with so few buckets that is cheaper than a
-    lookup, whose gradient scatters every event into a handful of rows one after the other.
+    The gap's bucket is one-hot beside the signals: with so few buckets a matrix product is cheaper than a lookup, whose
+    gradient scatters every event into a handful of rows one after the other.
     """
+    gap_BxHxK = jax.nn.one_hot(time_gap_bucket(gap_seconds_BxH, GAP_BUCKETS), GAP_BUCKETS)
+    return jnp.concatenate([signals_BxHxG, gap_BxHxK], axis=-1)
+
+
+class EventFeatures(nn.Module):
+    """`event_features` as vectors, `[B, H, D]`."""
 
     width: int
 
     @nn.compact
     def __call__(self, signals_BxHxG: Array, gap_seconds_BxH: Array) -> Array:
-        gap_BxHxK = jax.nn.one_hot(time_gap_bucket(gap_seconds_BxH, GAP_BUCKETS), GAP_BUCKETS)
-        return nn.Dense(self.width)(jnp.concatenate([signals_BxHxG, gap_BxHxK], axis=-1))
+        return nn.Dense(self.width)(event_features(signals_BxHxG, gap_seconds_BxH))
 
 
 class EngagementGate(nn.Module):

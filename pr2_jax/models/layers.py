@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from pr2_jax.types import NEVER
@@ -87,22 +88,28 @@ def attend(weight_BxHxSxN: Array, value_BxNxHxd: Array) -> Array:
 class PooledAttention(nn.Module):
     """Multi-head attention of one target over N events with a zero slot: `[B, D]`.
 
-    With a single target the key and value projections need not be applied to the events: the key's is folded into the
-    target (`q W_q W_k^T`) and the value's comes after the sum. No `[B, N, D]` array beside the events themselves is
-    made, and the cost falls from `4 N D^2` to `4 N D heads` multiply-adds.
+    An event is the concatenation of its parts (`[B, N, ...]` each), which is never made: with a single target the key
+    and value projections need not be applied to events. The key's is folded into the target (`q W_q W_k^T`, one piece
+    a part), the value's comes after the sum. Nothing of the events' size is computed beside the logits `[B, heads, N]`,
+    and a part whose width is P costs `4 N P heads` multiply-adds, where projecting it would cost `4 N P D`.
     """
 
     heads: int
     width: int
 
     @nn.compact
-    def __call__(self, target_BxD: Array, events_BxNxD: Array, mask_BxN: Array) -> Array:
-        width = events_BxNxD.shape[-1]
-        query_BxHxD = nn.DenseGeneral((self.heads, width), use_bias=False, name="query")(target_BxD)
-        logit_BxHxN = jnp.einsum("bhd,bnd->bhn", query_BxHxD, events_BxNxD) / jnp.sqrt(float(width))
+    def __call__(self, target_BxD: Array, parts: Sequence[Array], mask_BxN: Array) -> Array:
+        widths = [part_BxNxP.shape[-1] for part_BxNxP in parts]
+        total = sum(widths)
+        query_BxHxT = nn.DenseGeneral((self.heads, total), use_bias=False, name="query")(target_BxD)
+        pieces = jnp.split(query_BxHxT, np.cumsum(widths)[:-1], axis=-1)
+        logit_BxHxN = sum(
+            jnp.einsum("bhp,bnp->bhn", query_BxHxP, part_BxNxP)
+            for query_BxHxP, part_BxNxP in zip(pieces, parts, strict=True)
+        ) / jnp.sqrt(float(total))
         weight_BxHxN = zero_softmax(logit_BxHxN, mask_BxN[:, None])
-        pooled_BxHxD = jnp.einsum("bhn,bnd->bhd", weight_BxHxN, events_BxNxD)
-        return nn.DenseGeneral(self.width, axis=(-2, -1), use_bias=False, name="value")(pooled_BxHxD)
+        pooled_BxHxT = jnp.concatenate([jnp.einsum("bhn,bnp->bhp", weight_BxHxN, part) for part in parts], axis=-1)
+        return nn.DenseGeneral(self.width, axis=(-2, -1), use_bias=False, name="value")(pooled_BxHxT)
 
 
 class SelfAttention(nn.Module):

@@ -12,10 +12,10 @@ from jax import Array
 from pr2_jax.config import PdrConfig
 from pr2_jax.models import losses
 from pr2_jax.models.content import take_videos, video_lookups
-from pr2_jax.models.history import SIGNALS, EventFeatures, Profile
+from pr2_jax.models.history import SIGNALS, Profile, event_features
 from pr2_jax.models.layers import Mlp, PooledAttention, VideoAttributes, WordBag, masked_mean, unit
-from pr2_jax.training.tables import Lookups, Rows, TableSpec
-from pr2_jax.training.task import Batch, Metrics, Params
+from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
+from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 
 
 class QueryEncoder(nn.Module):
@@ -48,13 +48,11 @@ class QueryUserTower(nn.Module):
         c = self.config
         query_BxD = QueryEncoder(c.width, name="query")(rows["query"], batch)
         mask_BxH = batch["history_BxH"] > 0
-        events_BxHxD = rows["history"] + nn.Dense(c.width, name="history_content")(batch["history_content_BxHxD"])
-        events_BxHxD += rows["history_author"] * (batch["history_author_BxH"] > 0)[..., None]
+        events = [rows["history"], rows["history_author"], batch["history_content_BxHxD"]]
         if "history_brought_BxHxF" in batch:
-            events_BxHxD += nn.Dense(c.width, name="history_brought")(batch["history_brought_BxHxF"])
-        events_BxHxD += EventFeatures(c.width, name="events")(batch["signals_BxHxG"], batch["gap_seconds_BxH"])
-        attention = PooledAttention(c.heads, c.width, name="attention")
-        pooled_BxD = attention(query_BxD, nn.LayerNorm()(events_BxHxD), mask_BxH)
+            events.append(batch["history_brought_BxHxF"])
+        events.append(event_features(batch["signals_BxHxG"], batch["gap_seconds_BxH"]))
+        pooled_BxD = PooledAttention(c.heads, c.width, name="attention")(query_BxD, events, mask_BxH)
         mean_BxD = masked_mean(rows["history"], mask_BxH)
         profile_BxP = Profile(self.profile_sizes, 8, name="profile")(batch["profile_BxP"])
         known = [batch["taste_BxD"], profile_BxP]
@@ -127,14 +125,15 @@ class PdrTask:
         return PdrModel(self.config, self.profile_sizes)
 
     def table_specs(self) -> dict[str, TableSpec]:
-        return {name: TableSpec(rows, self.config.width) for name, rows in self.sizes.items()}
+        return table_specs(self.sizes, self.config.width, self.config.tables)
 
     def init(self, key: Array) -> Params:
+        frozen = sample_of(self.frozen)
         width = self.frozen["content"].shape[1]
         query = query_side_like(2, len(self.profile_sizes), width, self.frozen["taste"].shape[1])
         ids_N = jnp.ones(2, jnp.int32)
-        query = self.prepare(self.frozen, query)
-        batch = {**query, "video": self.videos(self.frozen, ids_N), "ids_N": ids_N}
+        query = self.prepare(frozen, query)
+        batch = {**query, "video": self.videos(frozen, ids_N), "ids_N": ids_N}
         rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
         return self.model.init(key, rows, batch)["params"]
 
@@ -142,21 +141,21 @@ class PdrTask:
         history_BxH = batch["history_BxH"]
         batch = {
             **batch,
-            "history_content_BxHxD": jnp.take(frozen["content"], history_BxH, axis=0),
-            "history_author_BxH": jnp.take(frozen["author"], history_BxH),
+            "history_content_BxHxD": take(frozen["content"], history_BxH),
+            "history_author_BxH": take(frozen["author"], history_BxH),
         }
         if "brought" in frozen:
-            batch["history_brought_BxHxF"] = jnp.take(frozen["brought"], history_BxH, axis=0)
+            batch["history_brought_BxHxF"] = take(frozen["brought"], history_BxH)
         if "video_B" not in batch:
             return batch
         ids_N = jnp.concatenate([batch["video_B"], batch["shown_B"], batch["uniform_N"], batch["hard_BxK"].reshape(-1)])
-        log_unigram_N = jnp.take(frozen["log_unigram"], ids_N)
+        log_unigram_N = take(frozen["log_unigram"], ids_N)
         return {**batch, "ids_N": ids_N, "video": self.videos(frozen, ids_N), "log_unigram_N": log_unigram_N}
 
     @staticmethod
     def videos(frozen: dict[str, Array], ids_N: Array) -> dict[str, Array]:
         """The attributes of some videos and their vectors in both frozen spaces."""
-        spaces = {name: jnp.take(frozen[name], ids_N, axis=0) for name in ("content", "taste")}
+        spaces = {name: take(frozen[name], ids_N) for name in ("content", "taste")}
         return take_videos(frozen, ids_N) | spaces
 
     def lookups(self, batch: Batch) -> Lookups:
@@ -165,9 +164,12 @@ class PdrTask:
             "history": ("video", batch["history_BxH"]),
             "history_author": ("author", batch["history_author_BxH"]),
         }
-        if "video" in batch:
-            found |= {"video": ("video", batch["ids_N"]), **video_lookups(batch["video"])}
-        return found
+        found = resolved(self.table_specs(), found)
+        return found | self.video_lookups(batch["video"], batch["ids_N"]) if "video" in batch else found
+
+    def video_lookups(self, video: dict[str, Array], ids_N: Array) -> Lookups:
+        """Of the video tower alone."""
+        return resolved(self.table_specs(), {"video": ("video", ids_N), **video_lookups(video)})
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c, size = self.config, len(batch["words_BxQ"])

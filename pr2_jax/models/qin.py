@@ -26,8 +26,8 @@ from pr2_jax.models.layers import (
     attend,
     masked_mean,
 )
-from pr2_jax.training.tables import Lookups, Rows, TableSpec
-from pr2_jax.training.task import Batch, Metrics, Params
+from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
+from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 from pr2_jax.types import TASKS
 
 POSITIONS = 64
@@ -171,10 +171,11 @@ class QinTask:
         return QinModel(self.config, self.profile_sizes)
 
     def table_specs(self) -> dict[str, TableSpec]:
-        return {name: TableSpec(rows, self.config.width) for name, rows in self.sizes.items()}
+        return table_specs(self.sizes, self.config.width, self.config.tables)
 
     def init(self, key: Array) -> Params:
-        batch = self.prepare(self.frozen, slate_like(self.features, len(self.profile_sizes), self._content_width))
+        frozen = sample_of(self.frozen)
+        batch = self.prepare(frozen, slate_like(self.features, len(self.profile_sizes), self._content_width))
         rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
         return self.model.init(key, rows, batch)["params"]
 
@@ -185,34 +186,34 @@ class QinTask:
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
         """Joins frozen vectors and runs both steps of the GSU."""
         c, video_BxS = self.config, batch["video_BxS"]
-        content_BxSxD = jnp.take(frozen["content"], video_BxS, axis=0)
+        content_BxSxD = take(frozen["content"], video_BxS)
         out = {
             **batch,
             "content_BxSxD": content_BxSxD,
-            "author_BxS": jnp.take(frozen["author"], video_BxS),
-            "category_BxSxL": jnp.take(frozen["category"], video_BxS, axis=0),
+            "author_BxS": take(frozen["author"], video_BxS),
+            "category_BxSxL": take(frozen["category"], video_BxS),
         }
         if "brought" in frozen:
-            out["brought_BxSxF"] = jnp.take(frozen["brought"], video_BxS, axis=0)
+            out["brought_BxSxF"] = take(frozen["brought"], video_BxS)
         if not c.personal:
             return out
-        history_BxHxD = jnp.take(frozen["content"], batch["history_BxH"], axis=0)
+        history_BxHxD = take(frozen["content"], batch["history_BxH"])
         position_BxK, mask_BxK = search_by_query(
             batch["query_content_BxD"], history_BxHxD, batch["history_BxH"] > 0, c.keep_query
         )
         kept_BxKxD = jnp.take_along_axis(history_BxHxD, position_BxK[..., None], axis=1)
         long_BxK = jnp.where(mask_BxK, jnp.take_along_axis(batch["history_BxH"], position_BxK, axis=1), 0)
         if "brought" in frozen:
-            out["long_brought_BxKxF"] = jnp.take(frozen["brought"], long_BxK, axis=0)
+            out["long_brought_BxKxF"] = take(frozen["brought"], long_BxK)
         return out | {
             "long_BxK": long_BxK,
-            "long_author_BxK": jnp.take(frozen["author"], long_BxK),
+            "long_author_BxK": take(frozen["author"], long_BxK),
             "long_content_BxKxD": kept_BxKxD,
-            "long_category_BxKxL": jnp.take(frozen["category"], long_BxK, axis=0),
+            "long_category_BxKxL": take(frozen["category"], long_BxK),
             "long_signals_BxKxG": jnp.take_along_axis(batch["signals_BxHxG"], position_BxK[..., None], axis=1),
             "long_gap_BxK": jnp.take_along_axis(batch["gap_seconds_BxH"], position_BxK, axis=1),
             "keep_BxSxK": search_by_video(content_BxSxD, kept_BxKxD, mask_BxK, c.keep_video),
-            "recent_content_BxRxD": jnp.take(frozen["content"], batch["recent_BxR"], axis=0),
+            "recent_content_BxRxD": take(frozen["content"], batch["recent_BxR"]),
         }
 
     def lookups(self, batch: Batch) -> Lookups:
@@ -227,7 +228,7 @@ class QinTask:
             found["long_author"] = ("author", batch["long_author_BxK"])
             found["long_category"] = ("category", batch["long_category_BxKxL"])
             found["recent"] = ("video", batch["recent_BxR"])
-        return found
+        return resolved(self.table_specs(), found)
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c = self.config

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from pr2_jax.training.tables import take
 from pr2_jax.types import NEVER, NO_VIDEO
 
 DENSE_SHARE = 16
@@ -44,7 +45,7 @@ def filter_ids(
     content_VxD: Array, query_BxD: Array, video_BxH: Array, weight_BxH: Array, epsilon: Array, gamma: Array, k: int
 ) -> tuple[Array, Array, Array]:
     """`filter_seeds` of histories given as video rows: content vectors stay on the device."""
-    return filter_seeds(query_BxD, jnp.take(content_VxD, video_BxH, axis=0), weight_BxH, epsilon, gamma, k)
+    return filter_seeds(query_BxD, take(content_VxD, video_BxH), weight_BxH, epsilon, gamma, k)
 
 
 @functools.partial(jax.jit, static_argnames="k")
@@ -58,8 +59,8 @@ def walk(
     times as fast), else by a sort of the K * M reached, so that no array grows with a large catalogue.
     """
     batch, videos = seed_BxK.shape[0], neighbour_VxM.shape[0]
-    reached_BxN = jnp.take(neighbour_VxM, seed_BxK, axis=0).reshape(batch, -1)
-    score_BxN = (jnp.take(similarity_VxM, seed_BxK, axis=0) * strength_BxK[..., None]).reshape(batch, -1)
+    reached_BxN = take(neighbour_VxM, seed_BxK).reshape(batch, -1)
+    score_BxN = (take(similarity_VxM, seed_BxK) * strength_BxK[..., None]).reshape(batch, -1)
     dense = videos <= DENSE_SHARE * reached_BxN.shape[1] and batch * videos <= DENSE_CELLS
     return (_by_cell if dense else _by_sort)(reached_BxN, score_BxN, seen_BxP, videos, k)
 

@@ -25,8 +25,8 @@ from jax import Array
 from pr2_jax.config import TasteConfig
 from pr2_jax.models import losses
 from pr2_jax.models.history import SIGNALS
-from pr2_jax.training.tables import Lookups, Rows, TableSpec
-from pr2_jax.training.task import Batch, Metrics, Params
+from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
+from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 from pr2_jax.types import TASKS
 
 ID_DEVIATION = 0.05
@@ -101,7 +101,7 @@ def pooled(value_ExD: Array, first_E: Array, end_E: Array, kappa: float) -> Arra
     """`sum(value[first:end]) / (end - first + kappa)` for each of E ranges, by prefix sums."""
     total_ExD = jnp.concatenate([jnp.zeros_like(value_ExD[:1]), jnp.cumsum(value_ExD, axis=0)])
     length_Ex1 = (end_E - first_E).astype(value_ExD.dtype)[:, None]
-    return (jnp.take(total_ExD, end_E, axis=0) - jnp.take(total_ExD, first_E, axis=0)) / (length_Ex1 + kappa)
+    return (take(total_ExD, end_E) - take(total_ExD, first_E)) / (length_Ex1 + kappa)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,29 +121,28 @@ class TasteTask:
         return TasteModel(self.config)
 
     def table_specs(self) -> dict[str, TableSpec]:
-        width = self.config.width
-        return {
-            "video": TableSpec(self.sizes["video"], width, ID_DEVIATION),
-            "author": TableSpec(self.sizes["author"], width, 2 * ID_DEVIATION),
-            "category": TableSpec(self.sizes["category"], width, 2 * ID_DEVIATION),
-        }
+        deviations = {"video": ID_DEVIATION, "author": 2 * ID_DEVIATION, "category": 2 * ID_DEVIATION}
+        sizes = {name: self.sizes[name] for name in deviations}
+        return table_specs(sizes, self.config.width, self.config.tables, deviations)
 
     def init(self, key: Array) -> Params:
+        frozen = sample_of(self.frozen)
         nothing = {"video_E": jnp.ones(2, jnp.int32), "signals_ExG": jnp.zeros((2, SIGNALS))}
         nothing |= {"first_E": jnp.zeros(2, jnp.int32), "end_E": jnp.zeros(2, jnp.int32)}
-        batch = self.prepare(self.frozen, nothing)
+        batch = self.prepare(frozen, nothing)
         rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
         return self.model.init(key, rows, batch)["params"]
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
-        return {**batch, "video": {name: jnp.take(x, batch["video_E"], axis=0) for name, x in frozen.items()}}
+        return {**batch, "video": {name: take(x, batch["video_E"]) for name, x in frozen.items()}}
 
     def lookups(self, batch: Batch) -> Lookups:
-        return {
+        found: Lookups = {
             "video": ("video", batch["video_E"]),
             "author": ("author", batch["video"]["author"]),
             "category": ("category", batch["video"]["category"]),
         }
+        return resolved(self.table_specs(), found)
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c = self.config

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from pr2_jax.models.content import ContentTask, video_lookups
+from pr2_jax.models.content import ContentTask
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK, VIDEO_BLOCK, in_blocks, load_model
 from pr2_jax.training.tables import gather
 
@@ -30,7 +30,7 @@ class ContentSpace:
 
 
 def _content_query(task: ContentTask, params, tables, batch):
-    rows = gather(tables, {"query": ("word", batch["words_BxQ"])})
+    rows = gather(tables, task.query_lookups(batch))
     return task.model.apply({"params": params}, rows, batch, method="query")
 
 
@@ -40,7 +40,7 @@ def content_videos(task: ContentTask, params, tables) -> np.ndarray:
     @jax.jit
     def encode(frozen, part):
         prepared = task.prepare(frozen, part)
-        rows = gather(tables, video_lookups(prepared["video"]))
+        rows = gather(tables, task.video_lookups(prepared))
         return task.model.apply({"params": params}, rows, prepared["video"], method="video")
 
     ids = np.arange(len(task.frozen["author"]), dtype=np.int32)

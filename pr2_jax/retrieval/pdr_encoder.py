@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from pr2_jax.data.events import EventReader
-from pr2_jax.models.content import video_lookups
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK, VIDEO_BLOCK, in_blocks
 from pr2_jax.retrieval.content_space import ContentSpace
@@ -60,5 +59,5 @@ def _pdr_query_user(task: PdrTask, params, tables, frozen, batch):
 def _pdr_videos(task: PdrTask, params, tables, frozen, part):
     ids_N = part["ids_N"]
     video = task.videos(frozen, ids_N)
-    rows = gather(tables, {"video": ("video", ids_N), **video_lookups(video)})
+    rows = gather(tables, task.video_lookups(video, ids_N))
     return task.model.apply({"params": params}, rows, video, method="video")

@@ -22,12 +22,12 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
 from pr2_jax import console
-from pr2_jax.config import OptimConfig
+from pr2_jax.config_training import OptimConfig
 from pr2_jax.training import optimizer
 from pr2_jax.training.checkpoint import Checkpoints
 from pr2_jax.training.mesh import BY_ROWS, REPLICATED, check_batch, place, single
-from pr2_jax.training.sparse import gather
-from pr2_jax.training.tables import Rows, Tables, init_tables
+from pr2_jax.training.sparse import gather, init_all, update_all
+from pr2_jax.training.tables import Rows, Tables, astray, init_tables
 from pr2_jax.training.task import Params, Task
 
 HostBatch = dict[str, np.ndarray]
@@ -47,17 +47,17 @@ class TrainState(flax.struct.PyTreeNode):
 
 def init_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> TrainState:
     """Fresh parameters, placed on the mesh (default: one device); the seed alone decides them."""
-    mesh = mesh or single()
+    mesh, specs = mesh or single(), task.table_specs()
 
     def init(key: Array) -> TrainState:
         params_key, tables_key = jax.random.split(key)
-        params, tables = task.init(params_key), init_tables(task.table_specs(), tables_key)
+        params, tables = task.init(params_key), init_tables(specs, tables_key)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             tables=tables,
             dense_opt=optimizer.dense_optimizer(config, steps).init(params),
-            table_opt=optimizer.table_optimizer(config).init(tables),
+            table_opt=init_all(optimizer.table_optimizers(config, specs), tables),
         )
 
     key = jax.random.key(config.seed)
@@ -78,10 +78,9 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
 
 def make_step(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> Callable:
     """The jitted update `(state, frozen, batch) -> (state, metrics)`; the old state's buffers are reused."""
-    mesh = mesh or single()
-    dense_tx, table_tx = optimizer.dense_optimizer(config, steps), optimizer.table_optimizer(config)
-    table_rate = optimizer.schedule(config.table_learning_rate, steps, config)
-    seed = config.seed
+    mesh, seed, specs = mesh or single(), config.seed, task.table_specs()
+    dense_tx, table_txs = optimizer.dense_optimizer(config, steps), optimizer.table_optimizers(config, specs)
+    schedules = optimizer.table_schedules(config, specs, steps)
 
     def step(state: TrainState, frozen, batch) -> tuple[TrainState, dict[str, Array]]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -95,10 +94,10 @@ def make_step(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = N
             state.params, gather(state.tables, lookups, mesh)
         )
         dense_update, dense_opt = dense_tx.update(dense_grad, state.dense_opt, state.params)
-        tables, table_opt = table_tx.update(
-            state.tables, state.table_opt, lookups, row_grad, table_rate(state.step), mesh
-        )
+        rates = {name: schedule(state.step) for name, schedule in schedules.items()}
+        tables, table_opt = update_all(table_txs, state.tables, state.table_opt, lookups, row_grad, rates, mesh)
         params = optax.apply_updates(state.params, dense_update)
+        loss = jnp.where(astray(specs, lookups), jnp.nan, loss)
         return TrainState(state.step + 1, params, tables, dense_opt, table_opt), {"loss": loss, **metrics}
 
     return jax.jit(step, donate_argnums=0)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from pr2_jax.config import MeshConfig
+from pr2_jax.config_training import MeshConfig
 from pr2_jax.errors import BadConfig
 
 DATA, MODEL = "data", "model"

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import optax
 
-from pr2_jax.config import OptimConfig
-from pr2_jax.training.sparse import DenseTables, LazyAdam, RowAdagrad, SparseTables, TableOptimizer
+from pr2_jax.config_training import OptimConfig
+from pr2_jax.training.sparse import DenseTable, LazyAdam, RowAdagrad, SparseTable, TableOptimizer
+from pr2_jax.training.tables import TableSpec
+
+TABLE_OPTIMIZERS: dict[str, TableOptimizer] = {
+    "row_adagrad": SparseTable(RowAdagrad()),
+    "lazy_adam": SparseTable(LazyAdam()),
+    "adam": DenseTable(),
+}
+"""By the names that a config may give."""
 
 
 def schedule(peak: float, steps: int, config: OptimConfig) -> optax.Schedule:
@@ -22,8 +32,12 @@ def dense_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransforma
     )
 
 
-def table_optimizer(config: OptimConfig) -> TableOptimizer:
-    """What `config.table_optimizer` names. The learning rate comes with each step (`schedule`)."""
-    return {"row_adagrad": SparseTables(RowAdagrad()), "lazy_adam": SparseTables(LazyAdam()), "adam": DenseTables()}[
-        config.table_optimizer
-    ]
+def table_optimizers(config: OptimConfig, specs: Mapping[str, TableSpec]) -> dict[str, TableOptimizer]:
+    """What each table's own config names, or else `config.table_optimizer`."""
+    return {name: TABLE_OPTIMIZERS[spec.config.optimizer or config.table_optimizer] for name, spec in specs.items()}
+
+
+def table_schedules(config: OptimConfig, specs: Mapping[str, TableSpec], steps: int) -> dict[str, optax.Schedule]:
+    """The learning rate of each table: its own config's, or else `config.table_learning_rate`."""
+    peaks = {name: spec.config.learning_rate or config.table_learning_rate for name, spec in specs.items()}
+    return {name: schedule(peak, steps, config) for name, peak in peaks.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from pr2_jax.training.tables import Lookups, Rows, TableSpec
@@ -41,3 +43,9 @@ class Task(Protocol):
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         """Mean loss of the batch and scalars worth logging."""
         ...
+
+
+def sample_of(frozen: Frozen) -> Frozen:
+    """Two rows of zeros for each frozen array: all that `init` needs to know, where the arrays themselves would become
+    constants of the program."""
+    return jax.tree.map(lambda x: jnp.zeros((2, *x.shape[1:]), x.dtype), frozen)

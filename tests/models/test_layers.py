@@ -79,13 +79,15 @@ def test_mask_equals_gather(attention_inputs, rng):
         np.testing.assert_allclose(got[b, s], want[0, 0], atol=1e-6)
 
 
-def test_pooled_attention_is_attention_with_projected_keys_and_values(attention_inputs):
-    """The twin projects every event, as attention is usually written."""
+@pytest.mark.parametrize("cuts", [(), (3,), (1, 6)])
+def test_pooled_attention_is_attention_with_projected_keys_and_values(cuts, attention_inputs):
+    """The twin joins the parts and projects every event, as attention is usually written."""
     target_BxD, events_BxNxD = attention_inputs[0][:, 0], attention_inputs[1]
     mask_BxN = np.array([[0, 0, 1, 1, 1, 1], [0, 1, 0, 1, 1, 0]], bool)
     layer = PooledAttention(heads=2, width=8)
-    params = layer.init(KEY, target_BxD, events_BxNxD, mask_BxN)
-    got = layer.apply(params, target_BxD, events_BxNxD, mask_BxN)
+    parts = jnp.split(events_BxNxD, cuts, axis=-1)
+    params = layer.init(KEY, target_BxD, parts, mask_BxN)
+    got = layer.apply(params, target_BxD, parts, mask_BxN)
     query_DxHxd, value_HxdxD = (np.asarray(params["params"][name]["kernel"]) for name in ("query", "value"))
     want = np.zeros((2, 8))
     for b, h in np.ndindex(2, 2):
@@ -99,12 +101,15 @@ def test_pooled_attention_is_attention_with_projected_keys_and_values(attention_
 def test_padded_events_have_no_say_and_no_gradient(layer, attention_inputs):
     target_BxD, events_BxNxD = attention_inputs[0][:, 0], attention_inputs[1]
     mask_BxN = jnp.array([[False, False, True, True, True, True], [False] * 6])
-    inputs = (events_BxNxD,) if isinstance(layer, SelfAttention) else (target_BxD, events_BxNxD)
-    params = jax.jit(layer.init)(KEY, *inputs, mask_BxN)
+
+    def call(events):
+        return (events, mask_BxN) if isinstance(layer, SelfAttention) else (target_BxD, [events], mask_BxN)
+
+    params = jax.jit(layer.init)(KEY, *call(events_BxNxD))
 
     @jax.jit
     def total(events):
-        out = layer.apply(params, *inputs[:-1], events, mask_BxN)
+        out = layer.apply(params, *call(events))
         return jnp.square(out * mask_BxN[..., None] if isinstance(layer, SelfAttention) else out).sum()
 
     value, gradient = jax.jit(jax.value_and_grad(total))(events_BxNxD)
@@ -117,7 +122,7 @@ def test_padded_events_have_no_say_and_no_gradient(layer, attention_inputs):
 
 def test_nothing_to_attend_to_gives_nothing(attention_inputs):
     layer = PooledAttention(2, 8)
-    inputs = attention_inputs[0][:, 0], attention_inputs[1], jnp.zeros((2, 6), bool)
+    inputs = attention_inputs[0][:, 0], [attention_inputs[1]], jnp.zeros((2, 6), bool)
     assert not np.any(layer.apply(layer.init(KEY, *inputs), *inputs))
 
 

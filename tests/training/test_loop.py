@@ -32,7 +32,7 @@ def test_one_step_is_what_it_says(toy, batch_at, optim):
 
 
 def test_it_learns(toy, optim):
-    fixed = {"item_B": np.arange(4, dtype=np.int32), "label_B": np.ones(4, np.float32)}
+    fixed = {"item_B": np.arange(1, 5, dtype=np.int32), "label_B": np.ones(4, np.float32)}
     state, step = init_state(toy, optim, 100), make_step(toy, optim, 100)
     losses = []
     for _ in range(100):

@@ -60,7 +60,7 @@ def test_every_mesh_trains_alike(shape, toy, optim, batch_at):
     one, one_metrics = _trained(toy, optim, meshes.single(), batches)
     many, many_metrics = _trained(toy, optim, meshes.make_mesh(*shape), batches)
     for a, b in zip(one_metrics, many_metrics, strict=True):
-        assert a == pytest.approx(b, rel=1e-5)
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-7)  # the bias is a difference, near 0
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 

@@ -8,9 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.config import TABLE_OPTIMIZERS, OptimConfig
+from pr2_jax.config_training import TABLE_OPTIMIZERS as NAMES
+from pr2_jax.config_training import OptimConfig, TableConfig
 from pr2_jax.training.mesh import single
-from pr2_jax.training.optimizer import dense_optimizer, schedule, table_optimizer
+from pr2_jax.training.optimizer import (
+    TABLE_OPTIMIZERS,
+    dense_optimizer,
+    schedule,
+    table_optimizers,
+    table_schedules,
+)
+from pr2_jax.training.tables import TableSpec
 
 CONFIG = OptimConfig(warmup_share=0.1)
 
@@ -40,14 +48,24 @@ def test_decay_is_for_dense_parameters_only():
     config, value = dataclasses.replace(CONFIG, weight_decay=0.1), {"w": jnp.ones(3)}
     nothing = {"w": jnp.zeros(3)}
     assert (_second_update(dense_optimizer(config, 10), value, nothing)["w"] < 0).all()
-    for name in TABLE_OPTIMIZERS:
-        tables_tx, tables = (
-            table_optimizer(dataclasses.replace(config, table_optimizer=name)),
-            {"w": jnp.ones((512, 3))},
-        )
-        lookups, gradients = {"x": ("w", jnp.array([5]))}, {"x": jnp.zeros((1, 3))}
-        after, _ = tables_tx.update(tables, tables_tx.init(tables), lookups, gradients, jnp.float32(0.1), single())
-        assert np.array_equal(after["w"], tables["w"])
+    for tx in TABLE_OPTIMIZERS.values():
+        table_VxD = jnp.ones((512, 3))
+        ids_N, gradient_NxD = jnp.array([5]), jnp.zeros((1, 3))
+        after, _ = tx.update(table_VxD, tx.init(table_VxD), ids_N, gradient_NxD, jnp.float32(0.1), single())
+        assert np.array_equal(after, table_VxD)
+
+
+def test_a_table_of_its_own_mind():
+    """What a table's config leaves open is as the model's; every name of the config is known."""
+    assert tuple(sorted(TABLE_OPTIMIZERS)) == NAMES
+    config = dataclasses.replace(CONFIG, table_optimizer="lazy_adam", table_learning_rate=0.5)
+    own = TableConfig(optimizer="row_adagrad", learning_rate=2.0)
+    specs = {"video": TableSpec(9, 4, config=own), "word": TableSpec(9, 4)}
+    chosen = table_optimizers(config, specs)
+    assert chosen["video"] is TABLE_OPTIMIZERS["row_adagrad"]
+    assert chosen["word"] is TABLE_OPTIMIZERS["lazy_adam"]
+    rates = table_schedules(config, specs, 100)
+    assert [float(rates[name](10)) for name in specs] == [2.0, 0.5]
 
 
 def test_gradients_are_clipped_together():

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.training.tables import TableSpec, gather, init_tables
+from pr2_jax.config_training import TableConfig
+from pr2_jax.training.tables import TableSpec, astray, gather, init_tables, resolved
 
 
 @pytest.fixture
@@ -22,11 +23,25 @@ def test_gather_is_plain_indexing(tables, rng):
     assert np.array_equal(rows["query"], np.asarray(tables["word"])[ids_N])
 
 
-@pytest.mark.parametrize("wrong", [512, 1_000_000])
-def test_an_id_out_of_range_is_nan_and_not_a_neighbour(wrong, tables):
-    rows = gather(tables, {"history": ("video", jnp.array([3, wrong]))})["history"]
-    assert np.isfinite(rows[0]).all()
-    assert np.isnan(rows[1]).all()
+@pytest.mark.parametrize(("wrong", "is_astray"), [(49, False), (50, True), (511, True), (2**31 - 1, True), (-1, True)])
+def test_a_row_outside_its_table_is_astray(wrong, is_astray):
+    specs = {"video": TableSpec(50, 4), "word": TableSpec(20, 4)}
+    lookups = {"query": ("word", jnp.array([0, 19])), "history": ("video", jnp.array([[3, wrong]]))}
+    assert bool(astray(specs, lookups)) is is_astray
+
+
+def test_hashed_tables_share_their_rows():
+    """Every row but the unknown one is used, about equally; 0 stays 0; exact tables keep their ids."""
+    specs = {"video": TableSpec(10**6, 4, config=TableConfig(hashed_rows=101)), "word": TableSpec(10**6, 4)}
+    ids_N = np.arange(10_000, dtype=np.int32)
+    rows = resolved(specs, {"history": ("video", ids_N), "query": ("word", ids_N)})
+    assert np.array_equal(rows["query"][1], ids_N)
+    count = np.bincount(rows["history"][1], minlength=101)
+    assert count[0] == 1
+    assert count[1:].min() > 50
+    assert count[1:].max() < 160
+    assert init_tables(specs, jax.random.key(0))["video"].shape == (512, 4)
+    assert not bool(astray(specs, rows))
 
 
 def test_gradient_adds_up_over_repeats(tables, rng):
@@ -55,5 +70,6 @@ def test_a_table_more_leaves_the_others_as_they_were(tables):
 def test_rows_have_about_unit_length():
     table = init_tables({"video": TableSpec(2_000, 32)}, jax.random.key(0))["video"]
     assert table.shape == (2_048, 32)
-    assert np.square(table[:2_000]).sum(1).mean() == pytest.approx(1.0, abs=0.05)
+    assert np.square(table[1:2_000]).sum(1).mean() == pytest.approx(1.0, abs=0.05)
+    assert not np.any(table[0])
     assert not np.any(table[2_000:])

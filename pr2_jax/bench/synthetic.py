@@ -1,0 +1,144 @@
+"""Catalogues, batches and tasks of any size, made of random numbers: what they say does not change what a step costs.
+
+Ids are uniform, the worst case for caches and the least for duplicates; histories are full.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pr2_jax.config import OptimConfig, PdrConfig, QinConfig
+from pr2_jax.models.history import SIGNALS
+from pr2_jax.models.pdr import PdrTask
+from pr2_jax.models.qin import QinTask
+
+HostBatch = dict[str, np.ndarray]
+PROFILE_SIZES = (8, 16, 32)
+FEATURES = 28
+"""Counters that QIN reads about each result."""
+CATEGORIES, LEVELS = 600, 4
+TASTE_WIDTH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How large the platform is; the rest is in the models' configs."""
+
+    videos: int = 1_000_000
+    words: int = 100_000
+    authors: int = 50_000
+    query_tokens: int = 8
+    caption_tokens: int = 24
+    slate: int = 10
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Rows of each table."""
+        return {"video": self.videos, "word": self.words, "author": self.authors, "category": CATEGORIES}
+
+
+def pdr_config(batch: int = 1_024) -> PdrConfig:
+    """The benchmark's dual encoder: history 100, width 64, 1,024 uniform and 2 hard negatives a row."""
+    optim = OptimConfig(batch=batch, table_optimizer="row_adagrad")
+    return PdrConfig(width=64, history=100, uniform_negatives=1_024, hard_negatives=2, optim=optim)
+
+
+def qin_config(batch: int = 512) -> QinConfig:
+    """The benchmark's ranker: history 1,000, K1 100, K2 50, real-time 50, width 64, 8 experts of 128."""
+    optim = OptimConfig(batch=batch, table_optimizer="row_adagrad")
+    sizes = {"history": 1_000, "keep_query": 100, "keep_video": 50, "realtime": 50}
+    return QinConfig(width=64, experts=8, expert_width=128, optim=optim, **sizes)
+
+
+def unit_rows(key: jax.Array, rows: int, width: int) -> jax.Array:
+    """Random unit vectors."""
+    drawn = jax.random.normal(key, (rows, width))
+    return drawn / jnp.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def catalogue(sizes: Sizes, width: int) -> dict[str, jax.Array]:
+    """Frozen arrays as `models/build.py` makes them of a log."""
+    keys = iter(jax.random.split(jax.random.key(0), 8))
+
+    def ids(shape: tuple[int, ...], upper: int) -> jax.Array:
+        return jax.random.randint(next(keys), shape, 1, upper)
+
+    videos = sizes.videos
+    return {
+        "caption": ids((videos, sizes.caption_tokens), sizes.words),
+        "author": ids((videos,), sizes.authors),
+        "category": ids((videos, LEVELS), CATEGORIES),
+        "numbers": jax.random.normal(next(keys), (videos, 2)),
+        "content": unit_rows(next(keys), videos, width),
+        "taste": jax.random.normal(next(keys), (videos, TASTE_WIDTH)),
+        "log_unigram": jnp.full(videos, -np.log(videos), jnp.float32),
+    }
+
+
+def pdr_task(config: PdrConfig, sizes: Sizes) -> PdrTask:
+    """PDR over a random catalogue."""
+    return PdrTask(config, catalogue(sizes, config.width), sizes.tables, PROFILE_SIZES)
+
+
+def qin_task(config: QinConfig, sizes: Sizes) -> QinTask:
+    """QIN over a random catalogue."""
+    known = catalogue(sizes, config.width)
+    frozen = {name: known[name] for name in ("content", "author", "category")}
+    return QinTask(config, frozen, sizes.tables, PROFILE_SIZES, FEATURES)
+
+
+def pdr_batch(config: PdrConfig, sizes: Sizes, seed: int) -> HostBatch:
+    """One batch of full rows."""
+    rng, batch = np.random.default_rng(seed), config.optim.batch
+
+    def videos(*shape: int) -> np.ndarray:
+        return rng.integers(1, sizes.videos, shape, dtype=np.int32)
+
+    return _request(rng, batch, sizes, config.width) | {
+        "taste_BxD": rng.normal(size=(batch, TASTE_WIDTH)).astype(np.float32),
+        "video_B": videos(batch),
+        "shown_B": videos(batch),
+        "uniform_N": videos(config.uniform_negatives),
+        "hard_BxK": videos(batch, config.hard_negatives),
+        "weight_Bx3": np.tile(np.array([[1, 0, 0]], np.float32), (batch, 1)),
+        "session_B": np.arange(batch, dtype=np.int32),
+        "history_BxH": videos(batch, config.history),
+        **_events(rng, batch, config.history, "signals_BxHxG", "gap_seconds_BxH"),
+    }
+
+
+def qin_batch(config: QinConfig, sizes: Sizes, seed: int) -> HostBatch:
+    """One batch of slates with full histories."""
+    rng, batch, slate = np.random.default_rng(seed), config.optim.batch, sizes.slate
+    return _request(rng, batch, sizes, config.width) | {
+        "is_feed_B": np.zeros(batch, np.float32),
+        "video_BxS": rng.integers(1, sizes.videos, (batch, slate), dtype=np.int32),
+        "position_BxS": np.tile(np.arange(slate, dtype=np.int32), (batch, 1)),
+        "features_BxSxF": rng.normal(size=(batch, slate, FEATURES)).astype(np.float32),
+        "label_BxSxT": (rng.random((batch, slate, 3)) < 0.2).astype(np.float32),
+        "weight_BxSxT": np.ones((batch, slate, 3), np.float32),
+        "history_BxH": rng.integers(1, sizes.videos, (batch, config.history), dtype=np.int32),
+        "recent_BxR": rng.integers(1, sizes.videos, (batch, config.realtime), dtype=np.int32),
+        **_events(rng, batch, config.history, "signals_BxHxG", "gap_seconds_BxH"),
+        **_events(rng, batch, config.realtime, "recent_signals_BxRxG", "recent_gap_BxR"),
+    }
+
+
+def _request(rng: np.random.Generator, batch: int, sizes: Sizes, width: int) -> HostBatch:
+    content_BxD = rng.normal(size=(batch, width)).astype(np.float32)
+    return {
+        "words_BxQ": rng.integers(1, sizes.words, (batch, sizes.query_tokens), dtype=np.int32),
+        "query_content_BxD": content_BxD / np.linalg.norm(content_BxD, axis=1, keepdims=True),
+        "profile_BxP": np.stack([rng.integers(0, size, batch) for size in PROFILE_SIZES], 1).astype(np.int32),
+    }
+
+
+def _events(rng: np.random.Generator, batch: int, length: int, signals: str, gap: str) -> HostBatch:
+    return {
+        signals: rng.random((batch, length, SIGNALS)).astype(np.float32),
+        gap: rng.exponential(86_400.0, (batch, length)).astype(np.float32),
+    }
