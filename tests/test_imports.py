@@ -27,6 +27,7 @@ ORDER = (
     "training",
     "models",
     "bench",
+    "serving",
     "retrieval",
     "ranking",
     "search",
