@@ -64,6 +64,12 @@ def identity(directory: Path) -> str:
     return digest([manifest["schema"], manifest["fingerprint"]])
 
 
+def schema_of(directory: Path) -> str | None:
+    """The schema of an artifact; None where there is none."""
+    manifest = _manifest(directory)
+    return None if manifest is None else manifest["schema"]
+
+
 def reason_stale(directory: Path, fingerprint: Fingerprint, schema: str) -> str | None:
     """Why the artifact has to be made (again), in words for a log line; None where it is fresh."""
     try:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from pr2_jax import __version__, artifacts, config_loader, console
 from pr2_jax.config import Config
-from pr2_jax.errors import BadConfig, Pr2Error
+from pr2_jax.errors import BadConfig, BadInput, Pr2Error
 from pr2_jax.workdir import CONFIG_FILE
 
 EXAMPLES = """\
@@ -20,6 +20,8 @@ examples:
   pr2 run --config configs/kuaisar.py --workdir work/kuaisar --input KuaiSAR_v2.zip
   pr2 run --config configs/quickstart.py:tiny --workdir work/tiny --config.pdr.width=32
   pr2 search --workdir work/kuaisar --user 12 --query "space comedy"
+  pr2 export --workdir work/kuaisar --out serve/kuaisar
+  pr2 score --artifact serve/kuaisar --requests requests.csv --out ranked.parquet
   pr2 COMMAND --help
 """
 INPUT_EXAMPLE = "--config configs/kuaisar.py --workdir work/a --input KuaiSAR_v2.zip"
@@ -75,6 +77,16 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _index(options: argparse.Namespace) -> None:
+    if options.artifact:
+        if options.config or options.overrides:
+            raise BadConfig("--config: an artifact keeps the config that it was exported with; leave it out")
+
+        from pr2_jax.stages import export
+
+        export.rebuild(options.artifact, options.out or options.artifact)
+        return
+    if options.out:
+        raise BadInput("--out goes with --artifact: a work directory keeps its index inside")
     with _workdir(options) as config:
         from pr2_jax import pipeline
 
@@ -88,16 +100,22 @@ def _evaluate(options: argparse.Namespace) -> None:
         pipeline.evaluate(options.workdir, config)
 
 
+def _export(options: argparse.Namespace) -> None:
+    from pr2_jax.stages import export
+
+    export.export(options.workdir, options.out)
+
+
 def _search(options: argparse.Namespace) -> None:
     from pr2_jax.search import commands
 
-    commands.print_search(options.workdir, options.user, options.query, options.k, options.json)
+    commands.print_search(options.workdir or options.artifact, options.user, options.query, options.k, options.json)
 
 
 def _score(options: argparse.Namespace) -> None:
     from pr2_jax.search import scoring
 
-    scoring.score_file(options.workdir, options.requests, options.out, options.k)
+    scoring.score_file(options.workdir or options.artifact, options.requests, options.out, options.k)
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -118,6 +136,8 @@ def _simulate(options: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _workdir(options: argparse.Namespace) -> Iterator[Config]:
     """Holds the work directory, with the config that --config names, else the one that the directory was made with."""
+    if (options.workdir / artifacts.MANIFEST).is_file():
+        raise BadInput(f"{options.workdir} is a finished artifact, expected a work directory (see pr2 export --help)")
     kept = options.workdir / CONFIG_FILE
     if options.config is None and not kept.is_file():
         raise BadConfig(f"{kept} does not exist yet: say --config configs/FILE.py[:variant]")
@@ -157,14 +177,22 @@ def _add_stages(verbs: _Verbs) -> None:
     ingest = _add(verbs, "ingest", _ingest, "read and check a log (or simulate one), build the store", INPUT_EXAMPLE)
     train = _add(verbs, "train", _train, "train one model; a kill loses nothing but minutes", "pdr --workdir work/a")
     index = _add(
-        verbs, "index", _index, "build the retrieval channels and the nearest-neighbour index", "--workdir work/a"
+        verbs,
+        "index",
+        _index,
+        "build the retrieval channels and the nearest-neighbour index",
+        "--workdir work/a",
+        "--artifact serve/a --out serve/b",
     )
     evaluate = _add(
         verbs, "evaluate", _evaluate, "write run files and metrics of the test day, print the table", "--workdir work/a"
     )
     train.add_argument("model", choices=("content", "taste", "pdr", "qin"))
-    for verb in (run, ingest, train, index, evaluate):
+    for verb in (run, ingest, train, evaluate):
         _add_workdir(verb)
+    _add_place(index)
+    index.add_argument("--out", type=Path, metavar="DIR", help="with --artifact: leave that one and write another")
+    for verb in (run, ingest, train, index, evaluate):
         _add_config(verb)
     for verb in (run, ingest):
         verb.add_argument("--input", type=_existing, metavar="DIR|ZIP", help="a log in KuaiSAR's format")
@@ -172,7 +200,19 @@ def _add_stages(verbs: _Verbs) -> None:
 
 def _add_services(verbs: _Verbs) -> None:
     """What a finished work directory is for, and the simulator."""
-    search = _add(verbs, "search", _search, "search as a user", '--workdir work/a --user 12 --query "space comedy"')
+    export = _add(
+        verbs,
+        "export",
+        _export,
+        "write a directory that serves without the work directory and the model code",
+        "--workdir work/a --out serve/a",
+    )
+    _add_workdir(export)
+    export.add_argument("--out", required=True, type=Path, metavar="DIR", help="the artifact; an older one is replaced")
+    asked = '--user 12 --query "space comedy"'
+    search = _add(
+        verbs, "search", _search, "search as a user", f"--workdir work/a {asked}", f"--artifact serve/a {asked}"
+    )
     search.add_argument("--user", required=True, metavar="ID", help="raw user id; an unknown one gets no history")
     search.add_argument("--query", required=True, metavar="WORDS", help="words, or word ids, between spaces")
     search.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -182,11 +222,12 @@ def _add_services(verbs: _Verbs) -> None:
         _score,
         "rank for a file of requests",
         "--workdir work/a --requests requests.csv --out ranked.parquet",
+        "--artifact serve/a --requests requests.csv --out ranked.run",
     )
     score.add_argument("--requests", required=True, type=_existing, metavar="FILE.{csv,parquet}")
     score.add_argument("--out", required=True, type=Path, metavar="FILE.{parquet,run}", help=".run is the TREC format")
     for verb in (search, score):
-        _add_workdir(verb)
+        _add_place(verb)
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
     bench = _add(verbs, "bench", _bench, "time a workload on this machine's devices", "tables --json")
     bench.add_argument("workload", choices=("tables",))
@@ -198,13 +239,13 @@ def _add_services(verbs: _Verbs) -> None:
 
 
 def _add(
-    verbs: _Verbs, name: str, verb: Callable[[argparse.Namespace], None], summary: str, example: str
+    verbs: _Verbs, name: str, verb: Callable[[argparse.Namespace], None], summary: str, *examples: str
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n  pr2 {name} {example}",
+        epilog="\n".join(["examples:" if examples[1:] else "example:", *(f"  pr2 {name} {one}" for one in examples)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -216,6 +257,13 @@ def _add_workdir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="where every stage's result lives")
 
 
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    """A work directory or a serving artifact."""
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--workdir", type=Path, metavar="DIR", help="where every stage's result lives")
+    place.add_argument("--artifact", type=_artifact, metavar="DIR", help="what pr2 export wrote")
+
+
 def _add_config(parser: argparse.ArgumentParser, default: str = "the one the work directory was made with") -> None:
     parser.add_argument("--config", metavar="FILE.py[:variant]", help=f"default: {default}")
     parser.add_argument("--config.a.b=value", dest="_", metavar="", help="sets one field, e.g. --config.pdr.width=32")
@@ -225,6 +273,13 @@ def _existing(text: str) -> Path:
     path = Path(text)
     if not path.exists():
         raise argparse.ArgumentTypeError(f"{path} does not exist")
+    return path
+
+
+def _artifact(text: str) -> Path:
+    path = Path(text)
+    if not (path / artifacts.MANIFEST).is_file():
+        raise argparse.ArgumentTypeError(f"{path} has no {artifacts.MANIFEST}: make an artifact with pr2 export")
     return path
 
 

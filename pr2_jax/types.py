@@ -17,7 +17,8 @@ off in JAX); models see log-scaled gaps.
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,6 +30,37 @@ NEVER = -1e9
 
 TASKS = ("click", "long_play", "like")
 """Heads of the ranker and feedback losses of the dual encoder, in this order."""
+
+
+Batch = Mapping[str, Any]
+"""Arrays by name, each name ending in the array's shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFunction:
+    """A part of a trained model: a jitted program and the arrays that it reads (parameters, tables, the catalogue).
+
+    Where the program came from, from the model's code or from a serving artifact, is not its caller's business.
+    """
+
+    program: Callable[[Mapping[str, Any], Batch], Any]
+    weights: Mapping[str, Any]  # nested dictionaries of arrays
+
+    def __call__(self, batch: Batch) -> Any:
+        """An array, or a tuple of them."""
+        return self.program(self.weights, batch)
+
+
+Functions = Mapping[str, ModelFunction]
+"""By name: `content_query`, `pdr_video`, `qin`, ... (models/functions.py has them all)."""
+
+
+class People(NamedTuple):
+    """What a model with no attention keeps of N pasts."""
+
+    taste_NxD: Any  # mean of what each event says
+    habit_NxG: Any  # mean signals
+    events_N: Any  # how many there were
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ ORDER = (
     "training",
     "models",
     "bench",
+    "serving",
     "retrieval",
     "ranking",
     "search",

@@ -17,6 +17,7 @@ import pytest
 
 from pr2_jax import cli, config_loader, pipeline, workdir
 from pr2_jax.errors import StaleArtifact
+from pr2_jax.models.functions import load_model
 from pr2_jax.search.system import System
 
 STAGES = ("content", "taste", "pdr", "index", "qin", "eval")
@@ -174,17 +175,17 @@ def _kill_when(there: Path, arguments: list[str]) -> None:
 
 
 def _parameters(system: System) -> list:
-    models = [system.space, system.pdr, *(system.ranker(name, system.workdir / "qin") for name in ("qin", "base"))]
-    return [(model._params, model._tables) for model in models]
+    places = {name: name for name in ("content", "taste", "pdr")} | {name: f"qin/{name}" for name in ("qin", "base")}
+    return [load_model(system.trained.task(name), system.workdir / place) for name, place in places.items()]
 
 
 def test_another_seed_gives_other_parameters(finished, micro_config):
     """Or the comparison above would prove nothing."""
-    space = System(finished, micro_config).space
+    task = System(finished, micro_config).trained.task("content")
     other = config_loader.override(micro_config, ["--config.content.optim.seed=1"])
     from pr2_jax.training.loop import init_state
 
-    states = [init_state(space._task, config.content.optim, 4) for config in (micro_config, other)]
+    states = [init_state(task, config.content.optim, 4) for config in (micro_config, other)]
     leaves = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.tables)]) for state in states]
     assert not np.array_equal(*leaves)
 

@@ -201,8 +201,9 @@ class SlateReader:
     """The request side of slates: everything that the ranker reads but the results' features."""
 
     def __init__(
-        self, reader: EventReader, query_vectors_NqxD: np.ndarray, config: QinConfig, data: DataConfig
+        self, reader: EventReader, query_vectors_NqxD: np.ndarray | None, config: QinConfig, data: DataConfig
     ) -> None:
+        """Without `query_vectors_NqxD` for live requests alone."""
         self._reader, self._queries, self._config, self._data = reader, query_vectors_NqxD, config, data
 
     def __call__(self, user_B: np.ndarray, time_ms_B: np.ndarray, query_B: np.ndarray) -> HostBatch:

@@ -114,15 +114,15 @@ class ContentTask:
         return {**batch, "ids_N": ids_N, "log_unigram_N": log_unigram_N, "video": take_videos(frozen, ids_N)}
 
     def lookups(self, batch: Batch) -> Lookups:
-        return self.query_lookups(batch) | self.video_lookups(batch)
+        return self.query_lookups(batch) | self.video_lookups(batch["video"])
 
     def query_lookups(self, batch: Batch) -> Lookups:
-        """Of the query's side alone."""
+        """Of the query tower alone."""
         return resolved(self.table_specs(), {"query": ("word", batch["words_BxQ"])})
 
-    def video_lookups(self, batch: Batch) -> Lookups:
-        """Of the videos' side alone, of a prepared batch."""
-        return resolved(self.table_specs(), video_lookups(batch["video"]))
+    def video_lookups(self, video: dict[str, Array]) -> Lookups:
+        """Of the video tower alone."""
+        return resolved(self.table_specs(), video_lookups(video))
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         query_BxD, video_NxD = self.model.apply({"params": params}, rows, batch, train=True, rngs={"dropout": rng})

@@ -14,7 +14,6 @@ trains every event in it on all that came before, at a cost that does not depend
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -27,7 +26,7 @@ from pr2_jax.models import losses
 from pr2_jax.models.history import SIGNALS
 from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.task import Batch, Metrics, Params, sample_of
-from pr2_jax.types import TASKS
+from pr2_jax.types import TASKS, People
 
 ID_DEVIATION = 0.05
 """Standard deviation of the first id rows: what is rarely trained must not be noise."""
@@ -35,14 +34,6 @@ ID_DEVIATION = 0.05
 
 def _near_identity(key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:
     return jnp.eye(*shape, dtype=dtype) + 0.02 * jax.random.normal(key, shape, dtype)
-
-
-class People(NamedTuple):
-    """What a model with no attention keeps of N pasts."""
-
-    taste_NxD: Array  # mean of what each event says
-    habit_NxG: Array  # mean signals
-    events_N: Array  # how many there were
 
 
 class TasteModel(nn.Module):

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
-import jax
 import numpy as np
 
 from pr2_jax.data.batches import SlateReader
-from pr2_jax.models.qin import QinTask
 from pr2_jax.ranking.features import Scaler, columns
 from pr2_jax.retrieval.blocks import in_blocks, padded_size
-from pr2_jax.training.tables import gather
-from pr2_jax.types import TASKS
+from pr2_jax.types import TASKS, ModelFunction
 
 REQUEST_BLOCK = 64
 RESULT_BLOCK = 512
@@ -23,11 +17,10 @@ RESULT_BLOCK = 512
 class Ranker:
     """Scores search results. The shown position is absent here: it only ever explained the past."""
 
-    def __init__(self, task: QinTask, params, tables, requests: SlateReader, scaler: Scaler) -> None:
-        self._task, self._params, self._tables = task, params, tables
-        self._requests, self._scaler = requests, scaler
-        self._columns = columns(task.config.personal)
-        self._logits = jax.jit(functools.partial(_logits, task))
+    def __init__(self, function: ModelFunction, personal: bool, requests: SlateReader, scaler: Scaler) -> None:
+        """`personal`: whether the function reads the person, and so which columns of the features."""
+        self._function, self._requests, self._scaler = function, requests, scaler
+        self._columns = columns(personal)
 
     def logits(
         self,
@@ -62,11 +55,4 @@ class Ranker:
             "features_BxSxF": np.pad(scaled, [*pad, (0, 0)]),
             "position_BxS": np.full((len(video_BxS), width), -1, np.int32),
         }
-        score: Callable = lambda part: self._logits(self._params, self._tables, self._task.frozen, part)  # noqa: E731
-        return in_blocks(score, batch, REQUEST_BLOCK)
-
-
-def _logits(task: QinTask, params, tables, frozen, batch):
-    batch = task.prepare(frozen, batch)
-    rows = gather(tables, task.lookups(batch))
-    return task.model.apply({"params": params}, rows, batch)[0]
+        return in_blocks(self._function, batch, REQUEST_BLOCK)

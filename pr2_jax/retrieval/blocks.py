@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
-
-from pr2_jax import artifacts
-from pr2_jax.training.checkpoint import load_params
-from pr2_jax.training.tables import init_tables
-from pr2_jax.training.task import Task
 
 VIDEO_BLOCK = 4_096
 REQUEST_BLOCK = 256
@@ -43,9 +37,8 @@ def _pad_rows(x: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([x, np.repeat(filler, size - len(x), 0)])
 
 
-def load_model(task: Task, directory: Path) -> tuple[dict, dict]:
-    """Dense parameters and tables of a trained model."""
-    like = jax.eval_shape(lambda key: (task.init(key), init_tables(task.table_specs(), key)), jax.random.key(0))
-    with artifacts.reading(directory):
-        params, tables = load_params(directory, like)
-    return params, tables
+def all_videos(encode: Callable, videos: int) -> np.ndarray:
+    """Vectors of the whole catalogue by a video tower, `[V, D]`; row 0 (unknown) is zero."""
+    vectors_VxD = in_blocks(encode, {"video_N": np.arange(videos, dtype=np.int32)}, VIDEO_BLOCK)
+    vectors_VxD[0] = 0
+    return vectors_VxD

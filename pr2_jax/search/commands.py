@@ -19,12 +19,12 @@ PIPE_WIDTH = 160
 """Columns of the table where output is no terminal."""
 
 
-def print_search(workdir: Path, user: str, query: str, k: int, as_json: bool) -> None:
+def print_search(place: Path, user: str, query: str, k: int, as_json: bool) -> None:
     """Prints the k best videos of one search."""
     raw_user = whole(user)
     if raw_user is None:
         raise BadInput(f"--user {user!r}: a raw user id (a whole number) was expected")
-    engine = SearchEngine.load(workdir)
+    engine = SearchEngine.load(place)
     found = engine.search(raw_user, query, k)
     if not found.known_user:
         console.log(f"user {raw_user} is not in the log: results without a person's past")

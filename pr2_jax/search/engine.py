@@ -1,4 +1,4 @@
-"""The Python door: `SearchEngine.load(workdir).search(user, query, k)`."""
+"""The Python door: `SearchEngine.load(place).search(user, query, k)`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax.config import Config
-from pr2_jax.config_loader import read
 from pr2_jax.data.histories import seen
-from pr2_jax.errors import BadInput, StaleArtifact
+from pr2_jax.errors import BadInput
 from pr2_jax.search.searcher import Ranked, Searcher
-from pr2_jax.search.system import System
+from pr2_jax.search.system import System, open_system
 from pr2_jax.types import Requests
-from pr2_jax.workdir import CONFIG_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +55,10 @@ class SearchEngine:
         self.searcher = Searcher(system, self._snapshot, name)
 
     @classmethod
-    def load(cls, workdir: Path | str, config: Config | None = None, name: str = "pr2") -> SearchEngine:
-        """Opens a finished work directory. StaleArtifact names a stage that is missing and the command to run."""
-        workdir = Path(workdir)
-        if config is None and not (workdir / CONFIG_FILE).exists():
-            raise StaleArtifact(f"{workdir} is not a work directory (no config.json): make it with `pr2 run`")
-        system = System(workdir, config or read(workdir / CONFIG_FILE))
-        system.require("qin")
-        return cls(system, name)
+    def load(cls, place: Path | str, config: Config | None = None, name: str = "pr2") -> SearchEngine:
+        """Opens a finished work directory or a serving artifact. StaleArtifact names what is missing or damaged and
+        the command to run."""
+        return cls(open_system(Path(place), config), name)
 
     def search(self, user: int | None, query: str | Sequence[int | str], k: int = 10) -> SearchResults:
         """Ranked videos for a raw user id (None or unknown: nobody in particular) and words or raw word ids.

@@ -19,7 +19,7 @@ from pr2_jax.search.searcher import Ranked
 TAG = "pr2"
 
 
-def score_file(workdir: Path, requests: Path, out: Path, k: int) -> None:
+def score_file(place: Path, requests: Path, out: Path, k: int) -> None:
     """Writes the k best videos of every request to `out`: `.parquet` columns, or a TREC `.run`.
 
     Memory holds one block. The file appears whole or not at all. Unknown users and queries without a known word are
@@ -31,7 +31,7 @@ def score_file(workdir: Path, requests: Path, out: Path, k: int) -> None:
         raise BadInput(f"{out}: is a directory, expected a file to write")
     if not out.parent.is_dir():
         raise BadInput(f"{out}: the directory {out.parent} does not exist")
-    engine = SearchEngine.load(workdir)
+    engine = SearchEngine.load(place)
     sink = _Parquet(out) if out.suffix == ".parquet" else _Trec(out)
     names = ("requests", "unknown users", "empty queries", "queries without a known word")
     counts, started = dict.fromkeys(names, 0), time.monotonic()

@@ -1,4 +1,8 @@
-"""Everything trained and indexed, opened from a work directory, each piece on first use."""
+"""Everything trained and indexed, opened from a work directory or a serving artifact, each piece on first use.
+
+Both hold the same files at the same places. Only the functions of the models differ in where they come from: from the
+model's code and its parameters (search/trained.py), or from exported programs (serving/artifact.py).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pr2_jax import artifacts, workdir
 from pr2_jax.config import Config
+from pr2_jax.config_loader import read
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.data.catalogue import VideoNumbers, catalogue_arrays, query_words
 from pr2_jax.data.counters import Counters
@@ -20,15 +26,11 @@ from pr2_jax.data.labels import LongPlay
 from pr2_jax.data.sessions import FOLDS
 from pr2_jax.data.slates import Slates
 from pr2_jax.data.store import LogStore
-from pr2_jax.models.build import content_task, pdr_task, qin_task, taste_task
-from pr2_jax.models.content import ContentTask
-from pr2_jax.models.pdr import PdrTask
-from pr2_jax.models.taste import TasteTask
-from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
+from pr2_jax.errors import BadConfig, StaleArtifact
+from pr2_jax.ranking.features import RankingFeatures, Scaler
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import item_similarity
 from pr2_jax.retrieval.ann import load_index
-from pr2_jax.retrieval.blocks import load_model
 from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.item_similarity import ContentNeighbours, ItemSimilarity
@@ -37,7 +39,11 @@ from pr2_jax.retrieval.merge import Scorer
 from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter
 from pr2_jax.retrieval.taste_space import TasteSpace
-from pr2_jax.types import Channel, Requests
+from pr2_jax.serving.artifact import MADE_BY, ServingArtifact
+from pr2_jax.types import Channel, Functions, Requests
+
+if TYPE_CHECKING:
+    from pr2_jax.search.trained import TrainedModels
 
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
 SYSTEMS = {"pr2": (CHANNELS, "qin"), "base": (("bm25", "dr"), "base")}
@@ -54,17 +60,22 @@ class Snapshot:
 
 
 class System:
-    """The opened work directory. `store` may be a truncated one (the leak probe)."""
+    """The opened work directory, or serving artifact where `exported` is given.
 
-    def __init__(self, directory: Path, config: Config, store: LogStore | None = None) -> None:
-        self.workdir, self.config = directory, config
+    `store` may be a truncated one (the leak probe).
+    """
+
+    def __init__(
+        self, directory: Path, config: Config, store: LogStore | None = None, exported: ServingArtifact | None = None
+    ) -> None:
+        self.workdir, self.config, self.exported = directory, config, exported
         if store is None:
             store = LogStore.open(directory / "store")
         self.store = store
 
     def over(self, store: LogStore) -> System:
         """The same system over another view of the log (the leak probe's). What is trained or fitted is shared."""
-        view = System(self.workdir, self.config, store)
+        view = System(self.workdir, self.config, store, self.exported)
         shared = ("bm25", "space", "held_out_spaces", "fitted", "content_neighbours")
         view.__dict__ |= {name: getattr(self, name) for name in shared}
         view.__dict__["reader"] = EventReader(store, self.reader.long_play)
@@ -95,11 +106,18 @@ class System:
         return [self._space_in(workdir.fold_directory(self.workdir / "content", fold)) for fold in range(FOLDS)]
 
     def _space_in(self, directory: Path) -> ContentSpace:
-        return ContentSpace(self._content_task, directory)
+        return ContentSpace(self.functions("content", directory), directory)
+
+    def functions(self, model: str, directory: Path) -> Functions:
+        """Of `content`, `taste`, `pdr`, `qin` or `base`; `directory` holds its parameters in a work directory."""
+        return self.trained.functions(model, directory) if self.exported is None else self.exported
 
     @functools.cached_property
-    def _content_task(self) -> ContentTask:
-        return content_task(self.store, self.config, self.catalogue)
+    def trained(self) -> TrainedModels:
+        """The models in the work directory."""
+        from pr2_jax.search.trained import TrainedModels  # not above: what is exported needs no model code
+
+        return TrainedModels(self)
 
     @functools.cached_property
     def query_vectors_NqxD(self) -> np.ndarray:
@@ -119,22 +137,17 @@ class System:
         return [self._taste_in(workdir.fold_directory(self.workdir / "taste", fold)) for fold in range(FOLDS)]
 
     def _taste_in(self, directory: Path) -> TasteSpace:
-        return TasteSpace(self._taste_task, directory, self.reader)
-
-    @functools.cached_property
-    def _taste_task(self) -> TasteTask:
-        return taste_task(self.store, self.config, self.catalogue, np.asarray(self.space.videos_VxD))
+        return TasteSpace(self.functions("taste", directory), self.config.taste, directory, self.reader)
 
     @functools.cached_property
     def pdr(self) -> PdrEncoder:
         """The trained dual encoder."""
         self.require("pdr")
-        task = pdr_task(self.store, self.config, self.catalogue, self.frozen_spaces)
-        return self.pdr_encoder(task, *load_model(task, self.workdir / "pdr"))
+        return self.pdr_encoder(self.functions("pdr", self.workdir / "pdr"))
 
-    def pdr_encoder(self, task: PdrTask, params, tables) -> PdrEncoder:
+    def pdr_encoder(self, functions: Functions) -> PdrEncoder:
         """A dual encoder, also one still in training, over this log."""
-        return PdrEncoder(task, params, tables, self.reader, self.space, self.taste)
+        return PdrEncoder(functions, self.config.pdr.history, self.reader, self.space, self.taste)
 
     @property
     def frozen_spaces(self) -> dict[str, np.ndarray]:
@@ -211,14 +224,10 @@ class System:
     def ranker(self, name: str, directory: Path) -> Ranker:
         """`qin` or `base`, from a finished ranker directory or one in the making."""
         config = self.config.qin if name == "qin" else self.config.base
-        task = qin_task(
-            self.store, config, self.catalogue, np.asarray(self.space.videos_VxD), len(columns(config.personal))
-        )
-        requests = SlateReader(self.reader, self.query_vectors_NqxD, config, self.config.data)
-        params, tables = load_model(task, directory / name)
+        requests = SlateReader(self.reader, None, config, self.config.data)
         with artifacts.reading(directory):
             scaler = Scaler.load(directory / "scaler.npz")
-        return Ranker(task, params, tables, requests, scaler)
+        return Ranker(self.functions(name, directory / name)[name], config.personal, requests, scaler)
 
     def requests(self, sessions_N: np.ndarray, *, withhold_seen: bool = True) -> Requests:
         """The searches of some sessions; videos clicked before are withheld from retrieval."""
@@ -232,5 +241,24 @@ class System:
         return Requests(slates.user_N, slates.time_ms_N, query_words(self.store, slates.query_N, self.config.data))
 
     def require(self, stage: str) -> None:
-        """StaleArtifact where a stage is missing or was made from something else."""
-        workdir.require(stage, self.workdir, self.config)
+        """StaleArtifact where a stage is missing or was made from something else. An artifact was checked whole."""
+        if self.exported is None:
+            workdir.require(stage, self.workdir, self.config)
+
+
+def open_system(place: Path, config: Config | None = None) -> System:
+    """A serving artifact, or a work directory whose models are finished; `config` may be given for the latter.
+
+    StaleArtifact says what is missing or damaged, and the command to run.
+    """
+    if (place / artifacts.MANIFEST).exists():
+        exported = ServingArtifact.open(place)
+        try:
+            return System(place, read(place / workdir.CONFIG_FILE), exported=exported)
+        except BadConfig as error:  # whole, so of a version with other fields
+            raise StaleArtifact(f"{error}: of another version of pr2; make {place} anew with `{MADE_BY}`") from None
+    if config is None and not (place / workdir.CONFIG_FILE).exists():
+        raise StaleArtifact(f"{place} is not a work directory (no config.json): make it with `pr2 run`")
+    system = System(place, config or read(place / workdir.CONFIG_FILE))
+    system.require("qin")
+    return system

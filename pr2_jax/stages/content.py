@@ -19,7 +19,9 @@ from pr2_jax.data.catalogue import catalogue_arrays, log_unigram, query_words
 from pr2_jax.data.sessions import FOLDS, fold_of, training_sessions
 from pr2_jax.data.store import LogStore
 from pr2_jax.models.build import content_task
-from pr2_jax.retrieval.content_space import ContentSpace, content_videos
+from pr2_jax.models.functions import content_functions, load_model
+from pr2_jax.retrieval.blocks import all_videos
+from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
@@ -59,6 +61,7 @@ def _train_towers(
     task = content_task(store, config, catalogue, log_unigram(batches.positives_N, store.counts.videos))
     state = fit(task, batches, config.content.optim, steps=steps, directory=out, mesh=configured(config.mesh))
     save_params(out, (state.params, state.tables))
-    np.save(out / "video_vectors.npy", content_videos(task, state.params, state.tables))
+    functions = content_functions(task, *load_model(task, out))
+    np.save(out / "video_vectors.npy", all_videos(functions["content_video"], store.counts.videos))
     words = query_words(store, np.arange(store.counts.queries), config.data)
-    artifacts.save_array(out / "query_vectors.npy", ContentSpace(task, out).queries(words))
+    artifacts.save_array(out / "query_vectors.npy", ContentSpace(functions, out).queries(words))

@@ -26,7 +26,7 @@ def build(workdir: Path, config: Config, out: Path) -> None:
     """Writes `dr/`, `pdr/`, `as_of_*/` and `fitted.json` into `out`."""
     system = System(workdir, config)
     cuts = system.store.cuts
-    _vectors(system, config, out)
+    build_indices(system, {"dr": np.asarray(system.space.videos_VxD), "pdr": system.pdr.videos()}, out)
     for as_of_ms in (cuts.validation_ms, cuts.test_ms, cuts.end_ms):
         _snapshot(system, as_of_ms, out / f"as_of_{as_of_ms}")
     epsilon = _epsilon(system, config)
@@ -35,15 +35,13 @@ def build(workdir: Path, config: Config, out: Path) -> None:
     (out / "fitted.json").write_text(json.dumps(fitted, indent=1) + "\n")
 
 
-def _vectors(system: System, config: Config, out: Path) -> None:
+def build_indices(system: System, vectors: dict[str, np.ndarray], out: Path) -> None:
+    """`dr/` and `pdr/` in `out`, from the vectors of every video. Recall is measured on training searches."""
     training = training_sessions(system.store)
-    sample = training[:: max(1, len(training) // 256)]
-    requests = system.requests(sample, withhold_seen=False)
-    for name, vectors_VxD, queries_NxD in (
-        ("dr", np.asarray(system.space.videos_VxD), system.space.queries(requests.words_BxQ)),
-        ("pdr", system.pdr.videos(), system.pdr(requests)),
-    ):
-        report = build_index(vectors_VxD, out / name, config.retrieval, queries_NxD)
+    requests = system.requests(training[:: max(1, len(training) // 256)], withhold_seen=False)
+    queries = {"dr": system.space.queries(requests.words_BxQ), "pdr": system.pdr(requests)}
+    for name, vectors_VxD in vectors.items():
+        report = build_index(vectors_VxD, out / name, system.config.retrieval, queries[name])
         console.log(f"{name} index: {report}")
 
 

@@ -11,10 +11,12 @@ from pr2_jax.config import Config
 from pr2_jax.data.batches import PdrBatches
 from pr2_jax.data.catalogue import log_unigram
 from pr2_jax.models.build import pdr_task
+from pr2_jax.models.functions import pdr_functions
 from pr2_jax.retrieval.exact import ExactSearch
+from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
-from pr2_jax.training.loop import TrainState, fit
+from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
 
 HARD_FILE = "hard.npy"
@@ -40,13 +42,14 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     if 0 < turn < steps and config.pdr.hard_negatives:
         if not hard_path.exists():
             state = fit(task, easy, optim, steps=steps, until=turn, directory=out, mesh=mesh)
-            artifacts.save_array(hard_path, mine(system, config, task, state, easy))
+            encoder = system.pdr_encoder(pdr_functions(task, state.params, state.tables))
+            artifacts.save_array(hard_path, mine(system, config, encoder, easy))
         hard_PxK = np.load(hard_path)
     state = fit(task, batches(hard_PxK), optim, steps=steps, directory=out, mesh=mesh)
     save_params(out, (state.params, state.tables))
 
 
-def mine(system: System, config: Config, task, state: TrainState, batches: PdrBatches) -> np.ndarray:
+def mine(system: System, config: Config, encoder: PdrEncoder, batches: PdrBatches) -> np.ndarray:
     """Ranks `hard_rank_from..hard_rank_to` of each search positive's request, `[P, K]` video rows.
 
     Searched exactly, not by ScaNN, whose builds differ from run to run. What the person clicks in that session, what
@@ -55,7 +58,6 @@ def mine(system: System, config: Config, task, state: TrainState, batches: PdrBa
     sessions_P, video_P = batches.search_positives
     sessions_S, index_P = np.unique(sessions_P, return_inverse=True)
     clicked_S = np.split(video_P[np.argsort(index_P, kind="stable")], np.cumsum(np.bincount(index_P))[:-1])
-    encoder = system.pdr_encoder(task, state.params, state.tables)
     exact = ExactSearch(encoder.videos())
     first, last = config.pdr.hard_rank_from, min(config.pdr.hard_rank_to, system.store.counts.videos - 1)
     first = min(first, last // 2)

@@ -17,7 +17,9 @@ from pr2_jax.data.slates import feed_slates
 from pr2_jax.data.timelines import TimelineBatches
 from pr2_jax.evaluation.metrics import auc
 from pr2_jax.models.build import taste_task
-from pr2_jax.retrieval.taste_space import TasteSpace, taste_videos
+from pr2_jax.models.functions import load_model, taste_functions
+from pr2_jax.retrieval.blocks import all_videos
+from pr2_jax.retrieval.taste_space import TasteSpace
 from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
@@ -41,8 +43,11 @@ def train(workdir: Path, config: Config, out: Path) -> None:
         )
         save_params(directory, (state.params, state.tables))
         # By a rename, and last: it says that the rest is whole.
-        artifacts.save_array(directory / "video_vectors.npy", taste_videos(task, state.params, state.tables))
-    _report(system, TasteSpace(task, out, system.reader))
+        functions = taste_functions(task, state.params, state.tables)
+        vectors_VxD = all_videos(functions["taste_video"], system.store.counts.videos)
+        artifacts.save_array(directory / "video_vectors.npy", vectors_VxD)
+    functions = taste_functions(task, *load_model(task, out))
+    _report(system, TasteSpace(functions, config.taste, out, system.reader))
 
 
 def _report(system: System, space: TasteSpace) -> None:

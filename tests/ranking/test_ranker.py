@@ -11,6 +11,7 @@ import pytest
 
 from pr2_jax.config import DataConfig, QinConfig
 from pr2_jax.data.batches import SlateReader
+from pr2_jax.models.functions import ranker_functions
 from pr2_jax.models.qin import QinTask
 from pr2_jax.ranking import ranker as ranker_module
 from pr2_jax.ranking.features import FEATURES, Scaler, columns
@@ -58,7 +59,8 @@ def make():
         task = QinTask(config, frozen, SIZES, (3,), len(columns(personal)))
         params = jax.jit(task.init)(jax.random.key(1))
         tables = init_tables(task.table_specs(), jax.random.key(2))
-        return Ranker(task, params, tables, SlateReader(_reader(), None, config, DataConfig()), scaler)
+        function = ranker_functions(task, params, tables)["qin"]
+        return Ranker(function, personal, SlateReader(_reader(), None, config, DataConfig()), scaler)
 
     return make
 
@@ -110,7 +112,7 @@ def test_one_compilation_a_padded_shape(make, inputs):
     for requests, results in ((5, 7), (5, 5), (5, 6)):
         few = {name: x[:requests] for name, x in inputs.items()}
         fresh.logits(**(few | {name: few[name][:, :results] for name in RESULTS}))
-    assert fresh._logits._cache_size() == 1
+    assert fresh._function.program._cache_size() == 1
 
 
 def test_base_ranker_reads_its_columns_and_no_person(make, inputs):

@@ -9,7 +9,9 @@ import pytest
 
 from pr2_jax.config import ContentConfig
 from pr2_jax.models.content import ContentTask
-from pr2_jax.retrieval.content_space import ContentSpace, content_videos
+from pr2_jax.models.functions import content_functions
+from pr2_jax.retrieval.blocks import all_videos
+from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.tables import init_tables
 
@@ -47,5 +49,6 @@ def content(catalogue, fresh, tmp_path_factory):
     directory = tmp_path_factory.mktemp("content")
     weights = fresh(task)
     save_params(directory, weights)
-    np.save(directory / "video_vectors.npy", content_videos(task, *weights))
-    return task, weights, ContentSpace(task, directory), directory
+    functions = content_functions(task, *weights)
+    np.save(directory / "video_vectors.npy", all_videos(functions["content_video"], 20))
+    return task, weights, ContentSpace(functions, directory), directory

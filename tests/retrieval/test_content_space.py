@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from pr2_jax.retrieval import content_space
-from pr2_jax.retrieval.blocks import load_model
-from pr2_jax.retrieval.content_space import ContentSpace, content_videos
+from pr2_jax.models.functions import content_functions, load_model
+from pr2_jax.retrieval import blocks
+from pr2_jax.retrieval.content_space import ContentSpace
 
 
 def test_what_was_saved_is_what_is_loaded(content):
@@ -31,14 +31,15 @@ def test_queries_alone_and_together(content, rng):
 def test_every_video_has_a_vector_but_the_unknown_one(content, monkeypatch):
     task, weights, space, _ = content
     np.testing.assert_allclose(np.linalg.norm(space.videos_VxD, axis=1), np.arange(20) > 0, atol=1e-5)
-    monkeypatch.setattr(content_space, "VIDEO_BLOCK", 8)
-    np.testing.assert_allclose(content_videos(task, *weights), space.videos_VxD, atol=1e-6)
+    monkeypatch.setattr(blocks, "VIDEO_BLOCK", 8)
+    encode = content_functions(task, *weights)["content_video"]
+    np.testing.assert_allclose(blocks.all_videos(encode, 20), space.videos_VxD, atol=1e-6)
 
 
 def test_queries_compile_once_a_padded_shape(content, rng):
-    space = ContentSpace(content[0], content[3])
+    space = ContentSpace(content_functions(content[0], *content[1]), content[3])
     for n in (5, 6, 7, 8, 5):
         space.queries(rng.integers(1, 15, (n, 3)).astype(np.int32))
-    assert space._query._cache_size() == 1
+    assert space._query.program._cache_size() == 1
     space.queries(np.ones((9, 3), np.int32))
-    assert space._query._cache_size() == 2
+    assert space._query.program._cache_size() == 2

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import PdrConfig
+from pr2_jax.models.functions import pdr_functions
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.types import Requests
@@ -31,7 +32,7 @@ def pdr(catalogue, content, sizes, fresh) -> PdrEncoder:
     profile = np.array([[0, 0], [1, 1], [2, 0]], np.int32)
     reader = SimpleNamespace(engaged=engaged, store=SimpleNamespace(users=SimpleNamespace(profile=profile)))
     taste = SimpleNamespace(people=lambda user_B, time_ms_B: SimpleNamespace(taste_NxD=liked_VxD[user_B]))
-    return PdrEncoder(task, *fresh(task), reader, space, taste)
+    return PdrEncoder(pdr_functions(task, *fresh(task)), config.history, reader, space, taste)
 
 
 def requests_of(users, words) -> Requests:
@@ -50,10 +51,10 @@ def test_requests_alone_and_together(pdr):
 
 def test_requests_compile_once_a_padded_shape(pdr):
     pdr(requests_of([1] * 8, [[1, 2]] * 8))
-    compiled = pdr._query_user._cache_size()
+    compiled = pdr._functions["pdr_query_user"].program._cache_size()
     for n in (5, 6, 7):
         pdr(requests_of([1] * n, [[1, 2]] * n))
-    assert pdr._query_user._cache_size() == compiled
+    assert pdr._functions["pdr_query_user"].program._cache_size() == compiled
 
 
 def test_videos_for_the_index(pdr):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from pr2_jax.data.timelines import TimelineBatches
-from pr2_jax.models.taste import People
+from pr2_jax.models.functions import load_model
 from pr2_jax.retrieval import taste_space
-from pr2_jax.retrieval.blocks import load_model
 from pr2_jax.search.system import System
 from pr2_jax.training.tables import gather
+from pr2_jax.types import People
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,8 @@ def test_people_are_means_over_their_past(system, moments):
     for row, (user, time_ms) in enumerate(zip(*moments, strict=True)):
         past = np.flatnonzero((np.asarray(e.user) == user) & (np.asarray(e.time_ms) < time_ms) & (user > 0))
         signals = system.reader.signals(past)
-        says = space._says({"item": np.asarray(space.videos_VxD)[np.asarray(e.video)[past]], "signals": signals})
+        item_NxD = np.asarray(space.videos_VxD)[np.asarray(e.video)[past]]
+        says = space._says({"item_NxD": item_NxD, "signals_NxG": signals})
         np.testing.assert_allclose(got.taste_NxD[row], np.sum(says, 0) / (len(past) + kappa), atol=1e-5)
         np.testing.assert_allclose(got.habit_NxG[row], signals.sum(0) / (len(past) + kappa), atol=1e-5)
         assert got.events_N[row] == len(past)
@@ -55,18 +56,14 @@ def test_blocks_and_company_change_nothing(system, moments, monkeypatch):
 
 
 def test_a_long_past_is_cut_to_the_latest_events(system, moments, monkeypatch):
-    monkeypatch.setattr(system.taste, "_task", _with_history(system.taste._task, 2))
+    monkeypatch.setattr(system.taste, "_config", dataclasses.replace(system.config.taste, history=2))
     assert system.taste.people(*moments).events_N.max() == 2
-
-
-def _with_history(task, history: int):
-    return dataclasses.replace(task, config=dataclasses.replace(task.config, history=history))
 
 
 def test_serving_says_what_training_said(system):
     """One chunk that holds whole timelines: prefix sums there, sums over ranges here."""
     space, store = system.taste, system.store
-    task = space._task
+    task = system.trained.task("taste")
     optim = dataclasses.replace(system.config.taste.optim, batch=store.counts.events)
     chunk = TimelineBatches(system.reader, dataclasses.replace(system.config.taste, optim=optim))
     batch = chunk(0)

@@ -26,16 +26,14 @@ class Encoder:
 
 def mined(sessions, videos, seen: dict[int, list[int]], **fields) -> np.ndarray:
     config = Config(pdr=PdrConfig(**fields))
-    state = SimpleNamespace(params=None, tables=None)
     system = SimpleNamespace(
         store=SimpleNamespace(counts=SimpleNamespace(videos=VIDEOS), videos=SimpleNamespace(upload_ms=UPLOAD_MS)),
-        pdr_encoder=lambda *parts: Encoder(),
         requests=lambda rows: SimpleNamespace(
             seen=tuple(np.array(seen.get(int(r), []), np.int32) for r in rows), time_ms_B=np.full(len(rows), 100)
         ),
     )
     batches = SimpleNamespace(search_positives=(np.array(sessions), np.array(videos)))
-    return pdr.mine(system, config, None, state, batches)
+    return pdr.mine(system, config, Encoder(), batches)
 
 
 def test_ranks_without_what_was_clicked():

@@ -15,7 +15,7 @@ from jax import tree
 
 from pr2_jax.data.sessions import FOLDS, fold_of, impressions_of, training_sessions
 from pr2_jax.data.store import LogStore
-from pr2_jax.retrieval.blocks import load_model
+from pr2_jax.models.functions import load_model
 from pr2_jax.search.system import System
 from pr2_jax.stages import content, fit_scores, index, pdr, qin, taste
 from pr2_jax.workdir import fold_directory
@@ -27,16 +27,10 @@ BEFORE = ("store", "content", "taste", "pdr", "index")
 
 def _parameters(system: System, stage: str) -> list:
     """Of every trained model that a stage leaves."""
-    if stage == "taste":
-        places = [system.workdir / "taste", *(fold_directory(system.workdir / "taste", f) for f in range(FOLDS))]
-        return [load_model(system.taste._task, place) for place in places]
-    if stage == "qin":
-        models = [system.ranker(name, system.workdir / "qin") for name in ("qin", "base")]
-    elif stage == "content":
-        models = [system.space, *system.held_out_spaces]
-    else:
-        models = [system.pdr]
-    return [(model._params, model._tables) for model in models]
+    place = system.workdir / stage
+    parts = {"qin": [("qin", place / "qin"), ("base", place / "base")], "pdr": [("pdr", place)]}
+    folds = [(stage, directory) for directory in (place, *(fold_directory(place, fold) for fold in range(FOLDS)))]
+    return [load_model(system.trained.task(model), directory) for model, directory in parts.get(stage, folds)]
 
 
 @pytest.mark.parametrize("stage", TRAIN)

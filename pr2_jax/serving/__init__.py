@@ -1,0 +1,1 @@
+"""Models as exported programs: what serves without the code that trained them."""
