@@ -12,7 +12,7 @@ import dataclasses
 import datetime
 
 from pr2_jax.config_checks import check_choice, check_heads, check_order, check_values, check_weights, require
-from pr2_jax.config_training import MeshConfig, OptimConfig, TablesConfig
+from pr2_jax.config_training import COMPUTE, MeshConfig, OptimConfig, TablesConfig
 
 SOURCES = ("kuaisar", "short_video_world")
 SIMILARITIES = ("swing", "cosine")
@@ -146,11 +146,13 @@ class ContentConfig:
     caption_share: float = 0.5  # share of a batch's rows whose query is a few words of the video's own caption
     modality_dropout: float = 0.2  # share of captions hidden from the video tower where brought vectors exist
     dropout: float = 0.1
+    compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(epochs=24.0, table_learning_rate=1e-2)
 
     def __post_init__(self) -> None:
         check_values(self, positive=("width", "hidden", "temperature"))
+        check_choice(self, "compute", COMPUTE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,11 +195,13 @@ class PdrConfig:
     long_play_weight: float = 0.5
     like_weight: float = 0.2
     feed_share: float = 0.5  # share of rows of a batch that are engaged feed views (empty query)
+    compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(epochs=12.0)
 
     def __post_init__(self) -> None:
         check_values(self, positive=("width", "hidden", "heads", "history", "temperature", "hard_rank_from"))
+        check_choice(self, "compute", COMPUTE)
         check_heads(self)
         check_weights(self)
         check_order(self, "hard_rank_from", "hard_rank_to")
@@ -228,12 +232,14 @@ class QinConfig:
     long_play_weight: float = 0.3
     like_weight: float = 0.2
     listwise_weight: float = 1.0  # softmax over a slate's results, beside the pointwise loss
+    compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(batch=64, epochs=3.0, learning_rate=1.5e-3, table_learning_rate=5e-4)
 
     def __post_init__(self) -> None:
         sizes = ("width", "heads", "history", "keep_query", "keep_video", "realtime", "experts", "expert_width")
         check_values(self, positive=sizes)
+        check_choice(self, "compute", COMPUTE)
         check_heads(self)
         check_weights(self)
         check_order(self, "keep_video", "keep_query", "history")

@@ -7,6 +7,7 @@ import dataclasses
 from pr2_jax.config_checks import check_choice, check_values, require
 
 TABLE_OPTIMIZERS = ("adam", "lazy_adam", "row_adagrad")
+COMPUTE = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from jax import Array
 from pr2_jax.config import ContentConfig
 from pr2_jax.models import losses
 from pr2_jax.models.layers import Mlp, VideoAttributes, WordBag, unit
+from pr2_jax.models.precision import lowered
 from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 from pr2_jax.types import NEVER
@@ -125,7 +126,8 @@ class ContentTask:
         return resolved(self.table_specs(), video_lookups(video))
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
-        query_BxD, video_NxD = self.model.apply({"params": params}, rows, batch, train=True, rngs={"dropout": rng})
+        inputs = lowered(({"params": params}, rows, batch), self.config.compute)
+        query_BxD, video_NxD = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         size, total = len(query_BxD), len(self.frozen["author"])
         score_BxN = query_BxD @ video_NxD.T / self.config.temperature
         log_q_N = losses.log_proposal(batch["log_unigram_N"], size, len(video_NxD) - size, total)

@@ -20,7 +20,7 @@ def event_features(signals_BxHxG: Array, gap_seconds_BxH: Array) -> Array:
     The gap's bucket is one-hot beside the signals: with so few buckets a matrix product is cheaper than a lookup, whose
     gradient scatters every event into a handful of rows one after the other.
     """
-    gap_BxHxK = jax.nn.one_hot(time_gap_bucket(gap_seconds_BxH, GAP_BUCKETS), GAP_BUCKETS)
+    gap_BxHxK = jax.nn.one_hot(time_gap_bucket(gap_seconds_BxH, GAP_BUCKETS), GAP_BUCKETS, dtype=signals_BxHxG.dtype)
     return jnp.concatenate([signals_BxHxG, gap_BxHxK], axis=-1)
 
 

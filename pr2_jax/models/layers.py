@@ -14,7 +14,8 @@ from pr2_jax.types import NEVER
 
 
 def unit(x_xD: Array, epsilon: float = 1e-6) -> Array:
-    """L2-normalises the last axis; a zero vector stays zero (and so is similar to nothing)."""
+    """L2-normalises the last axis, in float32; a zero vector stays zero (and so is similar to nothing)."""
+    x_xD = x_xD.astype(jnp.float32)
     return x_xD * jax.lax.rsqrt(jnp.sum(jnp.square(x_xD), axis=-1, keepdims=True) + epsilon**2)
 
 
@@ -72,11 +73,12 @@ class TargetAttention(nn.Module):
 
 
 def zero_softmax(logit_xN: Array, keep_xN: Array) -> Array:
-    """Softmax over the kept entries and one further slot of logit 0, whose weight is not returned."""
-    logit_xN = jnp.where(keep_xN, logit_xN, NEVER)
+    """Softmax over the kept entries and one further slot of logit 0, whose weight is not returned. In float32."""
+    given = logit_xN.dtype
+    logit_xN = jnp.where(keep_xN, logit_xN.astype(jnp.float32), NEVER)
     top_x1 = jnp.maximum(jax.lax.stop_gradient(logit_xN.max(-1, keepdims=True)), 0.0)
     weight_xN = jnp.exp(logit_xN - top_x1)
-    return weight_xN / (weight_xN.sum(-1, keepdims=True) + jnp.exp(-top_x1))
+    return (weight_xN / (weight_xN.sum(-1, keepdims=True) + jnp.exp(-top_x1))).astype(given)
 
 
 def attend(weight_BxHxSxN: Array, value_BxNxHxd: Array) -> Array:
@@ -147,8 +149,8 @@ class MixtureOfExperts(nn.Module):
         if train and self.gate_dropout > 0:
             keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.gate_dropout, logit_xTxE.shape)
             logit_xTxE = jnp.where(keep, logit_xTxE, -10.0)
-        gate_xTxE = nn.softmax(logit_xTxE)
-        return jnp.einsum("...te,...ew->...tw", gate_xTxE, hidden_xExW), gate_xTxE
+        gate_xTxE = nn.softmax(logit_xTxE.astype(jnp.float32))
+        return jnp.einsum("...te,...ew->...tw", gate_xTxE.astype(x_xD.dtype), hidden_xExW), gate_xTxE
 
 
 class WordBag(nn.Module):

@@ -14,6 +14,7 @@ from pr2_jax.models import losses
 from pr2_jax.models.content import take_videos, video_lookups
 from pr2_jax.models.history import SIGNALS, Profile, event_features
 from pr2_jax.models.layers import Mlp, PooledAttention, VideoAttributes, WordBag, masked_mean, unit
+from pr2_jax.models.precision import lowered
 from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 
@@ -173,7 +174,8 @@ class PdrTask:
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c, size = self.config, len(batch["words_BxQ"])
-        user_BxD, video_NxD = self.model.apply({"params": params}, rows, batch, train=True, rngs={"dropout": rng})
+        inputs = lowered(({"params": params}, rows, batch), c.compute)
+        user_BxD, video_NxD = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         uniform = len(batch["uniform_N"])
         engaged, shown, easy, hard = jnp.split(video_NxD, [size, 2 * size, 2 * size + uniform])
         log_q_N = losses.log_proposal(batch["log_unigram_N"], size, uniform, len(self.frozen["author"]))

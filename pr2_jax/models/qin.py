@@ -26,6 +26,7 @@ from pr2_jax.models.layers import (
     attend,
     masked_mean,
 )
+from pr2_jax.models.precision import lowered
 from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 from pr2_jax.types import TASKS
@@ -88,7 +89,8 @@ class QinModel(nn.Module):
             len(TASKS), c.experts, c.expert_width, c.gate_dropout, name="experts"
         )(mixed_in, train=train)
         heads = [nn.Dense(1, name=f"head_{task}")(mixed_BxSxTxW[:, :, t]) for t, task in enumerate(TASKS)]
-        return jnp.concatenate(heads, axis=-1), self._position(batch, train), gate_BxSxTxE
+        logit_BxSxT = jnp.concatenate(heads, axis=-1).astype(jnp.float32)
+        return logit_BxSxT, self._position(batch, train).astype(jnp.float32), gate_BxSxTxE
 
     def _query(self, rows: Rows, batch: Batch) -> Array:
         mask_BxQ = batch["words_BxQ"] > 0
@@ -232,9 +234,8 @@ class QinTask:
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c = self.config
-        logit_BxSxT, position_BxSxT, gate_BxSxTxE = self.model.apply(
-            {"params": params}, rows, batch, train=True, rngs={"dropout": rng}
-        )
+        inputs = lowered(({"params": params}, rows, batch), c.compute)
+        logit_BxSxT, position_BxSxT, gate_BxSxTxE = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         logit_BxSxT = logit_BxSxT + position_BxSxT
         label_BxSxT, weight_BxSxT = batch["label_BxSxT"], batch["weight_BxSxT"]
         each = [losses.pointwise(logit_BxSxT[..., t], label_BxSxT[..., t], weight_BxSxT[..., t]) for t in range(3)]

@@ -261,7 +261,7 @@ def one_step():
     def one_step(task, batch) -> dict[str, float]:
         step, fresh = make_step(task, OPTIM, 10), _fresh(task)
         state, metrics = step(jax.tree.map(jnp.copy, fresh), task.frozen, batch)
-        moments = state.dense_opt[1][0].mu, state.table_opt.mu
+        moments = state.dense_opt[1][0].mu, [memory.mu for memory in state.table_opt.values()]
         out = {"loss": float(metrics["loss"]), "gradient": norm(moments) / 0.1}
         state, _ = step(state, task.frozen, batch)
         moved = jax.tree.map(lambda new, old: new - old, (state.params, state.tables), (fresh.params, fresh.tables))

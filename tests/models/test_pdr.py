@@ -10,7 +10,7 @@ import pytest
 
 # Change these only with a change of the model, the loss, the initialisation or the optimiser that is meant to change
 # what is learned; print `one_step(...)` for the new numbers. A refactoring must leave them as they are.
-GOLDEN = {"loss": 10.3514214, "gradient": 37.0894297, "update": 0.1342124}
+GOLDEN = {"loss": 5.5087733, "gradient": 31.3362966, "update": 0.1488039}
 ITEM_SIDE = ("video_B", "shown_B", "uniform_N", "hard_BxK")
 
 

@@ -1,0 +1,49 @@
+"""The four models train alike on one device and on every mesh of eight: loss, metrics, parameters and tables.
+
+Negatives, logQ and every mean are of the whole batch, and so cannot depend on how it is split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from pr2_jax.training.loop import init_state, make_step
+from pr2_jax.training.mesh import BY_BATCH, batch_spec, make_mesh, place, single
+
+STEPS = 3
+CASES = [(name, shape) for name in ("pdr", "qin") for shape in ((8, 1), (4, 2), (2, 4), (1, 8))]
+CASES += [("content", (4, 2)), ("taste", (4, 2))]
+
+
+def _trained(task, optim, mesh, batch):
+    state, step = init_state(task, optim, 10, mesh), make_step(task, optim, 10, mesh)
+    frozen = jax.device_put(task.frozen, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    metrics = []
+    for _ in range(STEPS):
+        state, found = step(state, frozen, place(mesh, batch))
+        metrics.append({name: float(value) for name, value in found.items()})
+    return state, metrics
+
+
+@pytest.fixture(scope="module")
+def on_one() -> dict:
+    """Results on one device, by model."""
+    return {}
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=[f"{name}-{d}x{m}" for name, (d, m) in CASES])
+def test_every_mesh_trains_alike(name, shape, on_one, request):
+    task, batch = request.getfixturevalue(f"{name}_task"), request.getfixturevalue(f"{name}_batch")
+    batch = {key: np.concatenate([x] * 8) if batch_spec(key) == BY_BATCH else x for key, x in batch.items()}
+    optim = dataclasses.replace(task.config.optim, table_optimizer="row_adagrad", table_learning_rate=0.05)
+    if name not in on_one:
+        on_one[name] = _trained(task, optim, single(), batch)
+    (one, one_metrics), (many, many_metrics) = on_one[name], _trained(task, optim, make_mesh(*shape), batch)
+    for a, b in zip(one_metrics, many_metrics, strict=True):
+        assert b == pytest.approx(a, rel=1e-5)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-3, atol=2e-5)  # Adam divides by the size of small gradients
