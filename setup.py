@@ -31,5 +31,5 @@ setup(
         "tpu": ["jax[tpu]"],
         "test": ["jaxtyping", "pytest>=8", "ruff"],
     },
-    entry_points={"console_scripts": ["pr2 = pr2_jax.cli:main"]},
+    entry_points={"console_scripts": ["pr2 = pr2_jax.__main__:main"]},
 )

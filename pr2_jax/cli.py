@@ -230,7 +230,7 @@ def _add_services(verbs: _Verbs) -> None:
         _add_place(verb)
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
     bench = _add(verbs, "bench", _bench, "time a workload on this machine's devices", "tables --json")
-    bench.add_argument("workload", choices=("tables",))
+    bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf"))
     bench.add_argument("--repeats", type=_count, default=20, metavar="N", help="timed steps (default: %(default)s)")
     bench.add_argument("--json", action="store_true", help="one JSON object a line")
     simulate = _add(verbs, "simulate", _simulate, "write the five tables of a simulated platform", "--out work/world")

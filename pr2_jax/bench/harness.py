@@ -32,6 +32,34 @@ class Measured:
     must_flops: int
     peak_bytes: int  # of the process on a CPU, of the device elsewhere
 
+    @classmethod
+    def of(
+        cls,
+        workload: str,
+        variant: str,
+        size: dict[str, int],
+        rows: int,
+        compile_s: float,
+        seconds: Sequence[float],
+        must_bytes: int,
+        must_flops: int,
+    ) -> Measured:
+        """From the seconds of each repeat."""
+        return cls(
+            workload=workload,
+            variant=variant,
+            size=size,
+            rows=rows,
+            compile_s=compile_s,
+            step_s=statistics.median(seconds),
+            low_s=min(seconds),
+            high_s=max(seconds),
+            repeats=len(seconds),
+            must_bytes=must_bytes,
+            must_flops=must_flops,
+            peak_bytes=peak_bytes(),
+        )
+
     @property
     def rows_per_s(self) -> float:
         return self.rows / self.step_s

@@ -12,7 +12,7 @@ import numpy as np
 
 from pr2_jax.bench import synthetic
 from pr2_jax.bench.counting import matmul_flops, step_bytes
-from pr2_jax.bench.harness import Measured, peak_bytes, time_steps
+from pr2_jax.bench.harness import Measured, time_steps
 from pr2_jax.config_training import OptimConfig
 from pr2_jax.training.loop import init_state, make_step
 from pr2_jax.training.mesh import Mesh, place, single
@@ -60,21 +60,8 @@ def measure(
     train: Callable = make_step(task, optim, STEPS, mesh)
     placed = [place(mesh, batch) for batch in batches]
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, frozen, placed[0]))
-    flops = matmul_flops(train, *abstract)
+    must_flops = matmul_flops(train, *abstract)
     # Row-wise Adagrad: one float a row.
     must_bytes = step_bytes(task, batches[0], state.params, dict.fromkeys(task.table_specs(), 1))
     compile_s, seconds, _ = time_steps(lambda state, batch: train(state, frozen, batch)[0], state, placed, repeats)
-    return Measured(
-        workload=task.name,
-        variant=optim.table_optimizer,
-        size=shown,
-        rows=optim.batch,
-        compile_s=compile_s,
-        step_s=float(np.median(seconds)),
-        low_s=min(seconds),
-        high_s=max(seconds),
-        repeats=repeats,
-        must_bytes=must_bytes,
-        must_flops=flops,
-        peak_bytes=peak_bytes(),
-    )
+    return Measured.of(task.name, optim.table_optimizer, shown, optim.batch, compile_s, seconds, must_bytes, must_flops)

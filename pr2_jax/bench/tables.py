@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pr2_jax.bench.harness import Measured, peak_bytes, time_steps
+from pr2_jax.bench.harness import Measured, time_steps
 from pr2_jax.training.mesh import Mesh, single
 from pr2_jax.training.sparse import (
     DenseTable,
@@ -72,18 +72,7 @@ def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
         jax.jit(step, donate_argnums=0), jax.jit(fresh)(jax.random.key(0)), inputs, repeats
     )
     distinct = int(np.mean([len(np.unique(ids)) for ids in inputs]))
-    floats = 4 * count * WIDTH + 2 * distinct * (WIDTH + remembered)
-    return Measured(
-        workload="tables",
-        variant=name,
-        size={"V": size, "ids": count},
-        rows=count,
-        compile_s=compile_s,
-        step_s=float(np.median(seconds)),
-        low_s=min(seconds),
-        high_s=max(seconds),
-        repeats=repeats,
-        must_bytes=4 * floats,
-        must_flops=count * WIDTH * 3 + distinct * WIDTH * 4,
-        peak_bytes=peak_bytes(),
-    )
+    must_bytes = 4 * (4 * count * WIDTH + 2 * distinct * (WIDTH + remembered))
+    must_flops = count * WIDTH * 3 + distinct * WIDTH * 4
+    shown = {"V": size, "ids": count}
+    return Measured.of("tables", name, shown, count, compile_s, seconds, must_bytes, must_flops)
