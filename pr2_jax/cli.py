@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from pr2_jax import __version__, artifacts, config_loader, console
 from pr2_jax.config import Config
-from pr2_jax.errors import BadConfig, Pr2Error
+from pr2_jax.errors import BadConfig, Pr2Error, Stopped
 from pr2_jax.workdir import CONFIG_FILE
 
 EXAMPLES = """\
@@ -35,12 +35,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 2 for anything the caller can mend, 130 when interrupted, 141 when the reader has gone."""
+    """Exit status: 0, 2 for anything the caller can mend, 130 when interrupted, 141 when the reader has gone,
+    143 when stopped by SIGTERM while training."""
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
         console.silence_libraries()
         options.verb(options)
         sys.stdout.flush()
+    except Stopped as stopped:
+        print(f"pr2: {stopped}; the same command carries on", file=sys.stderr)
+        return 143
     except Pr2Error as error:
         print(f"pr2: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
