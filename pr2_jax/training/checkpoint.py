@@ -87,12 +87,12 @@ class Checkpoints:
         policies = ocp.training.preservation_policies
         self._facts = json.loads(json.dumps({"schema": SCHEMA, **(facts or {})}))
         self._best, self._place = _Best({}), directory.resolve() / CHECKPOINTS
-        self._checkpointer = ocp.training.Checkpointer(
-            self._place,
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), self._best]),
-            cleanup_tmp_directories=True,
-        )
         with _quiet():
+            self._checkpointer = ocp.training.Checkpointer(
+                self._place,
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), self._best]),
+                cleanup_tmp_directories=True,
+            )
             for step in self.steps:
                 if (score := (self._told(step) or {}).get("score")) is not None:
                     self._best.scores[step] = score
@@ -190,7 +190,7 @@ class Checkpoints:
             except Exception as error:
                 if limits.out_of_memory(error):
                     raise
-                why = _root(error)
+                why = f"it cannot be read, {_root(error)}"
             gc.collect()  # what a failed read left behind complains now, unheard, and not later
         if not _everywhere(why is None):
             return None, why or "another process cannot read it"
@@ -229,9 +229,9 @@ def _everywhere(here: bool) -> bool:
 
 
 def _root(error: BaseException) -> str:
-    """The first cause's first line, cut."""
+    """The first cause and its first line, cut."""
     first = list(limits.causes(error))[-1]
-    return (str(first).splitlines() or [type(first).__name__])[0][:120]
+    return f"{type(first).__name__}: {(str(first).splitlines() or [''])[0][:120]}"
 
 
 def save_params(directory: Path, tree: PyTree) -> None:
