@@ -26,6 +26,7 @@ import numpy as np
 from pr2_jax.config import ContentConfig, OptimConfig
 from pr2_jax.errors import Pr2Error
 from pr2_jax.models.content import ContentTask
+from pr2_jax.training import limits
 from pr2_jax.training.checkpoint import CHECKPOINTS
 from pr2_jax.training.loop import fit
 
@@ -124,8 +125,7 @@ def train(directory: Path) -> None:
 
     state = fit(_task(), batch_at, OPTIM, steps=STEPS, directory=directory)
     hashes = {
-        jax.tree_util.keystr(path): hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        name: hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for name, leaf in limits.by_name(state).items()
     }
     hashes["curve"] = hashlib.sha256((directory / "curve.jsonl").read_bytes()).hexdigest()
     print(json.dumps({"hashes": hashes, "resumed_from": asked[0] if asked else STEPS}))

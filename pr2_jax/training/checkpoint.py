@@ -52,7 +52,7 @@ def checksum(tree: PyTree) -> int:
 @jax.jit
 def _leaf_sum(number: Array, x: Array) -> Array:
     # One program a shape, not one for the tree: that took four times as long to compile.
-    words = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}").astype(jnp.uint32)
+    words = x.view(f"uint{8 * x.dtype.itemsize}").astype(jnp.uint32)
     place = jnp.full(x.shape, number, jnp.uint32)
     for axis in range(x.ndim):
         place = place * jnp.uint32(0x9E3779B1) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
@@ -164,7 +164,7 @@ class Checkpoints:
         except Exception as failed:
             if kind is None:
                 raise
-            console.log(f"the last checkpoint was not saved either: {_root(failed)}")
+            console.log(f"the last checkpoint was not saved either: {_line(failed)}")
 
     def _told(self, step: int) -> dict[str, Any] | None:
         """Facts, checksum and score of a checkpoint; None where they cannot be read."""
@@ -190,7 +190,7 @@ class Checkpoints:
             except Exception as error:
                 if limits.out_of_memory(error):
                     raise
-                why = f"it cannot be read, {_root(error)}"
+                why = f"it cannot be read, {_line(list(limits.causes(error))[-1])}"
             gc.collect()  # what a failed read left behind complains now, unheard, and not later
         if not _everywhere(why is None):
             return None, why or "another process cannot read it"
@@ -228,10 +228,9 @@ def _everywhere(here: bool) -> bool:
     return here if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(here)).all())
 
 
-def _root(error: BaseException) -> str:
-    """The first cause and its first line, cut."""
-    first = list(limits.causes(error))[-1]
-    return f"{type(first).__name__}: {(str(first).splitlines() or [''])[0][:120]}"
+def _line(error: BaseException) -> str:
+    """Its kind and first line, cut."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
 
 
 def save_params(directory: Path, tree: PyTree) -> None:

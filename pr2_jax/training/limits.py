@@ -59,6 +59,12 @@ def size(tree: PyTree) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+def by_name(tree: PyTree) -> dict[str, Any]:
+    """The leaves of a tree by their dotted paths: `tables.video`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
 def _disk_code(error: BaseException) -> int | None:
     """TensorStore's errors are ValueErrors; the number of the system's error is in their text."""
     for cause in causes(error):
@@ -79,10 +85,7 @@ def _disk_line(directory: Path, code: int, needed: int) -> str:
 
 def _memory_line(task: str, error: BaseException, arrays: Mapping[str, PyTree]) -> str:
     told = next(str(e) for e in causes(error) if "RESOURCE_EXHAUSTED" in str(e)).splitlines()[0]
-    leaves = [
-        (size(leaf), jax.tree_util.keystr(path, simple=True, separator="."), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(dict(arrays))
-    ]
+    leaves = [(size(leaf), name, leaf) for name, leaf in by_name(dict(arrays)).items()]
     largest = sorted(leaves, key=lambda row: (-row[0], row[1]))[:NAMED]
     named = ", ".join(f"{name} {leaf.dtype}{list(leaf.shape)} {count / 1e6:,.1f} MB" for count, name, leaf in largest)
     remedy = f"lower {task}.optim.batch"

@@ -215,8 +215,7 @@ def run_facts(task: Task, config: OptimConfig, steps: int, state: TrainState) ->
     del optim["checkpoint_every"]
 
     def described(tree: PyTree) -> dict[str, str]:
-        leaves = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
-        return {path: f"{x.dtype}{list(x.shape)}" for path, x in leaves.items()}
+        return {name: f"{x.dtype}{list(x.shape)}" for name, x in limits.by_name(tree).items()}
 
     return {
         "task": task.name,
