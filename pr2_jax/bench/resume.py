@@ -30,7 +30,7 @@ from pr2_jax.training import limits
 from pr2_jax.training.checkpoint import CHECKPOINTS
 from pr2_jax.training.loop import fit
 
-STEPS, EVERY = 60, 3
+STEPS, EVERY = 120, 3
 VIDEOS, WORDS, AUTHORS, CATEGORIES = 4_000, 4_000, 500, 50
 OPTIM = OptimConfig(batch=64, checkpoint_every=EVERY, table_optimizer="row_adagrad")
 CONFIG = ContentConfig(width=32, hidden=64, uniform_negatives=64, optim=OPTIM)

@@ -143,11 +143,9 @@ def _damage(place, how):
     ("where", "how"),
     [
         ("", "emptied"),
-        ("_CHECKPOINT_METADATA", "deleted"),
         ("_CHECKPOINT_METADATA", "garbled"),
         ("state/_METADATA", "cut"),
         ("state/manifest.ocdbt", "deleted"),
-        ("state/manifest.ocdbt", "garbled"),
         ("state/ocdbt.process_0/d/*", "deleted"),
         ("state/ocdbt.process_0/d/*", "cut"),
         ("state/ocdbt.process_0/d/*", "garbled"),
