@@ -225,6 +225,8 @@ def test_the_best_is_kept_beside_the_latest(same, tmp_path, capfd):
         (tmp_path / "checkpoints" / "2" / "state" / "manifest.ocdbt").unlink()
         assert same(checkpoints.restore(_numbers(0), best=True), _numbers(7))
         assert checkpoints.best() == 7
+        checkpoints.save(2, _numbers(2))
+        assert checkpoints.best() == 7, "the score was that of the damaged one"
     assert "checkpoint of step 2 is damaged" in capfd.readouterr().err
 
 
