@@ -17,7 +17,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +80,24 @@ def reason_stale(directory: Path, fingerprint: Fingerprint, schema: str) -> str 
         return "not made yet"
     if manifest["schema"] != schema:
         return f"schema was {manifest['schema']}, is now {schema}"
-    changes = _differences(manifest["fingerprint"], json.loads(_compact(fingerprint)))
-    return "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else "") if changes else None
+    return in_short(differences(manifest["fingerprint"], json.loads(_compact(fingerprint)))) or None
+
+
+def differences(then: Any, now: Any, path: str = "") -> list[str]:
+    """One phrase a leaf that differs: `config.width was 32, is now 64`."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        keys = sorted(then.keys() | now.keys())
+        return [
+            phrase
+            for key in keys
+            for phrase in differences(then.get(key), now.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    return [] if then == now else [f"{path} was {json.dumps(then)}, is now {json.dumps(now)}"]
+
+
+def in_short(changes: Sequence[str]) -> str:
+    """The first three."""
+    return "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else "")
 
 
 def fresh(directory: Path, fingerprint: Fingerprint, schema: str) -> bool:
@@ -263,15 +279,3 @@ def _manifest(directory: Path) -> dict[str, Any] | None:
     if not isinstance(manifest, dict) or not {"schema", "fingerprint"} <= manifest.keys():
         raise StaleArtifact(f"{directory / MANIFEST} has no schema and fingerprint: remove {directory}")
     return manifest
-
-
-def _differences(then: Any, now: Any, path: str = "") -> list[str]:
-    """One phrase a leaf that differs: `config.width was 32, is now 64`."""
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        keys = sorted(then.keys() | now.keys())
-        return [
-            phrase
-            for key in keys
-            for phrase in _differences(then.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-        ]
-    return [] if then == now else [f"{path} was {json.dumps(then)}, is now {json.dumps(now)}"]

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from pr2_jax import __version__, artifacts, config_loader, console
 from pr2_jax.config import Config
-from pr2_jax.errors import BadConfig, BadInput, Pr2Error
+from pr2_jax.errors import BadConfig, BadInput, Pr2Error, Stopped
 from pr2_jax.workdir import CONFIG_FILE
 
 EXAMPLES = """\
@@ -37,12 +37,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 2 for anything the caller can mend, 130 when interrupted, 141 when the reader has gone."""
+    """Exit status: 0; 1 where a benchmark found something wrong, 2 for anything the caller can mend, 130 when
+    interrupted, 141 when the reader has gone, 143 when stopped by SIGTERM while training."""
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
         console.silence_libraries()
-        options.verb(options)
+        status = options.verb(options)
         sys.stdout.flush()
+    except Stopped as stopped:
+        print(f"pr2: {stopped}; the same command carries on", file=sys.stderr)
+        return 143
     except Pr2Error as error:
         print(f"pr2: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -52,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
         return 141
-    return 0
+    return status or 0
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -118,10 +122,15 @@ def _score(options: argparse.Namespace) -> None:
     scoring.score_file(options.workdir or options.artifact, options.requests, options.out, options.k)
 
 
-def _bench(options: argparse.Namespace) -> None:
+def _bench(options: argparse.Namespace) -> int:
     from pr2_jax.bench import commands
 
+    if options.workload == "resume":
+        return 0 if commands.print_kills(options.kills or 20, options.seed or 0, options.json) else 1
+    if options.kills is not None or options.seed is not None:
+        raise BadConfig(f"--kills and --seed belong to `pr2 bench resume`, not to {options.workload}")
     commands.print_workload(options.workload, options.repeats, options.json)
+    return 0
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -230,8 +239,10 @@ def _add_services(verbs: _Verbs) -> None:
         _add_place(verb)
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
     bench = _add(verbs, "bench", _bench, "time a workload on this machine's devices", "tables --json")
-    bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf"))
+    bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf", "resume"))
     bench.add_argument("--repeats", type=_count, default=20, metavar="N", help="timed steps (default: %(default)s)")
+    bench.add_argument("--kills", type=_count, metavar="N", help="resume: runs killed at random (default: 20)")
+    bench.add_argument("--seed", type=int, metavar="N", help="resume: of the random moments (default: 0)")
     bench.add_argument("--json", action="store_true", help="one JSON object a line")
     simulate = _add(verbs, "simulate", _simulate, "write the five tables of a simulated platform", "--out work/world")
     simulate.add_argument("--out", required=True, type=Path, metavar="DIR")
@@ -239,7 +250,7 @@ def _add_services(verbs: _Verbs) -> None:
 
 
 def _add(
-    verbs: _Verbs, name: str, verb: Callable[[argparse.Namespace], None], summary: str, *examples: str
+    verbs: _Verbs, name: str, verb: Callable[[argparse.Namespace], int | None], summary: str, *examples: str
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         name,

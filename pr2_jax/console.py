@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sized
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -26,16 +27,25 @@ _live: list[Progress] = []  # the bar on the screen, so that a log line goes abo
 
 
 def silence_libraries(warnings_too: bool = True) -> None:
-    """Keeps library chatter off the screen: logs below errors, and warnings unless `python -W` asks for them."""
+    """Keeps library chatter off the screen: logs, and warnings unless `python -W` asks for them.
+
+    What Orbax and asyncio log as errors they also raise, and we put it into one line; errors of others are shown.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read by XLA's C++ at import
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.ERROR)  # orbax, tfds and grain log here
-    for name in ("jax", "flax", "orbax", "bm25s", "asyncio", "etils"):
+    logging.getLogger("absl").addFilter(_not_orbax)
+    for name in ("jax", "flax", "orbax", "bm25s", "etils"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if warnings_too and not sys.warnoptions:
         warnings.simplefilter("ignore")
+
+
+def _not_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in Path(record.pathname).parts
 
 
 @contextlib.contextmanager

@@ -19,3 +19,7 @@ class BadConfig(Pr2Error):
 
 class StaleArtifact(Pr2Error):
     """Something on disk was made by another schema, config or input."""
+
+
+class Stopped(Pr2Error):
+    """A SIGTERM while training; what was done is saved, and `pr2` leaves with exit status 143."""

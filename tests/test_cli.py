@@ -16,7 +16,7 @@ import pytest
 import pr2_jax
 from pr2_jax import cli, config_loader
 from pr2_jax.config import Config
-from pr2_jax.errors import BadInput
+from pr2_jax.errors import BadInput, Stopped
 
 CALLS = {
     "pipeline": ("run", "ingest", "train", "index", "evaluate"),
@@ -178,6 +178,10 @@ def test_errors_people_can_mend_are_one_line(calls, capsys, monkeypatch, tmp_pat
     monkeypatch.setattr(pr2_jax.pipeline, "run", _failing(KeyboardInterrupt()))
     assert cli.main(arguments) == 130
     assert capsys.readouterr().err == "pr2: interrupted; the same command carries on where it stopped\n"
+    monkeypatch.setattr(pr2_jax.pipeline, "run", _failing(Stopped("stopped by SIGTERM after saving step 3 of 9")))
+    assert cli.main(arguments) == 143
+    said = "pr2: stopped by SIGTERM after saving step 3 of 9; the same command carries on\n"
+    assert capsys.readouterr().err == said
     monkeypatch.setattr(pr2_jax.pipeline, "run", _failing(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         cli.main(arguments)

@@ -6,7 +6,7 @@ import json
 
 import jax
 
-from pr2_jax.bench import models, qrcf, tables
+from pr2_jax.bench import models, qrcf, resume, tables
 
 WORKLOADS = {"tables": tables.run, "pdr": models.pdr, "qin": models.qin, "qrcf": qrcf.run}
 
@@ -19,3 +19,14 @@ def print_workload(name: str, repeats: int, as_json: bool) -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     for measured in WORKLOADS[name](repeats):
         print(json.dumps(measured.to_dict()) if as_json else measured.line(), flush=True)
+
+
+def print_kills(kills: int, seed: int, as_json: bool) -> bool:
+    """Kills runs at random moments; whether all of them ended as the unbroken one."""
+    identical = 0
+    for kill in resume.run(kills, seed):
+        identical += kill.identical
+        print(json.dumps(kill.to_dict()) if as_json else kill.line(), flush=True)
+    summary = {"workload": "resume", "kills": kills, "identical": identical}
+    print(json.dumps(summary) if as_json else f"{identical} of {kills} bit-identical", flush=True)
+    return identical == kills

@@ -40,8 +40,9 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     turn = round(config.pdr.hard_start * steps)
     hard_PxK = None
     if 0 < turn < steps and config.pdr.hard_negatives:
+        # Also where the negatives are there already: a damaged checkpoint may have taken the run back before the turn.
+        state = fit(task, easy, optim, steps=steps, until=turn, directory=out, mesh=mesh)
         if not hard_path.exists():
-            state = fit(task, easy, optim, steps=steps, until=turn, directory=out, mesh=mesh)
             encoder = system.pdr_encoder(pdr_functions(task, state.params, state.tables))
             artifacts.save_array(hard_path, mine(system, config, encoder, easy))
         hard_PxK = np.load(hard_path)

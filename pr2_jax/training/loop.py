@@ -6,7 +6,7 @@ sees exactly the batches that the unbroken one would have seen.
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -23,10 +23,12 @@ from jax.sharding import Mesh, NamedSharding
 
 from pr2_jax import console
 from pr2_jax.config_training import OptimConfig
-from pr2_jax.training import optimizer
+from pr2_jax.training import limits, optimizer
 from pr2_jax.training.checkpoint import Checkpoints
+from pr2_jax.training.curve import Curve
 from pr2_jax.training.mesh import BY_ROWS, REPLICATED, check_batch, place, single
 from pr2_jax.training.sparse import gather, init_all, update_all
+from pr2_jax.training.stopping import Stopping
 from pr2_jax.training.tables import Rows, Tables, astray, init_tables
 from pr2_jax.training.task import Params, Task
 
@@ -47,7 +49,20 @@ class TrainState(flax.struct.PyTreeNode):
 
 def init_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> TrainState:
     """Fresh parameters, placed on the mesh (default: one device); the seed alone decides them."""
-    mesh, specs = mesh or single(), task.table_specs()
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(task, config, steps, mesh))
+    # One program, where layer by layer would be some hundreds; the forward pass in it is dead code.
+    return jax.jit(_initialiser(task, config, steps), out_shardings=places)(jax.random.key(config.seed))
+
+
+def abstract_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> TrainState:
+    """Shapes, types and places of a state that is not made."""
+    shapes = jax.eval_shape(_initialiser(task, config, steps), jax.random.key(config.seed))
+    places = state_shardings(shapes, mesh or single())
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
+
+
+def _initialiser(task: Task, config: OptimConfig, steps: int) -> Callable[[Array], TrainState]:
+    specs = task.table_specs()
 
     def init(key: Array) -> TrainState:
         params_key, tables_key = jax.random.split(key)
@@ -60,9 +75,7 @@ def init_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = 
             table_opt=init_all(optimizer.table_optimizers(config, specs), tables),
         )
 
-    key = jax.random.key(config.seed)
-    # One program, where layer by layer would be some hundreds; the forward pass in it is dead code.
-    return jax.jit(init, out_shardings=state_shardings(jax.eval_shape(init, key), mesh))(key)
+    return init
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
@@ -147,64 +160,69 @@ def fit(
     until: int | None = None,
     directory: Path,
     mesh: Mesh | None = None,
+    score: Callable[[TrainState], float] | None = None,
+    restore_best: bool = False,
 ) -> TrainState:
     """Trains up to step `until` (default: all `steps`), going on from the latest checkpoint in `directory`.
 
     Trains on `mesh` (default: one device), whatever the mesh of the checkpoint was; what comes back is on one device.
     Losses are read one step late so that the device never waits for the host. A loss that is not finite stops the run,
     names the step and saves the batch; no step at or after it is ever saved.
+    `score` (higher is better) judges the state of every checkpoint: the best one is kept beside the latest, and is
+    what comes back with `restore_best`.
+    Raises Stopped after a SIGTERM, once the running step is saved; StaleArtifact where `directory` holds checkpoints of
+    another run or none that can be read; Pr2Error where disk or device memory runs out.
     """
+    if restore_best and score is None:
+        raise ValueError("restore_best needs a score")
     until, mesh = steps if until is None else until, mesh or single()
-    state = init_state(task, config, steps, mesh)
-    checkpoints = Checkpoints(directory)
-    try:
-        if checkpoints.latest() is not None:
-            state = checkpoints.restore(state)
+    shapes = abstract_state(task, config, steps, mesh)
+    arrays, facts = {"state": shapes, "frozen": task.frozen}, run_facts(task, config, steps, shapes)
+    with limits.explained(task.name, directory, arrays), Checkpoints(directory, facts) as checkpoints:
+        state = checkpoints.restore(shapes)
+        if state is None:
+            state = init_state(task, config, steps, mesh)
+        else:
             console.log(f"{task.name}: from step {int(state.step)} of {steps}")
         first = int(state.step)
-        step_fn, curve = make_step(task, config, steps, mesh), _Curve(directory / "curve.jsonl", first)
+        step_fn, curve = make_step(task, config, steps, mesh), Curve(directory / "curve.jsonl", first)
         frozen = jax.device_put(task.frozen, NamedSharding(mesh, REPLICATED))
-        with console.Bar(f"train {task.name}", until - first, " steps") as bar:
+        bar = console.Bar(f"train {task.name}", max(until - first, 0), " steps")
+        with Stopping(first, steps) as stopping, bar:
             for number, batch in enumerate(prefetch(batch_at, first, until), first + 1):
                 check_batch(batch, mesh)
+                arrays["batch"] = batch
                 state, metrics = step_fn(state, frozen, place(mesh, batch))
-                due = number % config.checkpoint_every == 0 or number == until
+                stop = stopping.after(number)
+                due = stop or number % config.checkpoint_every == 0 or number == until
                 curve.add(number, metrics, batch, last=number == until, wait=due)
                 bar.advance()
                 if due:
-                    checkpoints.save(number, state)
-    finally:
-        checkpoints.close()
+                    checkpoints.save(number, state, score(state) if score and not stop else None)
+                if stop:
+                    break
+            checkpoints.wait()
+        if restore_best and checkpoints.best() is not None:
+            state = checkpoints.restore(shapes, best=True)
     return jax.device_put(state, jax.local_devices()[0])
 
 
-class _Curve:
-    """Keeps each step's metrics on the device and reads them after the next step has been queued."""
+def run_facts(task: Task, config: OptimConfig, steps: int, state: TrainState) -> dict[str, Any]:
+    """What a state depends on and a checkpoint remembers: a run with other facts cannot go on from it.
 
-    def __init__(self, path: Path, first: int, every: int = 20) -> None:
-        self._path, self._every, self._pending = path, every, None
-        kept = []
-        if path.exists():  # a killed run may have logged past its last checkpoint
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= first]
-        path.write_text("".join(f"{line}\n" for line in kept))
+    How often a run saves may change; so may the mesh.
+    """
+    optim = dataclasses.asdict(config)
+    del optim["checkpoint_every"]
 
-    def add(self, step: int, metrics: dict[str, Array], batch: HostBatch, *, last: bool, wait: bool) -> None:
-        """Reads the step before, and with `wait` this one too: what is about to be saved must be sound."""
-        self._flush()
-        self._pending = (step, metrics, batch, last or step % self._every == 0)
-        if wait:
-            self._flush()
+    def described(tree: PyTree) -> dict[str, str]:
+        return {name: f"{x.dtype}{list(x.shape)}" for name, x in limits.by_name(tree).items()}
 
-    def _flush(self) -> None:
-        if self._pending is None:
-            return
-        (step, metrics, batch, keep), self._pending = self._pending, None
-        loss = float(metrics["loss"])
-        if not np.isfinite(loss):
-            saved = self._path.with_name(f"bad_batch_{step}.npz")
-            np.savez(saved, **batch)
-            raise FloatingPointError(f"loss is {loss} at step {step}; that step's batch is in {saved}")
-        if keep:
-            values = {name: float(value) for name, value in metrics.items()}
-            with self._path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+    return {
+        "task": task.name,
+        "steps": steps,
+        "optim": optim,
+        "tables": {name: {"rows": spec.rows, "width": spec.width} for name, spec in task.table_specs().items()},
+        "trained": described(state),
+        "untrained": described(task.frozen),
+    }

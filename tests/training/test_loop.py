@@ -100,7 +100,7 @@ def test_curve_forgets_what_a_killed_run_logged_too_far(toy, batch_at, optim, tm
     directory = _made(tmp_path / "run")
     fit(toy, batch_at, optim, steps=60, until=25, directory=directory)
     with (directory / "curve.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 40, "loss": 0.0, "bias": 0.0}) + "\n")
+        file.write(json.dumps({"step": 40, "loss": 0.0, "bias": 0.0}) + '\n{"step": 2')  # and the last line torn
     fit(toy, batch_at, optim, steps=60, directory=directory)
     lines = [json.loads(line) for line in (directory / "curve.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 25, 40, 60]

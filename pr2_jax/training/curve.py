@@ -1,0 +1,57 @@
+"""The curve of a run, `curve.jsonl`: a line every few steps, read off the device one step late."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from jax import Array
+
+EVERY = 20
+
+
+class Curve:
+    """Keeps each step's metrics on the device and reads them after the next step has been queued.
+
+    A loss that is not finite stops the run, names the step and saves the batch beside the curve.
+    """
+
+    def __init__(self, path: Path, first: int) -> None:
+        self._path, self._pending = path, None
+        # A killed run may have logged past the checkpoint that this one starts from, and its last line may be torn.
+        lines = path.read_text().splitlines() if path.exists() else []
+        beside = path.with_name(path.name + ".new")
+        beside.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= first))
+        beside.replace(path)
+
+    def add(
+        self, step: int, metrics: dict[str, Array], batch: dict[str, np.ndarray], *, last: bool, wait: bool
+    ) -> None:
+        """Reads the step before, and with `wait` this one too: what is about to be saved must be sound."""
+        self._flush()
+        self._pending = (step, metrics, batch, last or step % EVERY == 0)
+        if wait:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending is None:
+            return
+        (step, metrics, batch, keep), self._pending = self._pending, None
+        loss = float(metrics["loss"])
+        if not np.isfinite(loss):
+            saved = self._path.with_name(f"bad_batch_{step}.npz")
+            np.savez(saved, **batch)
+            raise FloatingPointError(f"loss is {loss} at step {step}; that step's batch is in {saved}")
+        if keep:
+            values = {name: float(value) for name, value in metrics.items()}
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """Infinite where the line is not whole."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return np.inf
