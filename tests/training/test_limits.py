@@ -28,8 +28,8 @@ def test_memory_names_the_largest_arrays_and_what_to_lower(toy, batch_at, optim,
         fit(toy, batch_at, optim, steps=4, directory=tmp_path)
     assert str(raised.value) == (
         "toy does not fit the device's memory (RESOURCE_EXHAUSTED: Out of memory allocating 4096 bytes.); the largest "
-        "arrays are state.table_opt.mu.item float32[512, 3] 0.0 MB, state.table_opt.mu.other float32[512, 3] "
-        "0.0 MB, state.table_opt.nu.item float32[512, 3] 0.0 MB: lower toy.optim.batch or toy.width, or split the "
+        "arrays are state.table_opt.item.mu float32[512, 3] 0.0 MB, state.table_opt.item.nu float32[512, 3] "
+        "0.0 MB, state.table_opt.other.mu float32[512, 3] 0.0 MB: lower toy.optim.batch or toy.width, or split the "
         "tables over more devices (mesh.data, mesh.model)"
     )
 
