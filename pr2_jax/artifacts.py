@@ -74,8 +74,22 @@ def reason_stale(directory: Path, fingerprint: Fingerprint, schema: str) -> str 
         return "not made yet"
     if manifest["schema"] != schema:
         return f"schema was {manifest['schema']}, is now {schema}"
-    changes = _differences(manifest["fingerprint"], json.loads(_compact(fingerprint)))
+    changes = [
+        f"{path} was {json.dumps(then)}, is now {json.dumps(now)}"
+        for path, then, now in differences(manifest["fingerprint"], json.loads(_compact(fingerprint)))
+    ]
     return "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else "") if changes else None
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """`(path, value, other value)` of each leaf in which two JSON values differ: `("config.width", 32, 64)`."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return [
+            found
+            for key in sorted(one.keys() | other.keys())
+            for found in differences(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if one == other else [(path, one, other)]
 
 
 def fresh(directory: Path, fingerprint: Fingerprint, schema: str) -> bool:
@@ -257,15 +271,3 @@ def _manifest(directory: Path) -> dict[str, Any] | None:
     if not isinstance(manifest, dict) or not {"schema", "fingerprint"} <= manifest.keys():
         raise StaleArtifact(f"{directory / MANIFEST} has no schema and fingerprint: remove {directory}")
     return manifest
-
-
-def _differences(then: Any, now: Any, path: str = "") -> list[str]:
-    """One phrase a leaf that differs: `config.width was 32, is now 64`."""
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        keys = sorted(then.keys() | now.keys())
-        return [
-            phrase
-            for key in keys
-            for phrase in _differences(then.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-        ]
-    return [] if then == now else [f"{path} was {json.dumps(then)}, is now {json.dumps(now)}"]

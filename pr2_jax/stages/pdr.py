@@ -13,6 +13,7 @@ from pr2_jax.data.catalogue import log_unigram
 from pr2_jax.models.build import pdr_task
 from pr2_jax.retrieval.exact import ExactSearch
 from pr2_jax.search.system import System
+from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import TrainState, fit
 from pr2_jax.training.mesh import configured
@@ -38,9 +39,9 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     turn = round(config.pdr.hard_start * steps)
     hard_PxK = None
     if 0 < turn < steps and config.pdr.hard_negatives:
-        if not hard_path.exists():
+        if not distributed.first(hard_path.exists):
             state = fit(task, easy, optim, steps=steps, until=turn, directory=out, mesh=mesh)
-            artifacts.save_array(hard_path, mine(system, config, task, state, easy))
+            distributed.first(lambda: artifacts.save_array(hard_path, mine(system, config, task, state, easy)))
         hard_PxK = np.load(hard_path)
     state = fit(task, batches(hard_PxK), optim, steps=steps, directory=out, mesh=mesh)
     save_params(out, (state.params, state.tables))

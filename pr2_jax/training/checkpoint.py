@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
+
+from pr2_jax.training.distributed import is_first
 
 PyTree = Any
 CHECKPOINTS = "checkpoints"
@@ -50,17 +53,26 @@ class Checkpoints:
 
 
 def save_params(directory: Path, tree: PyTree) -> None:
-    """Writes a finished model's arrays to `directory/params`."""
+    """Writes a finished model's arrays to `directory/params`. Every process has to come; the first writes its own.
+
+    As NumPy arrays: Orbax refuses arrays on a device of one process where there are others.
+    """
     target = directory.resolve() / "params"
-    shutil.rmtree(target, ignore_errors=True)
-    ocp.save_checkpointables(target, {"params": tree})
+    if is_first():
+        shutil.rmtree(target, ignore_errors=True)
+    ocp.save_checkpointables(target, {"params": jax.tree.map(np.asarray, tree)})
 
 
 def load_params(directory: Path, like: PyTree) -> PyTree:
     """Reads what `save_params` wrote onto one device; `like` gives shapes (arrays or ShapeDtypeStructs).
 
-    The device is named: Orbax would otherwise look for the devices of the machine that saved.
+    Any process may do so without the others. The device is named: Orbax would otherwise look for the devices of the
+    machine that saved.
     """
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
-    return ocp.load_checkpointables(directory.resolve() / "params", {"params": like})["params"]
+    context, me = ocp.Context(), jax.process_index()
+    context.multiprocessing.primary_host, context.multiprocessing.active_processes = me, {me}
+    context.multiprocessing.barrier_sync_key_prefix = f"process {me}"
+    with context:
+        return ocp.load_checkpointables(directory.resolve() / "params", {"params": like})["params"]

@@ -6,6 +6,7 @@ sees exactly the batches that the unbroken one would have seen.
 
 from __future__ import annotations
 
+import functools
 import json
 import queue
 import threading
@@ -25,14 +26,26 @@ from pr2_jax import console
 from pr2_jax.config import OptimConfig
 from pr2_jax.training import optimizer
 from pr2_jax.training.checkpoint import Checkpoints
-from pr2_jax.training.mesh import BY_ROWS, REPLICATED, check_batch, place, single
+from pr2_jax.training.distributed import alone, is_first
+from pr2_jax.training.mesh import (
+    BY_ROWS,
+    REPLICATED,
+    check_batch,
+    everywhere,
+    local_copy,
+    local_rows,
+    place,
+    single,
+    whole,
+)
 from pr2_jax.training.sparse import gather
 from pr2_jax.training.tables import Rows, Tables, init_tables
 from pr2_jax.training.task import Params, Task
 
 HostBatch = dict[str, np.ndarray]
 PyTree = Any
-BatchAt = Callable[[int], HostBatch]
+BatchAt = Callable[..., HostBatch]
+"""(step) -> the batch; (step, rows) -> these rows of it, where a process brings its share only."""
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -164,10 +177,12 @@ def fit(
             console.log(f"{task.name}: from step {int(state.step)} of {steps}")
         first = int(state.step)
         step_fn, curve = make_step(task, config, steps, mesh), _Curve(directory / "curve.jsonl", first)
-        frozen = jax.device_put(task.frozen, NamedSharding(mesh, REPLICATED))
+        frozen, size = everywhere(mesh, task.frozen), None
+        if not whole(mesh):
+            size, batch_at = config.batch, functools.partial(batch_at, rows=local_rows(mesh, config.batch))
         with console.Bar(f"train {task.name}", until - first, " steps") as bar:
             for number, batch in enumerate(prefetch(batch_at, first, until), first + 1):
-                check_batch(batch, mesh)
+                check_batch(batch, mesh, size)
                 state, metrics = step_fn(state, frozen, place(mesh, batch))
                 due = number % config.checkpoint_every == 0 or number == until
                 curve.add(number, metrics, batch, last=number == until, wait=due)
@@ -176,7 +191,7 @@ def fit(
                     checkpoints.save(number, state)
     finally:
         checkpoints.close()
-    return jax.device_put(state, jax.local_devices()[0])
+    return local_copy(mesh, state)
 
 
 class _Curve:
@@ -184,6 +199,8 @@ class _Curve:
 
     def __init__(self, path: Path, first: int, every: int = 20) -> None:
         self._path, self._every, self._pending = path, every, None
+        if not is_first():  # which reads the losses all the same, to stop where all others do
+            return
         kept = []
         if path.exists():  # a killed run may have logged past its last checkpoint
             kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= first]
@@ -202,10 +219,11 @@ class _Curve:
         (step, metrics, batch, keep), self._pending = self._pending, None
         loss = float(metrics["loss"])
         if not np.isfinite(loss):
-            saved = self._path.with_name(f"bad_batch_{step}.npz")
+            share = "" if alone() else f"_share_{jax.process_index()}"
+            saved = self._path.with_name(f"bad_batch_{step}{share}.npz")
             np.savez(saved, **batch)
             raise FloatingPointError(f"loss is {loss} at step {step}; that step's batch is in {saved}")
-        if keep:
+        if keep and is_first():
             values = {name: float(value) for name, value in metrics.items()}
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
