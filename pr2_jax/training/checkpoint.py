@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as legacy
 from orbax.checkpoint import v1 as ocp
 
 from pr2_jax.training.distributed import is_first
@@ -66,13 +67,15 @@ def save_params(directory: Path, tree: PyTree) -> None:
 def load_params(directory: Path, like: PyTree) -> PyTree:
     """Reads what `save_params` wrote onto one device; `like` gives shapes (arrays or ShapeDtypeStructs).
 
-    Any process may do so without the others. The device is named: Orbax would otherwise look for the devices of the
-    machine that saved.
+    Any process may do so without the others, for which Orbax's older interface is needed: with the newer one each read
+    moves a counter that has to be the same in all processes when they save together, or all of them wait forever. The
+    device is named: Orbax would otherwise look for the devices of the machine that saved.
     """
-    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    place, me = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), jax.process_index()
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
-    context, me = ocp.Context(), jax.process_index()
-    context.multiprocessing.primary_host, context.multiprocessing.active_processes = me, {me}
-    context.multiprocessing.barrier_sync_key_prefix = f"process {me}"
-    with context:
-        return ocp.load_checkpointables(directory.resolve() / "params", {"params": like})["params"]
+    alone = legacy.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    handler = legacy.StandardCheckpointHandler(multiprocessing_options=alone)
+    with legacy.Checkpointer(handler, multiprocessing_options=alone) as reader:
+        return reader.restore(directory.resolve() / "params" / "params", args=legacy.args.StandardRestore(like))
