@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -26,34 +21,15 @@ def directory(finished, tmp_path) -> Path:
 
 
 @pytest.fixture
-def train_content(directory, repository):
+def train_content(directory, together, free_address):
     """`pr2 train content` in two processes, with what each is told beside; (status, stdout, stderr) of each."""
-    started = []
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "2",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-        "PYTHONPATH": str(repository),
-    }
 
     def train_content(*extra: str) -> list[tuple[int, str, str]]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        command = [sys.executable, "-m", "pr2_jax", "train", "content", "--workdir", str(directory)]
-        command += ["--config.mesh.data=2", "--config.mesh.model=-1", "--coordinator", address, "--processes", "2"]
-        for index, more in enumerate(extra):
-            asked = [*command, "--process", str(index), more]
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            started.append(subprocess.Popen(asked, env=environment, text=True, **pipes))
-        said = [process.communicate(timeout=240) for process in started]
-        return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+        command = ["-m", "pr2_jax", "train", "content", "--workdir", str(directory), "--config.mesh.data=2"]
+        command += ["--config.mesh.model=-1", "--coordinator", free_address, "--processes", "2"]
+        return together(*([*command, "--process", str(index), more] for index, more in enumerate(extra)))
 
-    yield train_content
-    for process in started:
-        process.kill()
+    return train_content
 
 
 def test_towers_of_two_processes_are_those_of_one(train_content, directory, finished):
@@ -78,7 +54,7 @@ def test_a_process_with_another_config_is_refused_before_training(train_content,
     for status, out, err in done:
         assert (status, out) == (2, "")
         assert err.splitlines() == [
-            "pr2: error: config.content.width is 16 on process 0 and 32 on process 1: start all processes with the same "
-            "version, command and work directory"
+            "pr2: error: config.content.width is 16 on process 0 and 32 on process 1: start all processes with the "
+            "same version, command and work directory"
         ]
     assert not list(directory.glob("content*"))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -20,47 +17,13 @@ from pr2_jax.training.checkpoint import Checkpoints
 from pr2_jax.training.loop import fit, init_state, make_step
 
 SCRIPT = Path(__file__).with_name("process_of_two.py")
-SETTINGS = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "JAX_NUMPY_RANK_PROMOTION": "raise"}
 STEPS, SAVED_AT = 6, 3
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
-def together(repository):
-    """Runs commands beside each other and gives exit status, stdout and stderr of each."""
-    started = []
-
-    def together(*commands: list[str]) -> list[tuple[int, str, str]]:
-        cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
-        cache |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
-        environment = os.environ | SETTINGS | cache | {"PYTHONPATH": str(repository)}
-        for command in commands:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, *command],
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
-        said = [process.communicate(timeout=120) for process in started]
-        return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
-
-    yield together
-    for process in started:
-        process.kill()
-
-
-def test_two_processes_train_as_one(together, toy, optim, batch_at, tmp_path):
+def test_two_processes_train_as_one(together, free_address, toy, optim, batch_at, tmp_path):
     """Losses of each step on two meshes, tables, what is read back, and what each is told when they differ."""
-    directory, address = tmp_path / "run", f"127.0.0.1:{free_port()}"
-    done = together(*([str(SCRIPT), address, str(index), str(directory)] for index in (0, 1)))
+    directory = tmp_path / "run"
+    done = together(*([str(SCRIPT), free_address, str(index), str(directory)] for index in (0, 1)))
     assert [status for status, _, _ in done] == [0, 0], done[0][2] + done[1][2]
     zero, one = (json.loads(out) for _, out, _ in done)  # and nothing else on stdout: Gloo would write there
     assert zero["devices"] == one["devices"] == [4, 2]
@@ -180,9 +143,9 @@ def test_a_port_in_use_is_refused_before_jax_would_crash():
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_others_that_do_not_come_are_one_line(together, index):
+def test_others_that_do_not_come_are_one_line(together, free_address, index):
     """One waits where nobody is, the other where nobody comes."""
-    address = f"127.0.0.1:{free_port()}"
+    address = free_address
     code = f"from pr2_jax.training import distributed as d; d.start(d.Group('{address}', 2, {index}), wait_s=1)"
     [(status, out, err)] = together(["-c", code])
     assert (status, out) == (2, "")
