@@ -56,6 +56,7 @@ def _losses(toy, optim, batch_at) -> list[float]:
 
 def _carries_on_alone(directory, zero, toy, optim, batch_at, tmp_path):
     """What two processes saved, one process reads, and ends where it would have alone."""
+    assert [json.loads(line)["step"] for line in (directory / "curve.jsonl").read_text().splitlines()] == [SAVED_AT]
     (tmp_path / "alone").mkdir()
     part = fit(toy, batch_at, optim, steps=STEPS, until=SAVED_AT, directory=tmp_path / "alone")
     np.testing.assert_allclose(zero["item"], part.tables["item"], rtol=1e-5, atol=1e-7)
