@@ -2,7 +2,8 @@
 # Runs `pr2 run` or `pr2 train` in 1 to N processes on this host, all on one work directory:
 #   bash launch/train.sh --processes 2 run --config configs/kuaisar.py --workdir work/kuaisar --input KuaiSAR_v2
 # The GPUs are shared out evenly; without any, JAX_NUM_CPU_DEVICES is the number of CPU devices of each process.
-# TERM and INT go to all of them. Where one fails the others are ended, and its exit status is this script's.
+# TERM, and INT as TERM, go to all of them; a second INT kills them. Where one fails the others are ended, and its exit
+# status is this script's.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -36,12 +37,13 @@ port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0
 children=()
 signalled=''
 ender=''
+next=TERM # bash starts background processes deaf to INT
 forward() {
-    signalled=$1
+    signalled=yes
     kill -s "$1" "${children[@]}" 2>/dev/null || true
 }
 trap 'forward TERM' TERM
-trap 'forward INT' INT
+trap 'forward "$next"; next=KILL' INT
 
 for ((i = 0; i < processes; i++)); do
     if [ "$share" -gt 0 ]; then
@@ -55,7 +57,7 @@ done
 # A process that waits for one that has gone hears of it late, and one inside JAX may not heed TERM.
 end_all() {
     kill -s TERM "${children[@]}" 2>/dev/null || true
-    (sleep "${PR2_GRACE_S:-10}" && kill -s KILL "${children[@]}" 2>/dev/null) &
+    (sleep "${PR2_GRACE_S:-30}" && kill -s KILL "${children[@]}") >/dev/null 2>&1 &
     ender=$!
     disown "$ender"
 }

@@ -130,6 +130,19 @@ def test_term_reaches_every_process_which_may_take_its_time(checkout, script):
     assert ("scontrol requeue 12" in _told(checkout)) == (script == "train.slurm")
 
 
+def test_a_second_interrupt_kills(checkout):
+    body = "trap '' TERM; for n in {1..300}; do sleep 0.1; done"
+    process = _start(checkout, "train.sh", "--processes", "2", "run", *CONFIG, body=body)
+    _until_told(checkout, 2)
+    time.sleep(0.2)
+    for _ in range(2):
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGKILL
+
+
 def test_slurm_starts_one_step_and_gives_its_status(checkout):
     status, _, err = _run(checkout, "train.slurm", "run", *CONFIG, body="exit 4")
     assert (status, err) == (4, f"config: config {' '.join(CONFIG)}\n")
