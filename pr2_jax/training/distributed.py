@@ -30,7 +30,6 @@ from pr2_jax.errors import BadConfig, Pr2Error
 
 T = TypeVar("T")
 
-ENVIRONMENTS = ("slurm", "jobset", "tpu")
 START_S = 300
 """How long the processes wait for each other when they start."""
 AGREE_S = 600
