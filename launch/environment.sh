@@ -52,4 +52,21 @@ prepare_environment() {
     echo "$state" >"$stamp"
 }
 
+# The config that `pr2 run` or `pr2 train` will take from these arguments, every field of it, for the log of a job.
+print_config() {
+    local argument value_follows='' chosen=()
+    for argument in "$@"; do
+        case "$value_follows$argument" in
+            --config | --workdir)
+                chosen+=("$argument")
+                value_follows=yes
+                continue
+                ;;
+            yes* | --config=* | --config.* | --workdir=*) chosen+=("$argument") ;;
+        esac
+        value_follows=''
+    done
+    "$venv/bin/pr2" config "${chosen[@]}" >&2
+}
+
 prepare_environment || exit $?

@@ -83,21 +83,21 @@ def reason_stale(directory: Path, fingerprint: Fingerprint, schema: str) -> str 
     return in_short(differences(manifest["fingerprint"], json.loads(_compact(fingerprint)))) or None
 
 
-def differences(then: Any, now: Any, path: str = "") -> list[str]:
-    """One phrase a leaf that differs: `config.width was 32, is now 64`."""
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        keys = sorted(then.keys() | now.keys())
+def in_short(changes: Sequence[tuple[str, Any, Any]]) -> str:
+    """The first three of `differences(then, now)` in words: `config.width was 32, is now 64`."""
+    phrases = [f"{path} was {json.dumps(then)}, is now {json.dumps(now)}" for path, then, now in changes[:3]]
+    return "; ".join(phrases) + ("; …" if len(changes) > 3 else "")
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """`(path, value, other value)` of each leaf in which two JSON values differ: `("config.width", 32, 64)`."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
         return [
-            phrase
-            for key in keys
-            for phrase in differences(then.get(key), now.get(key), f"{path}.{key}" if path else str(key))
+            found
+            for key in sorted(one.keys() | other.keys())
+            for found in differences(one.get(key), other.get(key), f"{path}.{key}" if path else key)
         ]
-    return [] if then == now else [f"{path} was {json.dumps(then)}, is now {json.dumps(now)}"]
-
-
-def in_short(changes: Sequence[str]) -> str:
-    """The first three."""
-    return "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else "")
+    return [] if one == other else [(path, one, other)]
 
 
 def fresh(directory: Path, fingerprint: Fingerprint, schema: str) -> bool:

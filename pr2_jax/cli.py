@@ -110,6 +110,10 @@ def _export(options: argparse.Namespace) -> None:
     export.export(options.workdir, options.out)
 
 
+def _config(options: argparse.Namespace) -> None:
+    print(artifacts.canonical_text(config_loader.to_dict(_resolved(options))), end="")
+
+
 def _search(options: argparse.Namespace) -> None:
     from pr2_jax.search import commands
 
@@ -142,16 +146,29 @@ def _simulate(options: argparse.Namespace) -> None:
     world.write_world(options.out, world_config)
 
 
-@contextlib.contextmanager
-def _workdir(options: argparse.Namespace) -> Iterator[Config]:
-    """Holds the work directory, with the config that --config names, else the one that the directory was made with."""
+def _resolved(options: argparse.Namespace) -> Config:
+    """The config that --config names, else the one that the work directory was made with."""
     if (options.workdir / artifacts.MANIFEST).is_file():
         raise BadInput(f"{options.workdir} is a finished artifact, expected a work directory (see pr2 export --help)")
     kept = options.workdir / CONFIG_FILE
     if options.config is None and not kept.is_file():
         raise BadConfig(f"{kept} does not exist yet: say --config configs/FILE.py[:variant]")
-    config = config_loader.load(options.config or str(kept), options.overrides)
-    with artifacts.locked(options.workdir):
+    return config_loader.load(options.config or str(kept), options.overrides)
+
+
+@contextlib.contextmanager
+def _workdir(options: argparse.Namespace) -> Iterator[Config]:
+    """Joins the other processes, if any, and holds the work directory."""
+    config = _resolved(options)
+    with contextlib.ExitStack() as held:
+        if "distributed" in options:
+            from pr2_jax.training import distributed
+
+            flags = (options.coordinator, options.processes, options.process, options.distributed)
+            distributed.start(distributed.group(*flags, os.environ), options.distributed, options.wait)
+            distributed.first(lambda: held.enter_context(artifacts.locked(options.workdir)))
+        else:
+            held.enter_context(artifacts.locked(options.workdir))
         yield config
 
 
@@ -196,13 +213,16 @@ def _add_stages(verbs: _Verbs) -> None:
     evaluate = _add(
         verbs, "evaluate", _evaluate, "write run files and metrics of the test day, print the table", "--workdir work/a"
     )
+    config = _add(verbs, "config", _config, "print the config that a run would take, every field", "--workdir work/a")
     train.add_argument("model", choices=("content", "taste", "pdr", "qin"))
-    for verb in (run, ingest, train, evaluate):
+    for verb in (run, ingest, train, evaluate, config):
         _add_workdir(verb)
     _add_place(index)
     index.add_argument("--out", type=Path, metavar="DIR", help="with --artifact: leave that one and write another")
     for verb in (run, ingest, train, index, evaluate):
         _add_config(verb)
+    for verb in (run, train):
+        _add_processes(verb)
     for verb in (run, ingest):
         verb.add_argument("--input", type=_existing, metavar="DIR|ZIP", help="a log in KuaiSAR's format")
 
@@ -278,6 +298,23 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 def _add_config(parser: argparse.ArgumentParser, default: str = "the one the work directory was made with") -> None:
     parser.add_argument("--config", metavar="FILE.py[:variant]", help=f"default: {default}")
     parser.add_argument("--config.a.b=value", dest="_", metavar="", help="sets one field, e.g. --config.pdr.width=32")
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    several = parser.add_argument_group(
+        "several processes", "each runs this command, on one work directory; launch/train.sh starts them on one host"
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 is; any free port of its host")
+    several.add_argument("--processes", type=_count, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
+    several.add_argument(
+        "--distributed",
+        choices=("slurm", "jobset", "tpu"),
+        help="in place of the three: a task of srun, a pod of launch/jobset.yaml, a worker of a Cloud TPU slice",
+    )
+    several.add_argument(
+        "--wait", type=_count, default=300, metavar="S", help="seconds to wait for all to start (default: %(default)s)"
+    )
 
 
 def _existing(text: str) -> Path:

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sized
@@ -23,6 +24,7 @@ PATIENCE_S = 1.0
 """A bar appears once the work has taken this long."""
 
 _stage: contextvars.ContextVar[str] = contextvars.ContextVar("stage", default="pr2")
+_quiet = threading.Event()  # set in all processes of a run but the first
 _live: list[Progress] = []  # the bar on the screen, so that a log line goes above it and not through it
 
 
@@ -65,6 +67,22 @@ def muted() -> Iterator[None]:
         os.close(nowhere)
 
 
+def keep_quiet() -> None:
+    """No log line and no bar from this process any more. Errors are not ours to hide: cli.py prints them itself."""
+    _quiet.set()
+
+
+def keep_stdout_clean() -> None:
+    """From now on only Python writes to stdout: Gloo reports each connection there, in the middle of any step.
+
+    What C++ writes to descriptor 1 is dropped; NCCL's own log goes to a file with NCCL_DEBUG_FILE.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stdout = open(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115
+
+
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
     """Names the stage in front of every log line of the body."""
@@ -77,6 +95,8 @@ def stage(name: str) -> Iterator[None]:
 
 def log(message: str) -> None:
     """One line, `stage  message`."""
+    if _quiet.is_set():
+        return
     line = f"{_stage.get():<9} {message}"
     if _live:
         _live[-1].console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -91,7 +111,7 @@ class Bar:
         self.description, self.total, self.unit = description, total, unit.strip()
         self.done = 0.0
         self._shown: Progress | None = None
-        self._wanted = sys.stderr.isatty() and not _live  # one bar at a time
+        self._wanted = sys.stderr.isatty() and not _live and not _quiet.is_set()  # one bar at a time
         self._start = time.monotonic()
 
     def __enter__(self) -> Bar:

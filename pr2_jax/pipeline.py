@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from pr2_jax import artifacts, console
 from pr2_jax import workdir as stages
 from pr2_jax.config import Config
+from pr2_jax.config_loader import to_dict
 from pr2_jax.data.builders.kuaisar import Kuaisar
 from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
@@ -18,6 +20,7 @@ from pr2_jax.simulation.dataset_builder import ShortVideoWorld
 from pr2_jax.stages import content, pdr, qin, taste
 from pr2_jax.stages import evaluate as evaluation
 from pr2_jax.stages import index as indexing
+from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import CHECKPOINTS
 
 BODIES: dict[str, Callable[[Path, Config, Path], None]] = {
@@ -35,11 +38,12 @@ TRAINED = ("content", "taste", "pdr", "qin")
 def run(workdir: Path, config: Config, input_path: Path | None) -> None:
     """All stages; those whose inputs and config are as they were are skipped."""
     started = time.monotonic()
-    ingest(workdir, config, input_path)
+    _agree(config)
+    distributed.first(lambda: ingest(workdir, config, input_path))
     for name in BODIES:
         _make(name, workdir, config)
     console.log(f"done in {console.duration(time.monotonic() - started)}; results in {workdir / 'eval'}")
-    evaluation.print_table(workdir)
+    distributed.first(lambda: evaluation.print_table(workdir))
 
 
 def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
@@ -63,6 +67,7 @@ def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
 
 def train(workdir: Path, config: Config, which: str) -> None:
     """One model, whether or not it is fresh elsewhere in the chain; what it reads must be there."""
+    _agree(config)
     _make(which, workdir, config, alone=True)
 
 
@@ -77,22 +82,36 @@ def evaluate(workdir: Path, config: Config) -> None:
     evaluation.print_table(workdir)
 
 
+def _agree(config: Config) -> None:
+    """Before anything is made: one version and one config in all processes. Each stage adds what it reads."""
+    distributed.agree(lambda: {"config": to_dict(config), "versions": artifacts.versions()})
+
+
 def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> None:
-    """Makes a stage unless it is fresh. `alone`: as one command, so that its inputs must be fresh already."""
+    """Makes a stage unless it is fresh. `alone`: as one command, so that its inputs must be fresh already.
+
+    Of several processes the first decides and puts in place; only what is trained is made by all.
+    """
     with console.stage(name):
         if alone:
-            stages.require_inputs(name, workdir, config)
-            stages.keep_config(workdir, config)  # what the next command takes up
-        claim = stages.fingerprint(name, workdir, config)
-        why = artifacts.reason_stale(workdir / name, claim, stages.SCHEMA)
+            distributed.first(lambda: stages.require_inputs(name, workdir, config))
+            distributed.first(lambda: stages.keep_config(workdir, config))  # what the next command takes up
+        claim = distributed.agree(lambda: stages.fingerprint(name, workdir, config))
+        why = distributed.first(lambda: artifacts.reason_stale(workdir / name, claim, stages.SCHEMA))
         if why is None:
             console.log("fresh, skipped")
             return
         console.log(f"running: {why}")
         started = time.monotonic()
-        with artifacts.writing(workdir / name, claim, stages.SCHEMA, keep_partial=name in TRAINED) as out:
-            BODIES[name](workdir, config, out)
-        _drop_what_was_for_resuming(workdir / name)
+        together = name in TRAINED
+        with contextlib.ExitStack() as stack:
+            writing = artifacts.writing(workdir / name, claim, stages.SCHEMA, keep_partial=together)
+            out = Path(distributed.first(lambda: str(stack.enter_context(writing))))
+            if together:
+                BODIES[name](workdir, config, out)
+            else:
+                distributed.first(lambda: BODIES[name](workdir, config, out))
+        distributed.first(lambda: _drop_what_was_for_resuming(workdir / name))
         console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -51,6 +55,41 @@ def rng() -> np.random.Generator:
 def repository() -> Path:
     """Root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture
+def free_address() -> str:
+    """HOST:PORT where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def together():
+    """Runs Python commands beside each other, with two CPU devices each; (status, stdout, stderr) of each."""
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "2",
+        "JAX_NUMPY_RANK_PROMOTION": "raise",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": _compilation_cache(),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+
+    def together(*commands: list[str]) -> list[tuple[int, str, str]]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with contextlib.ExitStack() as stack:
+            started = []
+            for command in commands:
+                process = subprocess.Popen([sys.executable, *command], env=os.environ | settings, **pipes)
+                started.append(stack.enter_context(process))  # which waits for it on the way out,
+                stack.callback(process.kill)  # once it has been killed
+            said = [process.communicate(timeout=240) for process in started]
+        return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+
+    return together
 
 
 MICRO = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import signal
 import subprocess
@@ -25,7 +26,8 @@ CALLS = {
     "stages.export": ("export", "rebuild"),
     "simulation.world": ("write_world",),
 }
-VERBS = ("run", "ingest", "train", "index", "evaluate", "export", "search", "score", "simulate")
+VERBS = ("run", "ingest", "train", "index", "evaluate", "config", "export", "search", "score", "simulate")
+RUN = ["run", "--workdir", "w", "--config", "configs/kuaisar.py"]
 
 
 @pytest.fixture
@@ -74,6 +76,16 @@ def test_stages_take_the_config_that_the_work_directory_was_made_with(calls, tmp
         ("pipeline.index", (tmp_path, config_loader.override(kept, ["--config.world.seed=1"]))),
     ]
     assert config_loader.read(tmp_path / "config.json") == kept, "only a run rewrites it"
+
+
+def test_config_is_what_a_run_would_take(capsys, tmp_path, repository):
+    arguments = ["--workdir", str(tmp_path), "--config", str(repository / "configs/quickstart.py:tiny")]
+    assert cli.main(["config", *arguments, "--config.pdr.width=24"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == config_loader.to_dict(config_loader.load(arguments[3], ["--config.pdr.width=24"]))
+    config_loader.save(config_loader.from_dict(shown), tmp_path / "config.json")
+    assert cli.main(["config", *arguments[:2]]) == 0
+    assert json.loads(capsys.readouterr().out) == shown
 
 
 def test_services_pass_their_options(calls, tmp_path):
@@ -149,6 +161,13 @@ def test_rooms_take_what_the_command_passes():
         (["search", "--workdir", "w", "--user", "1", "--query", "a", "--k", "0"], "'0', expected a whole number above"),
         (["search", "--workdir", "w", "--user", "1", "--query", "a", "--config.k=3"], "--config.k=3: this command"),
         (["score", "--workdir", "w", "--requests", "/no.csv", "--out", "o"], "--requests: /no.csv does not exist"),
+        ([*RUN, "--process", "1"], "--coordinator and --processes missing: give --coordinator, --processes, --process"),
+        (
+            [*RUN, "--coordinator", "here", "--processes", "2", "--process", "1"],
+            "--coordinator here: expected HOST:PORT",
+        ),
+        ([*RUN, "--distributed", "cloud"], "invalid choice: 'cloud'"),
+        (["index", "--workdir", "w", "--process", "1"], "unrecognized arguments: --process 1"),
         (["run", "--config", "configs/kuaisar.py", "--workdir", "setup.py"], "setup.py cannot be used as the work dir"),
     ],
 )

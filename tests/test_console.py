@@ -37,6 +37,23 @@ def test_log_lines_carry_their_stage(capsys):
     assert captured.err == "pr2       starts\npdr       recall@100 0.95 [bold]\nqin       inner\n"
 
 
+CLEAN = """
+import os
+from pr2_jax import console
+console.keep_stdout_clean()
+os.write(1, b"[Gloo] Rank 0 is connected\\n")
+print("a result \\u2192")
+console.keep_quiet()
+console.log("unheard")
+"""
+
+
+def test_only_python_writes_to_stdout_and_only_the_first_process_logs():
+    """In a process of its own: descriptors are changed for good."""
+    done = subprocess.run([sys.executable, "-c", CLEAN], capture_output=True, text=True, check=True, encoding="utf-8")
+    assert (done.stdout, done.stderr) == ("a result \u2192\n", "")
+
+
 def test_stage_ends_with_an_exception(capsys):
     with pytest.raises(ValueError, match="x"), console.stage("pdr"):
         raise ValueError("x")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = ("launch/environment.sh", "launch/quickstart.sh", "launch/test.sh", ".ci/run")
+SEVERAL = ("launch/train.sh", "launch/train.slurm")
 BASH = shutil.which("bash")
 
 
@@ -63,7 +64,7 @@ def _sourced(checkout: Path) -> str:
     return "source ./functions.sh"
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [*SCRIPTS, *SEVERAL])
 def test_script_parses(repository, script):
     done = _bash("-n", str(repository / script))
     assert (done.returncode, done.stderr) == (0, "")
@@ -150,5 +151,5 @@ def test_constraints_pin_what_setup_asks_for(repository):
 
 
 def test_scripts_are_executable(repository):
-    for script in SCRIPTS[1:]:
+    for script in (*SCRIPTS[1:], *SEVERAL):
         assert os.access(repository / script, os.X_OK)

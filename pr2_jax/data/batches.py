@@ -6,6 +6,7 @@ Arrays are fresh memory every time: a device array may alias the NumPy buffer th
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,10 @@ from pr2_jax.data.store import LogStore
 from pr2_jax.errors import BadInput
 
 HostBatch = dict[str, np.ndarray]
+Rows = slice | np.ndarray
+ALL = slice(None)
+"""Every row of a batch. With several processes each builds its own ascending rows; what a batch draws by chance is
+always drawn whole, so that the shares of any number of processes make up the same batch."""
 TasteOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(users [B], times [B]) -> the people just before those times in the taste space, [B, D]."""
 
@@ -45,6 +50,13 @@ class EpochOrder:
 def steps_for(rows: int, batch: int, epochs: float, max_steps: int) -> int:
     """Steps of a run, from counts: `epochs` passes, at most `max_steps`, at least one."""
     return max(1, min(max_steps, round(rows * epochs / batch)))
+
+
+def _parts(rows: Rows, *sizes: int) -> list[np.ndarray]:
+    """Of a batch that is made of parts of these sizes: which rows of each part are asked for."""
+    place = np.arange(sum(sizes))[rows]
+    first = np.cumsum((0, *sizes))
+    return [place[(place >= a) & (place < b)] - a for a, b in itertools.pairwise(first)]
 
 
 class ContentBatches:
@@ -87,26 +99,27 @@ class ContentBatches:
         optim, rows = self._config.optim, max(len(self._video_P), len(self._captioned))
         return steps_for(rows, self._order.batch or self._pseudo, optim.epochs, optim.max_steps)
 
-    def __call__(self, step: int) -> HostBatch:
+    def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
         rng = np.random.default_rng([self._config.optim.seed, 1, step])
-        rows = self._order.rows(step)
+        clicked, pseudo = _parts(rows, self._order.batch, self._pseudo)
+        pair = self._order.rows(step)[clicked]
         pseudo_video = rng.choice(self._captioned, self._pseudo) if self._pseudo else np.zeros(0, np.int64)
-        words = np.concatenate(
-            [query_words(self._store, self._query_P[rows], self._data), self._pseudo_queries(pseudo_video, rng)]
-        )
+        words = [query_words(self._store, self._query_P[pair], self._data)]
+        words.append(self._pseudo_queries(pseudo_video, pseudo, rng))
         return {
-            "words_BxQ": words,
-            "video_B": np.concatenate([self._video_P[rows], pseudo_video]).astype(np.int32),
+            "words_BxQ": np.concatenate(words),
+            "video_B": np.concatenate([self._video_P[pair], pseudo_video[pseudo]]).astype(np.int32),
             "uniform_N": rng.integers(1, self._store.counts.videos, self._config.uniform_negatives, dtype=np.int32),
         }
 
-    def _pseudo_queries(self, videos_B: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One to three words of each caption, drawn without replacement."""
-        caption_BxC = self._caption[videos_B]
-        order = np.argsort(np.where(caption_BxC > 0, rng.random(caption_BxC.shape), 2.0), axis=1)
+    def _pseudo_queries(self, videos_B: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One to three words of the captions of these rows, drawn without replacement."""
+        chance_BxC = rng.random((len(videos_B), self._caption.shape[1]))[rows]
+        keep = rng.integers(1, 4, len(videos_B))[rows]
+        caption_BxC = self._caption[videos_B[rows]]
+        order = np.argsort(np.where(caption_BxC > 0, chance_BxC, 2.0), axis=1)
         width = self._data.query_tokens
         picked_BxQ = np.take_along_axis(caption_BxC, order[:, :width], axis=1)
-        keep = rng.integers(1, 4, len(videos_B))
         picked_BxQ = np.where(np.arange(picked_BxQ.shape[1])[None, :] < keep[:, None], picked_BxQ, 0)
         return np.pad(picked_BxQ, ((0, 0), (0, width - picked_BxQ.shape[1]))).astype(np.int32)
 
@@ -156,44 +169,44 @@ class PdrBatches:
         optim = self._config.optim
         return steps_for(len(self._session_P), self._order.batch, optim.epochs, optim.max_steps)
 
-    def __call__(self, step: int) -> HostBatch:
+    def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
         rng = np.random.default_rng([self._config.optim.seed, 2, step])
         store, c = self._store, self._config
-        rows = self._order.rows(step)
-        feed = self._feed_P[self._feed_order.rows(step)] if self._feed_order.batch else np.zeros(0, np.int64)
-        session = self._session_P[rows]
+        searched, viewed = _parts(rows, self._order.batch, self._feed_order.batch)
+        whole = self._order.rows(step)
+        positive, view = whole[searched], self._feed_order.rows(step)[viewed]
+        session, feed = self._session_P[positive], self._feed_P[view]
         e, blank = store.events, np.zeros(len(feed), np.int64)
         user = np.concatenate([np.asarray(store.sessions.user)[session], e.user[feed]])
         time_ms = np.concatenate([np.asarray(store.sessions.time_ms)[session], e.time_ms[feed]])
         query = np.concatenate([np.asarray(store.sessions.query)[session], blank])
-        weight = np.tile([[1.0, 0.0, 0.0]], (len(rows), 1))
-        if len(feed):
-            weight = np.concatenate([weight, self._feed_weight_Px3[self._feed_order.rows(step)] * 1.0])
+        weight = np.concatenate([np.tile([[1.0, 0.0, 0.0]], (len(session), 1)), self._feed_weight_Px3[view]])
         hard = np.zeros((len(user), 0 if self._hard_PxK is None else c.hard_negatives), np.int32)
         if self._hard_PxK is not None:
-            pool = self._hard_PxK[rows]
-            pick = rng.integers(0, pool.shape[1], (len(rows), c.hard_negatives))
-            hard[: len(rows)] = np.take_along_axis(pool, pick, axis=1)
-        video = np.concatenate([self._search_video_P[rows], e.video[feed]])
+            pool = self._hard_PxK[positive]
+            pick = rng.integers(0, pool.shape[1], (len(whole), c.hard_negatives))[searched]
+            hard[: len(session)] = np.take_along_axis(pool, pick, axis=1)
+        video = np.concatenate([self._search_video_P[positive], e.video[feed]])
+        chance = rng.random(len(whole))[searched]
         return {
             "words_BxQ": query_words(store, query, self._data),
             "query_content_BxD": self._queries[query],
             "profile_BxP": np.asarray(store.users.profile)[user],
             "taste_BxD": self._taste(user, time_ms),
             "video_B": video.astype(np.int32),
-            "shown_B": np.concatenate([self._shown(session, rng), blank]).astype(np.int32),
+            "shown_B": np.concatenate([self._shown(session, chance), blank]).astype(np.int32),
             "uniform_N": rng.integers(1, store.counts.videos, c.uniform_negatives, dtype=np.int32),
             "hard_BxK": hard,
             "weight_Bx3": weight.astype(np.float32),
-            "session_B": np.concatenate([session, -1 - np.arange(len(feed))]).astype(np.int32),
+            "session_B": np.concatenate([session, -1 - viewed]).astype(np.int32),
             **self._reader.engaged(user, time_ms, c.history),
         }
 
-    def _shown(self, session_B: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _shown(self, session_B: np.ndarray, chance_B: np.ndarray) -> np.ndarray:
         """One result of each session, clicked or not: the engine held it relevant."""
         first = np.asarray(self._store.sessions.first_impression)
         length = first[session_B + 1] - first[session_B]
-        pick = first[session_B] + (rng.random(len(session_B)) * length).astype(np.int64)
+        pick = first[session_B] + (chance_B * length).astype(np.int64)
         return np.asarray(self._store.impressions.video)[pick]
 
 
@@ -253,15 +266,16 @@ class QinBatches:
         optim = self._config.optim
         return steps_for(len(self._parts[0][0]), self._orders[0].batch, optim.epochs, optim.max_steps)
 
-    def __call__(self, step: int) -> HostBatch:
+    def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
+        asked = _parts(rows, *(order.batch for order in self._orders))
         picked = [
-            (slates, features, order.rows(step))
-            for (slates, features), order in zip(self._parts, self._orders, strict=True)
+            (slates, features, order.rows(step)[part])
+            for (slates, features), order, part in zip(self._parts, self._orders, asked, strict=True)
             if order.batch
         ]
 
         def column(name: str) -> np.ndarray:
-            return np.concatenate([getattr(slates, name)[rows] for slates, _, rows in picked])
+            return np.concatenate([getattr(slates, name)[mine] for slates, _, mine in picked])
 
         batch = self._requests(column("user_N"), column("time_ms_N"), column("query_N"))
         return batch | {
@@ -270,5 +284,5 @@ class QinBatches:
             "position_BxS": column("position_NxS"),
             "label_BxSxT": column("label_NxSxT"),
             "weight_BxSxT": column("weight_NxSxT"),
-            "features_BxSxF": np.concatenate([features[rows] for _, features, rows in picked]),
+            "features_BxSxF": np.concatenate([features[mine] for _, features, mine in picked]),
         }

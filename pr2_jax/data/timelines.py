@@ -12,7 +12,7 @@ import functools
 import numpy as np
 
 from pr2_jax.config import TasteConfig
-from pr2_jax.data.batches import HostBatch
+from pr2_jax.data.batches import ALL, HostBatch, Rows
 from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import history_end
@@ -71,9 +71,11 @@ class TimelineBatches:
         at = np.searchsorted(stop, place, side="right")
         return self._first_U[people[at]] + place - (stop[at] - self._length_U[people[at]])
 
-    def __call__(self, step: int) -> HostBatch:
+    def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
         """`video_E`, `signals_ExG`, `first_E` and `end_E` (the past of e is `[first, end)` of the chunk), `label_Ex3`,
-        `weight_E` (1 = predicted); chunks end in padding of video 0 and weight 0."""
+        `weight_E` (1 = predicted); chunks end in padding of video 0 and weight 0.
+
+        A chunk is one piece that every device needs whole, so that every process builds it: `rows` does not matter."""
         row = self.events(step)
         user = np.asarray(self._store.events.user)[row]
         opens = np.flatnonzero(np.r_[True, user[1:] != user[:-1]]) if len(row) else np.zeros(0, np.int64)

@@ -22,6 +22,7 @@ from pr2_jax.models.build import content_task
 from pr2_jax.models.functions import content_functions, load_model
 from pr2_jax.retrieval.blocks import all_videos
 from pr2_jax.retrieval.content_space import ContentSpace
+from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
@@ -42,7 +43,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
         share = max(kept.mean(), 1 / FOLDS)
         parts[fold_directory(out, fold)] = sessions_N[kept], max(1, round(everything.steps * share))
     for directory, (part_N, steps) in parts.items():
-        if not (directory / "query_vectors.npy").exists():
+        if not distributed.first((directory / "query_vectors.npy").exists):
             _train_towers(store, config, catalogue, part_N, steps, directory)
     console.log(f"{store.counts.videos - 1:,} videos and {store.counts.queries - 1:,} queries embedded")
 
@@ -56,12 +57,16 @@ def _train_towers(
     out: Path,
 ) -> None:
     """The query vectors come last, by a rename: they say that the rest is whole."""
-    out.mkdir(exist_ok=True)
+    distributed.first(lambda: out.mkdir(exist_ok=True))
     batches = ContentBatches(store, sessions_N, catalogue["caption"], config.content, config.data)
     task = content_task(store, config, catalogue, log_unigram(batches.positives_N, store.counts.videos))
     state = fit(task, batches, config.content.optim, steps=steps, directory=out, mesh=configured(config.mesh))
     save_params(out, (state.params, state.tables))
-    functions = content_functions(task, *load_model(task, out))
-    np.save(out / "video_vectors.npy", all_videos(functions["content_video"], store.counts.videos))
-    words = query_words(store, np.arange(store.counts.queries), config.data)
-    artifacts.save_array(out / "query_vectors.npy", ContentSpace(functions, out).queries(words))
+
+    def freeze() -> None:
+        functions = content_functions(task, *load_model(task, out))
+        np.save(out / "video_vectors.npy", all_videos(functions["content_video"], store.counts.videos))
+        words = query_words(store, np.arange(store.counts.queries), config.data)
+        artifacts.save_array(out / "query_vectors.npy", ContentSpace(functions, out).queries(words))
+
+    distributed.first(freeze)

@@ -23,8 +23,8 @@ BLOCK = 512
 """Queries searched, or slates drawn for, at a time."""
 
 
-def with_sampled(system: System, slates: Slates, count: int, seed: int) -> Slates:
-    """Adds up to `count` videos to each search slate, as not clicked; missing ones are padding.
+def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray:
+    """Up to `count` videos for each search slate, `[N, count]`; missing ones are padding.
 
     Drawn without replacement from what the base channels retrieve for the query, as deep as the ranker will be asked.
     """
@@ -36,7 +36,12 @@ def with_sampled(system: System, slates: Slates, count: int, seed: int) -> Slate
         rows = np.arange(start, min(start + BLOCK, len(slates)))
         found_NxK = found_QxK[query_N[rows]]
         parts.append(_draw(found_NxK, ~_allowed(system.store, slates, rows, found_NxK), count, rng))
-    video_NxC = np.concatenate(parts)
+    return np.concatenate(parts)
+
+
+def joined(slates: Slates, video_NxC: np.ndarray) -> Slates:
+    """Each slate with its sampled videos behind its own, as not clicked."""
+    count = video_NxC.shape[1]
     extra = np.zeros((len(slates), count, slates.label_NxSxT.shape[2]), np.float32)
     weight = extra.copy()
     weight[..., 0] = video_NxC > 0

@@ -15,6 +15,7 @@ from pr2_jax.models.functions import pdr_functions
 from pr2_jax.retrieval.exact import ExactSearch
 from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.search.system import System
+from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
@@ -42,9 +43,9 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     if 0 < turn < steps and config.pdr.hard_negatives:
         # Also where the negatives are there already: a damaged checkpoint may have taken the run back before the turn.
         state = fit(task, easy, optim, steps=steps, until=turn, directory=out, mesh=mesh)
-        if not hard_path.exists():
+        if not distributed.first(hard_path.exists):
             encoder = system.pdr_encoder(pdr_functions(task, state.params, state.tables))
-            artifacts.save_array(hard_path, mine(system, config, encoder, easy))
+            distributed.first(lambda: artifacts.save_array(hard_path, mine(system, config, encoder, easy)))
         hard_PxK = np.load(hard_path)
     state = fit(task, batches(hard_PxK), optim, steps=steps, directory=out, mesh=mesh)
     save_params(out, (state.params, state.tables))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from pr2_jax.ranking.features import FEATURES, RankingFeatures, Scaler, columns
 from pr2_jax.retrieval import item_similarity
 from pr2_jax.search.system import System
 from pr2_jax.stages.fit_scores import fit_scores
-from pr2_jax.stages.negatives import with_sampled
+from pr2_jax.stages.negatives import joined, sampled
+from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
@@ -32,24 +34,25 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     system = System(workdir, config)
     cuts, size = system.store.cuts, config.qin.slate
     search = search_slates(system.store, training_sessions(system.store), size)
-    search = with_sampled(system, search, config.qin.sampled_negatives, config.qin.optim.seed)
+    paths = [out / f"{name}.npy" for name in ("negatives", "search_features", "feed_features")]
+    count, seed = config.qin.sampled_negatives, config.qin.optim.seed
+    search = joined(search, *_cached(paths[:1], lambda: [sampled(system, search, count, seed)]))
     feed = feed_slates(system.reader, 0, cuts.validation_ms, search.video_NxS.shape[1])
-    paths = [out / "search_features.npy", out / "feed_features.npy"]
-    search_features, feed_features = _cached(paths, system, [search, feed])
+    search_features, feed_features = _cached(paths[1:], lambda: features_by_day(system, [search, feed]))
     real = search.video_NxS > 0
     scaler = Scaler.fit(search_features[real])
-    scaler.save(out / "scaler.npz")
+    distributed.first(lambda: scaler.save(out / "scaler.npz"))
     scaled = (search, scaler(search_features)), (feed, scaler(feed_features))
     for name, part in (("qin", config.qin), ("base", config.base)):
-        if not (out / name / "params").exists():
+        if not distributed.first((out / name / "params").exists):
             _train_one(system, config, part, scaled, out / name)
-    fit_scores(system, config, out, out)
+    distributed.first(lambda: fit_scores(system, config, out, out))
     for path in paths:
-        path.unlink()
+        distributed.first(path.unlink)
 
 
 def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple, out: Path) -> None:
-    out.mkdir(exist_ok=True)
+    distributed.first(lambda: out.mkdir(exist_ok=True))
     use = columns(ranker.personal)
     (search, search_features), (feed, feed_features) = scaled
     requests = SlateReader(system.reader, system.query_vectors_NqxD, ranker, config.data)
@@ -59,11 +62,16 @@ def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple,
     save_params(out, (state.params, state.tables))
 
 
-def _cached(paths: list[Path], system: System, parts: list[Slates]) -> list[np.ndarray]:
-    """Features of all slates, kept beside the checkpoints until the stage is done: a resumed run reads them back."""
-    if not all(path.exists() for path in paths):
-        for path, features in zip(paths, features_by_day(system, parts), strict=True):
-            artifacts.save_array(path, features)
+def _cached(paths: list[Path], compute: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
+    """What process 0 computes, kept beside the checkpoints until the stage is done: the others read it, and so does a
+    resumed run."""
+
+    def make() -> None:
+        if not all(path.exists() for path in paths):
+            for path, array in zip(paths, compute(), strict=True):
+                artifacts.save_array(path, array)
+
+    distributed.first(make)
     return [np.load(path, mmap_mode="r") for path in paths]
 
 

@@ -18,14 +18,18 @@ from pr2_jax.data.timelines import TimelineBatches
 from pr2_jax.evaluation.metrics import auc
 from pr2_jax.models.build import taste_task
 from pr2_jax.models.functions import load_model, taste_functions
+from pr2_jax.models.taste import TasteTask
 from pr2_jax.retrieval.blocks import all_videos
 from pr2_jax.retrieval.taste_space import TasteSpace
 from pr2_jax.search.system import System
+from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
 from pr2_jax.types import TASKS
 from pr2_jax.workdir import fold_directory
+
+VECTORS = "video_vectors.npy"
 
 
 def train(workdir: Path, config: Config, out: Path) -> None:
@@ -34,20 +38,28 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     task = taste_task(system.store, config, system.catalogue, np.asarray(system.space.videos_VxD))
     parts: dict[Path, int | None] = {out: None} | {fold_directory(out, fold): fold for fold in range(FOLDS)}
     for directory, held_out in parts.items():
-        if (directory / "video_vectors.npy").exists():
-            continue
-        directory.mkdir(exist_ok=True)
-        batches = TimelineBatches(system.reader, config.taste, held_out)
-        state = fit(
-            task, batches, config.taste.optim, steps=batches.steps, directory=directory, mesh=configured(config.mesh)
-        )
-        save_params(directory, (state.params, state.tables))
-        # By a rename, and last: it says that the rest is whole.
+        if not distributed.first((directory / VECTORS).exists):
+            _train_space(system, config, task, held_out, directory)
+
+    def report() -> None:
+        functions = taste_functions(task, *load_model(task, out))
+        _report(system, TasteSpace(functions, config.taste, out, system.reader))
+
+    distributed.first(report)
+
+
+def _train_space(system: System, config: Config, task: TasteTask, held_out: int | None, out: Path) -> None:
+    """The vectors come last, by a rename: they say that the rest is whole."""
+    distributed.first(lambda: out.mkdir(exist_ok=True))
+    batches = TimelineBatches(system.reader, config.taste, held_out)
+    state = fit(task, batches, config.taste.optim, steps=batches.steps, directory=out, mesh=configured(config.mesh))
+    save_params(out, (state.params, state.tables))
+
+    def freeze() -> None:
         functions = taste_functions(task, state.params, state.tables)
-        vectors_VxD = all_videos(functions["taste_video"], system.store.counts.videos)
-        artifacts.save_array(directory / "video_vectors.npy", vectors_VxD)
-    functions = taste_functions(task, *load_model(task, out))
-    _report(system, TasteSpace(functions, config.taste, out, system.reader))
+        artifacts.save_array(out / VECTORS, all_videos(functions["taste_video"], system.store.counts.videos))
+
+    distributed.first(freeze)
 
 
 def _report(system: System, space: TasteSpace) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as legacy
 from jax import Array
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
@@ -28,6 +29,7 @@ from orbax.checkpoint import v1 as ocp
 from pr2_jax import artifacts, console
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.training import limits
+from pr2_jax.training.distributed import is_first
 
 PyTree = Any
 CHECKPOINTS = "checkpoints"
@@ -234,17 +236,28 @@ def _line(error: BaseException) -> str:
 
 
 def save_params(directory: Path, tree: PyTree) -> None:
-    """Writes a finished model's arrays to `directory/params`."""
+    """Writes a finished model's arrays to `directory/params`. Every process has to come; the first writes its own.
+
+    As NumPy arrays: Orbax refuses arrays on a device of one process where there are others.
+    """
     target = directory.resolve() / "params"
-    shutil.rmtree(target, ignore_errors=True)
-    ocp.save_checkpointables(target, {"params": tree})
+    if is_first():
+        shutil.rmtree(target, ignore_errors=True)
+    ocp.save_checkpointables(target, {"params": jax.tree.map(np.asarray, tree)})
 
 
 def load_params(directory: Path, like: PyTree) -> PyTree:
     """Reads what `save_params` wrote onto one device; `like` gives shapes (arrays or ShapeDtypeStructs).
 
-    The device is named: Orbax would otherwise look for the devices of the machine that saved.
+    Any process may do so without the others, for which Orbax's older interface is needed: with the newer one each read
+    moves a counter that has to be the same in all processes when they save together, or all of them wait forever. The
+    device is named: Orbax would otherwise look for the devices of the machine that saved.
     """
-    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    place, me = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), jax.process_index()
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
-    return ocp.load_checkpointables(directory.resolve() / "params", {"params": like})["params"]
+    alone = legacy.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    handler = legacy.StandardCheckpointHandler(multiprocessing_options=alone)
+    with legacy.Checkpointer(handler, multiprocessing_options=alone) as reader:
+        return reader.restore(directory.resolve() / "params" / "params", args=legacy.args.StandardRestore(like))

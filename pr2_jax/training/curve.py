@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 from jax import Array
+
+from pr2_jax.training.distributed import alone, is_first
 
 EVERY = 20
 
@@ -19,6 +22,8 @@ class Curve:
 
     def __init__(self, path: Path, first: int) -> None:
         self._path, self._pending = path, None
+        if not is_first():  # which reads the losses all the same, to stop where all others do
+            return
         # A killed run may have logged past the checkpoint that this one starts from, and its last line may be torn.
         lines = path.read_text().splitlines() if path.exists() else []
         beside = path.with_name(path.name + ".new")
@@ -40,10 +45,11 @@ class Curve:
         (step, metrics, batch, keep), self._pending = self._pending, None
         loss = float(metrics["loss"])
         if not np.isfinite(loss):
-            saved = self._path.with_name(f"bad_batch_{step}.npz")
+            share = "" if alone() else f"_share_{jax.process_index()}"
+            saved = self._path.with_name(f"bad_batch_{step}{share}.npz")
             np.savez(saved, **batch)
             raise FloatingPointError(f"loss is {loss} at step {step}; that step's batch is in {saved}")
-        if keep:
+        if keep and is_first():
             values = {name: float(value) for name, value in metrics.items()}
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")

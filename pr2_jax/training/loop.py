@@ -7,6 +7,7 @@ sees exactly the batches that the unbroken one would have seen.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +27,17 @@ from pr2_jax.config_training import OptimConfig
 from pr2_jax.training import limits, optimizer
 from pr2_jax.training.checkpoint import Checkpoints
 from pr2_jax.training.curve import Curve
-from pr2_jax.training.mesh import BY_ROWS, REPLICATED, check_batch, place, single
+from pr2_jax.training.mesh import (
+    BY_ROWS,
+    REPLICATED,
+    check_batch,
+    everywhere,
+    local_copy,
+    local_rows,
+    place,
+    single,
+    whole,
+)
 from pr2_jax.training.sparse import gather, init_all, update_all
 from pr2_jax.training.stopping import Stopping
 from pr2_jax.training.tables import Rows, Tables, astray, init_tables
@@ -34,7 +45,8 @@ from pr2_jax.training.task import Params, Task
 
 HostBatch = dict[str, np.ndarray]
 PyTree = Any
-BatchAt = Callable[[int], HostBatch]
+BatchAt = Callable[..., HostBatch]
+"""(step) -> the batch; (step, rows) -> these rows of it, where a process brings its share only."""
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -186,11 +198,13 @@ def fit(
             console.log(f"{task.name}: from step {int(state.step)} of {steps}")
         first = int(state.step)
         step_fn, curve = make_step(task, config, steps, mesh), Curve(directory / "curve.jsonl", first)
-        frozen = jax.device_put(task.frozen, NamedSharding(mesh, REPLICATED))
+        frozen, size = everywhere(mesh, task.frozen), None
+        if not whole(mesh):
+            size, batch_at = config.batch, functools.partial(batch_at, rows=local_rows(mesh, config.batch))
         bar = console.Bar(f"train {task.name}", max(until - first, 0), " steps")
         with Stopping(first, steps) as stopping, bar:
             for number, batch in enumerate(prefetch(batch_at, first, until), first + 1):
-                check_batch(batch, mesh)
+                check_batch(batch, mesh, size)
                 arrays["batch"] = batch
                 state, metrics = step_fn(state, frozen, place(mesh, batch))
                 stop = stopping.after(number)
@@ -204,7 +218,7 @@ def fit(
             checkpoints.wait()
         if restore_best and checkpoints.best() is not None:
             state = checkpoints.restore(shapes, best=True)
-    return jax.device_put(state, jax.local_devices()[0])
+    return local_copy(mesh, state)
 
 
 def run_facts(task: Task, config: OptimConfig, steps: int, state: TrainState) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pr2_jax.config_training import MeshConfig
@@ -59,20 +61,72 @@ def batch_spec(name: str) -> PartitionSpec:
     return BY_BATCH if suffix == "B" or suffix.startswith("Bx") else REPLICATED
 
 
-def check_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> None:
-    """BadConfig where rows of the batch do not split evenly."""
+def check_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, size: int | None = None) -> None:
+    """BadConfig where rows of the batch do not split evenly. `size`: the rows of the whole, where this is a share."""
     shards = mesh.shape[DATA]
     for name, array in batch.items():
-        if batch_spec(name) == BY_BATCH and len(array) % shards:
+        rows = len(array) if size is None else size
+        if batch_spec(name) == BY_BATCH and rows % shards:
             raise BadConfig(
-                f"a batch of {len(array)} ({name}) does not split over {shards} data-parallel devices; take a multiple "
+                f"a batch of {rows} ({name}) does not split over {shards} data-parallel devices; take a multiple "
                 f"of {shards} or a mesh with fewer of them"
             )
 
 
+def whole(mesh: Mesh) -> bool:
+    """Whether every device of the mesh belongs to this process."""
+    return all(device.process_index == jax.process_index() for device in mesh.devices.flat)
+
+
+def local_shards(mesh: Mesh, process: int | None = None) -> list[int]:
+    """Which of the `data` parts of a batch lie on devices of a process (default: this one). Processes that the model
+    axis spans hold the same."""
+    process = jax.process_index() if process is None else process
+    return [n for n, row in enumerate(mesh.devices) if any(device.process_index == process for device in row)]
+
+
+def local_rows(mesh: Mesh, size: int, process: int | None = None) -> np.ndarray:
+    """Which rows of a batch of `size` a process has to build, ascending."""
+    parts = np.array_split(np.arange(size), mesh.shape[DATA])
+    return np.concatenate([parts[n] for n in local_shards(mesh, process)])
+
+
 def place(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """A host batch on the devices."""
-    return {name: jax.device_put(array, NamedSharding(mesh, batch_spec(name))) for name, array in batch.items()}
+    """A host batch on the devices. Of what is split over `data`, each process brings its `local_rows` only."""
+    if whole(mesh):
+        return {name: jax.device_put(array, NamedSharding(mesh, batch_spec(name))) for name, array in batch.items()}
+    held = local_shards(mesh)
+
+    def joined(array: np.ndarray) -> jax.Array:
+        block = len(array) // len(held)
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            start = held.index((index[0].start or 0) // block) * block
+            return array[start : start + block]
+
+        shape = (block * mesh.shape[DATA], *array.shape[1:])
+        return jax.make_array_from_callback(shape, NamedSharding(mesh, BY_BATCH), part)
+
+    return {
+        name: joined(array) if batch_spec(name) == BY_BATCH else everywhere(mesh, array)
+        for name, array in batch.items()
+    }
+
+
+def everywhere(mesh: Mesh, tree: Any) -> Any:
+    """Arrays that every process has, on every device."""
+    sharding = NamedSharding(mesh, REPLICATED)
+    if whole(mesh):
+        return jax.device_put(tree, sharding)
+    # `device_put` would send each array to all processes to compare them.
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda _: x), tree)
+
+
+def local_copy(mesh: Mesh, tree: Any) -> Any:
+    """Whole arrays on one device of this process. Every process has to come."""
+    if not whole(mesh):
+        tree = multihost_utils.process_allgather(tree, tiled=True)
+    return jax.device_put(tree, jax.local_devices()[0])
 
 
 def described(mesh: Mesh, state: object) -> list[str]:

@@ -38,6 +38,16 @@ def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
+def check_shares(batches, step: int) -> None:
+    """Shares of several processes, also one whose rows do not lie together, are pieces of the very same batch."""
+    whole = batches(step)
+    for rows in (np.arange(5), np.arange(5, 10), np.array([0, 1, 6, 7]), np.array([9]), np.zeros(0, np.int64)):
+        share = batches(step, rows)
+        split = {name for name in whole if name.split("_")[-1].startswith("B")}
+        assert split >= {"words_BxQ"}
+        assert same(share, {name: array[rows] if name in split else array for name, array in whole.items()})
+
+
 @pytest.mark.parametrize(("n", "batch"), [(23, 5), (20, 5), (3, 8), (1, 4), (7, 7)])
 def test_each_row_once_a_pass(n, batch):
     """Across batch boundaries, also where a batch holds several passes."""
@@ -84,6 +94,7 @@ def test_content_batches(store):
             assert 1 <= len(picked) <= 3
             assert set(picked) <= set(caption[video].tolist())
         assert (batch["uniform_N"] > 0).all()
+        check_shares(batches, step)
     assert seen == clicked
     assert not same(batches(0), batches(1))
 
@@ -145,6 +156,7 @@ def test_pdr_batches(store, reader, queries):
         assert not batch["shown_B"][6:].any()
         assert batch["weight_Bx3"][6:].any(1).all()
         assert batch["hard_BxK"].shape == (10, 0)
+        check_shares(batches, step)
     feed = (e.channel == 0) & (e.time_ms < store.cuts.validation_ms)
     assert np.isin(batches.positives_N[len(batches.search_positives[0]) :], e.video[feed]).all()
 
@@ -163,6 +175,7 @@ def test_pdr_hard_negatives_are_the_row_s_own(reader, queries):
         assert np.array_equal(sessions[owner[:, 0]], batch["session_B"][:6])
         assert np.array_equal(videos[owner[:, 0]], batch["video_B"][:6])
         assert not batch["hard_BxK"][6:].any()
+        check_shares(batches, step)
 
 
 @pytest.mark.parametrize("personal", [True, False])
@@ -191,6 +204,7 @@ def test_qin_batches(personal, store, reader, queries, rng):
                 want = plain_histories(store, part.user_N[picked], part.time_ms_N[picked], n, engaged=engaged)
                 assert [[v for v in row if v] for row in batch[name][at].tolist()] == want
         assert np.array_equal(batch["features_BxSxF"][:7], features[0][order[0].rows(step)])
+        check_shares(batches, step)
 
 
 def test_without_feed_all_rows_are_searches(store, reader, queries, rng):
@@ -201,6 +215,7 @@ def test_without_feed_all_rows_are_searches(store, reader, queries, rng):
     reading = SlateReader(reader, queries, config, DATA)
     batch = QinBatches(reading, search, features[0], nothing, features[1], config)(0)
     assert batch["is_feed_B"].tolist() == [0] * 10
+    check_shares(QinBatches(reading, search, features[0], nothing, features[1], config), 0)
     alone = dataclasses.replace(config, feed_share=0.0)
     feed = feed_slates(reader, 0, store.cuts.validation_ms, 4)
     other = QinBatches(reading, search, features[0], feed, np.zeros((*feed.video_NxS.shape, 2)), alone)(0)

@@ -86,6 +86,12 @@ def test_a_step_is_a_function_of_its_number(batches):
         assert all(one(step)[name].tobytes() == other(step)[name].tobytes() for name in one(step))
 
 
+def test_every_process_builds_the_whole_chunk(batches):
+    builder = batches(40)
+    whole, share = builder(1), builder(1, np.arange(3))
+    assert all(np.array_equal(whole[name], share[name]) for name in whole)
+
+
 def test_a_log_without_training_events(store, batches):
     made = batches(16)
     made._length_U[:] = 0

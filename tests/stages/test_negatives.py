@@ -31,7 +31,11 @@ def slates(system):
 
 @pytest.fixture(scope="module")
 def widened(system, slates):
-    return negatives.with_sampled(system, slates, COUNT, seed=5)
+    return _widened(system, slates, 5)
+
+
+def _widened(system, slates, seed):
+    return negatives.joined(slates, negatives.sampled(system, slates, COUNT, seed))
 
 
 def _forbidden(system, slates, row: int) -> dict[str, np.ndarray]:
@@ -79,7 +83,7 @@ def test_negatives_are_retrieved_distinct_and_allowed(system, slates, widened):
 def test_each_rule_is_needed(system, slates, monkeypatch, why):
     """Without the rules, what each forbids is drawn: the test above can fail."""
     monkeypatch.setattr(negatives, "_allowed", lambda store, slates, rows, video_NxK: video_NxK > 0)
-    free = negatives.with_sampled(system, slates, COUNT, seed=5).video_NxS[:, slates.video_NxS.shape[1] :]
+    free = _widened(system, slates, 5).video_NxS[:, slates.video_NxS.shape[1] :]
     assert any(np.isin(added, _forbidden(system, slates, row)[why]).any() for row, added in enumerate(free))
 
 
@@ -99,13 +103,13 @@ def test_negatives_come_from_the_whole_depth_and_exact_search(system, slates, wi
 
 
 def test_drawn_by_the_seed(system, slates, widened):
-    assert np.array_equal(negatives.with_sampled(system, slates, COUNT, seed=5).video_NxS, widened.video_NxS)
-    assert not np.array_equal(negatives.with_sampled(system, slates, COUNT, seed=6).video_NxS, widened.video_NxS)
+    assert np.array_equal(_widened(system, slates, 5).video_NxS, widened.video_NxS)
+    assert not np.array_equal(_widened(system, slates, 6).video_NxS, widened.video_NxS)
 
 
 def test_no_slates(system):
     nothing = search_slates(system.store, np.zeros(0, np.int64), 3)
-    assert negatives.with_sampled(system, nothing, COUNT, seed=5).video_NxS.shape == (0, 3 + COUNT)
+    assert _widened(system, nothing, 5).video_NxS.shape == (0, 3 + COUNT)
 
 
 def test_draw_is_uniform_over_what_is_not_banned(rng):

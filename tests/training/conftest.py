@@ -39,15 +39,22 @@ class Toy:
         return jnp.square(error_B).mean(), {"bias": error_B.mean()}
 
 
+OPTIM = OptimConfig(batch=4, learning_rate=0.05, table_learning_rate=0.05, checkpoint_every=4, seed=3)
+
+
 def toy_batch(step: int) -> dict[str, np.ndarray]:
     """A pure function of the step, as every builder."""
     rng = np.random.default_rng(step)
     return {"item_B": rng.integers(0, 7, 4).astype(np.int32), "label_B": rng.normal(size=4).astype(np.float32)}
 
 
+def make_toy() -> Toy:
+    return Toy(jnp.linspace(-1.0, 1.0, 7))
+
+
 @pytest.fixture
 def toy() -> Toy:
-    return Toy(jnp.linspace(-1.0, 1.0, 7))
+    return make_toy()
 
 
 @pytest.fixture
@@ -57,7 +64,7 @@ def batch_at():
 
 @pytest.fixture
 def optim() -> OptimConfig:
-    return OptimConfig(batch=4, learning_rate=0.05, table_learning_rate=0.05, checkpoint_every=4, seed=3)
+    return OPTIM
 
 
 @pytest.fixture

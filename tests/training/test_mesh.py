@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -42,6 +43,35 @@ def test_placement_goes_by_the_name():
 def test_a_batch_that_does_not_split_is_refused():
     with pytest.raises(BadConfig, match=r"a batch of 6 \(words_BxQ\) does not split over 4 data-parallel devices"):
         meshes.check_batch({"uniform_N": np.zeros(3), "words_BxQ": np.zeros((6, 2))}, meshes.make_mesh(4, 2))
+
+
+def test_a_share_that_does_not_split_names_the_whole():
+    """Whatever its own size: all processes have to stop, or those that go on would wait for the others."""
+    share = {"words_BxQ": np.zeros((4, 2))}
+    with pytest.raises(BadConfig, match=r"a batch of 6 \(words_BxQ\) does not split over 4 data-parallel devices"):
+        meshes.check_batch(share, meshes.make_mesh(4, 2), size=6)
+
+
+@pytest.mark.parametrize(
+    ("owners", "rows"),
+    [
+        ([[0, 0], [0, 0], [1, 1], [1, 1]], {0: [0, 1, 2, 3], 1: [4, 5, 6, 7]}),
+        ([[0, 1], [0, 1]], {0: [0, 1, 2, 3, 4, 5, 6, 7], 1: [0, 1, 2, 3, 4, 5, 6, 7]}),  # the model axis spans them
+        ([[0, 0], [1, 1], [0, 0], [1, 1]], {0: [0, 1, 4, 5], 1: [2, 3, 6, 7]}),  # as TPU hosts may lie in a slice
+        ([[0], [1], [2], [3]], {0: [0, 1], 1: [2, 3], 2: [4, 5], 3: [6, 7]}),
+    ],
+)
+def test_rows_that_each_process_builds(owners, rows):
+    devices = np.array([[types.SimpleNamespace(process_index=owner) for owner in row] for row in owners])
+    mesh = types.SimpleNamespace(devices=devices, shape={"data": len(owners), "model": len(owners[0])})
+    assert {process: meshes.local_rows(mesh, 8, process).tolist() for process in rows} == rows
+    assert not meshes.whole(mesh)
+
+
+def test_one_process_builds_every_row():
+    mesh = meshes.make_mesh(4, 2)
+    assert meshes.whole(mesh)
+    assert meshes.local_rows(mesh, 8).tolist() == list(range(8))
 
 
 def _trained(toy, optim, mesh, batches):

@@ -1,0 +1,274 @@
+"""More than one process: how they find each other, agree before they train, and wait for process 0.
+
+All work on one work directory on a file system that they share. Training is done by all together; everything else is
+done by process 0 (`first`) while the others wait. They wait at barriers of the coordination service, not in
+collectives: those give up after minutes, and an evaluation may take an hour.
+
+One process is the ordinary case: every function here then does its work and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
+
+from pr2_jax import artifacts, console
+from pr2_jax.errors import BadConfig, Pr2Error
+
+T = TypeVar("T")
+
+START_S = 300
+"""How long the processes wait for each other when they start."""
+AGREE_S = 600
+"""How long they wait for each other between two stages, where all should come at once."""
+STAGE_S = 24 * 3600
+"""How long they wait for what process 0 does alone. One that dies is noticed long before, by its missing heartbeat."""
+LEAVE_S = 60
+"""How long the last one may take to end after the first has. Then those still running are ended."""
+
+_meetings = itertools.count()  # every process counts the same ones, so that a number names a barrier
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The processes of a run, and which of them this is."""
+
+    coordinator: str  # HOST:PORT of process 0
+    processes: int
+    process: int
+
+    def __post_init__(self) -> None:
+        port = self.coordinator.rpartition(":")[2]
+        if not re.fullmatch(r".+:\d{1,5}", self.coordinator) or not 0 < int(port) < 2**16:
+            raise BadConfig(f"--coordinator {self.coordinator}: expected HOST:PORT of process 0, as in node7:8476")
+        if self.processes < 1 or not 0 <= self.process < self.processes:
+            raise BadConfig(
+                f"--process {self.process} of --processes {self.processes}: expected 0 to {max(self.processes - 1, 0)}"
+            )
+
+
+def group(
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    found_by: str | None,
+    environment: Mapping[str, str],
+) -> Group | None:
+    """The processes that the flags of a command name, or those of `--distributed slurm|jobset`.
+
+    None = just this one, and also for `tpu`, where JAX asks the machine itself. Nothing is ever found unasked: a shell
+    inside a SLURM allocation looks like one of its tasks. BadConfig where flags or variables are missing or clash.
+    """
+    flags = {"--coordinator": coordinator, "--processes": processes, "--process": process}
+    missing = [name for name, value in flags.items() if value is None]
+    if found_by is not None and len(missing) < len(flags):
+        given = next(name for name, value in flags.items() if value is not None)
+        raise BadConfig(f"--distributed {found_by} finds the other processes itself: leave {given} out")
+    if 0 < len(missing) < len(flags):
+        raise BadConfig(f"{' and '.join(missing)} missing: give {', '.join(flags)} together, or none of them")
+    if found_by in (None, "tpu"):
+        return None if missing else Group(coordinator, processes, process)
+    return {"slurm": _slurm, "jobset": _jobset}[found_by](environment)
+
+
+def _slurm(environment: Mapping[str, str]) -> Group:
+    """One process a task of `srun`; process 0 is on the first node, at a port that the job's number decides."""
+    nodes = _variable(environment, "SLURM_STEP_NODELIST", "srun")
+    job, size, index = (_number(environment, name, "srun") for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"))
+    one = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)[0]  # `node[001-004,7],other` -> `node[001-004,7]`
+    host = re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", one)
+    return Group(f"{host}:{61_440 + job % 4_096}", size, index)
+
+
+def _jobset(environment: Mapping[str, str]) -> Group:
+    """One process a pod of an indexed Job; launch/jobset.yaml sets what Kubernetes does not."""
+    by = "launch/jobset.yaml"
+    coordinator, processes = _variable(environment, "PR2_COORDINATOR", by), _number(environment, "PR2_PROCESSES", by)
+    return Group(coordinator, processes, _number(environment, "JOB_COMPLETION_INDEX", "an Indexed Job"))
+
+
+def _variable(environment: Mapping[str, str], name: str, set_by: str) -> str:
+    value = environment.get(name)
+    if not value:
+        raise BadConfig(f"--distributed: {name} is not set, which {set_by} does: start pr2 from there")
+    return value
+
+
+def _number(environment: Mapping[str, str], name: str, set_by: str) -> int:
+    value = _variable(environment, name, set_by)
+    if not (value.isascii() and value.isdigit()):
+        raise BadConfig(f"--distributed: {name} = {value!r}, expected a whole number")
+    return int(value)
+
+
+def start(asked: Group | None, found_by: str | None = None, wait_s: float = START_S) -> None:
+    """Joins the other processes; to be called before anything else of JAX. Nothing happens where there are none.
+
+    Where they do not come within `wait_s` the process ends with one line and exit status 2: JAX would abort it.
+    """
+    if found_by != "tpu" and (asked is None or asked.processes == 1):
+        return
+    settings: dict[str, Any] = {
+        "cluster_detection_method": "gketpu" if "TPU_WORKER_HOSTNAMES" in os.environ else "gcetpu"
+    }
+    if asked is not None:
+        host, _, port = asked.coordinator.rpartition(":")
+        settings = {
+            "coordinator_address": asked.coordinator,
+            "num_processes": asked.processes,
+            "process_id": asked.process,
+            "cluster_detection_method": "deactivate",
+        }
+        if host in ("localhost", "127.0.0.1"):  # or the service would listen to the whole network
+            settings["coordinator_bind_address"] = asked.coordinator
+        if asked.process == 0:
+            _refuse_taken(int(port))
+    console.keep_stdout_clean()
+    timer = threading.Timer(wait_s, _give_up, (asked, wait_s))
+    timer.daemon = True
+    timer.start()
+    try:
+        jax.distributed.initialize(
+            **settings, initialization_timeout=int(wait_s) + LEAVE_S, shutdown_timeout_seconds=LEAVE_S
+        )
+    except ValueError as error:
+        raise BadConfig(f"--distributed {found_by}: this machine does not tell of other processes ({error})") from None
+    finally:
+        timer.cancel()
+    if not is_first():
+        console.keep_quiet()
+
+
+def _refuse_taken(port: int) -> None:
+    """BadConfig where another program listens already: JAX's service would crash."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise BadConfig(f"--coordinator: port {port} of this host cannot be used ({error.strerror})") from None
+
+
+def _give_up(asked: Group | None, wait_s: float) -> None:
+    """In a thread, since the main one is held in C++, whose own way out is to abort."""
+    if asked is None:
+        said = "the other processes of this TPU slice did not come"
+    elif asked.process == 0:
+        said = f"not all {asked.processes} processes came to {asked.coordinator}"
+    elif _answers(asked.coordinator):
+        said = f"process 0 is at {asked.coordinator}, but not all {asked.processes} processes came"
+    else:
+        said = f"process {asked.process} finds no process 0 at {asked.coordinator}"
+    print(
+        f"pr2: error: {said} within {wait_s:g} s: see whether each was started, with the same --coordinator and "
+        "--processes, and whether hosts can reach each other",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def alone() -> bool:
+    """Whether there is but one process. Asks no device."""
+    return not jax.distributed.is_initialized() or jax.process_count() == 1
+
+
+def is_first() -> bool:
+    """Whether this is process 0, which alone logs, reports and puts directories in place."""
+    return alone() or jax.process_index() == 0
+
+
+def first(do: Callable[[], T]) -> T:
+    """What `do` returns on process 0, on every process; the others wait for it and do not call it.
+
+    It has to be fit for JSON where there are others. An error of `do` ends all of them. All processes have to come.
+    """
+    if alone():
+        return do()
+    if not is_first():
+        found, failure = _gathered(None, STAGE_S)[0]
+        if failure is not None:
+            raise Pr2Error(f"process 0: {failure}")
+        return found
+    found, failure = _attempt(do)
+    _gathered([found, None if failure is None else _in_words(failure)], STAGE_S)
+    if failure is not None:
+        raise failure
+    return found
+
+
+def agree(facts: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What `facts` returns where it comes out alike on every process; BadConfig, naming both sides, where it does not.
+
+    An error that it raises on one process ends all.
+    """
+    if alone():
+        return facts()
+    mine, failure = _attempt(facts)
+    everyone = _gathered([mine, None if failure is None else _in_words(failure)], AGREE_S)
+    if failure is not None:
+        raise failure
+    for process, (theirs, error) in enumerate(everyone):
+        if error is not None:
+            raise Pr2Error(f"process {process}: {error}")
+        if changes := artifacts.differences(everyone[0][0], theirs):
+            path, here, there = changes[0]
+            raise BadConfig(
+                f"{path} is {json.dumps(here)} on process 0 and {json.dumps(there)} on process {process}: start all "
+                "processes with the same version, command and work directory"
+            )
+    return mine
+
+
+def _attempt(do: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    try:
+        return do(), None
+    except BaseException as error:  # raised again once the others know
+        return None, error
+
+
+def _in_words(error: BaseException) -> str:
+    return str(error) if isinstance(error, Pr2Error) else f"{type(error).__name__}: {error}"
+
+
+def _gathered(value: Any, timeout_s: float) -> list[Any]:
+    """What every process brings, by process. Pr2Error where one does not come in time."""
+    _meet(timeout_s)
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array(len(text), np.int32))
+    padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)  # few sizes, so that few programs are compiled
+    padded[: len(text)] = text
+    rows = multihost_utils.process_allgather(padded)
+    return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
+
+
+def _meet(timeout_s: float) -> None:
+    """Returns once every process is here. To be called from the main thread, which meets in one order everywhere."""
+    try:
+        multihost.get_barrier_sync_fn()(key=f"pr2-{next(_meetings)}", timeout_ms=int(timeout_s * 1000))
+    except jax.errors.JaxRuntimeError as error:
+        late = re.findall(r"^\s*(?:\S*task:)?(\d+)\s*$", str(error).partition("task names:")[2], re.MULTILINE)
+        who = f"process {', '.join(late)}" if late else "another process"
+        raise Pr2Error(f"{who} did not come within {timeout_s:g} s to where the others wait: see its log") from error
