@@ -259,7 +259,7 @@ def _add_services(verbs: _Verbs) -> None:
         _add_place(verb)
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
     bench = _add(verbs, "bench", _bench, "time a workload on this machine's devices", "tables --json")
-    bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf", "resume"))
+    bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf", "feed", "resume"))
     bench.add_argument("--repeats", type=_count, default=20, metavar="N", help="timed steps (default: %(default)s)")
     bench.add_argument("--kills", type=_count, metavar="N", help="resume: runs killed at random (default: 20)")
     bench.add_argument("--seed", type=int, metavar="N", help="resume: of the random moments (default: 0)")

@@ -6,9 +6,9 @@ import json
 
 import jax
 
-from pr2_jax.bench import models, qrcf, resume, tables
+from pr2_jax.bench import feed, models, qrcf, resume, tables
 
-WORKLOADS = {"tables": tables.run, "pdr": models.pdr, "qin": models.qin, "qrcf": qrcf.run}
+WORKLOADS = {"tables": tables.run, "pdr": models.pdr, "qin": models.qin, "qrcf": qrcf.run, "feed": feed.run}
 
 
 def print_workload(name: str, repeats: int, as_json: bool) -> None:

@@ -31,6 +31,7 @@ class Measured:
     must_bytes: int  # that any implementation has to move through memory
     must_flops: int
     peak_bytes: int  # of the process on a CPU, of the device elsewhere
+    note: str = ""
 
     @classmethod
     def of(
@@ -80,7 +81,7 @@ class Measured:
             f"{self.workload:<8} {self.variant:<12} {size:<28} {self.step_s * 1e3:9.2f} ms "
             f"[{self.low_s * 1e3:.2f}, {self.high_s * 1e3:.2f}]  {self.rows_per_s:12,.0f} rows/s  "
             f"{self.must_bytes / self.step_s / 1e9:6.2f} GB/s  {self.must_flops / self.step_s / 1e9:7.2f} GFLOP/s  "
-            f"compile {self.compile_s:.2f} s  peak {self.peak_bytes / 1e9:.2f} GB"
+            f"compile {self.compile_s:.2f} s  peak {self.peak_bytes / 1e9:.2f} GB{self.note and f'  {self.note}'}"
         )
 
 

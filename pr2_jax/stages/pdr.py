@@ -30,24 +30,19 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     system, optim = System(workdir, config), config.pdr.optim
     mesh = configured(config.mesh)
 
-    def batches(hard_PxK: np.ndarray | None = None) -> PdrBatches:
-        queries, people = system.query_vectors_NqxD, system.taste.vectors
-        return PdrBatches(system.reader, queries, people, config.pdr, config.data, hard_PxK)
-
-    easy = batches()
-    unigram_V = log_unigram(easy.positives_N, system.store.counts.videos)
+    batches = PdrBatches(system.reader, system.query_vectors_NqxD, system.taste.vectors, config.pdr, config.data)
+    unigram_V = log_unigram(batches.positives_N, system.store.counts.videos)
     task = pdr_task(system.store, config, system.catalogue, system.frozen_spaces, unigram_V)
-    steps, hard_path = easy.steps, out / HARD_FILE
+    steps, hard_path = batches.steps, out / HARD_FILE
     turn = round(config.pdr.hard_start * steps)
-    hard_PxK = None
     if 0 < turn < steps and config.pdr.hard_negatives:
         # Also where the negatives are there already: a damaged checkpoint may have taken the run back before the turn.
-        state = fit(task, easy, optim, steps=steps, until=turn, directory=out, mesh=mesh)
+        state = fit(task, batches, optim, steps=steps, until=turn, directory=out, mesh=mesh)
         if not distributed.first(hard_path.exists):
             encoder = system.pdr_encoder(pdr_functions(task, state.params, state.tables))
-            distributed.first(lambda: artifacts.save_array(hard_path, mine(system, config, encoder, easy)))
-        hard_PxK = np.load(hard_path)
-    state = fit(task, batches(hard_PxK), optim, steps=steps, directory=out, mesh=mesh)
+            distributed.first(lambda: artifacts.save_array(hard_path, mine(system, config, encoder, batches)))
+        batches = batches.with_hard(np.load(hard_path))
+    state = fit(task, batches, optim, steps=steps, directory=out, mesh=mesh)
     save_params(out, (state.params, state.tables))
 
 

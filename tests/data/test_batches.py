@@ -166,7 +166,7 @@ def test_pdr_hard_negatives_are_the_row_s_own(reader, queries):
     easy = PdrBatches(reader, queries, taste_of, config, DATA)
     sessions, videos = easy.search_positives
     hard_PxK = 100 * np.arange(len(videos))[:, None] + np.arange(1, 6)[None, :]
-    batches = PdrBatches(reader, queries, taste_of, config, DATA, hard_PxK.astype(np.int32))
+    batches = easy.with_hard(hard_PxK.astype(np.int32))
     for step in range(10):
         batch = batches(step)
         assert all(np.array_equal(batch[name], easy(step)[name]) for name in ("video_B", "session_B", "words_BxQ"))
