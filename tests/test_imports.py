@@ -148,6 +148,30 @@ def test_string_lookup_is_seen(source, count):
     assert len(string_lookups(ast.parse(source))) == count
 
 
+BARE_IMAGE = """
+import importlib.abc, pkgutil, sys
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"polars", "tensorflow_datasets", "scann", "bm25s", "array_record", "grain", "pandas"}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import pr2_jax.models, pr2_jax.training, pr2_jax.bench
+for room in (pr2_jax.models, pr2_jax.training, pr2_jax.bench):
+    for module in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
+        __import__(module.name)
+from pr2_jax.bench import tables
+print(len(list(tables.run(1, sizes=(600,)))))
+"""
+
+
+def test_models_and_benchmarks_need_no_more_than_an_accelerator_image_has(repository):
+    """jax, flax, optax, orbax, numpy and what those bring along."""
+    done = subprocess.run(
+        [sys.executable, "-c", BARE_IMAGE], capture_output=True, text=True, cwd=repository, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
 EVERY_ROOM = """
 import json, pkgutil, sys, pr2_jax
 names = [m.name for m in pkgutil.walk_packages(pr2_jax.__path__, "pr2_jax.") if m.name != "pr2_jax.__main__"]

@@ -16,9 +16,13 @@ def print_workload(name: str, repeats: int, as_json: bool) -> None:
 
     Programs are compiled anew, whatever an earlier run has kept: the time that it takes is part of the result.
     """
+    cached = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
-    for measured in WORKLOADS[name](repeats):
-        print(json.dumps(measured.to_dict()) if as_json else measured.line(), flush=True)
+    try:
+        for measured in WORKLOADS[name](repeats):
+            print(json.dumps(measured.to_dict()) if as_json else measured.line(), flush=True)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
 
 
 def print_kills(kills: int, seed: int, as_json: bool) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 import numpy as np
 
 from pr2_jax.config import Config, QinConfig
-from pr2_jax.data.store import LogStore
 from pr2_jax.models.content import ContentTask
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.qin import QinTask
 from pr2_jax.models.taste import TasteTask
+
+if TYPE_CHECKING:
+    from pr2_jax.data.store import LogStore
 
 Catalogue = dict[str, np.ndarray]
 
