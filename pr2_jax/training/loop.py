@@ -31,6 +31,7 @@ from pr2_jax.training.mesh import (
     BY_ROWS,
     REPLICATED,
     check_batch,
+    described,
     everywhere,
     local_copy,
     local_rows,
@@ -196,6 +197,8 @@ def fit(
             state = init_state(task, config, steps, mesh)
         else:
             console.log(f"{task.name}: from step {int(state.step)} of {steps}")
+        if mesh.size > 1:
+            console.log(f"{task.name}: {described(mesh, state)}")
         first = int(state.step)
         step_fn, curve = make_step(task, config, steps, mesh), Curve(directory / "curve.jsonl", first)
         frozen, size = everywhere(mesh, task.frozen), None

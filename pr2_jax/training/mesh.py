@@ -129,13 +129,13 @@ def local_copy(mesh: Mesh, tree: Any) -> Any:
     return jax.device_put(tree, jax.local_devices()[0])
 
 
-def described(mesh: Mesh, state: object) -> list[str]:
-    """One line a kind of placement: how many arrays and bytes a device holds, for people to read."""
+def described(mesh: Mesh, state: Any) -> str:
+    """The mesh, and how many arrays and bytes of a state a device holds by each rule, in a line for people to read."""
     total: dict[str, list[int]] = {}
     for leaf in jax.tree.leaves(state):
-        spec = leaf.sharding.spec if isinstance(leaf.sharding, NamedSharding) else REPLICATED
-        kind = "split by rows" if spec == BY_ROWS and mesh.size > 1 else "on every device"
-        count = total.setdefault(kind, [0, 0])
+        rule = "split by rows" if leaf.sharding.spec == BY_ROWS else "on every device"
+        count = total.setdefault(rule, [0, 0])
         count[0] += 1
-        count[1] += leaf.nbytes // (mesh.size if kind == "split by rows" else 1)
-    return [f"{count} arrays {kind}, {size / 1e6:.1f} MB a device" for kind, (count, size) in sorted(total.items())]
+        count[1] += math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    parts = [f"{count} arrays {rule} ({size / 1e6:.1f} MB each)" for rule, (count, size) in sorted(total.items())]
+    return f"mesh of data {mesh.shape[DATA]} x model {mesh.shape[MODEL]}: {', '.join(parts)}"
