@@ -47,7 +47,12 @@ def checksum(tree: PyTree) -> int:
     Each word is multiplied by an odd number drawn from its place, and all are added up modulo 2^32 where they are: no
     array travels to the host, and one pass over the state costs less than a step of a dense optimiser.
     """
-    sums = [_leaf_sum(np.uint32(number), leaf) for number, leaf in enumerate(jax.tree.leaves(tree))]
+    sums = []
+    for number, leaf in enumerate(jax.tree.leaves(tree)):
+        if leaf.is_fully_replicated:
+            sums.append(_leaf_sum(np.uint32(number), leaf.addressable_data(0)))
+        else:  # one at a time: programs with a collective that do not wait for each other can lock up a CPU's devices
+            sums.append(jax.block_until_ready(_leaf_sum(np.uint32(number), leaf)))
     return sum(map(int, jax.device_get(sums))) % 2**32
 
 
