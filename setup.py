@@ -29,7 +29,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "test": ["jaxtyping", "pytest>=8", "ruff"],
+        "test": ["jaxtyping", "pytest>=8", "pytest-xdist>=3.6", "ruff"],
     },
     entry_points={"console_scripts": ["pr2 = pr2_jax.__main__:main"]},
 )

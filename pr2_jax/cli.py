@@ -219,7 +219,7 @@ def _add_stages(verbs: _Verbs) -> None:
         _add_workdir(verb)
     _add_place(index)
     index.add_argument("--out", type=Path, metavar="DIR", help="with --artifact: leave that one and write another")
-    for verb in (run, ingest, train, index, evaluate):
+    for verb in (run, ingest, train, index, evaluate, config):
         _add_config(verb)
     for verb in (run, train):
         _add_processes(verb)

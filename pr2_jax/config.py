@@ -197,7 +197,7 @@ class PdrConfig:
     feed_share: float = 0.5  # share of rows of a batch that are engaged feed views (empty query)
     compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
-    optim: OptimConfig = OptimConfig(epochs=12.0)
+    optim: OptimConfig = OptimConfig(epochs=12.0, table_optimizer="row_adagrad", table_learning_rate=5e-2)
 
     def __post_init__(self) -> None:
         check_values(self, positive=("width", "hidden", "heads", "history", "temperature", "hard_rank_from"))
@@ -234,7 +234,9 @@ class QinConfig:
     listwise_weight: float = 1.0  # softmax over a slate's results, beside the pointwise loss
     compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
-    optim: OptimConfig = OptimConfig(batch=64, epochs=3.0, learning_rate=1.5e-3, table_learning_rate=5e-4)
+    optim: OptimConfig = OptimConfig(
+        batch=64, epochs=3.0, learning_rate=1.5e-3, table_optimizer="row_adagrad", table_learning_rate=5e-3
+    )
 
     def __post_init__(self) -> None:
         sizes = ("width", "heads", "history", "keep_query", "keep_video", "realtime", "experts", "expert_width")

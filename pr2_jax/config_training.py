@@ -19,7 +19,7 @@ class OptimConfig:
     max_steps: int = 20_000  # whatever the log's size
     learning_rate: float = 2e-3  # dense parameters
     table_learning_rate: float = 5e-3
-    table_optimizer: str = "adam"  # "row_adagrad" or "lazy_adam" touch the rows of the batch only
+    table_optimizer: str = "lazy_adam"  # or "row_adagrad": touch the rows of the batch only; "adam": whole tables
     weight_decay: float = 1e-4
     warmup_share: float = 0.05
     clip_norm: float = 1.0

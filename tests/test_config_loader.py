@@ -66,7 +66,7 @@ def test_overrides_that_belong_together_apply_together():
     ("override", "message"),
     [
         ("--config.pdr.widht=3", "config.pdr has no field 'widht', did you mean 'width'? It has width, hidden, heads"),
-        ("--config.pdrr.width=3", "config has no field 'pdrr', did you mean 'pdr'? It has name, data, world"),
+        ("--config.pdrr.width=3", "config has no field 'pdrr', did you mean 'pdr'? It has name, mesh, data, world"),
         ("--config.pdr.zzz=3", "config.pdr has no field 'zzz'. It has width"),
         ("--config.=3", "config has no field ''"),
         ("--config.pdr=3", "config.pdr is a section: set one of width, hidden"),

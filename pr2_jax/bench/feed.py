@@ -84,14 +84,8 @@ def _store(sizes: synthetic.Sizes):
     def ids(rows: int) -> np.ndarray:
         return np.arange(rows, dtype=np.int64)
 
-    def chance(share: float) -> np.ndarray:
-        return rng.random(events) < share
-
     first_word, words = ragged(sizes.videos, sizes.caption_tokens)
     first_query_word, query_words = ragged(queries, sizes.query_tokens)
-    duration = rng.integers(5_000, 60_000, events)
-    time_ms = np.sort(rng.integers(0, end_ms, (USERS, EVENTS_A_USER)), axis=1).reshape(-1)
-    user = np.repeat(np.arange(1, USERS + 1, dtype=np.int32), EVENTS_A_USER)
     profile = np.stack([some(USERS + 1, below=size) for size in synthetic.PROFILE_SIZES], axis=1)
     counts = columns.Counts(
         users=USERS + 1, videos=sizes.videos, words=sizes.words, queries=queries, authors=sizes.authors,
@@ -108,11 +102,7 @@ def _store(sizes: synthetic.Sizes):
             np.zeros(sizes.videos, np.int64), first_word, words, None,
         ),
         queries=columns.Queries(first_query_word, query_words),
-        events=columns.Events(
-            user, some(events, below=sizes.videos), np.zeros(events, np.int32), time_ms, np.zeros(events, np.int8),
-            chance(0.8), chance(0.1), chance(0.02), chance(0.02), (duration * rng.random(events)).astype(np.int64),
-            duration,
-        ),
+        events=_events(rng, sizes.videos, end_ms),
         sessions=columns.Sessions(
             ids(SESSIONS), some(SESSIONS, below=USERS + 1), some(SESSIONS, below=queries),
             np.sort(rng.integers(15 * DAY_MS, end_ms, SESSIONS)), some(SESSIONS, below=2),
@@ -129,3 +119,28 @@ def _store(sizes: synthetic.Sizes):
         kind_names=("video",),
         fingerprint="synthetic",
     )  # fmt: skip
+
+
+def _events(rng: np.random.Generator, videos: int, end_ms: int):
+    """As many views of each person, evenly over the days."""
+    from pr2_jax.data import columns
+
+    events = USERS * EVENTS_A_USER
+
+    def chance(share: float) -> np.ndarray:
+        return rng.random(events) < share
+
+    duration_ms = rng.integers(5_000, 60_000, events)
+    return columns.Events(
+        user=np.repeat(np.arange(1, USERS + 1, dtype=np.int32), EVENTS_A_USER),
+        video=rng.integers(1, videos, events, dtype=np.int32),
+        query=np.zeros(events, np.int32),
+        time_ms=np.sort(rng.integers(0, end_ms, (USERS, EVENTS_A_USER)), axis=1).reshape(-1),
+        channel=np.zeros(events, np.int8),
+        click=chance(0.8),
+        like=chance(0.1),
+        follow=chance(0.02),
+        forward=chance(0.02),
+        play_ms=(duration_ms * rng.random(events)).astype(np.int64),
+        duration_ms=duration_ms,
+    )

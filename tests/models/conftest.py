@@ -20,7 +20,7 @@ from pr2_jax.training.tables import gather
 
 SIZES = {"video": 40, "word": 30, "author": 9, "category": 12}
 WIDTH, TASTE, PROFILES, FEATURES = 8, 3, (3, 4), 5
-OPTIM = OptimConfig(batch=4, clip_norm=1e9, seed=1)
+OPTIM = OptimConfig(batch=4, clip_norm=1e9, seed=1, table_optimizer="adam")
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -39,7 +39,9 @@ class Toy:
         return jnp.square(error_B).mean(), {"bias": error_B.mean()}
 
 
-OPTIM = OptimConfig(batch=4, learning_rate=0.05, table_learning_rate=0.05, checkpoint_every=4, seed=3)
+OPTIM = OptimConfig(
+    batch=4, learning_rate=0.05, table_learning_rate=0.05, checkpoint_every=4, seed=3, table_optimizer="adam"
+)
 
 
 def toy_batch(step: int) -> dict[str, np.ndarray]:
