@@ -16,6 +16,13 @@ if ! [[ $processes =~ ^[1-9][0-9]*$ ]] || [ $# = 0 ]; then
     echo "launch: error: expected [--processes N] run|train and what pr2 takes, N a whole number above 0" >&2
     exit 2
 fi
+case $1 in
+run | train) ;;
+*)
+    echo "launch: error: $1: several processes are for run and train; give it to pr2 itself" >&2
+    exit 2
+    ;;
+esac
 print_config "$@"
 if [ "$processes" = 1 ]; then
     exec "$venv/bin/pr2" "$@"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -50,13 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Pr2Error as error:
         print(f"pr2: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("pr2: interrupted; the same command carries on where it stopped", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
         return 141
+    except OSError as error:
+        if not _disk_is_full(error):
+            raise
+        print(f"pr2: error: no room left on the disk ({error}): make some and run the same command", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pr2: interrupted; the same command carries on where it stopped", file=sys.stderr)
+        return 130
     return status or 0
+
+
+def _disk_is_full(error: OSError) -> bool:
+    """NumPy gives no number of the system's, but says how much of an array it could write."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or re.fullmatch(r"\d+ requested and \d+ written", str(error))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -130,10 +142,12 @@ def _bench(options: argparse.Namespace) -> int:
     from pr2_jax.bench import commands
 
     if options.workload == "resume":
+        if options.repeats is not None:
+            raise BadConfig("--repeats does not belong to `pr2 bench resume`: say --kills")
         return 0 if commands.print_kills(options.kills or 20, options.seed or 0, options.json) else 1
     if options.kills is not None or options.seed is not None:
         raise BadConfig(f"--kills and --seed belong to `pr2 bench resume`, not to {options.workload}")
-    commands.print_workload(options.workload, options.repeats, options.json)
+    commands.print_workload(options.workload, options.repeats or 20, options.json)
     return 0
 
 
@@ -166,6 +180,7 @@ def _workdir(options: argparse.Namespace) -> Iterator[Config]:
 
             flags = (options.coordinator, options.processes, options.process, options.distributed)
             distributed.start(distributed.group(*flags, os.environ), options.distributed, options.wait)
+            held.enter_context(distributed.company())
             distributed.first(lambda: held.enter_context(artifacts.locked(options.workdir)))
         else:
             held.enter_context(artifacts.locked(options.workdir))
@@ -177,7 +192,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     overrides = [text for text in argv if text.startswith(config_loader.PREFIX)]
     options = _parser().parse_args([text for text in argv if text not in overrides])
     if overrides and "config" not in options:
-        raise BadConfig(f"{overrides[0]}: this command takes its config from the work directory")
+        source = "its config from the work directory" if "workdir" in options else "no config"
+        raise BadConfig(f"{overrides[0]}: this command takes {source}")
     options.overrides = overrides
     return options
 
@@ -260,9 +276,9 @@ def _add_services(verbs: _Verbs) -> None:
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
     bench = _add(verbs, "bench", _bench, "time a workload on this machine's devices", "tables --json")
     bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf", "feed", "resume"))
-    bench.add_argument("--repeats", type=_count, default=20, metavar="N", help="timed steps (default: %(default)s)")
+    bench.add_argument("--repeats", type=_count, metavar="N", help="timed steps (default: 20)")
     bench.add_argument("--kills", type=_count, metavar="N", help="resume: runs killed at random (default: 20)")
-    bench.add_argument("--seed", type=int, metavar="N", help="resume: of the random moments (default: 0)")
+    bench.add_argument("--seed", type=_number, metavar="N", help="resume: of the random moments (default: 0)")
     bench.add_argument("--json", action="store_true", help="one JSON object a line")
     simulate = _add(verbs, "simulate", _simulate, "write the five tables of a simulated platform", "--out work/world")
     simulate.add_argument("--out", required=True, type=Path, metavar="DIR")
@@ -329,6 +345,12 @@ def _artifact(text: str) -> Path:
     if not (path / artifacts.MANIFEST).is_file():
         raise argparse.ArgumentTypeError(f"{path} has no {artifacts.MANIFEST}: make an artifact with pr2 export")
     return path
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of 0 or more")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -12,7 +12,7 @@ COMPUTE = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with a linear warm-up and a cosine fall to zero; tables take their own learning rate."""
+    """AdamW with a linear warm-up and a cosine fall to a fiftieth; tables take their own learning rate."""
 
     batch: int = 512
     epochs: float = 8.0

@@ -23,3 +23,7 @@ class StaleArtifact(Pr2Error):
 
 class Stopped(Pr2Error):
     """A SIGTERM while training; what was done is saved, and `pr2` leaves with exit status 143."""
+
+
+class NotFinite(Pr2Error, FloatingPointError):
+    """A loss that is not a number."""

@@ -22,6 +22,7 @@ from pr2_jax.stages import evaluate as evaluation
 from pr2_jax.stages import index as indexing
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import CHECKPOINTS
+from pr2_jax.training.mesh import check_config
 
 BODIES: dict[str, Callable[[Path, Config, Path], None]] = {
     "content": content.train,
@@ -83,8 +84,12 @@ def evaluate(workdir: Path, config: Config) -> None:
 
 
 def _agree(config: Config) -> None:
-    """Before anything is made: one version and one config in all processes. Each stage adds what it reads."""
+    """Before anything is made: one version and one config in all processes, and one that fits the devices.
+
+    Each stage adds what it reads.
+    """
     distributed.agree(lambda: {"config": to_dict(config), "versions": artifacts.versions()})
+    check_config(config)
 
 
 def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> None:

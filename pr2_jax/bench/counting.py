@@ -1,9 +1,9 @@
 """What a training step must cost, counted: bytes through memory and multiply-adds of its matrix products.
 
-These are lower bounds that any implementation pays, not what the compiled program does: a batch is read once, each
-looked-up row once, its gradient is written and read once, each distinct row and what its optimiser remembers are read
-and written once, dense parameters and their two moments likewise. What lies between (activations) is left out: a
-program could keep it on the chip.
+Not what the compiled program does, but what a program does that wastes nothing: a batch is read once, each looked-up
+row once, its gradient is written and read once, each distinct row and what its optimiser remembers are read and
+written once, dense parameters and their two moments likewise. What lies between (activations) is left out: a program
+could keep it on the chip.
 """
 
 from __future__ import annotations

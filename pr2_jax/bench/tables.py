@@ -1,8 +1,8 @@
 """`tables`: 512 x 100 ids into `V x 32` float32, forward, gradient and update, for tables of growing size.
 
-A row is one looked-up id. What a step must move: every occurrence's row is written by the gather and read by the loss,
-and its gradient likewise (4 N D floats); every distinct row is read and written once, and so is what the optimiser
-remembers of it. Nothing of that grows with V.
+A row is one looked-up id. What a step must move is counted as in counting.py: every occurrence's row read, its
+gradient written and read (3 N D floats), every distinct row and what the optimiser remembers of it read and written
+once. Nothing of that grows with V.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
         jax.jit(step, donate_argnums=0), jax.jit(fresh)(jax.random.key(0)), inputs, repeats
     )
     distinct = int(np.mean([len(np.unique(ids)) for ids in inputs]))
-    must_bytes = 4 * (4 * count * WIDTH + 2 * distinct * (WIDTH + remembered))
+    must_bytes = 4 * (3 * count * WIDTH + 2 * distinct * (WIDTH + remembered))
     must_flops = count * WIDTH * 3 + distinct * WIDTH * 4
     shown = {"V": size, "ids": count}
     return Measured.of("tables", name, shown, count, compile_s, seconds, must_bytes, must_flops)

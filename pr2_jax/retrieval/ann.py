@@ -62,9 +62,11 @@ class IndexReport:
 
     def __str__(self) -> str:
         how = f"{self.leaves} leaves, {self.leaves_searched} searched" if self.kind == "scann" else "every row compared"
+        found = f"recall@{self.recall_at} {self.recall:.4f} against exact on {self.queries} queries"
+        found = found if self.queries else "exact"
         return (
-            f"{self.kind} index of {self.rows:,} videos ({how}): recall@{self.recall_at} {self.recall:.4f} against "
-            f"exact on {self.queries} queries, {self.bytes / 1e6:.1f} MB, {self.build_seconds:.1f} s"
+            f"{self.kind} index of {self.rows:,} videos ({how}): {found}, {self.bytes / 1e6:.1f} MB, "
+            f"{self.build_seconds:.1f} s"
         )
 
 

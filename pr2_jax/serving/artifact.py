@@ -49,6 +49,11 @@ class ServingArtifact(Mapping[str, ModelFunction]):
 
     def verify(self) -> None:
         """StaleArtifact names the first file that is not as the manifest says."""
+        if "digest" not in self.manifest or contents_digest(self.manifest) != self.manifest["digest"]:
+            raise StaleArtifact(
+                f"{self.directory / artifacts.MANIFEST} is not as it was written: remove {self.directory} and make it "
+                f"anew with `{MADE_BY}`"
+            )
         said = self.manifest["files"]
         with concurrent.futures.ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
             for name, wrong in zip(said, pool.map(self._what_is_wrong, said), strict=True):
@@ -101,6 +106,11 @@ class ServingArtifact(Mapping[str, ModelFunction]):
         if file not in self._weights:
             self._weights[file] = jax.device_put(np.load(self.directory / file, mmap_mode="r").view(np.ndarray))
         return self._weights[file]
+
+
+def contents_digest(manifest: Mapping[str, Any]) -> str:
+    """Stands for the lists of functions and files."""
+    return artifacts.digest([manifest.get(FUNCTIONS), manifest.get("files")])
 
 
 def sha256(path: Path) -> str:

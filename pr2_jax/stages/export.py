@@ -14,7 +14,7 @@ from pr2_jax.errors import BadInput, Pr2Error
 from pr2_jax.retrieval.blocks import all_videos
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import SYSTEMS, System, open_system
-from pr2_jax.serving.artifact import FUNCTIONS, SCHEMA, ServingArtifact
+from pr2_jax.serving.artifact import FUNCTIONS, SCHEMA, ServingArtifact, contents_digest
 from pr2_jax.serving.writer import Writer, total_bytes
 from pr2_jax.stages.index import build_indices
 from pr2_jax.types import Functions, ModelFunction
@@ -63,6 +63,7 @@ def export(workdir: Path, out: Path) -> None:
             calls = few_real_calls(system)
             facts[FUNCTIONS] = {name: writer.function(name, *call[:2]) for name, call in sorted(calls.items())}
             facts["files"] = writer.files()
+            facts["digest"] = contents_digest(facts)
             _compare(ServingArtifact(place, facts | {"versions": artifacts.versions()}), calls)
         _report_size(out, facts)
 
@@ -85,6 +86,7 @@ def rebuild(place: Path, out: Path) -> None:
             _report_change(place, vectors)
             build_indices(system, vectors, made / "index")
             facts["files"] = writer.files()
+            facts["digest"] = contents_digest(facts)
 
 
 def _refuse_other(out: Path) -> None:

@@ -185,7 +185,7 @@ class Checkpoints:
         """The state, or why it is damaged: something cannot be read, or is not what was saved."""
         with _quiet():
             told, state, why = self._told(step), None, None
-            if told is None:
+            if not _everywhere(told is not None):
                 return None, "it does not say what it was made from"
             if changes := artifacts.differences(told["facts"], self._facts):
                 raise StaleArtifact(

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from pr2_jax.errors import NotFinite
 from pr2_jax.training.distributed import alone, is_first
 
 EVERY = 20
@@ -48,7 +49,10 @@ class Curve:
             share = "" if alone() else f"_share_{jax.process_index()}"
             saved = self._path.with_name(f"bad_batch_{step}{share}.npz")
             np.savez(saved, **batch)
-            raise FloatingPointError(f"loss is {loss} at step {step}; that step's batch is in {saved}")
+            raise NotFinite(
+                f"loss is {loss} at step {step}; that step's batch is in {saved}: look for what is odd in it, or lower "
+                "the learning rates (optim.learning_rate, optim.table_learning_rate)"
+            )
         if keep and is_first():
             values = {name: float(value) for name, value in metrics.items()}
             with self._path.open("a") as file:

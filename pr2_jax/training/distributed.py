@@ -9,6 +9,7 @@ One process is the ordinary case: every function here then does its work and not
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -17,7 +18,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -188,6 +189,26 @@ def _answers(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def company() -> Iterator[None]:
+    """Ends this process with one line where another one has gone while they worked together.
+
+    At once: nothing that waits for the other would return, and JAX's own way out waits as well.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if alone() or not re.search(r"gloo|nccl|connection|coordination|heartbeat|preempt", str(error), re.IGNORECASE):
+            raise
+        first_line = str(error).splitlines()[0][:160]
+        print(
+            f"pr2: error: another process has gone ({first_line}): see its log; the same command carries on",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(2)
 
 
 def alone() -> bool:

@@ -239,7 +239,7 @@ def run_facts(task: Task, config: OptimConfig, steps: int, state: TrainState) ->
         "task": task.name,
         "steps": steps,
         "optim": optim,
-        "tables": {name: {"rows": spec.rows, "width": spec.width} for name, spec in task.table_specs().items()},
+        "tables": {name: dataclasses.asdict(spec) for name, spec in task.table_specs().items()},
         "trained": described(state),
         "untrained": described(task.frozen),
     }

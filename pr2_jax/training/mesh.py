@@ -18,8 +18,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from pr2_jax.config import Config
 from pr2_jax.config_training import MeshConfig
 from pr2_jax.errors import BadConfig
+from pr2_jax.training.tables import ROW_MULTIPLE
 
 DATA, MODEL = "data", "model"
 REPLICATED = PartitionSpec()
@@ -38,11 +40,33 @@ def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | No
     if sizes.count(-1) == 1 and max(sizes) > 0:
         sizes = [count // max(sizes) if size == -1 else size for size in sizes]
     if min(sizes) < 1 or math.prod(sizes) != count:
+        divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
         raise BadConfig(
-            f"a mesh of data = {data} x model = {model} does not divide {count} devices; set one of them to -1, or "
-            f"take sizes whose product is {count}"
+            f"a mesh of data = {data} x model = {model} does not divide {count} devices; take one of {divisors} for "
+            "one of them and -1 for the other"
+        )
+    if ROW_MULTIPLE % count:
+        raise BadConfig(
+            f"{count} devices: tables come in blocks of {ROW_MULTIPLE} rows, which do not split evenly over them; show "
+            "the process a power of two of its devices (CUDA_VISIBLE_DEVICES)"
         )
     return jax.make_mesh(tuple(sizes), (DATA, MODEL), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def check_config(config: Config) -> None:
+    """BadConfig where the config's mesh does not fit the devices, or a model's batch the mesh: before anything runs."""
+    shards = configured(config.mesh).shape[DATA]
+    for name, optim in {
+        "content": config.content.optim,
+        "pdr": config.pdr.optim,
+        "qin": config.qin.optim,
+        "base": config.base.optim,
+    }.items():
+        if optim.batch % shards:
+            raise BadConfig(
+                f"{name}.optim.batch = {optim.batch} does not split over {shards} data-parallel devices; take a "
+                f"multiple of {shards}, or fewer of them (mesh.data)"
+            )
 
 
 def configured(config: MeshConfig) -> Mesh:

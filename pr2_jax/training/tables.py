@@ -41,7 +41,7 @@ class TableSpec:
 
     @property
     def padded_rows(self) -> int:
-        """Rows as stored: they split evenly over any usual number of devices, and a checkpoint fits all of them."""
+        """Rows as stored: they split evenly over 1, 2, 4, ... 512 devices, and a checkpoint fits all of them."""
         return -(-self.used_rows // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
@@ -88,7 +88,8 @@ def resolved(specs: dict[str, TableSpec], lookups: Lookups) -> Lookups:
         hashed_rows = specs[table].config.hashed_rows
         if not hashed_rows:
             return ids
-        return jnp.where(ids == 0, 0, 1 + (mixed(ids) % (hashed_rows - 1)).astype(jnp.int32))
+        row = jnp.where(ids == 0, 0, 1 + (mixed(ids) % (hashed_rows - 1)).astype(jnp.int32))
+        return jnp.where((ids < 0) | (ids >= specs[table].rows), -1, row)  # for `astray` to see
 
     return {name: (table, rows(table, ids)) for name, (table, ids) in lookups.items()}
 

@@ -90,7 +90,7 @@ def test_empty_batch_and_wrong_width(index: ann.Index) -> None:
 
 def test_recall_is_measured(index: ann.Index) -> None:
     assert 0.9 < index.report.recall <= 1.0
-    assert "recall@100" in str(index.report)
+    assert ("recall@100" if index.report.queries else ": exact, ") in str(index.report)
 
 
 def test_a_moved_index_loads(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:

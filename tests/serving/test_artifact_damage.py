@@ -14,7 +14,7 @@ import pytest
 from pr2_jax import cli
 from pr2_jax.errors import BadInput, Pr2Error, StaleArtifact
 from pr2_jax.search.engine import SearchEngine
-from pr2_jax.serving.artifact import ServingArtifact, nested, sha256
+from pr2_jax.serving.artifact import ServingArtifact, contents_digest, nested, sha256
 from pr2_jax.serving.writer import Writer, open_shapes
 from pr2_jax.stages import export as export_stage
 from pr2_jax.stages.export import export
@@ -34,6 +34,12 @@ def _schema(path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": "serving/0"}))
 
 
+def _leave_out(path):
+    manifest = json.loads(path.read_text())
+    manifest["files"].popitem()
+    path.write_text(json.dumps(manifest))
+
+
 def _garble(path):
     path.write_text("{")
 
@@ -44,6 +50,7 @@ DAMAGE = {
     "a column is cut short": ("store/users.raw_id.npy", _cut, r"has [\d,]+ bytes, the manifest says [\d,]+"),
     "the config was edited": ("config.json", lambda path: path.write_text(path.read_text() + " "), r"has [\d,]+ bytes"),
     "an index has one other bit": ("index/dr/vectors.npy", _flip, r"does not hold what was exported"),
+    "a file is left out": ("manifest.json", _leave_out, r"manifest.json is not as it was written: remove"),
     "another schema": ("manifest.json", _schema, r"schema 'serving/0', this version reads 'serving/1'"),
     "a manifest that is none": ("manifest.json", _garble, r"not readable as JSON: remove"),
     "no manifest": ("manifest.json", lambda path: path.unlink(), r"has no manifest.json"),
@@ -72,6 +79,7 @@ def test_a_program_of_a_version_that_cannot_be_read(copied):
     manifest = json.loads((copied / "manifest.json").read_text())
     manifest["files"][file] = {"bytes": (copied / file).stat().st_size, "sha256": sha256(copied / file)}
     manifest["versions"]["jax"] = "9.9.9"
+    manifest["digest"] = contents_digest(manifest)
     (copied / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(StaleArtifact, match=rf"exported by jax 9\.9\.9 and cannot be read by jax {jax.__version__}"):
         SearchEngine.load(copied).search(1, "a", 5)
@@ -81,6 +89,7 @@ def test_a_config_of_another_version(copied):
     path, manifest = copied / "config.json", json.loads((copied / "manifest.json").read_text())
     path.write_text(json.dumps(json.loads(path.read_text()) | {"new_section": {}}))
     manifest["files"]["config.json"] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    manifest["digest"] = contents_digest(manifest)
     (copied / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(StaleArtifact, match=r"no field 'new_section'.* anew with `pr2 export`"):
         SearchEngine.load(copied)

@@ -17,7 +17,7 @@ from pr2_jax import cli
 from pr2_jax.search import scoring
 from pr2_jax.search.engine import SearchEngine
 from pr2_jax.search.system import System
-from pr2_jax.serving.artifact import ServingArtifact, sha256
+from pr2_jax.serving.artifact import ServingArtifact, contents_digest, sha256
 from pr2_jax.stages.export import few_real_calls
 from pr2_jax.types import TASKS
 
@@ -173,6 +173,7 @@ def test_index_encodes_the_catalogue_anew_in_place(copied, finished):
     for file in (f"{index}/{name}.npy" for index in indices for name in ("vectors", "rows")):
         np.save(copied / file, np.zeros_like(np.load(copied / file)))
         manifest["files"][file] |= {"sha256": sha256(copied / file)}
+    manifest["digest"] = contents_digest(manifest)
     (copied / "manifest.json").write_text(json.dumps(manifest))
     assert cli.main(["index", "--artifact", str(copied)]) == 0
     again = ServingArtifact.open(copied)

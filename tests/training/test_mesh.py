@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 
 import jax
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 
+from pr2_jax.config import Config
+from pr2_jax.config_training import MeshConfig
 from pr2_jax.errors import BadConfig
 from pr2_jax.training import mesh as meshes
 from pr2_jax.training.loop import init_state, make_step
@@ -110,3 +113,28 @@ def test_tables_and_their_state_are_split_and_stay_so(name, toy, optim, batch_at
     assert said.startswith("mesh of data 4 x model 2: ")
     assert f"{len(jax.tree.leaves((state.params, state.dense_opt)))} arrays on every device" not in said  # and the step
     assert "split by rows" in said
+
+
+@pytest.mark.parametrize(
+    ("mesh", "batches", "message"),
+    [
+        ({"data": 3}, {}, "a mesh of data = 3 x model = 1 does not divide 8 devices; take one of 1, 2, 4, 8 for one"),
+        ({"data": -1, "model": -1}, {}, "a mesh of data = -1 x model = -1 does not divide 8 devices"),
+        ({"data": 4, "model": 2}, {"base": 18}, "base.optim.batch = 18 does not split over 4 data-parallel devices"),
+        ({"data": 8}, {"pdr": 12}, "pdr.optim.batch = 12 does not split over 8"),
+    ],
+)
+def test_a_config_that_does_not_fit_the_devices_is_refused_before_anything_runs(mesh, batches, message):
+    config = dataclasses.replace(Config(), mesh=MeshConfig(**mesh))
+    for name, batch in batches.items():
+        section = vars(config)[name]
+        section = dataclasses.replace(section, optim=dataclasses.replace(section.optim, batch=batch))
+        config = dataclasses.replace(config, **{name: section})
+    with pytest.raises(BadConfig, match=re.escape(message)):
+        meshes.check_config(config)
+    meshes.check_config(Config())
+
+
+def test_devices_that_tables_do_not_split_over_are_refused():
+    with pytest.raises(BadConfig, match="6 devices: tables come in blocks of 512 rows"):
+        meshes.make_mesh(6, 1, jax.devices()[:6])
