@@ -40,8 +40,13 @@ def digest(value: Any) -> str:
 
 def digest_file(path: Path) -> str:
     """16 hex digits of a file's bytes."""
+    return sha256(path)[:16]
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical_text(value: Any) -> str:

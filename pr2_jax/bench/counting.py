@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from pr2_jax.training.tables import Tables
 from pr2_jax.training.task import Task
 
 FLOAT_BYTES = 4
@@ -40,6 +41,14 @@ def _flops(jaxpr: core.Jaxpr) -> int:
                 if hasattr(inner, "eqns"):
                     total += _flops(inner)
     return total
+
+
+def remembered_floats(tables: Tables, states: Mapping[str, Any]) -> dict[str, int]:
+    """Numbers that the optimiser of each table keeps of a row."""
+    return {
+        name: sum(leaf.size for leaf in jax.tree.leaves(states[name]) if leaf.ndim) // len(table)
+        for name, table in tables.items()
+    }
 
 
 def step_bytes(task: Task, batch: Mapping[str, np.ndarray], params: Any, remembered: Mapping[str, int]) -> int:

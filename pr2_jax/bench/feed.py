@@ -15,7 +15,7 @@ import numpy as np
 
 from pr2_jax.bench import models, synthetic
 from pr2_jax.bench.harness import Measured, time_steps
-from pr2_jax.config import DataConfig, PdrConfig, QinConfig
+from pr2_jax.config import DataConfig
 
 USERS, EVENTS_A_USER, SESSIONS, SHOWN = 2_000, 1_500, 40_000, 10
 DAY_MS = 86_400_000
@@ -52,8 +52,7 @@ def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int
     save_store(_store(sizes), place / "store", {}, {})
     store, data = LogStore.open(place / "store"), DataConfig()
     reader = EventReader(store, LongPlay.fit(store, store.cuts.validation_ms, data))
-    pdr: PdrConfig = synthetic.pdr_config()
-    qin: QinConfig = synthetic.qin_config()
+    pdr, qin = synthetic.pdr_config(), synthetic.qin_config()
     queries_NqxD = np.random.default_rng(1).normal(size=(store.counts.queries, pdr.width)).astype(np.float32)
 
     def taste(user_B: np.ndarray, time_ms_B: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ class Measured:
     low_s: float
     high_s: float
     repeats: int
-    must_bytes: int  # that any implementation has to move through memory
+    must_bytes: int  # that a step moves through memory which wastes nothing (counting.py)
     must_flops: int
     peak_bytes: int  # of the process on a CPU, of the device elsewhere
     note: str = ""

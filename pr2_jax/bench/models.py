@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from pr2_jax.bench import synthetic
-from pr2_jax.bench.counting import matmul_flops, step_bytes
+from pr2_jax.bench.counting import matmul_flops, remembered_floats, step_bytes
 from pr2_jax.bench.harness import Measured, time_steps
 from pr2_jax.config_training import OptimConfig
 from pr2_jax.training.loop import init_state, make_step
-from pr2_jax.training.mesh import Mesh, place, single
+from pr2_jax.training.mesh import Mesh, everywhere, place, single
 from pr2_jax.training.task import Task
 
 BATCHES = 3
@@ -56,12 +56,12 @@ def measure(
 ) -> Measured:
     """A task's training step on a mesh."""
     state = init_state(task, optim, STEPS, mesh)
-    frozen = jax.device_put(task.frozen, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    frozen = everywhere(mesh, task.frozen)
     train: Callable = make_step(task, optim, STEPS, mesh)
     placed = [place(mesh, batch) for batch in batches]
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, frozen, placed[0]))
     must_flops = matmul_flops(train, *abstract)
-    # Row-wise Adagrad: one float a row.
-    must_bytes = step_bytes(task, batches[0], state.params, dict.fromkeys(task.table_specs(), 1))
+    remembered = remembered_floats(state.tables, state.table_opt)
+    must_bytes = step_bytes(task, batches[0], state.params, remembered)
     compile_s, seconds, _ = time_steps(lambda state, batch: train(state, frozen, batch)[0], state, placed, repeats)
     return Measured.of(task.name, optim.table_optimizer, shown, optim.batch, compile_s, seconds, must_bytes, must_flops)

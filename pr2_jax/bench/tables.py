@@ -13,35 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pr2_jax.bench.counting import remembered_floats
 from pr2_jax.bench.harness import Measured, time_steps
 from pr2_jax.training.mesh import Mesh, single
-from pr2_jax.training.sparse import (
-    DenseTable,
-    LazyAdam,
-    RowAdagrad,
-    SparseTable,
-    TableOptimizer,
-    gather,
-    init_all,
-    update_all,
-)
+from pr2_jax.training.optimizer import TABLE_OPTIMIZERS
+from pr2_jax.training.sparse import gather, init_all, update_all
 from pr2_jax.training.tables import TableSpec, init_tables
 
 BATCH, HISTORY, WIDTH = 512, 100, 32
 SIZES = (100_000, 1_000_000, 10_000_000)
 DENSE_LIMIT = 1_000_000
 """Rows beyond which whole-table Adam is not tried: four times the table, every step."""
-VARIANTS: dict[str, tuple[TableOptimizer, int]] = {
-    "row_adagrad": (SparseTable(RowAdagrad()), 1),
-    "lazy_adam": (SparseTable(LazyAdam()), 2 * WIDTH + 1),
-    "adam": (DenseTable(), 2 * WIDTH),
-}
-"""With the floats that each remembers a row."""
 
 
 def run(repeats: int, sizes: tuple[int, ...] | None = None, mesh: Mesh | None = None) -> Iterator[Measured]:
     """One result a variant and size."""
-    for name in VARIANTS:
+    for name in TABLE_OPTIMIZERS:
         for size in sizes or SIZES:
             if name != "adam" or size <= DENSE_LIMIT:
                 yield measure(name, size, repeats, mesh or single())
@@ -49,8 +36,7 @@ def run(repeats: int, sizes: tuple[int, ...] | None = None, mesh: Mesh | None = 
 
 def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
     """One variant at one size."""
-    optimizer, remembered = VARIANTS[name]
-    optimizers = {"video": optimizer}
+    optimizers = {"video": TABLE_OPTIMIZERS[name]}
     rng, count = np.random.default_rng(0), BATCH * HISTORY
     inputs = [jnp.asarray(rng.integers(1, size, (BATCH, HISTORY)), jnp.int32) for _ in range(4)]
 
@@ -68,9 +54,9 @@ def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
         gradient = jax.grad(loss)(gather(tables, lookups, mesh))
         return update_all(optimizers, tables, memory, lookups, gradient, {"video": jnp.float32(1e-3)}, mesh)
 
-    compile_s, seconds, _ = time_steps(
-        jax.jit(step, donate_argnums=0), jax.jit(fresh)(jax.random.key(0)), inputs, repeats
-    )
+    state = jax.jit(fresh)(jax.random.key(0))
+    remembered = remembered_floats(*state)["video"]
+    compile_s, seconds, _ = time_steps(jax.jit(step, donate_argnums=0), state, inputs, repeats)
     distinct = int(np.mean([len(np.unique(ids)) for ids in inputs]))
     must_bytes = 4 * (3 * count * WIDTH + 2 * distinct * (WIDTH + remembered))
     must_flops = count * WIDTH * 3 + distinct * WIDTH * 4

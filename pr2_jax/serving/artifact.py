@@ -11,7 +11,6 @@ Nothing here imports a model's code, Flax, Optax or Orbax.
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,11 @@ class ServingArtifact(Mapping[str, ModelFunction]):
             size = path.stat().st_size
             if size != said["bytes"]:
                 return f"has {size:,} bytes, the manifest says {said['bytes']:,}"
-            return None if sha256(path) == said["sha256"] else "does not hold what was exported (another SHA-256)"
+            return (
+                None
+                if artifacts.sha256(path) == said["sha256"]
+                else "does not hold what was exported (another SHA-256)"
+            )
         except OSError as error:
             return f"cannot be read ({error.strerror})"
 
@@ -111,12 +114,6 @@ class ServingArtifact(Mapping[str, ModelFunction]):
 def contents_digest(manifest: Mapping[str, Any]) -> str:
     """Stands for the lists of functions and files."""
     return artifacts.digest([manifest.get(FUNCTIONS), manifest.get("files")])
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:

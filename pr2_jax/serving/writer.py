@@ -14,7 +14,7 @@ import numpy as np
 from jax import export
 
 from pr2_jax import artifacts
-from pr2_jax.serving.artifact import FUNCTIONS, WEIGHTS, sha256
+from pr2_jax.serving.artifact import FUNCTIONS, WEIGHTS
 from pr2_jax.types import Batch, ModelFunction
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -77,7 +77,7 @@ class Writer:
         found, first = {}, {}
         for path in sorted(self._directory.rglob("*")):
             if path.is_file() and path.name != artifacts.IN_PROGRESS:
-                digest = sha256(path)
+                digest = artifacts.sha256(path)
                 if digest in first:
                     path.unlink()
                     _link(first[digest], path)

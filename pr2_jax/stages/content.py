@@ -19,7 +19,7 @@ from pr2_jax.data.catalogue import catalogue_arrays, log_unigram, query_words
 from pr2_jax.data.sessions import FOLDS, fold_of, training_sessions
 from pr2_jax.data.store import LogStore
 from pr2_jax.models.build import content_task
-from pr2_jax.models.functions import content_functions, load_model
+from pr2_jax.models.functions import content_functions
 from pr2_jax.retrieval.blocks import all_videos
 from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.training import distributed
@@ -64,7 +64,7 @@ def _train_towers(
     save_params(out, (state.params, state.tables))
 
     def freeze() -> None:
-        functions = content_functions(task, *load_model(task, out))
+        functions = content_functions(task, state.params, state.tables)
         np.save(out / "video_vectors.npy", all_videos(functions["content_video"], store.counts.videos))
         words = query_words(store, np.arange(store.counts.queries), config.data)
         artifacts.save_array(out / "query_vectors.npy", ContentSpace(functions, out).queries(words))

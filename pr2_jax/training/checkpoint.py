@@ -29,7 +29,7 @@ from orbax.checkpoint import v1 as ocp
 from pr2_jax import artifacts, console
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.training import limits
-from pr2_jax.training.distributed import is_first
+from pr2_jax.training.distributed import alone, is_first
 
 PyTree = Any
 CHECKPOINTS = "checkpoints"
@@ -211,7 +211,7 @@ class Checkpoints:
         for step, why in damaged.items():
             aside = self._place / f"damaged-{step}"
             console.log(f"checkpoint of step {step} is damaged ({why}): moved to {aside}, step {whole} is used")
-            if jax.process_index() == 0:
+            if is_first():
                 shutil.rmtree(aside, ignore_errors=True)
                 (self._place / str(step)).rename(aside)
             self._best.scores.pop(step, None)
@@ -232,7 +232,7 @@ def _quiet() -> Iterator[None]:
 
 def _everywhere(here: bool) -> bool:
     """Whether it is so in every process; also a point that all of them pass together."""
-    return here if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(here)).all())
+    return here if alone() else bool(multihost_utils.process_allgather(np.array(here)).all())
 
 
 def _line(error: BaseException) -> str:
@@ -260,9 +260,9 @@ def load_params(directory: Path, like: PyTree) -> PyTree:
     """
     place, me = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), jax.process_index()
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
-    alone = legacy.options.MultiprocessingOptions(
+    by_itself = legacy.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
     )
-    handler = legacy.StandardCheckpointHandler(multiprocessing_options=alone)
-    with legacy.Checkpointer(handler, multiprocessing_options=alone) as reader:
+    handler = legacy.StandardCheckpointHandler(multiprocessing_options=by_itself)
+    with legacy.Checkpointer(handler, multiprocessing_options=by_itself) as reader:
         return reader.restore(directory.resolve() / "params" / "params", args=legacy.args.StandardRestore(like))

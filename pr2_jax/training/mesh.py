@@ -62,11 +62,7 @@ def check_config(config: Config) -> None:
         "qin": config.qin.optim,
         "base": config.base.optim,
     }.items():
-        if optim.batch % shards:
-            raise BadConfig(
-                f"{name}.optim.batch = {optim.batch} does not split over {shards} data-parallel devices; take a "
-                f"multiple of {shards}, or fewer of them (mesh.data)"
-            )
+        _refuse_uneven(f"{name}.optim.batch = {optim.batch}", optim.batch, shards)
 
 
 def configured(config: MeshConfig) -> Mesh:
@@ -90,11 +86,16 @@ def check_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, size: int | None = 
     shards = mesh.shape[DATA]
     for name, array in batch.items():
         rows = len(array) if size is None else size
-        if batch_spec(name) == BY_BATCH and rows % shards:
-            raise BadConfig(
-                f"a batch of {rows} ({name}) does not split over {shards} data-parallel devices; take a multiple "
-                f"of {shards} or a mesh with fewer of them"
-            )
+        if batch_spec(name) == BY_BATCH:
+            _refuse_uneven(f"a batch of {rows} ({name})", rows, shards)
+
+
+def _refuse_uneven(what: str, rows: int, shards: int) -> None:
+    if rows % shards:
+        raise BadConfig(
+            f"{what} does not split over {shards} data-parallel devices; take a multiple of {shards} or a mesh with "
+            "fewer of them (mesh.data)"
+        )
 
 
 def whole(mesh: Mesh) -> bool:

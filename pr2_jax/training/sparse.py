@@ -18,7 +18,6 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,28 +51,28 @@ class RowOptimizer(Protocol):
         ...
 
 
-class RowAdagrad(flax.struct.PyTreeNode):
+@dataclasses.dataclass(frozen=True)
+class RowAdagrad:
     """Row-wise Adagrad: `row -= rate * g / sqrt(sum of mean(g^2))`; one float a row is remembered."""
 
-    start: float = flax.struct.field(pytree_node=False, default=0.0)
-
     def init(self, table_VxD: Array) -> dict[str, Array]:
-        return {"sum_V": jnp.full(len(table_VxD), self.start, jnp.float32)}
+        return {"sum_V": jnp.zeros(len(table_VxD), jnp.float32)}
 
     def update(self, memory: dict[str, Array], grad_NxD: Array) -> tuple[Array, dict[str, Array]]:
         sum_N = memory["sum_V"] + jnp.square(grad_NxD).mean(-1)
         return grad_NxD / (jnp.sqrt(sum_N)[:, None] + EPSILON), {"sum_V": sum_N}
 
 
-class LazyAdam(flax.struct.PyTreeNode):
+@dataclasses.dataclass(frozen=True)
+class LazyAdam:
     """Adam whose moments decay only when a row is touched; two floats a parameter are remembered.
 
     The bias of the moments is corrected by how often the row itself was touched: a rare row's first step is as long as
     any other's.
     """
 
-    beta1: float = flax.struct.field(pytree_node=False, default=0.9)
-    beta2: float = flax.struct.field(pytree_node=False, default=0.999)
+    beta1: float = 0.9
+    beta2: float = 0.999
 
     def init(self, table_VxD: Array) -> dict[str, Array]:
         zeros = jnp.zeros_like(table_VxD)

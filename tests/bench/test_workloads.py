@@ -60,8 +60,8 @@ def test_bytes_follow_the_rows_looked_up_and_not_the_catalogue(small):
     assert none > 4 * 3 * 8 * (16 * 6 * 2)  # rows of the history and of its authors alone
 
 
-@pytest.mark.parametrize(("workload", "slates"), [(models.pdr, 1), (models.qin, 1)])
-def test_training_steps(workload, slates, small):
+@pytest.mark.parametrize("workload", [models.pdr, models.qin])
+def test_training_steps(workload, small):
     found = list(workload(2, SIZES))
     assert all(m.rows == 16 and m.rows_per_s > 0 and m.must_flops > 0 and m.compile_s > 0 for m in found)
     assert [m.size["V"] for m in found] == [900] * len(found)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.training.loop import init_state, make_step
-from pr2_jax.training.mesh import BY_BATCH, batch_spec, make_mesh, place, single
+from pr2_jax.training.mesh import BY_BATCH, batch_spec, everywhere, make_mesh, place, single
 
 STEPS = 3
 CASES = [(name, shape) for name in ("pdr", "qin") for shape in ((8, 1), (4, 2), (2, 4), (1, 8))]
@@ -21,7 +21,7 @@ CASES += [("content", (4, 2)), ("taste", (4, 2))]
 
 def _trained(task, optim, mesh, batch):
     state, step = init_state(task, optim, 10, mesh), make_step(task, optim, 10, mesh)
-    frozen = jax.device_put(task.frozen, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    frozen = everywhere(mesh, task.frozen)
     metrics = []
     for _ in range(STEPS):
         state, found = step(state, frozen, place(mesh, batch))

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from pr2_jax import cli
+from pr2_jax.artifacts import sha256
 from pr2_jax.errors import BadInput, Pr2Error, StaleArtifact
 from pr2_jax.search.engine import SearchEngine
-from pr2_jax.serving.artifact import ServingArtifact, contents_digest, nested, sha256
+from pr2_jax.serving.artifact import ServingArtifact, contents_digest, nested
 from pr2_jax.serving.writer import Writer, open_shapes
 from pr2_jax.stages import export as export_stage
 from pr2_jax.stages.export import export

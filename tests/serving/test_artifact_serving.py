@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from pr2_jax import cli
+from pr2_jax.artifacts import sha256
 from pr2_jax.search import scoring
 from pr2_jax.search.engine import SearchEngine
 from pr2_jax.search.system import System
-from pr2_jax.serving.artifact import ServingArtifact, contents_digest, sha256
+from pr2_jax.serving.artifact import ServingArtifact, contents_digest
 from pr2_jax.stages.export import few_real_calls
 from pr2_jax.types import TASKS
 
