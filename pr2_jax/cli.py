@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import NoReturn
 
 from pr2_jax import __version__, artifacts, config_loader, console
 from pr2_jax.config import Config
-from pr2_jax.errors import BadConfig, BadInput, Pr2Error, Stopped
+from pr2_jax.errors import BadConfig, BadInput, Pr2Error, Stopped, disk_full
 from pr2_jax.workdir import CONFIG_FILE
 
 EXAMPLES = """\
@@ -56,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
         return 141
     except OSError as error:
-        if not _disk_is_full(error):
+        if not disk_full(error):
             raise
         print(f"pr2: error: no room left on the disk ({error}): make some and run the same command", file=sys.stderr)
         return 2
@@ -64,11 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pr2: interrupted; the same command carries on where it stopped", file=sys.stderr)
         return 130
     return status or 0
-
-
-def _disk_is_full(error: OSError) -> bool:
-    """NumPy gives no number of the system's, but says how much of an array it could write."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT) or re.fullmatch(r"\d+ requested and \d+ written", str(error))
 
 
 def _run(options: argparse.Namespace) -> None:

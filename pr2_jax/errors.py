@@ -1,4 +1,12 @@
-"""The one error that a person is meant to read."""
+"""The errors that a person is meant to read, and the one of the system that becomes such an error: a full disk."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Pr2Error(Exception):
@@ -27,3 +35,27 @@ class Stopped(Pr2Error):
 
 class NotFinite(Pr2Error, FloatingPointError):
     """A loss that is not a number."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, nearest first."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def disk_full(error: BaseException) -> int | None:
+    """The system's number of the error where it, or what led to it, says that a disk has no room left.
+
+    TensorStore's errors are ValueErrors with the number in their text; NumPy's have none and say how much of an array
+    could be written.
+    """
+    for cause in causes(error):
+        told = re.search(r"os_error_code='(\d+)'", str(cause))
+        code = cause.errno if isinstance(cause, OSError) else int(told[1]) if told else None
+        if isinstance(cause, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(cause)):
+            code = errno.ENOSPC
+        if code in FULL:
+            return code
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import socket
@@ -126,6 +127,10 @@ def finished(tmp_path_factory, micro_config) -> Path:
     """A work directory in which every stage has been made. Shared: copy it before changing anything in it."""
     from pr2_jax import pipeline  # not above: bm25s runs JAX when it is imported, which settles the devices
 
-    workdir = tmp_path_factory.mktemp("finished")
-    pipeline.run(workdir, micro_config, None)
-    return workdir
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # shared by the workers: who comes second finds it made
+        place = place.parent
+    with (place / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        pipeline.run(place / "finished", micro_config, None)
+    return place / "finished"

@@ -15,7 +15,7 @@ from pr2_jax.bench.counting import matmul_flops, remembered_floats, step_bytes
 from pr2_jax.bench.harness import Measured, time_steps
 from pr2_jax.config_training import OptimConfig
 from pr2_jax.training.loop import init_state, make_step
-from pr2_jax.training.mesh import Mesh, everywhere, place, single
+from pr2_jax.training.mesh import everywhere, place, single
 from pr2_jax.training.task import Task
 
 BATCHES = 3
@@ -26,16 +26,16 @@ SLATES = (1, 10)
 """Results a search that `qin` is measured with: one candidate a row, and a slate."""
 
 
-def pdr(repeats: int, sizes: synthetic.Sizes | None = None, mesh: Mesh | None = None) -> Iterator[Measured]:
+def pdr(repeats: int, sizes: synthetic.Sizes | None = None) -> Iterator[Measured]:
     """Batch 1,024, history 100, width 64, 1M videos, 100k words, 1,024 uniform and 2 hard negatives a row."""
     sizes, config = sizes or synthetic.Sizes(), synthetic.pdr_config()
     task = synthetic.pdr_task(config, sizes)
     shown = {"batch": config.optim.batch, "history": config.history, "V": sizes.videos}
     batches = [synthetic.pdr_batch(config, sizes, seed) for seed in range(BATCHES)]
-    yield measure(task, config.optim, batches, shown, repeats, mesh or single())
+    yield measure(task, config.optim, batches, shown, repeats)
 
 
-def qin(repeats: int, sizes: synthetic.Sizes | None = None, mesh: Mesh | None = None) -> Iterator[Measured]:
+def qin(repeats: int, sizes: synthetic.Sizes | None = None) -> Iterator[Measured]:
     """Batch 512 searches, history 1,000 to K1 100 to K2 50, real-time 50, width 64, 8 experts of 128, 1M videos."""
     config = synthetic.qin_config()
     for slate in SLATES:
@@ -43,7 +43,7 @@ def qin(repeats: int, sizes: synthetic.Sizes | None = None, mesh: Mesh | None = 
         task = synthetic.qin_task(config, of)
         shown = {"batch": config.optim.batch, "slate": of.slate, "history": config.history, "V": of.videos}
         batches = [synthetic.qin_batch(config, of, seed) for seed in range(BATCHES)]
-        yield measure(task, config.optim, batches, shown, repeats, mesh or single())
+        yield measure(task, config.optim, batches, shown, repeats)
 
 
 def measure(
@@ -52,9 +52,9 @@ def measure(
     batches: list[dict[str, np.ndarray]],
     shown: dict[str, int],
     repeats: int,
-    mesh: Mesh,
 ) -> Measured:
-    """A task's training step on a mesh."""
+    """A task's training step on one device."""
+    mesh = single()
     state = init_state(task, optim, STEPS, mesh)
     frozen = everywhere(mesh, task.frozen)
     train: Callable = make_step(task, optim, STEPS, mesh)

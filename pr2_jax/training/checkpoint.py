@@ -27,7 +27,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from pr2_jax import artifacts, console
-from pr2_jax.errors import StaleArtifact
+from pr2_jax.errors import StaleArtifact, causes
 from pr2_jax.training import limits
 from pr2_jax.training.distributed import alone, is_first
 
@@ -197,7 +197,7 @@ class Checkpoints:
             except Exception as error:
                 if limits.out_of_memory(error):
                     raise
-                why = f"it cannot be read, {_line(list(limits.causes(error))[-1])}"
+                why = f"it cannot be read, {_line(list(causes(error))[-1])}"
             gc.collect()  # what a failed read left behind complains now, unheard, and not later
         if not _everywhere(why is None):
             return None, why or "another process cannot read it"

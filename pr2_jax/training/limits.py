@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,10 +12,9 @@ from typing import Any
 
 import jax
 
-from pr2_jax.errors import Pr2Error
+from pr2_jax.errors import Pr2Error, causes, disk_full
 
 PyTree = Any
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAMED = 3
 """Arrays that a message about memory names."""
 
@@ -34,7 +31,7 @@ def explained(task: str, directory: Path, arrays: Mapping[str, PyTree]) -> Itera
     except Pr2Error:
         raise
     except Exception as error:
-        if code := _disk_code(error):
+        if code := disk_full(error):
             raise Pr2Error(_disk_line(directory, code, size(arrays["state"]))) from error
         if out_of_memory(error):
             raise Pr2Error(_memory_line(task, error, arrays)) from error
@@ -46,14 +43,6 @@ def out_of_memory(error: BaseException) -> bool:
     return any(isinstance(e, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(e) for e in causes(error))
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, nearest first."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
 def size(tree: PyTree) -> int:
     """Bytes of all arrays of a tree, in all and uncompressed."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
@@ -63,16 +52,6 @@ def by_name(tree: PyTree) -> dict[str, Any]:
     """The leaves of a tree by their dotted paths: `tables.video`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
-
-
-def _disk_code(error: BaseException) -> int | None:
-    """TensorStore's errors are ValueErrors; the number of the system's error is in their text."""
-    for cause in causes(error):
-        told = re.search(r"os_error_code='(\d+)'", str(cause))
-        code = cause.errno if isinstance(cause, OSError) else int(told[1]) if told else None
-        if code in FULL:
-            return code
-    return None
 
 
 def _disk_line(directory: Path, code: int, needed: int) -> str:

@@ -15,7 +15,6 @@ from pr2_jax.bench.harness import Measured
 from pr2_jax.config import PdrConfig, QinConfig
 from pr2_jax.config_training import OptimConfig
 from pr2_jax.training.loop import init_state
-from pr2_jax.training.mesh import make_mesh, single
 
 SIZES = synthetic.Sizes(videos=900, words=80, authors=30, query_tokens=3, caption_tokens=4, slate=3)
 OPTIM = OptimConfig(batch=16, table_optimizer="row_adagrad")
@@ -65,13 +64,6 @@ def test_training_steps(workload, small):
     found = list(workload(2, SIZES))
     assert all(m.rows == 16 and m.rows_per_s > 0 and m.must_flops > 0 and m.compile_s > 0 for m in found)
     assert [m.size["V"] for m in found] == [900] * len(found)
-
-
-def test_a_training_step_on_a_mesh(small):
-    task = synthetic.pdr_task(PDR, SIZES)
-    batches = [synthetic.pdr_batch(PDR, SIZES, 0)]
-    one, many = (models.measure(task, OPTIM, batches, {}, 2, mesh) for mesh in (single(), make_mesh(4, 2)))
-    assert (one.must_bytes, one.rows) == (many.must_bytes, many.rows)
 
 
 def test_qrcf_alone_and_with_the_walk(monkeypatch):

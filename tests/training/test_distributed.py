@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import socket
 from pathlib import Path
 
@@ -155,3 +157,28 @@ def test_others_that_do_not_come_are_one_line(together, free_address, index):
         f"pr2: error: {who} within 1 s: see whether each was started, with the same --coordinator and --processes, "
         "and whether hosts can reach each other"
     ]
+
+
+MEETING = """
+import os, signal, sys
+import numpy as np
+from jax.experimental import multihost_utils
+from pr2_jax.training import distributed as d
+index = int(sys.argv[2])
+d.start(d.Group(sys.argv[1], 2, index))
+with d.company():
+    for step in range(100):
+        multihost_utils.process_allgather(np.array(step))
+        if (step, index) == (3, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_whose_peer_is_killed_ends_with_one_line(together, free_address):
+    """At once, not after the minutes that JAX gives a lost process; nothing was printed by Gloo or by an abort."""
+    (status, out, err), killed = together(*(["-c", MEETING, free_address, str(index)] for index in (0, 1)))
+    assert killed[0] == -signal.SIGKILL
+    assert (status, out) == (2, "")
+    assert re.fullmatch(
+        r"pr2: error: another process has gone \(.+\): see its log; the same command carries on\n", err
+    ), err
