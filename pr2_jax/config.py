@@ -11,11 +11,21 @@ from __future__ import annotations
 import dataclasses
 import datetime
 
-from pr2_jax.config_checks import check_choice, check_heads, check_order, check_values, check_weights, require
+from pr2_jax.config_checks import (
+    check_choice,
+    check_choices,
+    check_heads,
+    check_order,
+    check_values,
+    check_weights,
+    require,
+)
 from pr2_jax.config_training import COMPUTE, MeshConfig, OptimConfig, TablesConfig
 
 SOURCES = ("kuaisar", "short_video_world")
 SIMILARITIES = ("swing", "cosine")
+CHANNELS = ("bm25", "dr", "qrcf", "pdr")
+INPUTS = ("relevance", "video", "links", "habits", "taste")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +200,10 @@ class PdrConfig:
     hard_start: float = 0.5  # share of the steps after which hard negatives are mined and used
     id_dropout: float = 0.15
     dropout: float = 0.1
+    use_history: bool = True  # behaviours: attended over by the query, and their mean
+    use_profile: bool = True
+    use_taste: bool = True  # the person in the taste space
+    log_q: bool = True  # corrects sampled negatives for how often each is drawn
     relevance_weight: float = 0.5
     click_weight: float = 1.0
     long_play_weight: float = 0.5
@@ -219,7 +233,13 @@ class QinConfig:
     history: int = 500  # H
     keep_query: int = 100  # K1, GSU step 1
     keep_video: int = 30  # K2, GSU step 2
-    realtime: int = 30  # R
+    realtime: int = 30  # R; 0 = without the real-time part
+    query_filter: bool = True  # GSU step 1; without it the latest K1 stay
+    video_filter: bool = True  # GSU step 2; without it every candidate sees all K1
+    esu: bool = True  # exact attention over what the GSU kept; without it their mean
+    fused_attention: bool = True  # [QIN] ids and attributes attend apart; without it their sums attend
+    engagement_gate: bool = True  # [QIN] which of the two to trust; without it both alike
+    inputs: str = "relevance+video+links+habits+taste"  # groups of features; base: the first two
     experts: int = 4
     expert_width: int = 64
     gate_dropout: float = 0.1  # [lit: HoME]
@@ -239,12 +259,13 @@ class QinConfig:
     )
 
     def __post_init__(self) -> None:
-        sizes = ("width", "heads", "history", "keep_query", "keep_video", "realtime", "experts", "expert_width")
+        sizes = ("width", "heads", "history", "keep_query", "keep_video", "experts", "expert_width")
         check_values(self, positive=sizes)
         check_choice(self, "compute", COMPUTE)
         check_heads(self)
         check_weights(self)
         check_order(self, "keep_video", "keep_query", "history")
+        check_choices(self, "inputs", INPUTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,6 +301,7 @@ class QrcfConfig:
 class RetrievalConfig:
     """Channels, their depth, and the ScaNN index."""
 
+    channels: str = "bm25+dr+qrcf+pdr"  # that pr2 merges; base merges bm25 and dr
     depth: int = 1_000  # results per channel
     ann_min_rows: int = 5_000  # below this the index is exact: ScaNN's partitions gain nothing
     ann_recall_at: int = 100
@@ -294,6 +316,7 @@ class RetrievalConfig:
         check_values(self, positive=("depth", "ann_recall_at", "ann_search_share", "bm25_k1"))
         require(self.bm25_b <= 1, self, f"bm25_b = {self.bm25_b}, expected a share from 0 to 1")
         check_order(self, "ann_recall_at", "depth")
+        check_choices(self, "channels", CHANNELS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,6 +53,14 @@ def check_choice(section: Any, name: str, choices: tuple[str, ...]) -> None:
     require(value in choices, section, f"{name} = {value!r}, expected one of {known}")
 
 
+def check_choices(section: Any, name: str, choices: tuple[str, ...]) -> None:
+    """The field names some of `choices`, each once, joined by `+`."""
+    value = vars(section)[name]
+    named = value.split("+")
+    fine = set(named) <= set(choices) and len(set(named)) == len(named)
+    require(fine, section, f"{name} = {value!r}, expected some of {', '.join(choices)}, each once, joined by +")
+
+
 def check_heads(section: Any) -> None:
     """Attention heads split the width evenly."""
     width, heads = section.width, section.heads

@@ -264,7 +264,8 @@ class SlateReader:
         }
         if c.personal:
             batch |= self._reader.engaged(user_B, time_ms_B, c.history)
-            batch |= self._reader.recent(user_B, time_ms_B, c.realtime)
+            if c.realtime:
+                batch |= self._reader.recent(user_B, time_ms_B, c.realtime)
         return batch
 
 

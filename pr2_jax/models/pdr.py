@@ -48,20 +48,29 @@ class QueryUserTower(nn.Module):
     def __call__(self, rows: Rows, batch: Batch, *, train: bool) -> Array:
         c = self.config
         query_BxD = QueryEncoder(c.width, name="query")(rows["query"], batch)
-        mask_BxH = batch["history_BxH"] > 0
+        known, leaning_BxD = [], jnp.zeros_like(query_BxD)
+        if c.use_history:
+            pooled_BxD, mean_BxD = self._history(rows, batch, query_BxD)
+            known += [pooled_BxD, nn.LayerNorm(name="mean_norm")(mean_BxD)]
+            leaning_BxD += nn.Dense(c.width, use_bias=False, name="leaning")(pooled_BxD + mean_BxD)
+        if c.use_taste:
+            known.append(batch["taste_BxD"])
+            leaning_BxD += nn.Dense(c.width, use_bias=False, name="taste")(batch["taste_BxD"])
+        if c.use_profile:
+            known.append(Profile(self.profile_sizes, 8, name="profile")(batch["profile_BxP"]))
+        h = jnp.concatenate([nn.LayerNorm(name="query_norm")(query_BxD), *known], axis=-1)
+        personal_BxD = Mlp((c.hidden, c.width), c.dropout, normalise=False, name="mlp")(h, train=train)
+        return unit(query_BxD + personal_BxD + leaning_BxD)
+
+    def _history(self, rows: Rows, batch: Batch, query_BxD: Array) -> tuple[Array, Array]:
+        """The past as the query sees it, and its plain mean: `[B, D]` both."""
+        c, mask_BxH = self.config, batch["history_BxH"] > 0
         events = [rows["history"], rows["history_author"], batch["history_content_BxHxD"]]
         if "history_brought_BxHxF" in batch:
             events.append(batch["history_brought_BxHxF"])
         events.append(event_features(batch["signals_BxHxG"], batch["gap_seconds_BxH"]))
         pooled_BxD = PooledAttention(c.heads, c.width, name="attention")(query_BxD, events, mask_BxH)
-        mean_BxD = masked_mean(rows["history"], mask_BxH)
-        profile_BxP = Profile(self.profile_sizes, 8, name="profile")(batch["profile_BxP"])
-        known = [batch["taste_BxD"], profile_BxP]
-        h = jnp.concatenate([nn.LayerNorm()(query_BxD), pooled_BxD, nn.LayerNorm()(mean_BxD), *known], axis=-1)
-        personal_BxD = Mlp((c.hidden, c.width), c.dropout, normalise=False, name="mlp")(h, train=train)
-        leaning_BxD = nn.Dense(c.width, use_bias=False, name="leaning")(pooled_BxD + mean_BxD)
-        leaning_BxD += nn.Dense(c.width, use_bias=False, name="taste")(batch["taste_BxD"])
-        return unit(query_BxD + personal_BxD + leaning_BxD)
+        return pooled_BxD, masked_mean(rows["history"], mask_BxH)
 
 
 class PdrVideoTower(nn.Module):
@@ -160,11 +169,10 @@ class PdrTask:
         return take_videos(frozen, ids_N) | spaces
 
     def lookups(self, batch: Batch) -> Lookups:
-        found: Lookups = {
-            "query": ("word", batch["words_BxQ"]),
-            "history": ("video", batch["history_BxH"]),
-            "history_author": ("author", batch["history_author_BxH"]),
-        }
+        found: Lookups = {"query": ("word", batch["words_BxQ"])}
+        if self.config.use_history:
+            found["history"] = ("video", batch["history_BxH"])
+            found["history_author"] = ("author", batch["history_author_BxH"])
         found = resolved(self.table_specs(), found)
         return found | self.video_lookups(batch["video"], batch["ids_N"]) if "video" in batch else found
 
@@ -179,6 +187,7 @@ class PdrTask:
         uniform = len(batch["uniform_N"])
         engaged, shown, easy, hard = jnp.split(video_NxD, [size, 2 * size, 2 * size + uniform])
         log_q_N = losses.log_proposal(batch["log_unigram_N"], size, uniform, len(self.frozen["author"]))
+        log_q_N = log_q_N if c.log_q else jnp.zeros_like(log_q_N)
         log_q = jnp.concatenate([log_q_N[:size], log_q_N[2 * size : 2 * size + uniform]])
         ids = jnp.concatenate([batch["video_B"], batch["uniform_N"]])
         negative_BxN = user_BxD @ jnp.concatenate([engaged, easy]).T / c.temperature

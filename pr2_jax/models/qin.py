@@ -39,22 +39,32 @@ class ExactSearchUnit(nn.Module):
     """ESU with fused attention [QIN]: `sum_b g_b a_id v_id + (1 - g_b) a_at v_at` over what the GSU kept.
 
     IDs and attributes attend apart, since co-watching and likeness are different evidence; the gate says from the
-    engagement which to trust. Each attention has a zero slot.
+    engagement which to trust. Each attention has a zero slot. What can be left out, each by a field of the config: the
+    gate (both count alike), attending apart (one attention over the sums), attending at all (a mean of what was kept).
     """
 
-    heads: int
-    width: int
+    config: QinConfig
 
     @nn.compact
     def __call__(
         self, target: dict[str, Array], events: dict[str, Array], signals_BxKxG: Array, keep_BxSxK: Array
     ) -> Array:
-        gate_BxK = EngagementGate(name="gate")(signals_BxKxG)[:, :, None, None]
+        c = self.config
+        both_BxKxD = events["id"] + events["attribute"]
+        if not c.esu:
+            share_BxSxK = keep_BxSxK / jnp.maximum(keep_BxSxK.sum(-1, keepdims=True), 1)
+            return jnp.einsum("bsk,bkd->bsd", share_BxSxK.astype(both_BxKxD.dtype), both_BxKxD)
+        if not c.fused_attention:
+            attention = TargetAttention(c.heads, c.width, name="both")
+            return attend(*attention(target["id"] + target["attribute"], nn.LayerNorm()(both_BxKxD), keep_BxSxK))
+        gate_BxK = jnp.full(signals_BxKxG.shape[:2], 0.5, signals_BxKxG.dtype)
+        if c.engagement_gate:
+            gate_BxK = EngagementGate(name="gate")(signals_BxKxG)
         parts = []
-        for kind, share_BxKx1x1 in (("id", gate_BxK), ("attribute", 1 - gate_BxK)):
-            attention = TargetAttention(self.heads, self.width, name=kind)
+        for kind, share_BxK in (("id", gate_BxK), ("attribute", 1 - gate_BxK)):
+            attention = TargetAttention(c.heads, c.width, name=kind)
             weights, values = attention(target[kind], nn.LayerNorm()(events[kind]), keep_BxSxK)
-            parts.append(attend(weights, share_BxKx1x1 * values))
+            parts.append(attend(weights, share_BxK[:, :, None, None] * values))
         return parts[0] + parts[1]
 
 
@@ -123,12 +133,14 @@ class QinModel(nn.Module):
         attribute_BxKxD += rows["long_author"] * (batch["long_author_BxK"] > 0)[..., None]
         if "long_brought_BxKxF" in batch:
             attribute_BxKxD += nn.Dense(c.width, name="event_brought")(batch["long_brought_BxKxF"])
-        long_BxSxD = ExactSearchUnit(c.heads, c.width, name="esu")(
+        long_BxSxD = ExactSearchUnit(c, name="esu")(
             target,
             {"id": rows["long"], "attribute": attribute_BxKxD},
             batch["long_signals_BxKxG"],
             batch["keep_BxSxK"],
         )
+        if not c.realtime:
+            return [long_BxSxD, long_BxSxD * video["attribute"]]
         recent_BxRxD = rows["recent"] + content(batch["recent_content_BxRxD"])
         recent_BxRxD += features(batch["recent_signals_BxRxG"], batch["recent_gap_BxR"])
         mask_BxR = batch["recent_BxR"] > 0
@@ -199,14 +211,23 @@ class QinTask:
             out["brought_BxSxF"] = take(frozen["brought"], video_BxS)
         if not c.personal:
             return out
+        if c.realtime:
+            out["recent_content_BxRxD"] = take(frozen["content"], batch["recent_BxR"])
+        return out | self._kept(frozen, batch, content_BxSxD)
+
+    def _kept(self, frozen: dict[str, Array], batch: Batch, content_BxSxD: Array) -> Batch:
+        """What the GSU keeps of the long history: by query for all candidates, then by video for each."""
+        c, query_BxD = self.config, batch["query_content_BxD"]
         history_BxHxD = take(frozen["content"], batch["history_BxH"])
-        position_BxK, mask_BxK = search_by_query(
-            batch["query_content_BxD"], history_BxHxD, batch["history_BxH"] > 0, c.keep_query
-        )
+        query_BxD = query_BxD if c.query_filter else jnp.zeros_like(query_BxD)  # equal to all: the latest are kept
+        position_BxK, mask_BxK = search_by_query(query_BxD, history_BxHxD, batch["history_BxH"] > 0, c.keep_query)
         kept_BxKxD = jnp.take_along_axis(history_BxHxD, position_BxK[..., None], axis=1)
         long_BxK = jnp.where(mask_BxK, jnp.take_along_axis(batch["history_BxH"], position_BxK, axis=1), 0)
-        if "brought" in frozen:
-            out["long_brought_BxKxF"] = take(frozen["brought"], long_BxK)
+        if c.video_filter:
+            keep_BxSxK = search_by_video(content_BxSxD, kept_BxKxD, mask_BxK, c.keep_video)
+        else:
+            keep_BxSxK = jnp.broadcast_to(mask_BxK[:, None], (*content_BxSxD.shape[:2], mask_BxK.shape[1]))
+        out = {"long_brought_BxKxF": take(frozen["brought"], long_BxK)} if "brought" in frozen else {}
         return out | {
             "long_BxK": long_BxK,
             "long_author_BxK": take(frozen["author"], long_BxK),
@@ -214,8 +235,7 @@ class QinTask:
             "long_category_BxKxL": take(frozen["category"], long_BxK),
             "long_signals_BxKxG": jnp.take_along_axis(batch["signals_BxHxG"], position_BxK[..., None], axis=1),
             "long_gap_BxK": jnp.take_along_axis(batch["gap_seconds_BxH"], position_BxK, axis=1),
-            "keep_BxSxK": search_by_video(content_BxSxD, kept_BxKxD, mask_BxK, c.keep_video),
-            "recent_content_BxRxD": take(frozen["content"], batch["recent_BxR"]),
+            "keep_BxSxK": keep_BxSxK,
         }
 
     def lookups(self, batch: Batch) -> Lookups:
@@ -229,7 +249,8 @@ class QinTask:
             found["long"] = ("video", batch["long_BxK"])
             found["long_author"] = ("author", batch["long_author_BxK"])
             found["long_category"] = ("category", batch["long_category_BxKxL"])
-            found["recent"] = ("video", batch["recent_BxR"])
+            if self.config.realtime:
+                found["recent"] = ("video", batch["recent_BxR"])
         return resolved(self.table_specs(), found)
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:

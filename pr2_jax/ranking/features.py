@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from pr2_jax.config import QinConfig
 from pr2_jax.data.catalogue import VideoNumbers
 from pr2_jax.data.counters import Counters, pair
 from pr2_jax.retrieval.content_space import ContentSpace
@@ -25,28 +26,24 @@ from pr2_jax.types import TASKS, Requests
 RELEVANCE = ("bm25", "content_cosine", "query_words", "query_searches", "query_video_clicks", "query_video_share")
 VIDEO = ("clicks", "search_clicks", "shown", "search_ctr", "log_duration", "has_duration", "log_age", "has_age")
 VIDEO += tuple(f"appeal_{task}" for task in TASKS)
-PERSONAL = (
-    "item_cf",
-    "item_cf_by_clicks",
-    "qrcf",
-    "category_share",
-    "author_clicks",
-    "author_share",
-    "user_clicks",
-    "views_of_video",
-    *(f"taste_{task}" for task in TASKS),
-)
-FEATURES = RELEVANCE + VIDEO + PERSONAL
+LINKS = ("item_cf", "item_cf_by_clicks", "qrcf")
+HABITS = ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video")
+TASTE = tuple(f"taste_{task}" for task in TASKS)
+GROUPS = {"relevance": RELEVANCE, "video": VIDEO, "links": LINKS, "habits": HABITS, "taste": TASTE}
+"""By the names that `QinConfig.inputs` gives."""
+IMPERSONAL = ("relevance", "video")
+FEATURES = tuple(name for group in GROUPS.values() for name in group)
 HEAVY_TAILED = ("bm25", "query_searches", "query_video_clicks", "clicks", "search_clicks", "shown")
 HEAVY_TAILED += ("item_cf", "item_cf_by_clicks", "qrcf", "author_clicks", "user_clicks", "views_of_video")
 PRIOR_SHOWN = 3.0
 """Results shown that a rate has to earn before it counts: rate = clicks / (shown + prior)."""
 
 
-def columns(personal: bool) -> np.ndarray:
-    """Which columns a ranker reads; the base ranker knows nothing of the person."""
-    names = FEATURES if personal else RELEVANCE + VIDEO
-    return np.array([FEATURES.index(name) for name in names])
+def columns(config: QinConfig) -> np.ndarray:
+    """Which columns a ranker reads, ascending; the base ranker knows nothing of the person, whatever it names."""
+    named = [name for name in config.inputs.split("+") if config.personal or name in IMPERSONAL]
+    groups = [GROUPS[name] for name in named]
+    return np.flatnonzero(np.isin(FEATURES, [name for group in groups for name in group]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pr2_jax.config import QinConfig
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.ranking.features import Scaler, columns
 from pr2_jax.retrieval.blocks import in_blocks, padded_size
@@ -17,10 +18,10 @@ RESULT_BLOCK = 512
 class Ranker:
     """Scores search results. The shown position is absent here: it only ever explained the past."""
 
-    def __init__(self, function: ModelFunction, personal: bool, requests: SlateReader, scaler: Scaler) -> None:
-        """`personal`: whether the function reads the person, and so which columns of the features."""
+    def __init__(self, function: ModelFunction, config: QinConfig, requests: SlateReader, scaler: Scaler) -> None:
+        """`config` says which columns of the features the function reads."""
         self._function, self._requests, self._scaler = function, requests, scaler
-        self._columns = columns(personal)
+        self._columns = columns(config)
 
     def logits(
         self,

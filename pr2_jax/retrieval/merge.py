@@ -83,6 +83,8 @@ def pool(channels: Mapping[str, Candidates], scorers: Mapping[str, Scorer] | Non
     pooled = _union(channels)
     sources_BxNxC = pooled.sources_BxNxC
     for name, scorer in (scorers or {}).items():
+        if name not in pooled.channels:
+            continue
         c = pooled.channels.index(name)
         score_BxN = np.asarray(scorer(pooled.ids_BxN), np.float32)
         floor, span = _scale(channels[name], name in EVIDENCE_CHANNELS)

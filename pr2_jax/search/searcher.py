@@ -13,10 +13,9 @@ import numpy as np
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.fusion import FusionWeights, fuse
 from pr2_jax.ranking.ranker import Ranker
-from pr2_jax.retrieval import merge
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK
 from pr2_jax.retrieval.merge import Merged
-from pr2_jax.search.system import SYSTEMS, Snapshot, System
+from pr2_jax.search.system import RANKERS, Snapshot, System
 from pr2_jax.types import TASKS, Candidates, Requests
 
 LEAST_CANDIDATES = 50
@@ -61,7 +60,7 @@ class Ranked:
 
 
 class Searcher:
-    """One of `SYSTEMS` over one snapshot."""
+    """One of `PIPELINES` over one snapshot."""
 
     def __init__(
         self,
@@ -75,12 +74,10 @@ class Searcher:
     ) -> None:
         """`calibrated` and `rankers` are given while the ranker's stage is still made; `exact` as in `channels`."""
         rankers = rankers or system.workdir / "qin"
-        channels, ranker = SYSTEMS[name]
         self.name, self._system, self._snapshot = name, system, snapshot
         everything = system.channels(snapshot, exact=exact)
-        self.channels = {channel: everything[channel] for channel in channels}
-        self._weights = system.fitted["merge_weights"][name]
-        self._ranker: Ranker = system.ranker(ranker, rankers)
+        self.channels = {channel: everything[channel] for channel in system.channels_of(name)}
+        self._ranker: Ranker = system.ranker(RANKERS[name], rankers)
         self._features = system.features()
         self.calibrated = calibrated or Calibrated.load(rankers / f"{name}.json")
 
@@ -91,8 +88,7 @@ class Searcher:
 
     def merge(self, requests: Requests, found: Mapping[str, Candidates], k: int) -> Merged:
         """One list of this pipeline's channels, with the weights of the validation day."""
-        mine = {name: found[name] for name in self.channels}
-        return merge.merge(mine, self._weights, k, self._system.scorers(requests))
+        return self._system.merged(self.name, requests, found, k)
 
     def candidates(self, requests: Requests, found: Mapping[str, Candidates], k: int) -> Merged:
         """The merged list for ranking. Where the channels find next to nothing (no known word, no person), what is

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pr2_jax import artifacts, workdir
-from pr2_jax.config import Config
+from pr2_jax.config import CHANNELS, Config
 from pr2_jax.config_loader import read
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.data.catalogue import VideoNumbers, catalogue_arrays, query_words
@@ -29,25 +30,26 @@ from pr2_jax.data.store import LogStore
 from pr2_jax.errors import BadConfig, StaleArtifact
 from pr2_jax.ranking.features import RankingFeatures, Scaler
 from pr2_jax.ranking.ranker import Ranker
-from pr2_jax.retrieval import item_similarity
+from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import load_index
 from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.item_similarity import ContentNeighbours, ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
-from pr2_jax.retrieval.merge import Scorer
+from pr2_jax.retrieval.merge import Merged, Scorer
 from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter
 from pr2_jax.retrieval.taste_space import TasteSpace
 from pr2_jax.serving.artifact import MADE_BY, ServingArtifact
-from pr2_jax.types import Channel, Functions, Requests
+from pr2_jax.types import Candidates, Channel, Functions, Requests
 
 if TYPE_CHECKING:
     from pr2_jax.search.trained import TrainedModels
 
-CHANNELS = ("bm25", "dr", "qrcf", "pdr")
-SYSTEMS = {"pr2": (CHANNELS, "qin"), "base": (("bm25", "dr"), "base")}
-"""Channels and ranker of the two pipelines that are compared. `base` knows nothing of the person."""
+PIPELINES = ("base", "pr2")
+"""The two that are compared. `base` knows nothing of the person: bm25, dr, and the ranker without the person."""
+RANKERS = {"base": "base", "pr2": "qin"}
+"""By pipeline, its ranker."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +161,17 @@ class System:
         """Captions against queries."""
         return Bm25Channel(self.store, self.config.retrieval)
 
+    def channels_of(self, pipeline: str) -> tuple[str, ...]:
+        """The channels that it merges, in the order of `CHANNELS`."""
+        if pipeline == "base":
+            return ("bm25", "dr")
+        return tuple(name for name in CHANNELS if name in self.config.retrieval.channels.split("+"))
+
+    def merged(self, pipeline: str, requests: Requests, found: Mapping[str, Candidates], k: int) -> Merged:
+        """One list of a pipeline's channels, with the weights of the validation day."""
+        mine = {name: found[name] for name in self.channels_of(pipeline)}
+        return merge.merge(mine, self.fitted["merge_weights"][pipeline], k, self.scorers(requests))
+
     @functools.cached_property
     def fitted(self) -> dict:
         """What the index stage chose: `epsilon` and `merge_weights` (pipeline to channel to weight)."""
@@ -227,7 +240,7 @@ class System:
         requests = SlateReader(self.reader, None, config, self.config.data)
         with artifacts.reading(directory):
             scaler = Scaler.load(directory / "scaler.npz")
-        return Ranker(self.functions(name, directory / name)[name], config.personal, requests, scaler)
+        return Ranker(self.functions(name, directory / name)[name], config, requests, scaler)
 
     def requests(self, sessions_N: np.ndarray, *, withhold_seen: bool = True) -> Requests:
         """The searches of some sessions; videos clicked before are withheld from retrieval."""

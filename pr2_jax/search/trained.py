@@ -53,4 +53,4 @@ class TrainedModels:
         if model == "pdr":
             return pdr_task(store, config, catalogue, system.frozen_spaces)
         ranker = config.qin if model == "qin" else config.base
-        return qin_task(store, ranker, catalogue, content_VxD, len(columns(ranker.personal)))
+        return qin_task(store, ranker, catalogue, content_VxD, len(columns(ranker)))

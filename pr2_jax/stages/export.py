@@ -13,7 +13,7 @@ from pr2_jax.data.store import TEXT_FILE
 from pr2_jax.errors import BadInput, Pr2Error
 from pr2_jax.retrieval.blocks import all_videos
 from pr2_jax.search.searcher import Searcher
-from pr2_jax.search.system import SYSTEMS, System, open_system
+from pr2_jax.search.system import PIPELINES, System, open_system
 from pr2_jax.serving.artifact import FUNCTIONS, SCHEMA, ServingArtifact, contents_digest
 from pr2_jax.serving.writer import Writer, total_bytes
 from pr2_jax.stages.index import build_indices
@@ -102,7 +102,7 @@ def _take_what_search_reads(system: System, writer: Writer) -> None:
         if path.suffix == ".npy" or path.name in (TEXT_FILE, artifacts.MANIFEST):
             writer.take(path, f"store/{path.name}")
     vectors = ("content/video_vectors.npy", "taste/video_vectors.npy")
-    scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in SYSTEMS))
+    scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in PIPELINES))
     for name in (CONFIG_FILE, *vectors, "index/dr", "index/pdr", f"index/as_of_{now_ms}", "index/fitted.json", *scores):
         writer.take(w / name, name)
     for name in vectors:
@@ -118,7 +118,7 @@ def few_real_calls(system: System) -> dict[str, tuple[ModelFunction, dict, Any]]
     query_N = np.asarray(store.sessions.query)[sessions_N]
     video_N = np.linspace(1, store.counts.videos - 1, SAMPLE * SLATE).astype(np.int32)
     snapshot = recorded.snapshot(store.cuts.end_ms)
-    for name in SYSTEMS:
+    for name in PIPELINES:
         Searcher(recorded, snapshot, name).score(requests, query_N, video_N.reshape(SAMPLE, SLATE))
     recorded.pdr(requests)
     for model, tower in (("content", "content_video"), ("taste", "taste_video"), ("pdr", "pdr_video")):

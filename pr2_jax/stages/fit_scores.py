@@ -12,7 +12,7 @@ from pr2_jax.data.slates import Slates, feed_slates, search_slates
 from pr2_jax.evaluation.metrics import retrieval_metrics
 from pr2_jax.ranking import calibration, fusion
 from pr2_jax.search.searcher import Calibrated, Searcher, relevance
-from pr2_jax.search.system import SYSTEMS, System
+from pr2_jax.search.system import PIPELINES, System
 from pr2_jax.stages.days import Day, day_of
 from pr2_jax.types import TASKS, Requests
 
@@ -26,7 +26,7 @@ def fit_scores(system: System, config: Config, rankers: Path, out: Path) -> None
     cuts = system.store.cuts
     snapshot = system.snapshot(cuts.validation_ms)
     day = day_of(system, cuts.validation_ms, cuts.test_ms)
-    for name in SYSTEMS:
+    for name in PIPELINES:
         unfitted = Calibrated(tuple(calibration.Platt() for _ in TASKS), fusion.FusionWeights((1.0, 0, 0), (1.0,) * 3))
         searcher = Searcher(system, snapshot, name, unfitted, rankers, exact=True)
         heads = _heads(system, config, searcher, day)

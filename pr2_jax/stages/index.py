@@ -14,7 +14,7 @@ from pr2_jax.data.sessions import training_sessions
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import build_index
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, fit_epsilon
-from pr2_jax.search.system import SYSTEMS, System
+from pr2_jax.search.system import PIPELINES, System
 from pr2_jax.stages.days import day_of
 from pr2_jax.types import Candidates, Requests
 
@@ -78,8 +78,9 @@ def _merge_weights(system: System, config: Config, epsilon: float, out: Path) ->
     channels |= system.dense_channels(out, exact=True)
     found = retrieve_all(channels, day.requests, config.retrieval.depth)
     fitted, scorers = {}, system.scorers(day.requests)
-    for label, (names, _) in SYSTEMS.items():
-        fitted[label] = merge.choose_weights({name: found[name] for name in names}, day.clicked, scorers=scorers)
+    for label in PIPELINES:
+        mine = {name: found[name] for name in system.channels_of(label)}
+        fitted[label] = merge.choose_weights(mine, day.clicked, scorers=scorers)
         shares = ", ".join(f"{name} {weight:.2f}" for name, weight in fitted[label].items())
         console.log(f"merge weights {label} (validation day): {shares}")
     return fitted

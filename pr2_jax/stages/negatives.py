@@ -15,8 +15,7 @@ from pr2_jax.data.histories import seen
 from pr2_jax.data.sessions import impressions_of
 from pr2_jax.data.slates import Slates
 from pr2_jax.data.store import LogStore
-from pr2_jax.retrieval import merge
-from pr2_jax.search.system import SYSTEMS, System
+from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
 BLOCK = 512
@@ -82,13 +81,15 @@ def _draw(video_NxK: np.ndarray, banned_NxK: np.ndarray, count: int, rng: np.ran
 
 def _retrieved(system: System, queries_Q: np.ndarray, depth: int) -> np.ndarray:
     """What `base` retrieves for distinct queries of the log: video rows `[Q, depth]`, -1 = padding."""
-    names, weights = SYSTEMS["base"][0], system.fitted["merge_weights"]["base"]
     channels = system.channels(system.snapshot(system.store.cuts.validation_ms), exact=True)
     parts = [np.zeros((0, depth), np.int32)]
     for start in console.progress(range(0, len(queries_Q), BLOCK), "retrieve negatives", unit=" blocks"):
         words_BxQ = query_words(system.store, queries_Q[start : start + BLOCK], system.config.data)
         nobody_B = np.zeros(len(words_BxQ), np.int32)
         requests = Requests(nobody_B, nobody_B.astype(np.int64), words_BxQ)
-        found = {name: channels[name].retrieve(requests, system.config.retrieval.depth) for name in names}
-        parts.append(merge.merge(found, weights, depth, system.scorers(requests)).ids_BxK)
+        found = {
+            name: channels[name].retrieve(requests, system.config.retrieval.depth)
+            for name in system.channels_of("base")
+        }
+        parts.append(system.merged("base", requests, found, depth).ids_BxK)
     return np.concatenate(parts)

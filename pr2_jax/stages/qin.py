@@ -53,7 +53,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 
 def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple, out: Path) -> None:
     distributed.first(lambda: out.mkdir(exist_ok=True))
-    use = columns(ranker.personal)
+    use = columns(ranker)
     (search, search_features), (feed, feed_features) = scaled
     requests = SlateReader(system.reader, system.query_vectors_NqxD, ranker, config.data)
     batches = QinBatches(requests, search, search_features[..., use], feed, feed_features[..., use], ranker)

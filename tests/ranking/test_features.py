@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pr2_jax.config import RetrievalConfig
+from pr2_jax.config import QinConfig, RetrievalConfig
 from pr2_jax.data.counters import Counters
-from pr2_jax.ranking.features import FEATURES, PERSONAL, RELEVANCE, VIDEO, RankingFeatures, Scaler, columns
+from pr2_jax.ranking.features import FEATURES, RELEVANCE, TASTE, VIDEO, RankingFeatures, Scaler, columns
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.qrcf import Seeds
@@ -144,9 +144,10 @@ def test_an_unknown_person_has_no_past(compute, similarity):
 
 def test_columns():
     assert len(set(FEATURES)) == len(FEATURES)
-    assert columns(True).tolist() == list(range(len(FEATURES)))
-    assert [FEATURES[at] for at in columns(False)] == list(RELEVANCE + VIDEO)
-    assert not {FEATURES[at] for at in columns(False)} & set(PERSONAL)
+    assert columns(QinConfig()).tolist() == list(range(len(FEATURES)))
+    assert [FEATURES[at] for at in columns(QinConfig(personal=False))] == list(RELEVANCE + VIDEO)
+    some = columns(QinConfig(inputs="taste+relevance"))
+    assert [FEATURES[at] for at in some] == list(RELEVANCE + TASTE)
 
 
 @pytest.fixture

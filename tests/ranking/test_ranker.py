@@ -56,11 +56,11 @@ def make():
             personal=personal, width=WIDTH, heads=2, history=6, keep_query=4, keep_video=2, realtime=3, experts=2,
             expert_width=8,
         )  # fmt: skip
-        task = QinTask(config, frozen, SIZES, (3,), len(columns(personal)))
+        task = QinTask(config, frozen, SIZES, (3,), len(columns(config)))
         params = jax.jit(task.init)(jax.random.key(1))
         tables = init_tables(task.table_specs(), jax.random.key(2))
         function = ranker_functions(task, params, tables)["qin"]
-        return Ranker(function, personal, SlateReader(_reader(), None, config, DataConfig()), scaler)
+        return Ranker(function, config, SlateReader(_reader(), None, config, DataConfig()), scaler)
 
     return make
 
@@ -120,7 +120,7 @@ def test_base_ranker_reads_its_columns_and_no_person(make, inputs):
     plain = base.logits(**inputs)
     assert np.array_equal(base.logits(**(inputs | {"user_N": np.array([3, 0, 1, 2, 2])})), plain)
     spoiled = inputs["features_NxSxF"].copy()
-    spoiled[..., np.setdiff1d(np.arange(len(FEATURES)), columns(False))] = 9
+    spoiled[..., np.setdiff1d(np.arange(len(FEATURES)), columns(QinConfig(personal=False)))] = 9
     assert np.array_equal(base.logits(**(inputs | {"features_NxSxF": spoiled})), plain)
     spoiled[..., 0] = 9
     assert not np.allclose(base.logits(**(inputs | {"features_NxSxF": spoiled})), plain)
