@@ -138,6 +138,25 @@ def save_array(path: Path, array: np.ndarray) -> None:
     beside.replace(path)
 
 
+def link_tree(source: Path, target: Path) -> None:
+    """The same files at another place, as hard links where the file system has them; put in place by a rename.
+
+    Finished files are only ever replaced, never written into, so both places stay as they are.
+    """
+    beside = _beside(target, "partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(source, beside, copy_function=link_or_copy)
+    beside.rename(target)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """One file."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @contextlib.contextmanager
 def writing(
     directory: Path,

@@ -106,7 +106,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     with _workdir(options) as config:
         from pr2_jax import pipeline
 
-        pipeline.evaluate(options.workdir, config)
+        if options.seeds is not None and not options.ablations:
+            raise BadConfig("--seeds belongs to --ablations FILE")
+        if options.ablations:
+            pipeline.ablate(options.workdir, config, options.ablations, options.seeds or 1)
+        else:
+            pipeline.evaluate(options.workdir, config)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -220,8 +225,17 @@ def _add_stages(verbs: _Verbs) -> None:
         "--artifact serve/a --out serve/b",
     )
     evaluate = _add(
-        verbs, "evaluate", _evaluate, "write run files and metrics of the test day, print the table", "--workdir work/a"
+        verbs,
+        "evaluate",
+        _evaluate,
+        "write run files and metrics of the test day, print the table; or what each part earns",
+        "--workdir work/a",
+        "--workdir work/a --ablations configs/ablations.py --seeds 3",
     )
+    evaluate.add_argument(
+        "--ablations", type=_existing, metavar="FILE.py", help="train and judge the whole system without each part"
+    )
+    evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
     config = _add(verbs, "config", _config, "print the config that a run would take, every field", "--workdir work/a")
     train.add_argument("model", choices=("content", "taste", "pdr", "qin"))
     for verb in (run, ingest, train, evaluate, config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -9,7 +10,7 @@ import re
 import runpy
 import traceback
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +34,8 @@ def load(path_with_variant: str, overrides: Sequence[str] = ()) -> Config:
     name, _, variant = path_with_variant.partition(":")
     path = Path(name)
     if not path.is_file():
-        known = ", ".join(sorted(str(p) for p in Path("configs").glob("*.py")))
+        files = [p for p in sorted(Path("configs").glob("*.py")) if "def get_config(" in p.read_text(errors="replace")]
+        known = ", ".join(map(str, files))
         raise BadConfig(f"there is no config file {path}" + (f"; configs/ has {known}" if known else ""))
     if path.suffix == ".json":
         return override(read(path), overrides)
@@ -50,7 +52,15 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
         path, equals, value = text.removeprefix(PREFIX).partition("=")
         if not text.startswith(PREFIX) or not equals:
             raise BadConfig(f"{text!r} is not an override: write {PREFIX}SECTION.FIELD=VALUE")
-        _set(data, Config, path, value)
+        _put(data, Config, path, lambda field, walked, text=value: _parse(text, field, walked))
+    return from_dict(data)
+
+
+def replaced(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The config with other values at dotted paths, `{"qin.realtime": 0}`, all at once."""
+    data = to_dict(config)
+    for path, value in changes.items():
+        _put(data, Config, path, lambda field, walked, value=value: _typed(value, field, walked))
     return from_dict(data)
 
 
@@ -103,15 +113,33 @@ def digest(section: Any) -> str:
     return artifacts.digest(to_dict(section))
 
 
+def defined(path: Path, name: str) -> Any:
+    """What a Python file calls `name`. BadConfig where there is no such file, or nothing of that name in it."""
+    if not path.is_file():
+        raise BadConfig(f"there is no file {path}")
+    with _in_one_line(path):
+        names = runpy.run_path(str(path))
+        if name not in names:
+            raise BadConfig(f"it defines no {name}")
+        return names[name]
+
+
 def _run(path: Path, variant: str) -> Any:
-    """Calls the file's `get_config`; whatever goes wrong inside comes out as one line with file and line number."""
-    try:
+    """Calls the file's `get_config`."""
+    with _in_one_line(path):
         names = runpy.run_path(str(path))
         if not {"get_config", "VARIANTS"} <= names.keys():
             raise BadConfig("a config file defines get_config(variant) and VARIANTS")
         if variant and variant not in names["VARIANTS"]:
             raise BadConfig(f"there is no variant {variant!r}; it has {_listed(names['VARIANTS'])}")
         return names["get_config"](variant)
+
+
+@contextlib.contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside a file comes out as one line with file and line number."""
+    try:
+        yield
     except BadConfig as error:
         raise BadConfig(f"{path}: {error}") from None
     except Exception as error:
@@ -127,8 +155,8 @@ def _misspelt(error: Exception) -> str | None:
     return _unknown(found[2], _fields(kind), found[1]) if dataclasses.is_dataclass(kind) else None
 
 
-def _set(data: dict[str, Any], kind: type, path: str, text: str) -> None:
-    """Puts the parsed `text` at the dotted `path`."""
+def _put(data: dict[str, Any], kind: type, path: str, value_of: Callable[[type, str], Any]) -> None:
+    """Puts a value at the dotted `path`; `value_of` gets the field's type and its name for a message."""
     walked, field = "config", kind
     for key in path.split("."):
         if not dataclasses.is_dataclass(field):
@@ -140,7 +168,14 @@ def _set(data: dict[str, Any], kind: type, path: str, text: str) -> None:
         data = data[key]
     if dataclasses.is_dataclass(field):
         raise BadConfig(f"{walked} is a section: set one of {_listed(_fields(field))}")
-    section[key] = _parse(text, field, walked)
+    section[key] = value_of(field, walked)
+
+
+def _typed(value: Any, kind: type, path: str) -> bool | int | float | str:
+    value = float(value) if kind is float and type(value) is int else value
+    if type(value) is not kind:
+        raise BadConfig(f"{path} = {value!r}: expected {kind.__name__}")
+    return value
 
 
 def _parse(text: str, kind: type, path: str) -> bool | int | float | str:

@@ -17,7 +17,7 @@ from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
 from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.simulation.dataset_builder import ShortVideoWorld
-from pr2_jax.stages import content, pdr, qin, taste
+from pr2_jax.stages import ablations, content, pdr, qin, taste
 from pr2_jax.stages import evaluate as evaluation
 from pr2_jax.stages import index as indexing
 from pr2_jax.training import distributed
@@ -81,6 +81,13 @@ def evaluate(workdir: Path, config: Config) -> None:
     """Run files, metrics and the table."""
     _make("eval", workdir, config, alone=True)
     evaluation.print_table(workdir)
+
+
+def ablate(workdir: Path, config: Config, file: Path, seeds: int) -> None:
+    """Each variant of a file against the whole system (stages/ablations.py)."""
+    with console.stage("ablations"):
+        ablations.run(workdir, config, file, seeds, _make)
+    ablations.print_table(workdir)
 
 
 def _agree(config: Config) -> None:

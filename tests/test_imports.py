@@ -22,6 +22,7 @@ ORDER = (
     "console",
     "artifacts",
     "config_loader",
+    "config_ablations",
     "workdir",
     "data",
     "simulation",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +38,7 @@ class Writer:
             if path.is_file():
                 target = self._directory / name / path.relative_to(source)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _link(path, target)
+                artifacts.link_or_copy(path, target)
 
     def known(self, name: str) -> None:
         """An array file that is there already may serve as a weight."""
@@ -80,7 +78,7 @@ class Writer:
                 digest = artifacts.sha256(path)
                 if digest in first:
                     path.unlink()
-                    _link(first[digest], path)
+                    artifacts.link_or_copy(first[digest], path)
                 first.setdefault(digest, path)
                 name = path.relative_to(self._directory).as_posix()
                 found[name] = {"bytes": path.stat().st_size, "sha256": digest}
@@ -105,13 +103,6 @@ def _shown(aval: Any) -> str:
 def _key(array: np.ndarray) -> tuple:
     data = np.ascontiguousarray(array).data if array.size else b""
     return array.dtype.str, array.shape, hashlib.sha256(data).digest()
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
 
 
 def total_bytes(files: Mapping[str, Mapping[str, Any]]) -> int:

@@ -23,6 +23,16 @@ class Day:
     query_N: np.ndarray  # their query rows
     requests: Requests  # them as searches; videos clicked before are withheld
 
+    def first(self, n: int) -> Day:
+        """The day's first n sessions with a click."""
+        return dataclasses.replace(
+            self,
+            sessions=self.sessions[:n],
+            clicked=self.clicked[:n],
+            query_N=self.query_N[:n],
+            requests=self.requests.slice(0, n),
+        )
+
 
 def day_of(system: System, start_ms: int, stop_ms: int) -> Day:
     """Reads one day."""

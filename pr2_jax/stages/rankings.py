@@ -49,12 +49,10 @@ class Answers:
 
 def answers(system: System, config: Config, day: Day, pipelines: Sequence[str] = PIPELINES) -> Answers:
     """Everything for these pipelines; with none, the channels and merged lists alone (no ranker needs to be there)."""
-    snapshot = system.snapshot(day.start_ms)
-    searchers = {name: Searcher(system, snapshot, name) for name in pipelines}
     slates = search_slates(system.store, day.all_sessions, _longest(system, day))
-    found = _catalogue(system, snapshot, searchers, day, config)
+    found = catalogue(system, config, day, pipelines)
     if pipelines:
-        found |= _slates(system, snapshot, searchers, slates, config)
+        found |= _slates(system, config, day, slates, pipelines)
     return Answers(day, slates, found)
 
 
@@ -96,10 +94,10 @@ def _longest(system: System, day: Day) -> int:
     return int((first[day.all_sessions + 1] - first[day.all_sessions]).max(initial=1))
 
 
-def _catalogue(
-    system: System, snapshot: Snapshot, searchers: dict[str, Searcher], day: Day, config: Config
-) -> dict[str, Ranking]:
+def catalogue(system: System, config: Config, day: Day, pipelines: Sequence[str] = PIPELINES) -> dict[str, Ranking]:
     """Rankings of the whole catalogue, for sessions with a click, a block of them at a time."""
+    snapshot = system.snapshot(day.start_ms)
+    searchers = {name: Searcher(system, snapshot, name) for name in pipelines}
     channels, parts = system.channels(snapshot), []
     starts = range(0, len(day.sessions), SESSION_BLOCK)
     for start in console.progress(starts, "retrieve and rank", unit=" blocks"):
@@ -141,10 +139,9 @@ def _unlearned(
     return {f"retrieval.{name}": ranking for name, ranking in out.items()}
 
 
-def _slates(
-    system: System, snapshot: Snapshot, searchers: dict[str, Searcher], slates: Slates, config: Config
-) -> dict[str, Ranking]:
+def _slates(system: System, config: Config, day: Day, slates: Slates, pipelines: Sequence[str]) -> dict[str, Ranking]:
     """Orders of what was shown, for all sessions; of the rankers also calibrated chances of a click."""
+    snapshot = system.snapshot(day.start_ms)
     requests, ids = system.requests_of(slates), slates.video_NxS
     scores = {
         "random": np.random.default_rng(config.evaluation.seed).random(ids.shape),
@@ -152,7 +149,8 @@ def _slates(
         "bm25": system.bm25.scores(requests.words_BxQ, ids),
     }
     out = {f"slate.{name}": Ranking(ids, np.asarray(score, np.float32)) for name, score in scores.items()}
-    for name, searcher in searchers.items():
+    for name in pipelines:
+        searcher = Searcher(system, snapshot, name)
         logits = searcher.score(requests, slates.query_N, ids)
         click = searcher.calibrated.probabilities(logits)[..., 0]
         out[f"slate.{RANKERS[name]}"] = Ranking(ids, np.asarray(logits[..., 0], np.float32), click)

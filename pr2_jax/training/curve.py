@@ -1,8 +1,9 @@
-"""The curve of a run, `curve.jsonl`: a line every few steps, read off the device one step late."""
+"""The curve of a run, `curve.jsonl`: a line every few steps, read off the device one step late. Beside it, its pace."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import jax
@@ -13,6 +14,8 @@ from pr2_jax.errors import NotFinite
 from pr2_jax.training.distributed import alone, is_first
 
 EVERY = 20
+PACE = "pace.json"
+"""Seconds a step of the last process that trained here, compilation apart."""
 
 
 class Curve:
@@ -23,6 +26,8 @@ class Curve:
 
     def __init__(self, path: Path, first: int) -> None:
         self._path, self._pending = path, None
+        self._read: list[float] = []  # when the first and the latest loss were read, and how many
+        self._count = 0
         if not is_first():  # which reads the losses all the same, to stop where all others do
             return
         # A killed run may have logged past the checkpoint that this one starts from, and its last line may be torn.
@@ -45,6 +50,8 @@ class Curve:
             return
         (step, metrics, batch, keep), self._pending = self._pending, None
         loss = float(metrics["loss"])
+        self._read = [*self._read[:1], time.perf_counter()]
+        self._count += 1
         if not np.isfinite(loss):
             share = "" if alone() else f"_share_{jax.process_index()}"
             saved = self._path.with_name(f"bad_batch_{step}{share}.npz")
@@ -57,6 +64,12 @@ class Curve:
             values = {name: float(value) for name, value in metrics.items()}
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def finish(self) -> None:
+        """Writes the pace, where there were steps enough to tell."""
+        if self._count > 1 and is_first():
+            pace = {"steps": self._count, "seconds_a_step": (self._read[-1] - self._read[0]) / (self._count - 1)}
+            self._path.with_name(PACE).write_text(json.dumps(pace) + "\n")
 
 
 def _step_of(line: str) -> float:

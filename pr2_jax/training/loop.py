@@ -219,6 +219,7 @@ def fit(
                 if stop:
                     break
             checkpoints.wait()
+            curve.finish()
         if restore_best and checkpoints.best() is not None:
             state = checkpoints.restore(shapes, best=True)
     return local_copy(mesh, state)

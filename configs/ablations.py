@@ -1,0 +1,51 @@
+"""pr2 evaluate --workdir work/kuaisar --ablations configs/ablations.py --seeds 3
+
+What each part earns: the whole system with one part left out, trained and judged again. By group and name, the fields
+that differ from the work directory's config. Variants that change a ranker are judged whole; all others end at the
+merged list, before any ranker, which keeps them cheap. Any field of `pr2_jax/config.py` may stand here.
+"""
+
+ABLATIONS = {
+    "qin": {
+        "no query filter": {"qin.query_filter": False},
+        "no video filter": {"qin.video_filter": False},
+        "no GSU (the latest views)": {"qin.query_filter": False, "qin.video_filter": False, "qin.keep_query": 30},
+        "no ESU (their mean)": {"qin.esu": False},
+        "no fused attention": {"qin.fused_attention": False},
+        "no engagement gate": {"qin.engagement_gate": False},
+        "no real-time part": {"qin.realtime": 0},
+        "shared bottom (one expert)": {"qin.experts": 1},
+        "single task (click)": {"qin.long_play_weight": 0.0, "qin.like_weight": 0.0, "qin.feed_share": 0.0},
+        "no click label": {"qin.click_weight": 0.0, "qin.listwise_weight": 0.0},
+        "no long-play label": {"qin.long_play_weight": 0.0},
+        "no like label": {"qin.like_weight": 0.0},
+        "no listwise loss": {"qin.listwise_weight": 0.0},
+        "no sampled negatives": {"qin.sampled_negatives": 0, "base.sampled_negatives": 0},
+        "no item-to-item inputs": {"qin.inputs": "relevance+video+habits+taste"},
+        "no taste inputs": {"qin.inputs": "relevance+video+links+habits"},
+        "no numbers of the person": {"qin.inputs": "relevance+video"},
+    },
+    "pdr": {
+        "no user": {"pdr.use_history": False, "pdr.use_profile": False, "pdr.use_taste": False},
+        "no history": {"pdr.use_history": False},
+        "no profile": {"pdr.use_profile": False},
+        "no taste vector": {"pdr.use_taste": False},
+        "no relevance loss": {"pdr.relevance_weight": 0.0},
+        "no hard negatives": {"pdr.hard_negatives": 0},
+        "no logQ": {"pdr.log_q": False},
+        "no uniform negatives": {"pdr.uniform_negatives": 0},
+        "no feed views": {"pdr.feed_share": 0.0},
+    },
+    "qrcf": {
+        "cosine for Swing": {"retrieval.qrcf.similarity": "cosine"},
+        "plain Swing (power 1)": {"retrieval.qrcf.swing_power": 1.0},
+        "no content neighbours": {"retrieval.qrcf.content_fallback": 0},
+        "no query filter (every view a seed)": {"retrieval.qrcf.epsilon_quantile": 0.0},
+    },
+    "channels": {
+        "no bm25": {"retrieval.channels": "dr+qrcf+pdr"},
+        "no dr": {"retrieval.channels": "bm25+qrcf+pdr"},
+        "no qrcf": {"retrieval.channels": "bm25+dr+pdr"},
+        "no pdr": {"retrieval.channels": "bm25+dr+qrcf"},
+    },
+}

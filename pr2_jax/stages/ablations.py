@@ -1,0 +1,129 @@
+"""What each part earns: every variant of a file trained and judged with several seeds, beside the whole system.
+
+A variant is a work directory of its own, in which every stage that it shares with the whole system of the same seed is
+a link to that one. Once judged, only its sessions' values and its costs are kept (`judged/`), so that a run cut short
+carries on with what is missing, and a changed config or file judges just what changed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pr2_jax import artifacts, config_ablations, console
+from pr2_jax import workdir as stages
+from pr2_jax.config import Config
+from pr2_jax.config_ablations import WHOLE, Ablation
+from pr2_jax.config_loader import to_dict
+from pr2_jax.evaluation import values as session_values
+from pr2_jax.evaluation.values import Values
+from pr2_jax.search.system import System
+from pr2_jax.stages.ablation_tables import Result, write_tables
+from pr2_jax.stages.days import Day, day_of
+from pr2_jax.stages.rankings import answers, catalogue, values
+from pr2_jax.training.curve import PACE
+
+Make = Callable[[str, Path, Config], None]
+"""(stage, work directory, config): makes one stage there, unless it is fresh."""
+DIRECTORY = "ablations"
+DAYS = ("validation", "test")
+JUDGED, COSTS = "judged", "costs.json"
+TIMED_SESSIONS = 64
+"""Searches of the test day over which the time to answer one is taken."""
+
+
+def run(workdir: Path, config: Config, file: Path, seeds: int, make: Make) -> None:
+    """Judges what is not judged yet, then writes `ablations/table_{test,validation}.{txt,md}` and `ablations.json`."""
+    whole = stages.fingerprint("eval", workdir, config)  # StaleArtifact where a stage is missing
+    for part in whole["inputs"]:
+        if part != stages.STORE:
+            stages.require(part, workdir, config)
+    asked = [WHOLE, *config_ablations.load(file, config)]
+    results = []
+    for number in range(seeds):
+        seeded = config_ablations.seeded(config, number)
+        for ablation in asked:
+            place = workdir / DIRECTORY / f"seed_{number}" / ablation.directory
+            console.log(f"{ablation.title}, seed {number}")
+            _judge(workdir, place, ablation, ablation.config(seeded), make)
+            results.append(_read(place, ablation, number))
+    write_tables(results, config.evaluation, workdir / DIRECTORY)
+
+
+def print_table(workdir: Path) -> None:
+    """The test day's table, to stdout."""
+    print((workdir / DIRECTORY / "table_test.txt").read_text(), end="")
+
+
+def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make: Make) -> None:
+    """Trains what this variant does not share, judges it on both days, and drops what was trained."""
+    claim = {"store": artifacts.identity(workdir / stages.STORE), "config": to_dict(config), "ranked": ablation.ranked}
+    if artifacts.fresh(place / JUDGED, claim, stages.SCHEMA):
+        return
+    whole = place.parent / WHOLE.directory
+    _make_stages(place, config, ablation.ranked, [workdir, whole], make)
+    system = System(place, config)
+    cuts = system.store.cuts
+    days = {"validation": (cuts.validation_ms, cuts.test_ms), "test": (cuts.test_ms, cuts.end_ms)}
+    with artifacts.writing(place / JUDGED, claim, stages.SCHEMA) as out:
+        for name in DAYS:
+            day = day_of(system, *days[name])
+            found = values(system, answers(system, config, day, ("pr2",) if ablation.ranked else ()))
+            session_values.save(out / f"{name}.npz", found)
+        costs = _costs(system, config, day, ablation.ranked)
+        artifacts.write_json(out / COSTS, costs)
+    if place != whole:  # which lends its stages to the others
+        for name in (stages.STORE, *stages.STAGES):
+            shutil.rmtree(place / name, ignore_errors=True)
+
+
+def _make_stages(place: Path, config: Config, ranked: bool, lenders: Sequence[Path], make: Make) -> None:
+    """Every stage up to the ranker, or up to the index: linked where somebody has it, else made."""
+    shared = place.parent / stages.SHARED
+    shared.mkdir(parents=True, exist_ok=True)
+    place.mkdir(exist_ok=True)
+    if not (place / stages.SHARED).exists():
+        (place / stages.SHARED).symlink_to(shared.resolve(), target_is_directory=True)
+    if not (place / stages.STORE).exists():
+        artifacts.link_tree(lenders[0] / stages.STORE, place / stages.STORE)
+    for name in stages.STAGES:
+        if name == "eval" or (name == "qin" and not ranked):
+            continue
+        claim = stages.fingerprint(name, place, config)
+        if artifacts.fresh(place / name, claim, stages.SCHEMA):
+            continue
+        lender = next((one for one in lenders if artifacts.fresh(one / name, claim, stages.SCHEMA)), None)
+        if lender is None:
+            make(name, place, config)
+        else:
+            shutil.rmtree(place / name, ignore_errors=True)
+            artifacts.link_tree(lender / name, place / name)
+
+
+def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, float]:
+    """Milliseconds that a training step took and that a search of the day takes; megabytes of parameters."""
+    models = {"pdr": "pdr"} | ({"qin": "qin/qin"} if ranked else {})
+    out = {}
+    for name, part in models.items():
+        trained = system.workdir / part
+        if (trained / PACE).exists():  # a run of very few steps has none
+            out[f"{name}_step_ms"] = json.loads((trained / PACE).read_text())["seconds_a_step"] * 1e3
+        files = [path for path in (trained / "params").rglob("*") if path.is_file()]
+        out[f"{name}_megabytes"] = sum(path.stat().st_size for path in files) / 1e6
+    some = day.first(TIMED_SESSIONS)
+    for name, pipelines in {"retrieve_ms": (), **({"search_ms": ("pr2",)} if ranked else {})}.items():
+        seconds = []
+        for _ in range(3):  # the first compiles
+            started = time.perf_counter()
+            catalogue(system, config, some, pipelines)
+            seconds.append(time.perf_counter() - started)
+        out[name] = 1e3 * min(seconds[1:]) / max(1, len(some.sessions))
+    return out
+
+
+def _read(place: Path, ablation: Ablation, number: int) -> Result:
+    found: dict[str, dict[str, Values]] = {name: session_values.load(place / JUDGED / f"{name}.npz") for name in DAYS}
+    return Result(ablation, number, found, json.loads((place / JUDGED / COSTS).read_text()))

@@ -1,0 +1,139 @@
+"""Variants trained and judged beside the whole system: what is shared is linked, what is judged is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pr2_jax import cli, config_ablations, config_loader
+from pr2_jax.config_ablations import WHOLE, Ablation
+from pr2_jax.errors import BadConfig
+from pr2_jax.evaluation import values as session_values
+from pr2_jax.stages import ablations
+
+FILE = """
+ABLATIONS = {
+    "qin": {"no real-time part": {"qin.realtime": 0}},
+    "channels": {"no pdr": {"retrieval.channels": "bm25+dr+qrcf"}},
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def studied(finished, tmp_path_factory):
+    """A work directory with both variants judged, one seed."""
+    place = tmp_path_factory.mktemp("ablations")
+    shutil.copytree(finished, place / "w")
+    (place / "file.py").write_text(FILE)
+    assert cli.main(["evaluate", "--workdir", str(place / "w"), "--ablations", str(place / "file.py")]) == 0
+    return place
+
+
+def _values(studied, variant: str, day: str = "test"):
+    return session_values.load(studied / "w" / "ablations" / "seed_0" / variant / "judged" / f"{day}.npz")
+
+
+def test_the_whole_system_is_what_evaluate_found(studied, finished):
+    """The same stages, linked and not trained again, judged by the same path."""
+    whole, evaluated = _values(studied, "whole_system"), session_values.load(finished / "eval" / "sessions.npz")
+    for name in ("retrieval.pr2", "pipeline.pr2", "slate.qin"):
+        for metric, value_N in evaluated[name].metrics.items():
+            np.testing.assert_array_equal(whole[name][metric], value_N)
+    directory = studied / "w" / "ablations" / "seed_0" / "whole_system"
+    assert (directory / "qin" / "pr2.json").samefile(studied / "w" / "qin" / "pr2.json")
+
+
+def test_a_variant_differs_where_its_part_matters_and_only_there(studied):
+    whole, less, fewer = (
+        _values(studied, name) for name in ("whole_system", "qin_no_real_time_part", "channels_no_pdr")
+    )
+    assert set(fewer) == {name for name in whole if name.startswith("retrieval.")}
+    for name in ("retrieval.pr2", "retrieval.pdr", "retrieval.qrcf"):
+        np.testing.assert_array_equal(less[name]["recall@100"], whole[name]["recall@100"])
+    assert not np.array_equal(less["slate.qin"]["auc"], whole["slate.qin"]["auc"])
+    assert not np.array_equal(fewer["retrieval.pr2"]["mrr"], whole["retrieval.pr2"]["mrr"])
+    np.testing.assert_array_equal(fewer["retrieval.pdr"]["mrr"], whole["retrieval.pdr"]["mrr"])  # still judged alone
+
+
+def test_what_was_trained_for_a_variant_is_dropped(studied):
+    left = {path.name for path in (studied / "w" / "ablations" / "seed_0" / "qin_no_real_time_part").iterdir()}
+    assert left == {"judged", "shared"}
+
+
+def test_tables_are_made_from_the_kept_values(studied):
+    report = json.loads((studied / "w" / "ablations" / "ablations.json").read_text())
+    whole, less = _values(studied, "whole_system"), _values(studied, "qin_no_real_time_part")
+    found = report["test"]["tables"]["qin"]["no real-time part"]["AUC"]["mean"]
+    assert found == pytest.approx(np.nanmean(less["slate.qin"]["auc"] - whole["slate.qin"]["auc"]))
+    assert report["test"]["tables"]["qin"]["whole system"]["AUC"]["mean"] == pytest.approx(
+        np.nanmean(whole["slate.qin"]["auc"])
+    )
+    assert report["validation"]["tables"].keys() == {"qin", "channels"}
+    text = (studied / "w" / "ablations" / "table_test.txt").read_text()
+    assert "no real-time part" in text and "only this one finds" in text
+
+
+def test_again_judges_only_what_changed(studied, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(ablations, "_make_stages", lambda place, *rest: made.append(place.name) or 1 / 0)
+    command = ["evaluate", "--workdir", str(studied / "w"), "--ablations"]
+    assert cli.main([*command, str(studied / "file.py")]) == 0
+    assert capsys.readouterr().out == (studied / "w" / "ablations" / "table_test.txt").read_text()
+    (studied / "other.py").write_text(FILE.replace('"bm25+dr+qrcf"', '"bm25+qrcf"'))
+    with pytest.raises(ZeroDivisionError):
+        cli.main([*command, str(studied / "other.py")])
+    assert made == ["channels_no_pdr"]
+
+
+def test_channels_found_alone(studied):
+    """Clicked videos that one channel alone has in its best 100: at most what it finds, and summing to no more than 1."""
+    whole = _values(studied, "whole_system")
+    unique = [whole[f"retrieval.{name}"]["unique@100"] for name in ("bm25", "dr", "qrcf", "pdr")]
+    for name, alone_N in zip(("bm25", "dr", "qrcf", "pdr"), unique, strict=True):
+        assert (alone_N <= whole[f"retrieval.{name}"]["recall@100"] + 1e-9).all()
+    assert (np.sum(unique, axis=0) <= 1 + 1e-9).all()
+
+
+def test_seeds_reach_every_model(micro_config):
+    first, second = (config_ablations.seeded(micro_config, number) for number in (0, 2))
+    assert first == micro_config
+    for model in config_ablations.MODELS:
+        assert getattr(second, model).optim.seed == getattr(micro_config, model).optim.seed + 2
+
+
+def test_the_variants_that_ship_all_fit(repository, micro_config):
+    found = config_ablations.load(
+        repository / "configs" / "ablations.py", config_loader.load(str(repository / "configs" / "kuaisar.py"))
+    )
+    assert {one.group for one in found} == {"qin", "pdr", "qrcf", "channels"}
+    assert WHOLE.ranked
+    assert all(one.ranked == (one.group == "qin") for one in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ABLATIONS = {'qin': {'odd': {'qin.reeltime': 0}}}", "did you mean 'realtime'"),
+        ("ABLATIONS = {'qin': {'odd': {'qin.realtime': 'no'}}}", "config.qin.realtime = 'no': expected int"),
+        (
+            "ABLATIONS = {'qin': {'odd': {'qin.heads': 5}}}",
+            "ablation 'qin: odd': config.qin: heads = 5 does not divide",
+        ),
+        ("ABLATIONS = {'qin': {'odd': {}}}", "changes nothing"),
+        ("ABLATIONS = {'qin': {'a b': {'qin.realtime': 0}, 'a-b': {'qin.realtime': 1}}}", "two have this name"),
+        ("ABLATIONS = ['qin']", "group to name to changes"),
+        ("other = 1", "defines no ABLATIONS"),
+        ("ABLATIONS = 1 / 0", "file.py:1: ZeroDivisionError"),
+    ],
+)
+def test_a_wrong_file_is_one_line(text, said, tmp_path, micro_config):
+    (tmp_path / "file.py").write_text(text)
+    with pytest.raises(BadConfig, match=said.replace("(", r"\(")):
+        config_ablations.load(tmp_path / "file.py", micro_config)
+
+
+def test_directories_are_plain_names():
+    assert Ablation("qin", "no GSU (the latest views)").directory == "qin_no_gsu_the_latest_views"
