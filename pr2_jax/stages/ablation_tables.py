@@ -64,8 +64,8 @@ def _tables(results: Sequence[Result], config: EvaluationConfig, day: str) -> tu
     whole = runs[WHOLE]
     seeds = f"{len(whole)} seed{'s' if len(whole) > 1 else ''}"
     plain = [
-        f"{day.capitalize()} day, {seeds}. First row: the whole system. Below: a variant less the whole system, session "
-        "by session,\nseeds averaged first, with half the 95 % interval over people; costs are the variant's own.\n"
+        f"{day.capitalize()} day, {seeds}. First row: the whole system. Below: a variant less the whole system, "
+        "session by session,\nseeds averaged first, with half its 95 % interval over people; costs are its own.\n"
     ]
     mark, numbers = list(plain), {}
     for group in dict.fromkeys(ablation.group for ablation in runs if ablation != WHOLE):
