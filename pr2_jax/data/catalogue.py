@@ -9,6 +9,9 @@ from pr2_jax.data.labels import Durations
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store import LogStore
 
+FEW_VIDEOS = 4.0
+"""An author with this many videos has half of a style [ours]."""
+
 
 def pad_ragged(first_N1: np.ndarray, values: np.ndarray, rows: np.ndarray, width: int) -> np.ndarray:
     """Rows of a ragged column as `[N, width]`, cut or padded with 0 behind."""
@@ -45,15 +48,20 @@ class VideoNumbers:
 
     def __call__(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
         """float32 `[..., 4]` over the shape that both broadcast to. Age counts back from the time."""
-        duration_x = self._durations.before(video_x, time_ms_x)
+        duration_x = self.durations(video_x, time_ms_x)
         log_x = np.log1p(duration_x / 1000) / 5 - 1
         return np.concatenate(
             [_with_flag(log_x, duration_x > 0), _log_age(self._upload_V[video_x], time_ms_x)], axis=-1
         )
 
+    def durations(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
+        """Milliseconds, 0 where nothing had told them yet."""
+        return self._durations.before(video_x, time_ms_x)
+
 
 def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dict[str, np.ndarray]:
-    """`caption [V, C]`, `author [V]`, `category [V, L]`, `numbers [V, 2]` and, where brought, `brought [V, F]`.
+    """`caption [V, C]`, `author [V]`, `category [V, L]`, `numbers [V, 2]`; where vectors are brought, these as unit
+    vectors, `brought [V, F]`, and `style [V, 2F]`.
 
     `numbers` are log age at `before_ms` and whether it is known. No durations: only feed views tell them, so that a
     vector made from them would say of a training row whether its video came up in the feed afterwards.
@@ -70,7 +78,30 @@ def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dic
     if videos.content is not None:
         brought_VxF = np.asarray(videos.content, np.float32)
         out["brought"] = brought_VxF / np.maximum(np.linalg.norm(brought_VxF, axis=1, keepdims=True), 1e-6)
+        out["style"] = styles(out["brought"], out["author"], out["category"])
     return out
+
+
+def styles(content_VxF: np.ndarray, author_V: np.ndarray, category_VxL: np.ndarray) -> np.ndarray:
+    """What a video shows beside its subject, float32 `[V, 2F]` [ours]: its vector less the mean of its finest known
+    category, and the mean of that over its author's videos, drawn to zero where there are few.
+
+    One video's vector is noisy, and most of it says what the video is about; how an author makes videos repeats.
+    """
+    level_V = np.maximum((category_VxL > 0).sum(1) - 1, 0)
+    finest_V = category_VxL[np.arange(len(category_VxL)), level_V]
+    apart_VxF = content_VxF - _means(content_VxF, finest_V, 0.0)
+    by_author_VxF = _means(apart_VxF, author_V, FEW_VIDEOS) * (author_V > 0)[:, None]
+    return np.concatenate([apart_VxF, by_author_VxF], axis=1).astype(np.float32)
+
+
+def _means(value_VxF: np.ndarray, group_V: np.ndarray, prior: float) -> np.ndarray:
+    """Each row's group's mean, `prior` rows of zeros counted with it."""
+    order = np.argsort(group_V, kind="stable")
+    groups, first = np.unique(group_V[order], return_index=True)
+    sums_GxF = np.add.reduceat(value_VxF[order], first)
+    size_G = np.diff(np.append(first, len(order)))
+    return (sums_GxF / (size_G + prior)[:, None])[np.searchsorted(groups, group_V)]
 
 
 def log_unigram(videos_N: np.ndarray, size: int) -> np.ndarray:

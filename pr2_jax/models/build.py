@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pr2_jax.config import Config, QinConfig
-from pr2_jax.models.content import ContentTask
+from pr2_jax.models.content import VIDEO_KEYS, ContentTask
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.qin import QinTask
 from pr2_jax.models.taste import TasteTask
@@ -39,7 +39,7 @@ def content_task(
     store: LogStore, config: Config, catalogue: Catalogue, log_unigram_V: np.ndarray | None = None
 ) -> ContentTask:
     """The content towers. `log_unigram_V` is needed to train, not to encode."""
-    frozen = {name: jnp.asarray(x) for name, x in catalogue.items()}
+    frozen = {name: jnp.asarray(catalogue[name]) for name in VIDEO_KEYS if name in catalogue}
     if log_unigram_V is not None:
         frozen["log_unigram"] = jnp.asarray(log_unigram_V)
     counts = store.counts
@@ -48,7 +48,7 @@ def content_task(
 
 def taste_task(store: LogStore, config: Config, catalogue: Catalogue, content_VxD: np.ndarray) -> TasteTask:
     """The taste model."""
-    known = [name for name in ("numbers", "author", "category", "brought") if name in catalogue]
+    known = [name for name in ("numbers", "author", "category", "brought", "style") if name in catalogue]
     frozen = {name: jnp.asarray(catalogue[name]) for name in known} | {"content": jnp.asarray(content_VxD)}
     return TasteTask(config.taste, frozen, table_sizes(store))
 
@@ -61,7 +61,8 @@ def pdr_task(
     log_unigram_V: np.ndarray | None = None,
 ) -> PdrTask:
     """The dual encoder. `spaces`: `content` and `taste` vectors; `log_unigram_V` is needed to train, not to encode."""
-    frozen = {name: jnp.asarray(x) for name, x in {**catalogue, **spaces}.items()}
+    known = {name: catalogue[name] for name in VIDEO_KEYS if name in catalogue}
+    frozen = {name: jnp.asarray(x) for name, x in {**known, **spaces}.items()}
     if log_unigram_V is not None:
         frozen["log_unigram"] = jnp.asarray(log_unigram_V)
     return PdrTask(config.pdr, frozen, table_sizes(store), profile_sizes(store))

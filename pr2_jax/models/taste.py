@@ -57,7 +57,7 @@ class TasteModel(nn.Module):
         if train and self.config.id_dropout > 0:
             kept_Nx1 = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.config.id_dropout, (len(id_NxD), 1))
             id_NxD = id_NxD * kept_Nx1
-        known = [video["content"], video["numbers"], *([video["brought"]] if "brought" in video else [])]
+        known = [video["content"], video["numbers"], *(video[name] for name in ("brought", "style") if name in video)]
         item_NxD = id_NxD + self.attributes(jnp.concatenate(known, axis=-1))
         item_NxD += rows["author"] * (video["author"] > 0)[:, None]
         return item_NxD + (rows["category"] * (video["category"] > 0)[..., None]).sum(-2)
@@ -99,7 +99,7 @@ def pooled(value_ExD: Array, first_E: Array, end_E: Array, kappa: float) -> Arra
 class TasteTask:
     """The taste model as the loop sees it. Batches come from data/timelines.py.
 
-    `frozen`: `content`, `numbers`, `author`, `category` and, where the log has them, `brought` vectors.
+    `frozen`: `content`, `numbers`, `author`, `category` and, where the log has vectors, `brought` and `style`.
     """
 
     config: TasteConfig

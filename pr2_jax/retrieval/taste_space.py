@@ -11,6 +11,7 @@ from pr2_jax.config import TasteConfig
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import history_end
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK, in_blocks
+from pr2_jax.retrieval.taste_fit import TasteFit
 from pr2_jax.types import Functions, People
 
 EVENT_BLOCK = 8_192
@@ -27,11 +28,12 @@ class TasteSpace:
         self._says, self._logits = functions["taste_says"], functions["taste_logits"]
         self._config, self._reader = config, reader
         self.videos_VxD = np.load(directory / "video_vectors.npy", mmap_mode="r")
+        self.fit = TasteFit(config, directory, reader)
 
     def over(self, reader: EventReader) -> TasteSpace:
         """The same space over another view of the log; nothing is compiled again."""
         other = copy.copy(self)
-        other._reader = reader
+        other._reader, other.fit = reader, self.fit.over(reader)
         return other
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> People:

@@ -11,6 +11,7 @@ import numpy as np
 from pr2_jax import artifacts, console
 from pr2_jax.data.store import TEXT_FILE
 from pr2_jax.errors import BadInput, Pr2Error
+from pr2_jax.retrieval import taste_fit
 from pr2_jax.retrieval.blocks import all_videos
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import PIPELINES, System, open_system
@@ -102,8 +103,10 @@ def _take_what_search_reads(system: System, writer: Writer) -> None:
         if path.suffix == ".npy" or path.name in (TEXT_FILE, artifacts.MANIFEST):
             writer.take(path, f"store/{path.name}")
     vectors = ("content/video_vectors.npy", "taste/video_vectors.npy")
+    fitted = tuple(f"taste/{name}" for name in taste_fit.FILES)
     scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in PIPELINES))
-    for name in (CONFIG_FILE, *vectors, "index/dr", "index/pdr", f"index/as_of_{now_ms}", "index/fitted.json", *scores):
+    index = ("index/dr", "index/pdr", f"index/as_of_{now_ms}", "index/fitted.json")
+    for name in (CONFIG_FILE, *vectors, *fitted, *index, *scores):
         writer.take(w / name, name)
     for name in vectors:
         writer.known(name)

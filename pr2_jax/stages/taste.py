@@ -18,15 +18,17 @@ from pr2_jax.data.timelines import TimelineBatches
 from pr2_jax.evaluation.metrics import auc
 from pr2_jax.models.build import taste_task
 from pr2_jax.models.functions import load_model, taste_functions
+from pr2_jax.models.history import SIGNALS
 from pr2_jax.models.taste import TasteTask
-from pr2_jax.retrieval.blocks import all_videos
-from pr2_jax.retrieval.taste_space import TasteSpace
+from pr2_jax.retrieval import taste_fit
+from pr2_jax.retrieval.blocks import all_videos, in_blocks
+from pr2_jax.retrieval.taste_space import EVENT_BLOCK, TasteSpace
 from pr2_jax.search.system import System
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
-from pr2_jax.types import TASKS
+from pr2_jax.types import TASKS, Functions, People
 from pr2_jax.workdir import fold_directory
 
 VECTORS = "video_vectors.npy"
@@ -57,9 +59,25 @@ def _train_space(system: System, config: Config, task: TasteTask, held_out: int 
 
     def freeze() -> None:
         functions = taste_functions(task, state.params, state.tables)
-        artifacts.save_array(out / VECTORS, all_videos(functions["taste_video"], system.store.counts.videos))
+        videos_VxD = all_videos(functions["taste_video"], system.store.counts.videos)
+        scale = taste_fit.duration_scale(system.reader, system.store.cuts.validation_ms)
+        artifacts.save_array(out / taste_fit.DURATIONS, scale)
+        artifacts.save_array(out / taste_fit.FILE, taste_fit.fit_vectors(videos_VxD, _appeal(functions, videos_VxD)))
+        artifacts.save_array(out / VECTORS, videos_VxD)
 
     distributed.first(freeze)
+
+
+def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
+    """Logit of a click on each video by nobody in particular, `[V]`."""
+    blocks = []
+    for start in range(0, len(videos_VxD), EVENT_BLOCK):
+        block_NxD = videos_VxD[start : start + EVENT_BLOCK]
+        no_habit_NxG = np.zeros((len(block_NxD), SIGNALS), np.float32)
+        nobody = People(np.zeros_like(block_NxD), no_habit_NxG, no_habit_NxG[:, 0])
+        batch = {"item_NxSxD": block_NxD[:, None]} | nobody._asdict()
+        blocks.append(in_blocks(functions["taste_logits"], batch, EVENT_BLOCK)[1][:, 0, 0])
+    return np.concatenate(blocks)
 
 
 def _report(system: System, space: TasteSpace) -> None:
@@ -69,6 +87,10 @@ def _report(system: System, space: TasteSpace) -> None:
     if not len(views):
         return
     logits = sum(space.logits(space.people(views.user_N, views.time_ms_N), views.video_NxS))
+    fits = space.fit.people(views.user_N, views.time_ms_N)
+    durations = system.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
+    own_N = space.fit.logits(fits, views.video_NxS, durations)[:, 0, 0]
+    fitted = auc(views.label_NxSxT[:, 0, 0] > 0, own_N)
     found = {task: auc(views.label_NxSxT[:, 0, t] > 0, logits[:, 0, t]) for t, task in enumerate(TASKS)}
     shown = ", ".join(f"{task} {value:.3f}" for task, value in found.items())
-    console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}")
+    console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}; by own regression {fitted:.3f}")

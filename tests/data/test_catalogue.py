@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.catalogue import VideoNumbers, catalogue_arrays, log_unigram, pad_ragged, query_words
+from pr2_jax.data.catalogue import VideoNumbers, catalogue_arrays, log_unigram, pad_ragged, query_words, styles
 from pr2_jax.data.labels import Durations
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store import LogStore
@@ -105,3 +105,12 @@ def test_log_unigram():
     assert got.dtype == np.float32
     np.testing.assert_allclose(np.exp(got), np.array([0.5, 3, 0.5, 1]) / 5, rtol=1e-6)
     assert np.isfinite(log_unigram(np.zeros(0, int), 4)).all()
+
+
+def test_styles_by_hand():
+    """Less the mean of the finest known category; then the author's mean, four videos of nothing counted with it."""
+    content = np.array([[0.0], [1.0], [3.0], [5.0], [9.0]])
+    author, category = np.array([0, 1, 1, 2, 0]), np.array([[0, 0], [4, 7], [4, 7], [4, 0], [4, 0]])
+    found = styles(content, author, category)
+    assert found[:, 0].tolist() == [0.0, -1.0, 1.0, -2.0, 2.0]
+    np.testing.assert_allclose(found[:, 1], [0.0, 0.0, 0.0, -2.0 / 5, 0.0])

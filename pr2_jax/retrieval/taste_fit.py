@@ -1,0 +1,131 @@
+"""Each person's own regression in the taste space: what they stayed for, against what they were shown [ours].
+
+The mean over past events (models/taste.py) cannot tell a person who likes something from one who is merely shown it,
+and counts ten views of one kind ten times. Here the past is weighed: a Bayesian logistic regression of "stayed" on the
+videos' vectors, with the appeal that a video has for anybody as its offset, taken one Newton step from nothing:
+
+    u = (P + sum_b p_b (1 - p_b) z_b z_b^T)^-1 sum_b (y_b - p_b) z_b,    p_b = sigmoid(appeal_b)
+
+`z` is 1, the whitened taste vector and the log duration; P is the prior's precision. A second step changes nothing that
+a validation day could tell. All terms are sums over events, so that the cost of a past is linear in its length.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pr2_jax.config import TasteConfig
+from pr2_jax.data.events import EventReader
+from pr2_jax.data.histories import history_end
+
+FILE, DURATIONS = "fit_vectors.npy", "fit_durations.npy"
+"""Beside the space's vectors: `[V, 1 + D]`, the appeal logit of a click, then the whitened vector; and mean and
+deviation of the log durations that the training days' views told."""
+FILES = (FILE, DURATIONS)
+LEAST_VARIANCE = 1e-6
+MOST_SAMPLED = 200_000
+"""Videos from which the whitening is taken."""
+EVENTS_AT_ONCE = 50_000
+"""Events whose outer products are held at a time: 130 MB at a width of 16."""
+
+
+class Fits(NamedTuple):
+    """N people: how strongly each axis moves them, and how sure that is."""
+
+    mean_NxZ: np.ndarray
+    covariance_NxZxZ: np.ndarray
+
+
+def fit_vectors(video_VxD: np.ndarray, appeal_V: np.ndarray) -> np.ndarray:
+    """What `FILE` holds. Row 0 (unknown) is zero: it says nothing."""
+    sample = np.asarray(video_VxD[1 :: max(1, len(video_VxD) // MOST_SAMPLED)], np.float64)
+    mean_D = sample.mean(0)
+    variance_D, axes_DxD = np.linalg.eigh(np.cov(sample.T))
+    whitened_VxD = (np.asarray(video_VxD, np.float64) - mean_D) @ (axes_DxD / np.sqrt(variance_D + LEAST_VARIANCE))
+    out = np.concatenate([appeal_V[:, None], whitened_VxD], axis=1).astype(np.float32)
+    out[0] = 0
+    return out
+
+
+def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:
+    """What `DURATIONS` holds: float64 `[2]`, of `log(1 + seconds)`."""
+    e = reader.store.events
+    told = (np.asarray(e.duration_ms) > 0) & (np.asarray(e.time_ms) < before_ms)
+    log = np.log1p(np.asarray(e.duration_ms)[told] / 1000)
+    return np.array([log.mean(), log.std() or 1.0]) if len(log) else np.array([0.0, 1.0])
+
+
+class TasteFit:
+    """People at any moment, and what they would make of a video."""
+
+    def __init__(self, config: TasteConfig, directory: Path, reader: EventReader) -> None:
+        self._config, self._reader = config, reader
+        self._vectors = np.load(directory / FILE, mmap_mode="r")
+        self._mean, self._deviation = np.load(directory / DURATIONS)
+
+    def over(self, reader: EventReader) -> TasteFit:
+        """The same space over another view of the log."""
+        other = copy.copy(self)
+        other._reader = reader
+        return other
+
+    @property
+    def _precision(self) -> np.ndarray:
+        """P: of the constant, each axis, and the duration."""
+        c, width = self._config, self._vectors.shape[1] - 1
+        return np.diag([1.0, *[c.fit_prior] * width, c.fit_prior / 2])
+
+    def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> Fits:
+        """N people as they were just before each time; nothing at or after it is looked at."""
+        store = self._reader.store
+        end_N = history_end(store, user_N, time_ms_N)
+        first_N = np.asarray(store.users.first_event)[np.asarray(user_N, np.int64)]
+        first_N = np.maximum(first_N, end_N - self._config.history)
+        size = len(self._precision)
+        gram_NxZxZ, pull_NxZ = np.zeros((len(end_N), size, size)), np.zeros((len(end_N), size))
+        ends = np.cumsum(end_N - first_N)
+        cuts = np.unique(np.searchsorted(ends, np.arange(EVENTS_AT_ONCE, ends[-1] if len(ends) else 0, EVENTS_AT_ONCE)))
+        for rows in np.split(np.arange(len(end_N)), cuts):
+            rows = rows[end_N[rows] > first_N[rows]]
+            if len(rows):
+                gram_NxZxZ[rows], pull_NxZ[rows] = self._sums(first_N[rows], end_N[rows])
+        covariance_NxZxZ = np.linalg.inv(gram_NxZxZ + self._precision)
+        return Fits(np.einsum("nyz,nz->ny", covariance_NxZxZ, pull_NxZ), covariance_NxZxZ)
+
+    def _sums(self, first_N: np.ndarray, end_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Over the events of each range, none of them empty: `sum w z z^T` and `sum (y - p) z`."""
+        e, length_N = self._reader.store.events, end_N - first_N
+        opens_N = np.cumsum(length_N) - length_N
+        event_E = np.arange(length_N.sum()) + np.repeat(first_N - opens_N, length_N)
+        duration_E = np.asarray(e.duration_ms)[event_E]
+        z_ExZ, appeal_E = self._described(np.asarray(e.video)[event_E], np.log1p(duration_E / 1000), duration_E > 0)
+        p_E = 1 / (1 + np.exp(-appeal_E))
+        stayed_E = np.asarray(e.click)[event_E]
+        weighed_ExZ = z_ExZ * (p_E * (1 - p_E))[:, None]
+        outer_ExZZ = (weighed_ExZ[:, :, None] * z_ExZ[:, None, :]).reshape(len(z_ExZ), -1)
+        gram_NxZZ = np.add.reduceat(outer_ExZZ, opens_N)
+        pull_NxZ = np.add.reduceat(z_ExZ * (stayed_E - p_E)[:, None], opens_N)
+        return gram_NxZZ.reshape(len(length_N), z_ExZ.shape[1], -1), pull_NxZ
+
+    def _described(
+        self, video_x: np.ndarray, log_duration_x: np.ndarray, known_x: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`z [..., Z]` and the appeal of videos; a duration that is not known says nothing."""
+        vectors = np.asarray(self._vectors[video_x], np.float64)
+        length_x = np.where(known_x, (log_duration_x - self._mean) / self._deviation, 0.0)
+        one_x1 = np.ones((*np.shape(video_x), 1))
+        z_xZ = np.concatenate([one_x1, vectors[..., 1:], length_x[..., None]], axis=-1)
+        return z_xZ, vectors[..., 0]
+
+    def logits(self, fits: Fits, video_NxS: np.ndarray, duration_ms_NxS: np.ndarray) -> np.ndarray:
+        """`[N, S, 2]`: what each person adds to the appeal, and its standard deviation.
+
+        `duration_ms_NxS` as known at the requests, 0 = not yet.
+        """
+        z_NxSxZ, _ = self._described(video_NxS, np.log1p(duration_ms_NxS / 1000), duration_ms_NxS > 0)
+        doubt_NxS = np.einsum("nsy,nyz,nsz->ns", z_NxSxZ, fits.covariance_NxZxZ, z_NxSxZ, optimize=True)
+        return np.stack([np.einsum("nsz,nz->ns", z_NxSxZ, fits.mean_NxZ), np.sqrt(doubt_NxS)], axis=-1)

@@ -1,0 +1,105 @@
+"""People's own regressions: a plain twin, strictly the past, the same alone and in company, and what they recover."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+
+from pr2_jax.config import TasteConfig
+from pr2_jax.retrieval import taste_fit
+from pr2_jax.retrieval.taste_fit import TasteFit
+from pr2_jax.search.system import System
+
+
+@pytest.fixture(scope="module")
+def system(finished, micro_config) -> System:
+    return System(finished, micro_config)
+
+
+@pytest.fixture(scope="module")
+def moments(system) -> tuple[np.ndarray, np.ndarray]:
+    """Some people at the time of one of their events, one of them before anything happened, and the unknown person."""
+    e = system.store.events
+    rows = np.random.default_rng(2).integers(0, system.store.counts.events, 20)
+    user, time_ms = np.asarray(e.user)[rows].astype(np.int64), np.asarray(e.time_ms)[rows]
+    return np.r_[user, user[0], 0], np.r_[time_ms, 0, time_ms.max()]
+
+
+def _described(fit: TasteFit, video: int, duration_ms: int) -> tuple[np.ndarray, float]:
+    length = (np.log1p(duration_ms / 1000) - fit._mean) / fit._deviation if duration_ms > 0 else 0.0
+    return np.array([1.0, *fit._vectors[video, 1:], length]), float(fit._vectors[video, 0])
+
+
+def test_a_plain_twin(system, moments):
+    fit, e, prior = system.taste.fit, system.store.events, system.config.taste.fit_prior
+    got = fit.people(*moments)
+    videos = np.array([3, 9, 30])
+    durations = np.array([0, 15_000, 90_000])
+    logits = fit.logits(got, np.tile(videos, (len(moments[0]), 1)), np.tile(durations, (len(moments[0]), 1)))
+    for row, (user, time_ms) in enumerate(zip(*moments, strict=True)):
+        past = np.flatnonzero((np.asarray(e.user) == user) & (np.asarray(e.time_ms) < time_ms) & (user > 0))
+        size = fit._vectors.shape[1] + 1
+        gram, pull = np.diag([1.0, *[prior] * (size - 2), prior / 2]), np.zeros(size)
+        for event in past:
+            z, appeal = _described(fit, int(e.video[event]), int(e.duration_ms[event]))
+            p = 1 / (1 + np.exp(-appeal))
+            gram, pull = gram + p * (1 - p) * np.outer(z, z), pull + (float(e.click[event]) - p) * z
+        mean = np.linalg.solve(gram, pull)
+        np.testing.assert_allclose(got.mean_NxZ[row], mean, atol=1e-6)
+        for place, (video, duration_ms) in enumerate(zip(videos, durations, strict=True)):
+            z, _ = _described(fit, int(video), int(duration_ms))
+            expected = [z @ mean, np.sqrt(z @ np.linalg.solve(gram, z))]
+            np.testing.assert_allclose(logits[row, place], expected, atol=1e-6)
+    assert not got.mean_NxZ[-2:].any()  # nobody in particular
+
+
+def test_blocks_and_company_change_nothing(system, moments, monkeypatch):
+    whole = system.taste.fit.people(*moments)
+    monkeypatch.setattr(taste_fit, "EVENTS_AT_ONCE", 7)
+    for field, parts in zip(whole, system.taste.fit.people(*moments), strict=True):
+        np.testing.assert_array_equal(parts, field)
+    for row in range(len(moments[0])):
+        alone = system.taste.fit.people(moments[0][row : row + 1], moments[1][row : row + 1])
+        assert all(np.array_equal(a[0], field[row]) for a, field in zip(alone, whole, strict=True))
+    assert system.taste.fit.people(moments[0][:0], moments[1][:0]).mean_NxZ.shape == (0, whole.mean_NxZ.shape[1])
+
+
+def test_nothing_at_or_after_the_moment_counts(system, moments):
+    """A log that ends at the moment gives the same bits."""
+    whole = system.taste.fit.people(*moments)
+    for row in range(5):
+        cut = system.over(system.store.truncated(int(moments[1][row])))
+        alone = cut.taste.fit.people(moments[0][row : row + 1], moments[1][row : row + 1])
+        assert np.array_equal(alone.mean_NxZ[0], whole.mean_NxZ[row])
+
+
+def test_likes_are_told_apart_from_what_is_merely_shown(tmp_path):
+    """A person is shown one kind nine times in ten, and stays for the other: the mean of events would see the first."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(200, 3)).astype(np.float32)
+    kind = np.where(np.arange(200) % 10 > 0, 2.0, -2.0)
+    vectors[:, 0] = kind + 0.1 * rng.normal(size=200)
+    np.save(tmp_path / taste_fit.FILE, taste_fit.fit_vectors(vectors, np.zeros(200, np.float32)))
+    np.save(tmp_path / taste_fit.DURATIONS, np.array([0.0, 1.0]))
+    events = types.SimpleNamespace(
+        video=np.arange(1, 200), click=kind[1:] < 0, duration_ms=np.zeros(199, np.int64), time_ms=np.arange(199)
+    )
+    users = types.SimpleNamespace(first_event=np.array([0, 0, 199]))
+    store = types.SimpleNamespace(events=events, users=users)
+    fit = TasteFit(TasteConfig(), tmp_path, types.SimpleNamespace(store=store))
+    fit_people = fit._sums(np.array([0]), np.array([199]))
+    mean = np.linalg.solve(fit_people[0][0] + fit._precision, fit_people[1][0])
+    wanted, shown = (_described(fit, video, 0)[0] @ mean for video in (10, 11))
+    assert wanted > 1 > -1 > shown
+
+
+def test_vectors_are_whitened_and_unknown_is_nothing():
+    rng = np.random.default_rng(1)
+    given = rng.normal(size=(5_000, 4)) @ rng.normal(size=(4, 4)) + 3
+    out = taste_fit.fit_vectors(given.astype(np.float32), np.arange(5_000, dtype=np.float32))
+    np.testing.assert_allclose(np.cov(out[1:, 1:].T), np.eye(4), atol=0.01)
+    np.testing.assert_allclose(out[1:, 1:].mean(0), 0, atol=0.01)
+    assert not out[0].any()
+    assert out[7, 0] == 7
