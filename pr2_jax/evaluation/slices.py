@@ -90,8 +90,8 @@ def thirds(count_Q: np.ndarray) -> tuple[int, int]:
     mass_C = (count_C * things_C)[::-1].astype(np.int64)
     ends_C, most_C = np.cumsum(mass_C), count_C[::-1]  # the most frequent first
     whole = int(ends_C[-1])
-    head = max(1, int((3 * ends_C <= whole).sum()))
-    torso = max(head, int((3 * ends_C <= 2 * whole).sum()))
+    head = max(1, int((ends_C <= whole // 3).sum()))
+    torso = max(1, int((ends_C <= 2 * whole // 3).sum()))
     return int(most_C[torso - 1]), int(most_C[head - 1])
 
 

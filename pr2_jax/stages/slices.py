@@ -6,6 +6,7 @@ a click: every measure compared here says nothing about the others.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,14 +46,16 @@ MEASURES = (
     Measure("slate.qin", "slate.base", "ndcg@10"),
     Measure("slate.qin", "slate.base", "auc"),
 )
+WIDTH = 110
+"""Of the text."""
 INTERVAL = "95 % interval"
 FREQUENCIES = ("tail", "torso", "head")
 
 
 def slicings(store: LogStore, searches: Searches, clicked: Sequence[np.ndarray], day_ms: int) -> list[Slicing]:
-    """Slices of searches of the day that begins at `day_ms`; `clicked`: the video rows clicked in each, at least one.
+    """Slices of searches of the day that begins at `day_ms`; `clicked`: the video rows clicked in each.
 
-    Of the store, only what is strictly before a search is read.
+    Of the store only what is strictly before a search is read. ValueError where nothing was clicked in one.
     """
     return [
         _by_query(store, searches, day_ms),
@@ -75,7 +78,8 @@ def write(system: System, config: Config, day: Day, worth: dict[str, Values], ou
     rows = [_rows(m, whole, cut, compared) for m in MEASURES]
     plain = [table.plain(lines, title=title) for title, lines in zip(titles, rows, strict=True)]
     marked = [f"{title}\n\n{table.markdown(lines)}" for title, lines in zip(titles, rows, strict=True)]
-    (out / TEXT).write_text("\n".join(["\n".join(notes) + "\n", *plain]))
+    wrapped = [textwrap.fill(note, WIDTH, subsequent_indent="  " * note.startswith("-")) for note in notes]
+    (out / TEXT).write_text("\n".join(["\n".join(wrapped) + "\n", *plain]))
     (out / MARKDOWN).write_text("\n".join(["\n".join([notes[0], "", *notes[1:]]) + "\n", *marked]))
     return {
         slicing.name: {
@@ -122,15 +126,16 @@ def _by_history(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
 
 
 def _by_person(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
-    watched = _past_events(store, searches.user_N, np.full(len(searches), day_ms)) > 0
-    searched = np.isin(searches.user_N, np.asarray(store.sessions.user)[_before(store, day_ms)])
-    what = "1 for a person with an event or a search before the day, else 0"
-    return Slicing("person", what, ("new", "known"), (0, 1), (watched | searched).astype(np.int64))
+    searched = np.asarray(store.sessions.user)[_before(store, day_ms)]
+    count_U = np.bincount(searched, minlength=store.counts.users)
+    number_N = count_U[searches.user_N] + _past_events(store, searches.user_N, np.full(len(searches), day_ms))
+    what = "events and searches of the person before the day"
+    return Slicing("person", what, ("new", "known"), (0, 1), number_N)
 
 
 def _by_popularity(store: LogStore, clicked: Sequence[np.ndarray], day_ms: int) -> Slicing:
     clicks_V = popularity(store, day_ms).astype(np.int64)
-    number_V = np.where(_in_training(store), clicks_V, UNKNOWN)
+    number_V = np.where(_in_training(store, day_ms), clicks_V, UNKNOWN)
     what = (
         "clicks on the clicked video before the day, in the feed and in searches, of several videos the fewest; head, "
         "torso and tail: thirds of those clicks; unseen in training: neither shown nor viewed before the validation day"
@@ -140,12 +145,12 @@ def _by_popularity(store: LogStore, clicked: Sequence[np.ndarray], day_ms: int) 
     return Slicing("popularity", what, names, (UNKNOWN, 0, *thirds(clicks_V)), number_N)
 
 
-def _in_training(store: LogStore) -> np.ndarray:
-    """bool [V]: was there an event or an impression of the video before the validation cut?"""
+def _in_training(store: LogStore, day_ms: int) -> np.ndarray:
+    """bool [V]: was there an event or an impression of the video before the validation cut, or the day if earlier?"""
+    cut_ms = min(day_ms, store.cuts.validation_ms)
     seen_V = np.zeros(store.counts.videos, bool)
-    seen_V[np.asarray(store.events.video)[np.asarray(store.events.time_ms) < store.cuts.validation_ms]] = True
-    first = np.asarray(store.sessions.first_impression)
-    shown = int(first[_before(store, store.cuts.validation_ms).stop])
+    seen_V[np.asarray(store.events.video)[np.asarray(store.events.time_ms) < cut_ms]] = True
+    shown = int(store.sessions.first_impression[_before(store, cut_ms).stop])
     seen_V[np.asarray(store.impressions.video)[:shown]] = True
     return seen_V
 
@@ -184,9 +189,9 @@ def _joined(clicked: Sequence[np.ndarray]) -> np.ndarray:
 def _notes(sessions: int, users: int, cut: Sequence[Slicing]) -> list[str]:
     """What is judged, and how it is cut."""
     return [
-        f"Slices of the judged day: {sessions:,} searches with a click, by {users:,} people. Differences are paired, their "
-        f"intervals by bootstrap over users, left out where there are fewer than {FEW_USERS}. AUC leaves out searches in "
-        "which all that was shown was clicked. Every search is in one slice by each of:",
+        f"Slices of the judged day: {sessions:,} searches with a click, by {users:,} people. Differences are paired, "
+        f"their intervals are by bootstrap over people, none where there are fewer than {FEW_USERS}. AUC leaves out "
+        "searches in which everything shown was clicked. Every search is in one slice by each of:",
         *(f"- {slicing.name}: {slicing.what}" for slicing in cut),
     ]
 
