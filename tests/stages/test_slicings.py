@@ -41,11 +41,10 @@ def _judged(store: LogStore, day_ms: int) -> tuple[np.ndarray, list[np.ndarray]]
     return np.array(rows), clicked
 
 
-@pytest.fixture(scope="module", params=["second", "test"])
+@pytest.fixture(scope="module", params=[2, 1, 0], ids=["second", "validation", "test"])
 def day(request, store) -> tuple[int, np.ndarray, list[np.ndarray]]:
-    """The judged day, and the log's second, on which there are still people without a past."""
-    days = (store.cuts.end_ms - store.cuts.start_ms) // DAY_MS
-    day_ms = store.cuts.test_ms if request.param == "test" else store.cuts.test_ms - (days - 1) * DAY_MS
+    """A day some days before the last: on the log's second there are still people without a past."""
+    day_ms = store.cuts.test_ms - request.param * DAY_MS
     return (day_ms, *_judged(store, day_ms))
 
 
@@ -103,23 +102,19 @@ def test_bounds_by_brute_force(store, day):
             more = max((count for count in counts.values() if count < low), default=0)
             assert 3 * sum(count for count in counts.values() if count >= more) > part * whole
     lengths = [sum(e.time_ms[e.user == s.user[row]] < day_ms) for row in past]
-    assert cut["history"].from_K[:2] == (0, 1)
-    _halves([length for length in lengths if length], cut["history"].from_K[2], 1, 2)
+    assert cut["history"].from_K == (0, 1, _end([length for length in lengths if length], 1, 2) + 1)
     ages = []
     for row in past:
         for shown in range(s.first_impression[row], s.first_impression[row + 1]):
             upload_ms = store.videos.upload_ms[i.video[shown]]
             if i.clicks[shown] and upload_ms:
                 ages.append(max(0, int(s.time_ms[row] - upload_ms)) // DAY_MS)
-    assert cut["age"].from_K[:2] == (-1, 0)
-    _halves(ages, cut["age"].from_K[2], 1, 3)
-    _halves(ages, cut["age"].from_K[3], 2, 3)
+    assert cut["age"].from_K == (-1, 0, _end(ages, 1, 3) + 1, _end(ages, 2, 3) + 1)
 
 
-def _halves(numbers: list[int], bound: int, part: int, parts: int) -> None:
-    """The numbers below the bound are the first parts, with as few more as equal numbers allow."""
-    below = [number for number in numbers if number < bound]
-    assert len(below) >= len(numbers) * part / parts > sum(number < max(below) for number in below)
+def _end(numbers: list[int], part: int, parts: int) -> int:
+    """The last number of the first of several equal parts."""
+    return sorted(numbers)[-(-len(numbers) * part // parts) - 1]
 
 
 def test_every_session_is_in_one_slice_and_every_slice_is_met(store, day):
@@ -132,7 +127,7 @@ def test_every_session_is_in_one_slice_and_every_slice_is_met(store, day):
         for k, number in zip(slicing.slice_N, slicing.number_N, strict=True):
             low, high = slicing.bounds(k)
             assert low <= number <= (number if high is None else high)
-        if day_ms < store.cuts.test_ms and slicing.name in ("history", "person", "age"):
+        if day_ms < store.cuts.validation_ms and slicing.name in ("history", "person", "age"):
             assert set(slicing.slice_N.tolist()) == set(range(len(slicing.names_K)))
 
 
