@@ -19,7 +19,7 @@ class Row:
     """One line: a name and its metrics; a `section` other than the last row's starts a new block."""
 
     name: str
-    metrics: Mapping[str, Interval | float]
+    metrics: Mapping[str, Interval | float | str]  # a text stands as it is
     section: str = ""
 
 
@@ -28,10 +28,10 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.metrics))
 
 
-def cell(value: Interval | float | None, intervals: bool = True) -> str:
+def cell(value: Interval | float | str | None, intervals: bool = True) -> str:
     """`0.4840 ±0.0361`-like text; half the interval's width, as readers compare by it. `-` where nothing is known."""
-    if value is None:
-        return MISSING
+    if value is None or isinstance(value, str):
+        return value or MISSING
     mean = value.mean if isinstance(value, Interval) else float(value)
     if math.isnan(mean):
         return MISSING

@@ -36,6 +36,12 @@ def test_markdown() -> None:
     ]
 
 
+def test_a_text_stands_as_it_is() -> None:
+    assert markdown([Row("all", {"sessions": "1,234", "ndcg@10": 0.5, "none": ""})]).splitlines()[-1] == (
+        "| all | 1,234 | 0.5000 | - |"
+    )
+
+
 def test_show_follows_the_terminal() -> None:
     file, terminal = io.StringIO(), io.StringIO()
     show(ROWS, title="Test day", console=Console(file=file))
