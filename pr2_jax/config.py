@@ -321,6 +321,16 @@ class RetrievalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """Answering."""
+
+    least_events: int = 5  # people with fewer past events get the base ranker's order of the same candidates
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """Offline evaluation. Weights are chosen on the validation day, numbers are reported on the test day."""
 
@@ -347,6 +357,7 @@ class Config:
     qin: QinConfig = QinConfig()
     base: QinConfig = QinConfig(personal=False)
     retrieval: RetrievalConfig = RetrievalConfig()
+    search: SearchConfig = SearchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:

@@ -80,6 +80,10 @@ class Requests:
             self.user_B[start:stop], self.time_ms_B[start:stop], self.words_BxQ[start:stop], self.seen[start:stop]
         )
 
+    def take(self, rows: np.ndarray) -> Requests:
+        seen = tuple(self.seen[row] for row in rows) if self.seen else ()
+        return Requests(self.user_B[rows], self.time_ms_B[rows], self.words_BxQ[rows], seen)
+
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:

@@ -43,7 +43,9 @@ STAGES = {
         ("data", "retrieval", "qin", "base", "evaluation.pipeline_candidates"),  # the depth at which fusion is fitted
         "pr2 train qin",
     ),
-    "eval": Stage(("store", "content", "taste", "pdr", "index", "qin"), ("data", "evaluation"), "pr2 evaluate"),
+    "eval": Stage(
+        ("store", "content", "taste", "pdr", "index", "qin"), ("data", "search", "evaluation"), "pr2 evaluate"
+    ),
 }
 """In the order in which `pr2 run` makes them, after the store."""
 

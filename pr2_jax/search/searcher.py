@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pr2_jax.data.histories import history_end
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.fusion import FusionWeights, fuse
 from pr2_jax.ranking.ranker import Ranker
@@ -74,6 +75,7 @@ class Searcher:
     ) -> None:
         """`calibrated` and `rankers` are given while the ranker's stage is still made; `exact` as in `channels`."""
         rankers = rankers or system.workdir / "qin"
+        self._rankers = rankers
         self.name, self._system, self._snapshot = name, system, snapshot
         everything = system.channels(snapshot, exact=exact)
         self.channels = {channel: everything[channel] for channel in system.channels_of(name)}
@@ -127,10 +129,15 @@ class Searcher:
 
     def rank(self, requests: Requests, query_B: np.ndarray, merged: Merged) -> Ranked:
         """The merged candidates in the ranker's order."""
-        logits = self.score(requests, query_B, merged.ids_BxK)
-        probabilities = self.calibrated.probabilities(logits)
         relevance_BxK = relevance(merged)
-        score_BxK = fuse(probabilities, relevance_BxK, self.calibrated.fusion)
+        score_BxK = np.empty(merged.ids_BxK.shape, np.float32)
+        probabilities = np.empty((*score_BxK.shape, len(TASKS)))
+        stranger_B = self._strangers(requests)
+        for searcher, rows in ((self, np.flatnonzero(~stranger_B)), (self._plain, np.flatnonzero(stranger_B))):
+            if len(rows):
+                logits = searcher.score(requests.take(rows), query_B[rows], merged.ids_BxK[rows])
+                probabilities[rows] = searcher.calibrated.probabilities(logits)
+                score_BxK[rows] = fuse(probabilities[rows], relevance_BxK[rows], searcher.calibrated.fusion)
         score_BxK = np.where(merged.ids_BxK > 0, score_BxK, -np.inf)
         order_BxK = np.argsort(-score_BxK, axis=1, kind="stable")
 
@@ -146,6 +153,19 @@ class Searcher:
             ordered(merged.found_BxKxC),
             merged.channels,
         )
+
+    def _strangers(self, requests: Requests) -> np.ndarray:
+        """Whose past is too short for the personal ranker: they get the other one's order of the same candidates."""
+        if self.name == "base":
+            return np.zeros(len(requests), bool)
+        store = self._system.store
+        end_B = history_end(store, requests.user_B, requests.time_ms_B)
+        return end_B - np.asarray(store.users.first_event)[requests.user_B] < self._system.config.search.least_events
+
+    @functools.cached_property
+    def _plain(self) -> Searcher:
+        """The base ranker with its own calibration and fusion."""
+        return Searcher(self._system, self._snapshot, "base", rankers=self._rankers)
 
 
 def relevance(merged: Merged) -> np.ndarray:

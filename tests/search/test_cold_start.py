@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from pr2_jax.config import CHANNELS
+from pr2_jax.config import CHANNELS, SearchConfig
 from pr2_jax.ranking.features import FEATURES, HABITS, LINKS
 from pr2_jax.retrieval.merge import merge
 from pr2_jax.search.searcher import LEAST_CANDIDATES, Searcher
@@ -166,3 +168,21 @@ def test_what_is_found_for_nobody_is_the_same_at_any_moment(system, snapshot, as
         np.testing.assert_array_equal(now.scores_BxK[:2], then.scores_BxK[:2], name)
         differs |= not np.array_equal(now.ids_BxK[2], then.ids_BxK[2])
     assert differs
+
+
+def test_strangers_get_the_plain_order_of_the_same_candidates(system, snapshot, asked, monkeypatch):
+    """Nobody, and whoever has one event too few; everybody else gets the personal ranker, alone or in company."""
+    requests, query_B = asked
+    personal, plain = (Searcher(system, snapshot, name, exact=True) for name in ("pr2", "base"))
+    merged = personal.candidates(requests, personal.retrieve(requests), CANDIDATES)
+    mixed, all_plain = personal.rank(requests, query_B, merged), plain.rank(requests, query_B, merged)
+    for one, other in ((mixed.ids_BxK, all_plain.ids_BxK), (mixed.scores_BxK, all_plain.scores_BxK)):
+        np.testing.assert_array_equal(one[:2], other[:2])
+    assert not np.array_equal(mixed.scores_BxK[2], all_plain.scores_BxK[2])
+    events = int(np.diff(np.asarray(system.store.users.first_event))[requests.user_B[2]])
+    for least, as_plain in ((events, False), (events + 1, True), (0, False)):
+        config = dataclasses.replace(system.config, search=SearchConfig(least_events=least))
+        monkeypatch.setattr(system, "config", config)
+        found = personal.rank(requests, query_B, merged)
+        assert np.array_equal(found.scores_BxK[2], all_plain.scores_BxK[2]) == as_plain
+    assert not np.array_equal(found.scores_BxK[0], all_plain.scores_BxK[0])  # least 0: nobody is a stranger
