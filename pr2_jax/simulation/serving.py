@@ -90,6 +90,25 @@ class LoggingSearch:
     weights_WxV: scipy.sparse.csr_matrix
 
     def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
+        row_E, video_E, score_E = self._scored(requests)
+        score_E = score_E + self.config.noise * rng.normal(size=len(score_E))
+        found_BxS = top_of_rows(row_E, video_E, score_E, len(requests.user_B), slate)
+        return _fill(found_BxS, requests, self.catalogue, rng)
+
+    def expected(self, requests: SearchRequests, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k best videos of each request before any noise, int32 [B, k] (-1 = padding), and their scores."""
+        row_E, video_E, score_E = self._scored(requests)
+        top_BxK = top_of_rows(row_E, video_E, score_E, len(requests.user_B), k)
+        keys_E = row_E.astype(np.int64) * len(self.catalogue) + video_E
+        order_E = np.argsort(keys_E)
+        keys_BxK = np.arange(len(top_BxK))[:, None] * np.int64(len(self.catalogue)) + top_BxK
+        place_BxK = np.minimum(np.searchsorted(keys_E[order_E], keys_BxK), max(len(keys_E) - 1, 0))
+        if not len(keys_E):
+            return top_BxK, np.full(top_BxK.shape, -np.inf)
+        return top_BxK, np.where(top_BxK >= 0, score_E[order_E[place_BxK]], -np.inf)
+
+    def _scored(self, requests: SearchRequests) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(request, video, score without noise) of all that may be shown."""
         count, videos = len(requests.user_B), len(self.catalogue)
         row_E, column_E = np.nonzero(requests.words_BxQ)
         ask_BxW = scipy.sparse.csr_matrix(
@@ -102,9 +121,7 @@ class LoggingSearch:
         row_E, video_E = found.row[available_E], found.col[available_E]
         liked_V = np.log1p(requests.popularity_V)
         liked_V = (liked_V - liked_V.mean()) / max(liked_V.std(), 1e-9)
-        score_E = found.data[available_E] + self.config.popularity_weight * liked_V[video_E]
-        score_E += self.config.noise * rng.normal(size=len(score_E))
-        return _fill(top_of_rows(row_E, video_E, score_E, count, slate), requests, self.catalogue, rng)
+        return row_E, video_E, found.data[available_E] + self.config.popularity_weight * liked_V[video_E]
 
 
 def _fill(slates_BxS, requests: SearchRequests, catalogue: Catalogue, rng: np.random.Generator) -> np.ndarray:

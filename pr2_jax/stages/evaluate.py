@@ -19,6 +19,7 @@ from pr2_jax.search.system import System
 from pr2_jax.stages import slices
 from pr2_jax.stages.days import day_of
 from pr2_jax.stages.leaks import probe_day, probe_training
+from pr2_jax.stages.oracle import oracle_rankings
 from pr2_jax.stages.rankings import Answers, Ranking, answers, values
 from pr2_jax.types import NO_VIDEO
 
@@ -46,11 +47,13 @@ def run(workdir: Path, config: Config, out: Path) -> None:
     counts = " and ".join(f"{count} searches of the {day.replace('_', ' ')}" for day, count in probed.items())
     console.log(f"leak probe: {counts} are told the same with their future removed")
     given = answers(system, config, day)
+    given.rankings.update(oracle_rankings(system, config, given))
     worth = values(system, given)
     for name, ranking in given.rankings.items():
         _write_run(system, given, name, ranking, out)
     session_values.save(out / SESSIONS, worth)
     found = {"leak_probe_sessions": probed, "slices": slices.write(system, config, day, worth, out)}
+    found["gap_closed"] = _gap_closed(worth)
     _report(_rows(config, given, worth), _differences(config, worth), found, out)
 
 
@@ -109,6 +112,16 @@ def _differences(config: Config, worth: dict[str, Values]) -> dict[str, dict[str
     }
 
 
+def _gap_closed(worth: dict[str, Values]) -> dict[str, float]:
+    """Where the truth is known: the share of what is to be gained over the base in NDCG@10 that was gained."""
+    out = {}
+    for kind, mine in (("pipeline", "pr2"), ("slate", "qin")):
+        if f"{kind}.oracle" in worth:
+            base, ours, most = (np.nanmean(worth[f"{kind}.{name}"]["ndcg@10"]) for name in ("base", mine, "oracle"))
+            out[kind] = float((ours - base) / (most - base)) if most > base else float("nan")
+    return out
+
+
 def _report(
     rows: dict[str, Metrics], differences: dict[str, dict[str, Interval]], beside: dict[str, Any], out: Path
 ) -> None:
@@ -130,6 +143,8 @@ def _report(
     lines = ["Paired differences, 95 % intervals by bootstrap over users"]
     for name, row in differences.items():
         lines += [f"  {name:<36} {m:<10} {v.mean:+.4f} [{v.low:+.4f}, {v.high:+.4f}]" for m, v in row.items()]
+    for kind, share in beside["gap_closed"].items():
+        lines.append(f"Of the way from {kind}.base to {kind}.oracle, NDCG@10: {share:.1%} gone")
     text.append("\n".join(lines) + "\n")
     (out / "table.txt").write_text("\n".join(text))
     (out / "table.md").write_text("\n".join(mark))

@@ -20,8 +20,8 @@ DAY_MS = 86_400_000
 RETRIEVAL = ("random", "popularity", "bm25", "dr", "bm25+dr", "qrcf", "pdr", "pr2")
 RUNS = (
     *(f"retrieval.{name}" for name in RETRIEVAL),
-    *(f"pipeline.{name}" for name in ("base", "pr2")),
-    *(f"slate.{name}" for name in ("random", "popularity", "bm25", "base", "qin")),
+    *(f"pipeline.{name}" for name in ("base", "pr2", "oracle")),
+    *(f"slate.{name}" for name in ("random", "popularity", "bm25", "base", "qin", "oracle")),
 )
 
 
