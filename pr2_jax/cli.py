@@ -106,7 +106,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     with _workdir(options) as config:
         from pr2_jax import pipeline
 
-        pipeline.evaluate(options.workdir, config)
+        if options.sweep:
+            pipeline.sweep(options.workdir, config, options.sweep)
+        else:
+            pipeline.evaluate(options.workdir, config)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -220,7 +223,16 @@ def _add_stages(verbs: _Verbs) -> None:
         "--artifact serve/a --out serve/b",
     )
     evaluate = _add(
-        verbs, "evaluate", _evaluate, "write run files and metrics of the test day, print the table", "--workdir work/a"
+        verbs,
+        "evaluate",
+        _evaluate,
+        "write run files and metrics of the test day, print the table",
+        "--workdir work/a",
+        "--workdir work/a --sweep qrcf",
+    )
+    instead = evaluate.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--sweep", choices=("qrcf",), help="in place of that: what QRCF's threshold and K do, on the validation day"
     )
     config = _add(verbs, "config", _config, "print the config that a run would take, every field", "--workdir work/a")
     train.add_argument("model", choices=("content", "taste", "pdr", "qin"))

@@ -23,6 +23,19 @@ class Day:
     query_N: np.ndarray  # their query rows
     requests: Requests  # them as searches; videos clicked before are withheld
 
+    def sample(self, most: int) -> Day:
+        """The day with at most that many of the sessions with a click, evenly spread."""
+        kept = np.unique(np.linspace(0, len(self.sessions) - 1, min(most, len(self.sessions))).astype(np.int64))
+        r = self.requests
+        seen = tuple(r.seen[at] for at in kept) if r.seen else ()
+        return dataclasses.replace(
+            self,
+            sessions=self.sessions[kept],
+            clicked=[self.clicked[at] for at in kept],
+            query_N=self.query_N[kept],
+            requests=Requests(r.user_B[kept], r.time_ms_B[kept], r.words_BxQ[kept], seen),
+        )
+
 
 def day_of(system: System, start_ms: int, stop_ms: int) -> Day:
     """Reads one day."""
