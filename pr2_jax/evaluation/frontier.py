@@ -6,8 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 COLOURS = ("#1f5fa8", "#d1661a", "#3d8b46", "#8b4a9e")
 MARKERS = ("o", "s", "^", "D")
+COLUMNS = 2
+DPI, FONT = 110, 8.0
+OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
+"""Where a label may stand beside its spot, the first free place counts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,55 +26,91 @@ class Spot:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Settings that belong together. `line` in order; `others` stand around as faint dots."""
+    """Settings that belong together. `line` in order; `others` stand around as faint dots, named `others_name`."""
 
     name: str
     line: Sequence[Spot]
     others: Sequence[Spot] = ()
+    others_name: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """A measure and how its axis is drawn."""
+
+    measure: str
+    title: str
+    log: bool = False
 
 
 def draw(
-    path: Path, title: str, families: Sequence[Family], marked: tuple[str, Spot], y: str, xs: dict[str, str]
+    path: Path, title: str, families: Sequence[Family], marked: tuple[str, Spot], y: str, axes: Sequence[Axis]
 ) -> None:
-    """Writes a PNG with a panel for each measure of `xs` (name to axis title); `y` is the measure on all y axes.
+    """Writes a PNG with a panel for each of `axes`; `y` is the measure on all y axes.
 
-    `marked` is one setting with its name in the legend. Labels stand above the spots of one family, below the next.
+    `marked` is one setting with its name in the legend. A label that finds no free place in a panel is left out there.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not above: half a second, and only pictures need it
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * len(xs), 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(xs), sharey=True, squeeze=False)[0]
-    for panel, (x, x_title) in zip(panels, xs.items(), strict=True):
+    rows = -(-len(axes) // COLUMNS)
+    figure = Figure(figsize=(6.0 * COLUMNS, 4.4 * rows + 0.6), layout="constrained", dpi=DPI)
+    canvas = FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).ravel()
+    for panel, axis in zip(panels, axes, strict=False):
         for number, family in enumerate(families):
-            _family(panel, family, number, x, y)
+            _family(panel, family, number, axis.measure, y)
         name, spot = marked
         panel.scatter(
-            spot.values[x], spot.values[y], s=190, marker="o", facecolors="none", edgecolors="black", linewidths=1.6,
-            label=name, zorder=4,
+            spot.values[axis.measure], spot.values[y], s=190, marker="o", facecolors="none", edgecolors="black",
+            linewidths=1.6, label=name, zorder=4,
         )  # fmt: skip
-        panel.set_xlabel(x_title)
+        panel.set_xlabel(axis.title)
+        panel.set_ylabel(y)
+        panel.set_xscale("log" if axis.log else "linear")
         panel.grid(color="#dddddd", linewidth=0.6)
         panel.set_axisbelow(True)
         panel.margins(x=0.1, y=0.1)
-    panels[0].set_ylabel(y)
+    for panel in panels[len(axes) :]:
+        panel.set_axis_off()
     figure.suptitle(title)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(families) * 2 + 1)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    canvas.draw()  # places are known from here on
+    for panel, axis in zip(panels, axes, strict=False):
+        _label(panel, families, axis.measure, y)
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
 def _family(panel, family: Family, number: int, x: str, y: str) -> None:
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     panel.scatter(
         [spot.values[x] for spot in family.others], [spot.values[y] for spot in family.others],
-        s=18, marker=marker, color=colour, alpha=0.3, linewidths=0, zorder=2, label=f"{family.name}, other K",
+        s=18, marker=marker, color=colour, alpha=0.3, linewidths=0, zorder=2, label=family.others_name or None,
     )  # fmt: skip
     xs, ys = ([spot.values[name] for spot in family.line] for name in (x, y))
     panel.plot(xs, ys, color=colour, marker=marker, markersize=6, linewidth=1.6, zorder=3, label=family.name)
-    for spot in family.line:
-        above = number % 2 == 0
-        panel.annotate(
-            spot.label, (spot.values[x], spot.values[y]), textcoords="offset points", xytext=(0, 8 if above else -8),
-            ha="center", va="bottom" if above else "top", fontsize=8, color=colour,
-        )  # fmt: skip
+
+
+def _label(panel, families: Sequence[Family], x: str, y: str) -> None:
+    """Labels go where they cover no other label and no spot of a line."""
+    spots = [(number, spot) for number, family in enumerate(families) for spot in family.line]
+    at = [panel.transData.transform((spot.values[x], spot.values[y])) for _, spot in spots]
+    taken = [(*place, 5.0, 5.0) for place in at]  # centre and half of width and height, in pixels
+    for (number, spot), place in zip(spots, at, strict=True):
+        pixel = DPI / 72
+        half = np.array([0.31 * FONT * pixel * len(spot.label), 0.55 * FONT * pixel])
+        for offset in OFFSETS:
+            centre = place + np.array(offset) * (half + 7)
+            box = (*centre, *half)
+            if spot.label and np.isfinite(centre).all() and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                panel.annotate(
+                    spot.label, (spot.values[x], spot.values[y]), textcoords="offset pixels",
+                    xytext=tuple(centre - place), ha="center", va="center", fontsize=FONT,
+                    color=COLOURS[number % len(COLOURS)],
+                )  # fmt: skip
+                break
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return abs(one[0] - other[0]) < one[2] + other[2] and abs(one[1] - other[1]) < one[3] + other[3]

@@ -48,7 +48,7 @@ DEPTH = 100
 class Grid:
     """Points are both families x K, and the configured one."""
 
-    quantile: tuple[float, ...] = (0.0, 0.6, 0.8, 0.9, 0.95, 0.98)  # epsilon_quantile
+    quantile: tuple[float, ...] = (0.0, 0.6, 0.8, 0.9, 0.94, 0.97)  # epsilon_quantile
     adaptive: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995)  # adaptive_quantile
     k: tuple[int, ...] = (5, 20, 50, 200)
     refitted: int = 3  # best points of each family, by the merge with the index's weights, whose weights are refitted
@@ -216,13 +216,19 @@ class Study:
         return Judged(point, worth, epsilon)
 
     def refit(self, judged: Judged) -> Judged:
-        """The merge with weights chosen for this point."""
+        """The merge with weights chosen for this point; the index's stay where the search finds none better, for it
+        climbs from equal weights and may end on a lower hill."""
         _, _, own = self._retrieve(judged.point)
         scorers = self._system.scorers(self.day.requests)
         weights = merge.choose_weights(self._together(own), self.day.clicked, scorers=scorers)
         merged = self._merge(own, weights)
-        worth = {REFITTED: self._values(merged.ids_BxK, merged.scores_BxK)}
-        return dataclasses.replace(judged, worth=worth, weights=weights)
+        found = Judged(
+            judged.point, {REFITTED: self._values(merged.ids_BxK, merged.scores_BxK)}, judged.epsilon, weights
+        )
+        if objective(found, REFITTED) >= objective(judged, MERGED):
+            return found
+        kept = self._system.fitted["merge_weights"][PIPELINE]
+        return dataclasses.replace(found, worth={REFITTED: judged.worth[MERGED]}, weights=kept)
 
     def _together(self, own: Candidates) -> dict[str, Candidates]:
         return {name: own if name == "qrcf" else self._found[name] for name in self._system.channels_of(PIPELINE)}

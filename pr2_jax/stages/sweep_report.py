@@ -12,17 +12,20 @@ import numpy as np
 from pr2_jax.config import THRESHOLDS, Config
 from pr2_jax.evaluation import table
 from pr2_jax.evaluation.bootstrap import Interval
-from pr2_jax.evaluation.frontier import Family, Spot, draw
+from pr2_jax.evaluation.frontier import Axis, Family, Spot, draw
 from pr2_jax.stages.sweep_qrcf import ALONE, MERGED, REFITTED, Judged, best_of, configured, objective
 
 FAMILIES = {"quantile": "one epsilon", "adaptive": "adaptive"}
 """By `threshold`, its name in tables and the picture."""
 OF_THE_MERGE = ("recall@100", "ndcg@10")
-AXES = {
-    "coverage": "coverage: share of searches with a seed",
-    "relevance": "mean cosine of query and top 10",
-    "entropy": "category entropy of the top 10, nats",
-}
+AXES = (
+    Axis("seeds", "seeds a search", log=True),
+    Axis("coverage", "coverage: share of searches with a seed"),
+    Axis("relevance", "mean cosine of query and top 10"),
+    Axis("entropy", "category entropy of the top 10, nats"),
+)
+ALIKE = 1.15
+"""Points whose seeds a search differ by less than this factor are compared as having equally many."""
 
 
 def write(out: Path, judged: Sequence[Judged], config: Config) -> None:
@@ -30,11 +33,11 @@ def write(out: Path, judged: Sequence[Judged], config: Config) -> None:
     _points_csv(out / "points.csv", judged, config)
     title = (
         f"QRCF on the validation day, {len(judged[0].worth[ALONE].session_N):,} searches: QRCF alone; @pr2: merged "
-        "with the other channels,\nweights of the index. entropy: category labels of the top 10, in nats; seeds: a search"
+        "with the other channels,\nweights of the index. entropy: category labels of the top 10, in nats"
     )
     rows = [table.Row(name_of(one), _alone(one), FAMILIES[one.point.threshold]) for one in judged]
     again = [table.Row(name_of(one), _refitted(one, config)) for one in judged if one.weights]
-    heading = "Merged, weights chosen anew; ± half of the 95 % interval by bootstrap over people"
+    heading = "Merged, weights chosen anew (the index's where no better ones are found); ± half of the 95 % interval"
     verdict = "\n".join(_verdict(judged, config)) + "\n"
     texts = [table.plain(rows, None, title), table.plain(again, None, heading), verdict]
     (out / "table.txt").write_text("\n".join(texts))
@@ -68,25 +71,47 @@ def _verdict(judged: Sequence[Judged], config: Config) -> list[str]:
     """Which point the day picks, and paired differences: of the best to what is configured, of the two families."""
     by_point = {one.point: one for one in judged}
     today = by_point[configured(config.retrieval.qrcf)]
-    best = {by: [by_point[point] for point in sorted(best_of(judged, by, 1))] for by in (ALONE, REFITTED)}
-    lines = ["Configured: " + name_of(today), "Best by the mean of recall@100 and NDCG@10:"]
-    pairs = []
-    for by, said in ((ALONE, "QRCF alone"), (REFITTED, "merged, weights chosen anew")):
-        first = max(best[by], key=lambda one, by=by: objective(one, by))
+    lines, pairs = ["Configured: " + name_of(today), "Best by the mean of recall@100 and NDCG@10:"], []
+    for by, said in ((ALONE, "QRCF alone"), (REFITTED, "merged")):
+        best = [by_point[point] for point in sorted(best_of(judged, by, 1))]
+        first = max(best, key=lambda one, by=by: objective(one, by))
         lines.append(
-            f"  {said:<28} {name_of(first)} ({objective(first, by):.4f}, configured {objective(today, by):.4f})"
+            f"  {said:<10} {name_of(first)}: {objective(first, by):.4f}, configured {objective(today, by):.4f}"
         )
-        pairs += [(said, one, today, by) for one in best[by] if one is not today]
-        fixed, adaptive = (next((b for b in best[by] if b.point.threshold == name), None) for name in THRESHOLDS)
+        pairs += [(said, one, today, by) for one in best if one is not today]
+        fixed, adaptive = (next((b for b in best if b.point.threshold == name), None) for name in THRESHOLDS)
         if fixed and adaptive and today not in (fixed, adaptive):
             pairs.append((said, adaptive, fixed, by))
-    lines.append("Paired differences, 95 % intervals by bootstrap over people:")
-    for said, one, other, by in pairs:
-        lines.append(f"  {said}: {name_of(one)} - {name_of(other)}")
-        for name in OF_THE_MERGE:
-            v = one.worth[by].less(other.worth[by], name, config.evaluation.bootstrap, config.evaluation.seed)
-            lines.append(f"    {name:<10} {v.mean:+.4f} [{v.low:+.4f}, {v.high:+.4f}]")
+    lines += ["", "Paired differences, 95 % intervals by bootstrap over people"]
+    lines += [line for said, *pair in pairs for line in _difference(said, *pair, config)]
+    lines += ["", f"Equally many seeds (within a factor of {ALIKE}), K {today.point.k}, QRCF alone"]
+    for one, other in _alike(judged, today.point.k):
+        lines += _difference(f"{_seeds(one):.1f} and {_seeds(other):.1f} seeds", one, other, ALONE, config)
     return lines
+
+
+def _difference(said: str, one: Judged, other: Judged, by: str, config: Config) -> list[str]:
+    lines = [f"  {said}: {name_of(one)} - {name_of(other)}"]
+    for name in OF_THE_MERGE:
+        v = one.worth[by].less(other.worth[by], name, config.evaluation.bootstrap, config.evaluation.seed)
+        lines.append(f"    {name:<10} {v.mean:+.4f} [{v.low:+.4f}, {v.high:+.4f}]")
+    return lines
+
+
+def _seeds(judged: Judged) -> float:
+    return _mean(judged.worth[ALONE]["seeds"])
+
+
+def _alike(judged: Sequence[Judged], k: int) -> list[tuple[Judged, Judged]]:
+    """For each adaptive point, the point with one epsilon whose seeds are nearest in number, where that is near."""
+    fixed, adaptive = ([one for one in judged if one.point.threshold == t and one.point.k == k] for t in THRESHOLDS)
+    found = []
+    for one in adaptive:
+        gap = {f.point: abs(math.log(max(_seeds(f), 1e-9) / max(_seeds(one), 1e-9))) for f in fixed}
+        nearest = min(fixed, key=lambda f, gap=gap: gap[f.point], default=None)
+        if nearest is not None and gap[nearest.point] < math.log(ALIKE):
+            found.append((one, nearest))
+    return found
 
 
 def _points_csv(path: Path, judged: Sequence[Judged], config: Config) -> None:
@@ -119,7 +144,7 @@ def _picture(path: Path, judged: Sequence[Judged], config: Config) -> None:
         mine = [one for one in judged if one.point.threshold == threshold]
         line = [_spot(one) for one in mine if one.point.k == today.k]
         others = [_spot(one) for one in mine if one.point.k != today.k]
-        families.append(Family(f"{name}, K {today.k}", line, others))
+        families.append(Family(f"{name}, K {today.k}", line, others, f"{name}, other K"))
     marked = next(one for one in judged if one.point == today)
     draw(
         path,
@@ -132,5 +157,6 @@ def _picture(path: Path, judged: Sequence[Judged], config: Config) -> None:
 
 
 def _spot(judged: Judged) -> Spot:
-    values = {name: _mean(judged.worth[ALONE][name]) for name in ("recall@100", *AXES)}
+    names = ("recall@100", *(axis.measure for axis in AXES))
+    values = {name: _mean(judged.worth[ALONE][name]) for name in names}
     return Spot(values, f"{judged.point.quantile:g}")
