@@ -12,6 +12,8 @@ COLOURS = ("#1f5fa8", "#d1661a", "#3d8b46", "#8b4a9e")
 MARKERS = ("o", "s", "^", "D")
 COLUMNS = 2
 DPI, FONT = 110, 8.0
+RING = 11.0
+"""Half of the width of the ring around the marked spot, in pixels."""
 OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 """Where a label may stand beside its spot, the first free place counts."""
 
@@ -54,6 +56,8 @@ def draw(
     from matplotlib.figure import Figure
 
     rows = -(-len(axes) // COLUMNS)
+    from matplotlib.ticker import ScalarFormatter
+
     figure = Figure(figsize=(6.0 * COLUMNS, 4.4 * rows + 0.6), layout="constrained", dpi=DPI)
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).ravel()
@@ -67,7 +71,9 @@ def draw(
         )  # fmt: skip
         panel.set_xlabel(axis.title)
         panel.set_ylabel(y)
-        panel.set_xscale("log" if axis.log else "linear")
+        if axis.log:
+            panel.set_xscale("log")
+            panel.xaxis.set_major_formatter(ScalarFormatter())
         panel.grid(color="#dddddd", linewidth=0.6)
         panel.set_axisbelow(True)
         panel.margins(x=0.1, y=0.1)
@@ -77,7 +83,7 @@ def draw(
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(families) * 2 + 1)
     canvas.draw()  # places are known from here on
     for panel, axis in zip(panels, axes, strict=False):
-        _label(panel, families, axis.measure, y)
+        _label(panel, families, marked[1], axis.measure, y)
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
@@ -91,25 +97,43 @@ def _family(panel, family: Family, number: int, x: str, y: str) -> None:
     panel.plot(xs, ys, color=colour, marker=marker, markersize=6, linewidth=1.6, zorder=3, label=family.name)
 
 
-def _label(panel, families: Sequence[Family], x: str, y: str) -> None:
-    """Labels go where they cover no other label and no spot of a line."""
-    spots = [(number, spot) for number, family in enumerate(families) for spot in family.line]
-    at = [panel.transData.transform((spot.values[x], spot.values[y])) for _, spot in spots]
-    taken = [(*place, 5.0, 5.0) for place in at]  # centre and half of width and height, in pixels
-    for (number, spot), place in zip(spots, at, strict=True):
-        pixel = DPI / 72
-        half = np.array([0.31 * FONT * pixel * len(spot.label), 0.55 * FONT * pixel])
-        for offset in OFFSETS:
-            centre = place + np.array(offset) * (half + 7)
-            box = (*centre, *half)
-            if spot.label and np.isfinite(centre).all() and not any(_overlap(box, other) for other in taken):
+def _label(panel, families: Sequence[Family], marked: Spot, x: str, y: str) -> None:
+    """Labels go where they cover no other label, no spot of a line and, if that can be, no line."""
+    from matplotlib.patheffects import withStroke
+
+    lines = [_pixels(panel, family.line, x, y) for family in families]
+    taken = [(*place, 5.0, 5.0) for line in lines for place in line]  # centre, half of width and height, in pixels
+    taken += [(*place, RING, RING) for place in _pixels(panel, [marked], x, y)]
+    strokes = [(*place, 1.0, 1.0) for line in lines for place in _between(line)]
+    for number, (family, line) in enumerate(zip(families, lines, strict=True)):
+        for spot, place in zip(family.line, line, strict=True):
+            if not spot.label or not np.isfinite([spot.values[x], spot.values[y]]).all():
+                continue
+            half = np.array([0.31 * FONT * DPI / 72 * len(spot.label), 0.55 * FONT * DPI / 72])
+            boxes = [
+                (*(place + np.array(offset) * (half + away)), *half) for away in (7, RING + 2) for offset in OFFSETS
+            ]
+            free = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
+            clear = [box for box in free if not any(_overlap(box, other) for other in strokes)]
+            for box in (clear or free)[:1]:
                 taken.append(box)
                 panel.annotate(
                     spot.label, (spot.values[x], spot.values[y]), textcoords="offset pixels",
-                    xytext=tuple(centre - place), ha="center", va="center", fontsize=FONT,
-                    color=COLOURS[number % len(COLOURS)],
+                    xytext=(box[0] - place[0], box[1] - place[1]), ha="center", va="center", fontsize=FONT,
+                    color=COLOURS[number % len(COLOURS)], path_effects=[withStroke(linewidth=2, foreground="white")],
                 )  # fmt: skip
-                break
+
+
+def _pixels(panel, spots: Sequence[Spot], x: str, y: str) -> np.ndarray:
+    """Where spots lie on the canvas, `[n, 2]`; those without a number lie nowhere."""
+    found = panel.transData.transform(np.array([(spot.values[x], spot.values[y]) for spot in spots]).reshape(-1, 2))
+    return np.where(np.isfinite(found), found, -1e6)
+
+
+def _between(line: np.ndarray, steps: int = 40) -> np.ndarray:
+    """Points along a line of spots."""
+    share = np.linspace(0, 1, steps)[:, None, None]
+    return (line[:-1] + share * np.diff(line, axis=0)).reshape(-1, 2)
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
