@@ -99,7 +99,7 @@ def sweep(workdir: Path, config: Config, what: str, grid: sweep_qrcf.Grid | None
             console.log(f"running: {why}")
             started = time.monotonic()
             with artifacts.writing(out, claim, sweep_qrcf.SCHEMA, keep_partial=True) as partial:
-                sweep_report.write(partial, sweep_qrcf.judge(workdir, config, partial, grid), config)
+                sweep_report.write(partial, *sweep_qrcf.judge(workdir, config, partial, grid), config)
             console.log(f"done in {console.duration(time.monotonic() - started)}; picture in {out / 'frontier.png'}")
     print((out / "table.txt").read_text(), end="")
 

@@ -56,7 +56,7 @@ def draw(
     from matplotlib.figure import Figure
 
     rows = -(-len(axes) // COLUMNS)
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     figure = Figure(figsize=(6.0 * COLUMNS, 4.4 * rows + 0.6), layout="constrained", dpi=DPI)
     canvas = FigureCanvasAgg(figure)
@@ -73,7 +73,9 @@ def draw(
         panel.set_ylabel(y)
         if axis.log:
             panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.xaxis.set_major_formatter(ScalarFormatter())
+            panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(color="#dddddd", linewidth=0.6)
         panel.set_axisbelow(True)
         panel.margins(x=0.1, y=0.1)

@@ -8,6 +8,7 @@ kept in `points/`, so that a run that was killed carries on behind it.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import json
@@ -40,6 +41,8 @@ MOST_SEARCHES = 2_000
 """Searches of the day that are judged, evenly spread; more narrow the intervals little and cost time."""
 ALONE, MERGED, REFITTED = "alone", "merged", "refitted"
 """What a point is judged by: QRCF's own list, and the merged one with the index's weights or with its own."""
+LEAST = 1e-9
+"""A seed's cosine is above 0, whatever epsilon is."""
 DEPTH = 100
 """Of merged lists: nothing that is asked of them looks deeper."""
 
@@ -112,8 +115,15 @@ def fingerprint(directory: Path, config: Config, grid: Grid) -> dict:
     }
 
 
-def judge(directory: Path, config: Config, out: Path, grid: Grid) -> list[Judged]:
-    """Judges every point that `out/points/` does not hold yet, and refits the merge of the best."""
+Pairs = list[tuple[Judged, Judged]]
+"""An adaptive point, and one epsilon that keeps as many seeds."""
+
+
+def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs]:
+    """Judges every point that `out/points/` does not hold yet, and refits the merge of the best.
+
+    Beside the grid's points: the adaptive ones of the configured K, each with a point of as many seeds.
+    """
     study = Study(System(directory, config), config)
     (out / "points").mkdir(exist_ok=True)
     points = points_of(grid, config.retrieval.qrcf)
@@ -127,7 +137,13 @@ def judge(directory: Path, config: Config, out: Path, grid: Grid) -> list[Judged
     for point in chosen:
         again = _read(out, point, f"{REFITTED}_{point.name}")
         judged[point] = dataclasses.replace(again, worth=judged[point].worth | again.worth)
-    return list(judged.values())
+    pairs = []
+    for one in console.progress(list(judged.values()), "equally many seeds", unit=" points"):
+        if one.point.threshold == "adaptive" and one.point.k == config.retrieval.qrcf.k:
+            point = study.alike(one)
+            _once(out, point.name, lambda point=point: study.judge(point))
+            pairs.append((one, _read(out, point, point.name)))
+    return list(judged.values()), pairs
 
 
 def objective(judged: Judged, by: str) -> float:
@@ -229,6 +245,19 @@ class Study:
             return found
         kept = self._system.fitted["merge_weights"][PIPELINE]
         return dataclasses.replace(found, worth={REFITTED: judged.worth[MERGED]}, weights=kept)
+
+    def alike(self, judged: Judged) -> Point:
+        """The quantile of one epsilon, to four decimals, with which searches have as many seeds on average."""
+        lax = Point("quantile", judged.point.k, 0.0)
+        relevance_SxK = self._filter(lax)(self.day.requests).relevance_BxK  # of which stricter cuts keep the first
+        wanted, steps = float(judged.worth[ALONE]["seeds"].mean()), 10_000
+
+        def excess(step: int) -> float:
+            epsilon = max(epsilon_at(self._past_cosine_N, step / steps), LEAST)
+            return float((relevance_SxK >= np.float32(epsilon)).sum(1).mean()) - wanted
+
+        first = bisect.bisect_left(range(steps), 0.0, key=lambda step: -excess(step))
+        return dataclasses.replace(lax, quantile=min((max(first - 1, 0), first), key=lambda s: abs(excess(s))) / steps)
 
     def _together(self, own: Candidates) -> dict[str, Candidates]:
         return {name: own if name == "qrcf" else self._found[name] for name in self._system.channels_of(PIPELINE)}

@@ -13,7 +13,7 @@ from pr2_jax.config import THRESHOLDS, Config
 from pr2_jax.evaluation import table
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.evaluation.frontier import Axis, Family, Spot, draw
-from pr2_jax.stages.sweep_qrcf import ALONE, MERGED, REFITTED, Judged, best_of, configured, objective
+from pr2_jax.stages.sweep_qrcf import ALONE, MERGED, REFITTED, Judged, Pairs, best_of, configured, objective
 
 FAMILIES = {"quantile": "one epsilon", "adaptive": "adaptive"}
 """By `threshold`, its name in tables and the picture."""
@@ -24,13 +24,12 @@ AXES = (
     Axis("relevance", "mean cosine of query and top 10"),
     Axis("entropy", "category entropy of the top 10, nats"),
 )
-ALIKE = 1.15
-"""Points whose seeds a search differ by less than this factor are compared as having equally many."""
 
 
-def write(out: Path, judged: Sequence[Judged], config: Config) -> None:
+def write(out: Path, judged: Sequence[Judged], pairs: Pairs, config: Config) -> None:
     """`points.csv`, `table.txt`, `table.md` and `frontier.png` into `out`."""
-    _points_csv(out / "points.csv", judged, config)
+    beyond = {other.point: other for _, other in pairs if other.point not in {one.point for one in judged}}
+    _points_csv(out / "points.csv", [*judged, *beyond.values()], config)
     title = (
         f"QRCF on the validation day, {len(judged[0].worth[ALONE].session_N):,} searches: QRCF alone; @pr2: merged "
         "with the other channels,\nweights of the index. entropy: category labels of the top 10, in nats"
@@ -38,7 +37,7 @@ def write(out: Path, judged: Sequence[Judged], config: Config) -> None:
     rows = [table.Row(name_of(one), _alone(one), FAMILIES[one.point.threshold]) for one in judged]
     again = [table.Row(name_of(one), _refitted(one, config)) for one in judged if one.weights]
     heading = "Merged, weights chosen anew (the index's where no better ones are found); ± half of the 95 % interval"
-    verdict = "\n".join(_verdict(judged, config)) + "\n"
+    verdict = "\n".join(_verdict(judged, pairs, config)) + "\n"
     texts = [table.plain(rows, None, title), table.plain(again, None, heading), verdict]
     (out / "table.txt").write_text("\n".join(texts))
     marks = [f"{title}\n\n{table.markdown(rows)}", f"{heading}\n\n{table.markdown(again)}", verdict]
@@ -67,26 +66,26 @@ def _mean(value_N: np.ndarray) -> float:
     return float(known_N.mean()) if len(known_N) else math.nan
 
 
-def _verdict(judged: Sequence[Judged], config: Config) -> list[str]:
+def _verdict(judged: Sequence[Judged], pairs: Pairs, config: Config) -> list[str]:
     """Which point the day picks, and paired differences: of the best to what is configured, of the two families."""
     by_point = {one.point: one for one in judged}
     today = by_point[configured(config.retrieval.qrcf)]
-    lines, pairs = ["Configured: " + name_of(today), "Best by the mean of recall@100 and NDCG@10:"], []
+    lines, asked = ["Configured: " + name_of(today), "Best by the mean of recall@100 and NDCG@10:"], []
     for by, said in ((ALONE, "QRCF alone"), (REFITTED, "merged")):
         best = [by_point[point] for point in sorted(best_of(judged, by, 1))]
         first = max(best, key=lambda one, by=by: objective(one, by))
         lines.append(
             f"  {said:<10} {name_of(first)}: {objective(first, by):.4f}, configured {objective(today, by):.4f}"
         )
-        pairs += [(said, one, today, by) for one in best if one is not today]
+        asked += [(said, one, today, by) for one in best if one is not today]
         fixed, adaptive = (next((b for b in best if b.point.threshold == name), None) for name in THRESHOLDS)
         if fixed and adaptive and today not in (fixed, adaptive):
-            pairs.append((said, adaptive, fixed, by))
+            asked.append((said, adaptive, fixed, by))
     lines += ["", "Paired differences, 95 % intervals by bootstrap over people"]
-    lines += [line for said, *pair in pairs for line in _difference(said, *pair, config)]
-    lines += ["", f"Equally many seeds (within a factor of {ALIKE}), K {today.point.k}, QRCF alone"]
-    for one, other in _alike(judged, today.point.k):
-        lines += _difference(f"{_seeds(one):.1f} and {_seeds(other):.1f} seeds", one, other, ALONE, config)
+    lines += [line for said, *pair in asked for line in _difference(said, *pair, config)]
+    lines += ["", f"Equally many seeds, K {today.point.k}, QRCF alone"]
+    for one, other in pairs:
+        lines += _difference(" and ".join(_kept(each) for each in (one, other)), one, other, ALONE, config)
     return lines
 
 
@@ -98,20 +97,9 @@ def _difference(said: str, one: Judged, other: Judged, by: str, config: Config) 
     return lines
 
 
-def _seeds(judged: Judged) -> float:
-    return _mean(judged.worth[ALONE]["seeds"])
-
-
-def _alike(judged: Sequence[Judged], k: int) -> list[tuple[Judged, Judged]]:
-    """For each adaptive point, the point with one epsilon whose seeds are nearest in number, where that is near."""
-    fixed, adaptive = ([one for one in judged if one.point.threshold == t and one.point.k == k] for t in THRESHOLDS)
-    found = []
-    for one in adaptive:
-        gap = {f.point: abs(math.log(max(_seeds(f), 1e-9) / max(_seeds(one), 1e-9))) for f in fixed}
-        nearest = min(fixed, key=lambda f, gap=gap: gap[f.point], default=None)
-        if nearest is not None and gap[nearest.point] < math.log(ALIKE):
-            found.append((one, nearest))
-    return found
+def _kept(judged: Judged) -> str:
+    values = judged.worth[ALONE]
+    return f"{_mean(values['seeds']):.1f} seeds in {_mean(values['coverage']):.1%}"
 
 
 def _points_csv(path: Path, judged: Sequence[Judged], config: Config) -> None:

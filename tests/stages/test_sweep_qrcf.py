@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from pr2_jax import cli, pipeline
-from pr2_jax.config_loader import override
+from pr2_jax.config_loader import override, read
 from pr2_jax.errors import BadConfig, BadInput
 from pr2_jax.retrieval.qrcf import cosine_sample
-from pr2_jax.search.engine import SearchEngine
 from pr2_jax.search.system import System
+from pr2_jax.serving.writer import Writer
 from pr2_jax.stages import export, sweep_qrcf
 from pr2_jax.stages.days import day_of
 from pr2_jax.stages.sweep_qrcf import ALONE, MERGED, REFITTED, Grid, Point, Study, configured, points_of
+from pr2_jax.types import Requests
 
-GRID = Grid(quantile=(0.3, 0.9), adaptive=(0.5, 0.9), k=(2, 10, 10_000), refitted=1)
+GRID = Grid(quantile=(0.3, 0.9), adaptive=(0.5, 0.9), k=(2, 10, 50, 10_000), refitted=1)
 OUT = sweep_qrcf.DIRECTORY
 
 
@@ -46,10 +47,10 @@ def test_every_point_is_there_once(rows, micro_config):
     """K beyond the history is left out; what is configured is a point too, and is marked."""
     qrcf = micro_config.retrieval.qrcf
     got = [(row["threshold"], float(row["quantile"]), int(row["k"])) for row in rows]
-    want = {("quantile", q, k) for q in (0.3, 0.9) for k in (2, 10)} | {
+    want = {("quantile", q, k) for q in (0.3, 0.9) for k in (2, 10, 50)} | {
         ("adaptive", q, k) for q in (0.5, 0.9) for k in (2, 10)
     }
-    assert set(got) == want | {("quantile", qrcf.epsilon_quantile, qrcf.k)}
+    assert set(got[: len(want) + 1]) == want | {("quantile", qrcf.epsilon_quantile, qrcf.k)}
     assert len(got) == len(set(got))
     assert [(r["threshold"], r["k"]) for r in rows if r["configured"] == "1"] == [("quantile", str(qrcf.k))]
 
@@ -82,6 +83,22 @@ def test_stricter_points_cover_less(rows):
                 values = [float(row[name]) for _, row in mine]
                 assert len(values) == 2
                 assert values[0] >= values[1] > 0
+
+
+@pytest.mark.parametrize("quantile", [0.2, 0.5, 0.9])
+def test_families_are_compared_at_equal_numbers_of_seeds(study, quantile):
+    """As near as any of 41 other quantiles comes, and with the seeds that the filter itself would keep."""
+    one = study.judge(Point("adaptive", 10, quantile))
+    other = study.alike(one)
+    assert (other.threshold, other.k) == ("quantile", 10)
+
+    def seeds(point):
+        return (study._filter(point)(study.day.requests).strength_BxK > 0).sum(1).mean()
+
+    wanted = one.worth[ALONE]["seeds"].mean()
+    gap = abs(seeds(other) - wanted)
+    assert gap <= min(abs(seeds(Point("quantile", 10, q)) - wanted) for q in np.linspace(0, 1, 41).tolist()) + 1e-6
+    assert gap < 0.1
 
 
 def test_refitted_weights_are_no_worse_than_the_index_s(rows):
@@ -124,7 +141,7 @@ def _never(*_):
 def test_killed_it_carries_on_from_the_last_point(finished, swept, micro_config, monkeypatch, tmp_path, after):
     """Same bytes as in one go; no point that was finished is judged again. A file cut short by the kill is not used."""
     place = shutil.copytree(finished, tmp_path / "w")
-    real, judged = Study.judge, []
+    real, judged, points = Study.judge, [], points_of(GRID, micro_config.retrieval.qrcf)
 
     def dies(study, point):
         if len(judged) == after:
@@ -139,7 +156,8 @@ def test_killed_it_carries_on_from_the_last_point(finished, swept, micro_config,
     assert not (place / OUT).exists()
     monkeypatch.setattr(Study, "judge", lambda study, point: judged.append(point) or real(study, point))
     pipeline.sweep(place, micro_config, "qrcf", GRID)
-    assert judged == points_of(GRID, micro_config.retrieval.qrcf)
+    assert judged[: len(points)] == points
+    assert len(judged) == len(set(judged))
     for name in ("points.csv", "table.txt", "table.md", "frontier.png"):
         assert (place / OUT / name).read_bytes() == (swept / OUT / name).read_bytes()
     assert not (place / f"{OUT}.partial").exists()
@@ -165,8 +183,8 @@ def test_the_test_day_is_not_read(swept, finished, micro_config, tmp_path, monke
     shut = System(finished, micro_config).store.truncated(cuts.test_ms)
     system = System(finished, micro_config)
     monkeypatch.setattr(sweep_qrcf, "System", lambda *_: system.over(shut))
-    judged = sweep_qrcf.judge(finished, micro_config, tmp_path, GRID)
-    for one in judged:
+    judged, pairs = sweep_qrcf.judge(finished, micro_config, tmp_path, GRID)
+    for one in [*judged, *(other for _, other in pairs)]:
         kept = sweep_qrcf._read(swept / OUT, one.point, one.point.name)
         for by in (ALONE, MERGED):
             for name, value_S in kept.worth[by].metrics.items():
@@ -207,11 +225,11 @@ def test_a_stale_index_is_one_line(swept, capsys):
 
 
 def test_an_adaptive_system_is_fitted_indexed_and_served(finished, micro_config, tmp_path):
-    """The sample is in index/fitted.json and travels into an artifact, which serves unseen queries the same way."""
+    """The sample is in index/fitted.json and travels into an artifact, which filters unseen queries the same way."""
     asked = ["--config.retrieval.qrcf.threshold=adaptive", "--config.retrieval.qrcf.adaptive_quantile=0.9"]
     config = override(micro_config, asked)
     place = shutil.copytree(finished, tmp_path / "w")
-    pipeline.run(place, config, None)
+    pipeline.index(place, config)
     system = System(place, config)
     fitted = json.loads((place / "index" / "fitted.json").read_text())
     sample = cosine_sample(system.store, system.store.cuts.validation_ms, config.retrieval.qrcf.adaptive_sample)
@@ -219,10 +237,13 @@ def test_an_adaptive_system_is_fitted_indexed_and_served(finished, micro_config,
     assert configured(config.retrieval.qrcf) == Point("adaptive", config.retrieval.qrcf.k, 0.9)
     assert "cosine_sample" not in json.loads((finished / "index" / "fitted.json").read_text())
 
-    export.export(place, tmp_path / "served")
-    mine, served = SearchEngine.load(place, config), SearchEngine.load(tmp_path / "served")
-    words = [np.array([1, 2, 3], np.int32), np.array([5], np.int32), np.zeros(0, np.int32)]
-    requests = mine.requests(np.array([1, 2, 3], np.int32), words)
-    assert np.array_equal(mine.system.seeds(requests).strength_BxK, served.system.seeds(requests).strength_BxK)
-    fixed = System(finished, micro_config).seeds(requests)
-    assert not np.array_equal(fixed.strength_BxK, mine.system.seeds(requests).strength_BxK)
+    (tmp_path / "served").mkdir()
+    export._take_what_search_reads(system, Writer(tmp_path / "served"))
+    kept = read(tmp_path / "served" / "config.json")
+    served = System(tmp_path / "served", kept, exported=system.functions("content", place / "content"))
+    end_ms = np.full(3, system.store.cuts.end_ms)
+    words_BxQ = np.array([[1, 2, 3, 0], [5, 0, 0, 0], [0, 0, 0, 0]], np.int32)
+    requests = Requests(np.array([1, 2, 3], np.int32), end_ms, words_BxQ)
+    mine = system.seeds(requests).strength_BxK
+    assert np.array_equal(served.seeds(requests).strength_BxK, mine)
+    assert not np.array_equal(System(finished, micro_config).seeds(requests).strength_BxK, mine)
