@@ -17,6 +17,7 @@ setup(
         "flax>=0.12",
         "importlib_resources",  # tensorflow-datasets needs it and does not ask for it
         "jax>=0.10",
+        "matplotlib>=3.9",
         "numpy>=2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",

@@ -110,6 +110,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise BadConfig("--seeds belongs to --ablations FILE")
         if options.ablations:
             pipeline.ablate(options.workdir, config, options.ablations, options.seeds or 1)
+        elif options.sweep:
+            pipeline.sweep(options.workdir, config, options.sweep)
         else:
             pipeline.evaluate(options.workdir, config)
 
@@ -228,12 +230,20 @@ def _add_stages(verbs: _Verbs) -> None:
         verbs,
         "evaluate",
         _evaluate,
-        "write run files and metrics of the test day, print the table; or what each part earns",
+        "write run files and metrics of the test day, print the table; or a study in place of that",
         "--workdir work/a",
         "--workdir work/a --ablations configs/ablations.py --seeds 3",
+        "--workdir work/a --sweep qrcf",
     )
-    evaluate.add_argument(
-        "--ablations", type=_existing, metavar="FILE.py", help="train and judge the whole system without each part"
+    instead = evaluate.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--sweep", choices=("qrcf",), help="in place of that: what QRCF's threshold and K do, on the validation day"
+    )
+    instead.add_argument(
+        "--ablations",
+        type=_existing,
+        metavar="FILE.py",
+        help="in place of that: the whole system trained and judged without each part",
     )
     evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
     config = _add(verbs, "config", _config, "print the config that a run would take, every field", "--workdir work/a")

@@ -23,6 +23,7 @@ from pr2_jax.config_checks import (
 from pr2_jax.config_training import COMPUTE, MeshConfig, OptimConfig, TablesConfig
 
 SOURCES = ("kuaisar", "short_video_world")
+THRESHOLDS = ("quantile", "adaptive")
 SIMILARITIES = ("swing", "cosine")
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
 INPUTS = ("relevance", "video", "links", "habits", "taste")
@@ -275,7 +276,10 @@ class QrcfConfig:
 
     history: int = 1_000  # most recent engaged events filtered
     k: int = 50  # seeds kept at most
+    threshold: str = "quantile"  # the least cosine of a seed: one epsilon, or "adaptive", one a query [lit: pEBR]
     epsilon_quantile: float = 0.6  # epsilon = this quantile of cos(query, past view) on the training window
+    adaptive_quantile: float = 0.95  # adaptive: this quantile of cos(query, video) over the videos of a sample
+    adaptive_sample: int = 4_096  # videos in it, of those engaged with before the validation day
     gamma: float = 2.0
     neighbours: int = 200  # M at most; fewer where [V, M] would outgrow memory
     swing_power: float = 0.5  # [ours] exponent of the degree-normalised Swing similarity; below 1 lifts weak links
@@ -290,8 +294,9 @@ class QrcfConfig:
     content_fallback: int = 20  # neighbours from content for videos nobody co-clicked
 
     def __post_init__(self) -> None:
-        sizes = ("history", "k", "max_items_per_user", "max_users_per_item", "age_half_life_days")
+        sizes = ("history", "k", "adaptive_sample", "max_items_per_user", "max_users_per_item", "age_half_life_days")
         check_values(self, positive=sizes)
+        check_choice(self, "threshold", THRESHOLDS)
         check_choice(self, "similarity", SIMILARITIES)
         check_order(self, "k", "history")
         if self.neighbours:

@@ -17,7 +17,7 @@ from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
 from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.simulation.dataset_builder import ShortVideoWorld
-from pr2_jax.stages import ablations, content, pdr, qin, taste
+from pr2_jax.stages import ablations, content, pdr, qin, sweep_qrcf, sweep_report, taste
 from pr2_jax.stages import evaluate as evaluation
 from pr2_jax.stages import index as indexing
 from pr2_jax.training import distributed
@@ -33,6 +33,8 @@ BODIES: dict[str, Callable[[Path, Config, Path], None]] = {
     "eval": evaluation.run,
 }
 BUILDERS = {"kuaisar": Kuaisar, "short_video_world": ShortVideoWorld}
+SWEEPS = {"qrcf": sweep_qrcf.Grid}
+"""By what is swept, its default grid."""
 TRAINED = ("content", "taste", "pdr", "qin")
 
 
@@ -88,6 +90,25 @@ def ablate(workdir: Path, config: Config, file: Path, seeds: int) -> None:
     with console.stage("ablations"):
         ablations.run(workdir, config, file, seeds, _make)
     ablations.print_table(workdir)
+
+
+def sweep(workdir: Path, config: Config, what: str, grid: sweep_qrcf.Grid | None = None) -> None:
+    """A study of a part's settings on the validation day: table and picture in the work directory. `what`: `qrcf`."""
+    grid = grid or SWEEPS[what]()
+    check_config(config)
+    with console.stage("sweep"):
+        out = workdir / sweep_qrcf.DIRECTORY
+        claim = sweep_qrcf.fingerprint(workdir, config, grid)
+        why = artifacts.reason_stale(out, claim, sweep_qrcf.SCHEMA)
+        if why is None:
+            console.log("fresh, skipped")
+        else:
+            console.log(f"running: {why}")
+            started = time.monotonic()
+            with artifacts.writing(out, claim, sweep_qrcf.SCHEMA, keep_partial=True) as partial:
+                sweep_report.write(partial, *sweep_qrcf.judge(workdir, config, partial, grid), config)
+            console.log(f"done in {console.duration(time.monotonic() - started)}; picture in {out / 'frontier.png'}")
+    print((out / "table.txt").read_text(), end="")
 
 
 def _agree(config: Config) -> None:

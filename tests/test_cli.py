@@ -20,7 +20,7 @@ from pr2_jax.config import Config
 from pr2_jax.errors import BadInput, Stopped
 
 CALLS = {
-    "pipeline": ("run", "ingest", "train", "index", "evaluate"),
+    "pipeline": ("run", "ingest", "train", "index", "evaluate", "sweep"),
     "search.commands": ("print_search",),
     "search.scoring": ("score_file",),
     "stages.export": ("export", "rebuild"),
@@ -76,6 +76,12 @@ def test_stages_take_the_config_that_the_work_directory_was_made_with(calls, tmp
         ("pipeline.index", (tmp_path, config_loader.override(kept, ["--config.world.seed=1"]))),
     ]
     assert config_loader.read(tmp_path / "config.json") == kept, "only a run rewrites it"
+
+
+def test_a_sweep_takes_the_place_of_the_evaluation(calls, tmp_path):
+    config_loader.save(Config(), tmp_path / "config.json")
+    assert cli.main(["evaluate", "--workdir", str(tmp_path), "--sweep", "qrcf"]) == 0
+    assert calls == [("pipeline.sweep", (tmp_path, Config(), "qrcf"))]
 
 
 def test_config_is_what_a_run_would_take(capsys, tmp_path, repository):
@@ -135,6 +141,7 @@ def test_rooms_take_what_the_command_passes():
         pipeline.train: (path, config, "pdr"),
         pipeline.index: (path, config),
         pipeline.evaluate: (path, config),
+        pipeline.sweep: (path, config, "qrcf"),
         commands.print_search: (path, "12", "space", 10, False),
         scoring.score_file: (path, path, path, 10),
         export.export: (path, path),
@@ -158,6 +165,8 @@ def test_rooms_take_what_the_command_passes():
         (["run", "--workdir", "w", "--config", "configs/kuaisar.py:big"], "there is no variant 'big'; it has tiny"),
         (["run", "--workdir", "w", "--config", "configs/kuaisar.py", "--config.pdr.widht=3"], "did you mean 'width'?"),
         (["run", "--workdir", "w", "--config", "configs/kuaisar.py", "--input", "/no"], "--input: /no does not exist"),
+        (["evaluate", "--workdir", "w", "--sweep", "pdr"], "argument --sweep: invalid choice: 'pdr'"),
+        (["evaluate", "--workdir", "w", "--sweep"], "argument --sweep: expected one argument"),
         (["search", "--workdir", "w", "--user", "1", "--query", "a", "--k", "0"], "'0', expected a whole number above"),
         (["search", "--workdir", "w", "--user", "1", "--query", "a", "--config.k=3"], "--config.k=3: this command"),
         (["score", "--workdir", "w", "--requests", "/no.csv", "--out", "o"], "--requests: /no.csv does not exist"),

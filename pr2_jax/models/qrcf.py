@@ -27,8 +27,9 @@ def filter_seeds(
 ) -> tuple[Array, Array, Array]:
     """The K most query-relevant behaviours above epsilon: positions `[B, K]`, strengths, relevances.
 
-    `weight_BxH` is w_b, 0 for padding; strength = `w_b cos^gamma`, 0 where a slot holds no seed. A zero query vector
-    (no known word) says nothing about the past: every behaviour then counts as relevant.
+    `epsilon` is one number or, `[B, 1]`, one a query. `weight_BxH` is w_b, 0 for padding; strength = `w_b cos^gamma`, 0
+    where a slot holds no seed. A zero query vector (no known word) says nothing about the past: every behaviour then
+    counts as relevant.
     """
     silent_Bx1 = ~jnp.any(query_BxD != 0, axis=1, keepdims=True)
     cosine_BxH = jnp.where(silent_Bx1, 1.0, jnp.einsum("bd,bhd->bh", query_BxD, history_BxHxD))
@@ -46,6 +47,17 @@ def filter_ids(
 ) -> tuple[Array, Array, Array]:
     """`filter_seeds` of histories given as video rows: content vectors stay on the device."""
     return filter_seeds(query_BxD, take(content_VxD, video_BxH), weight_BxH, epsilon, gamma, k)
+
+
+@functools.partial(jax.jit, static_argnames="best")
+def adaptive_epsilon(query_BxD: Array, sample_NxD: Array, best: int) -> Array:
+    """The `best`-th greatest cosine of each query with the videos of a sample, `[B, 1]`: a quantile of its own cosines.
+
+    A view passes where it fits the query as well as the best of the sample do, so that queries keep comparable shares
+    however broad or narrow they are (after pEBR, arXiv 2410.19349, which cuts at a quantile of a distribution fitted
+    for each query). 0 for a zero query vector.
+    """
+    return jax.lax.top_k(query_BxD @ sample_NxD.T, best)[0][:, -1:]
 
 
 @functools.partial(jax.jit, static_argnames="k")

@@ -174,14 +174,16 @@ class System:
 
     @functools.cached_property
     def fitted(self) -> dict:
-        """What the index stage chose: `epsilon` and `merge_weights` (pipeline to channel to weight)."""
+        """What the index stage chose: `epsilon`, `merge_weights` (pipeline to channel to weight) and, where QRCF's
+        threshold is adaptive, `cosine_sample` (video rows)."""
         self.require("index")
         return json.loads((self.workdir / "index" / "fitted.json").read_text())
 
     @functools.cached_property
     def seeds(self) -> SeedFilter:
-        """QRCF's filter with the epsilon fitted to this content space."""
-        return SeedFilter(self.reader, self.space, self.config.retrieval.qrcf, self.fitted["epsilon"])
+        """QRCF's filter with the threshold fitted to this content space."""
+        fitted, qrcf = self.fitted, self.config.retrieval.qrcf
+        return SeedFilter(self.reader, self.space, qrcf, fitted["epsilon"], fitted.get("cosine_sample"))
 
     @functools.cached_property
     def content_neighbours(self) -> ContentNeighbours:

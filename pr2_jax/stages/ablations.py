@@ -113,7 +113,7 @@ def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, 
             out[f"{name}_step_ms"] = json.loads((trained / PACE).read_text())["seconds_a_step"] * 1e3
         files = [path for path in (trained / "params").rglob("*") if path.is_file()]
         out[f"{name}_megabytes"] = sum(path.stat().st_size for path in files) / 1e6
-    some = day.first(TIMED_SESSIONS)
+    some = day.sample(TIMED_SESSIONS)
     for name, pipelines in {"retrieve_ms": (), **({"search_ms": ("pr2",)} if ranked else {})}.items():
         seconds = []
         for _ in range(3):  # the first compiles

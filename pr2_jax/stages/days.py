@@ -23,14 +23,15 @@ class Day:
     query_N: np.ndarray  # their query rows
     requests: Requests  # them as searches; videos clicked before are withheld
 
-    def first(self, n: int) -> Day:
-        """The day's first n sessions with a click."""
+    def sample(self, most: int) -> Day:
+        """The day with at most that many of the sessions with a click, evenly spread."""
+        kept = np.unique(np.linspace(0, len(self.sessions) - 1, min(most, len(self.sessions))).astype(np.int64))
         return dataclasses.replace(
             self,
-            sessions=self.sessions[:n],
-            clicked=self.clicked[:n],
-            query_N=self.query_N[:n],
-            requests=self.requests.slice(0, n),
+            sessions=self.sessions[kept],
+            clicked=[self.clicked[at] for at in kept],
+            query_N=self.query_N[kept],
+            requests=self.requests.take(kept),
         )
 
 

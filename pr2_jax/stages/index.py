@@ -13,7 +13,7 @@ from pr2_jax.data.labels import popularity
 from pr2_jax.data.sessions import training_sessions
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import build_index
-from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, fit_epsilon
+from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, cosine_sample, fit_epsilon
 from pr2_jax.search.system import PIPELINES, System
 from pr2_jax.stages.days import day_of
 from pr2_jax.types import Candidates, Requests
@@ -29,9 +29,8 @@ def build(workdir: Path, config: Config, out: Path) -> None:
     build_indices(system, {"dr": np.asarray(system.space.videos_VxD), "pdr": system.pdr.videos()}, out)
     for as_of_ms in (cuts.validation_ms, cuts.test_ms, cuts.end_ms):
         _snapshot(system, as_of_ms, out / f"as_of_{as_of_ms}")
-    epsilon = _epsilon(system, config)
-    weights = _merge_weights(system, config, epsilon, out)
-    fitted = {"epsilon": epsilon, "merge_weights": weights}
+    fitted = _threshold(system, config)
+    fitted["merge_weights"] = _merge_weights(system, config, fitted, out)
     (out / "fitted.json").write_text(json.dumps(fitted, indent=1) + "\n")
 
 
@@ -50,18 +49,31 @@ def _snapshot(system: System, as_of_ms: int, out: Path) -> None:
     np.save(out / "popularity.npy", popularity(system.store, as_of_ms))
 
 
-def _epsilon(system: System, config: Config) -> float:
+def threshold_requests(system: System) -> Requests:
+    """The training searches on which thresholds are fitted."""
     training = training_sessions(system.store)
     sample = training[:: max(1, len(training) // EPSILON_SESSIONS)]
-    requests = system.requests(sample, withhold_seen=False)
-    epsilon = fit_epsilon(system.store, system.reader, system.space, config.retrieval.qrcf, requests)
-    seeds = SeedFilter(system.reader, system.space, config.retrieval.qrcf, epsilon)(requests)
+    return system.requests(sample, withhold_seen=False)
+
+
+def _threshold(system: System, config: Config) -> dict:
+    """`epsilon` and, where the threshold is adaptive, `cosine_sample`."""
+    qrcf, requests = config.retrieval.qrcf, threshold_requests(system)
+    fitted: dict = {"epsilon": fit_epsilon(system.store, system.reader, system.space, qrcf, requests)}
+    said = f"epsilon {fitted['epsilon']:.3f} (quantile {qrcf.epsilon_quantile})"
+    if qrcf.threshold == "adaptive":
+        sample_N = cosine_sample(system.store, system.store.cuts.validation_ms, qrcf.adaptive_sample)
+        fitted["cosine_sample"] = sample_N.tolist()
+        said = f"adaptive threshold (quantile {qrcf.adaptive_quantile} of {len(sample_N):,} videos)"
+    seeds = _filter(system, config, fitted)(requests)
     per_search = (seeds.strength_BxK > 0).sum(1).mean()
-    console.log(
-        f"qrcf: epsilon {epsilon:.3f} (quantile {config.retrieval.qrcf.epsilon_quantile}), coverage "
-        f"{seeds.coverage:.1%} of searches have a seed, {per_search:.1f} seeds a search"
-    )
-    return epsilon
+    console.log(f"qrcf: {said}, coverage {seeds.coverage:.1%} of searches have a seed, {per_search:.1f} seeds a search")
+    return fitted
+
+
+def _filter(system: System, config: Config, fitted: dict) -> SeedFilter:
+    sample_N = fitted.get("cosine_sample")
+    return SeedFilter(system.reader, system.space, config.retrieval.qrcf, fitted["epsilon"], sample_N)
 
 
 def retrieve_all(channels: dict, requests: Requests, depth: int) -> dict[str, Candidates]:
@@ -69,18 +81,17 @@ def retrieve_all(channels: dict, requests: Requests, depth: int) -> dict[str, Ca
     return {name: channel.retrieve(requests, depth) for name, channel in channels.items()}
 
 
-def _merge_weights(system: System, config: Config, epsilon: float, out: Path) -> dict[str, dict[str, float]]:
+def _merge_weights(system: System, config: Config, fitted: dict, out: Path) -> dict[str, dict[str, float]]:
     cuts = system.store.cuts
     day = day_of(system, cuts.validation_ms, cuts.test_ms)
     similarity = item_similarity.ItemSimilarity.load(out / f"as_of_{cuts.validation_ms}")
-    seeds = SeedFilter(system.reader, system.space, config.retrieval.qrcf, epsilon)
-    channels = {"bm25": system.bm25, "qrcf": QrcfChannel(seeds, similarity)}
+    channels = {"bm25": system.bm25, "qrcf": QrcfChannel(_filter(system, config, fitted), similarity)}
     channels |= system.dense_channels(out, exact=True)
     found = retrieve_all(channels, day.requests, config.retrieval.depth)
-    fitted, scorers = {}, system.scorers(day.requests)
+    weights, scorers = {}, system.scorers(day.requests)
     for label in PIPELINES:
         mine = {name: found[name] for name in system.channels_of(label)}
-        fitted[label] = merge.choose_weights(mine, day.clicked, scorers=scorers)
-        shares = ", ".join(f"{name} {weight:.2f}" for name, weight in fitted[label].items())
+        weights[label] = merge.choose_weights(mine, day.clicked, scorers=scorers)
+        shares = ", ".join(f"{name} {weight:.2f}" for name, weight in weights[label].items())
         console.log(f"merge weights {label} (validation day): {shares}")
-    return fitted
+    return weights

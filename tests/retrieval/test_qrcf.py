@@ -10,9 +10,9 @@ import pytest
 
 from pr2_jax.config import QrcfConfig
 from pr2_jax.models import qrcf
-from pr2_jax.models.qrcf import filter_seeds, walk
+from pr2_jax.models.qrcf import adaptive_epsilon, filter_seeds, walk
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, Seeds, fit_epsilon
+from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, Seeds, cosine_sample, fit_epsilon
 from pr2_jax.types import Requests
 
 NOBODY = np.iinfo(np.int32).max
@@ -218,6 +218,105 @@ def test_epsilon_is_a_quantile_of_real_views_of_queries_with_words(reader, space
     cosine += [space.videos_VxD[video] @ space.queries(np.array([[2]]))[0] for video in (9, 10)]
     assert got == pytest.approx(np.quantile(cosine, 0.3), abs=1e-6)
     assert fit_epsilon(None, reader, space, config, requests_of([0])) == 0
+
+
+ADAPTIVE = dataclasses.replace(CONFIG, k=5, threshold="adaptive", adaptive_quantile=0.7)
+SAMPLE = np.arange(1, VIDEOS)
+
+
+def plain_cut(space, word: int, quantile: float) -> float:
+    """The cosine that the best `1 - quantile` of the sample reach."""
+    cosine = sorted(float(space.videos_VxD[video] @ space.queries(np.array([[word]]))[0]) for video in SAMPLE)[::-1]
+    return cosine[max(round((1 - quantile) * len(SAMPLE)), 1) - 1]
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.5, 0.7, 0.95, 1.0])
+def test_the_adaptive_cut_is_a_quantile_of_each_query_s_own_cosines(quantile, reader, space):
+    """Rows: two users with a past, nobody; words 1 to 4."""
+    config = dataclasses.replace(ADAPTIVE, adaptive_quantile=quantile)
+    seeds_of = SeedFilter(reader, space, config, 0.99, SAMPLE)
+    seeds = seeds_of(requests_of([1, 2, 0, 1, 1], [1, 2, 1, 3, 4]))
+    cuts = set()
+    for row, (past, word) in enumerate(
+        [([3, 4, 5, 6, 7], 1), ([9, 10], 2), ([], 1), ([3, 4, 5, 6, 7], 3), ([3, 4, 5, 6, 7], 4)]
+    ):
+        query_D, cut = space.queries(np.array([[word]]))[0], plain_cut(space, word, quantile)
+        cuts.add(round(cut, 4))
+        got = seeds_of.cuts(query_D[None])
+        np.testing.assert_allclose(got, [[cut]], rtol=1e-5)
+        cosine = {video: float(space.videos_VxD[video] @ query_D) for video in past}
+        want = [v for v in sorted(past, key=lambda v: -cosine[v]) if cosine[v] >= cut - 1e-6 and cosine[v] > 0]
+        kept = seeds.strength_BxK[row] > 0
+        assert seeds.video_BxK[row][kept].tolist() == want
+        assert not seeds.video_BxK[row][~kept].any()
+    assert len(cuts) == 4
+
+
+def test_a_silent_query_s_cut_is_nothing(reader, space):
+    seeds = SeedFilter(reader, space, ADAPTIVE, 0.99, SAMPLE)(requests_of([1, 2], [0, 0]))
+    assert [(row > 0).sum() for row in seeds.strength_BxK] == [5, 2]
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, -5.0])
+def test_padding_never_wins_however_low_the_cut(epsilon, reader, space):
+    """Also where a query's cosines are all below 0: the cut is then below padding's weight of 0."""
+    query_BxD = -np.ones((2, 3), np.float32)
+    _, strength, relevance = filter_seeds(
+        query_BxD, np.ones((2, 4, 3), np.float32), np.array([[0, 0, 1, 1], [0, 0, 0, 0]], np.float32),
+        np.full((2, 1), epsilon, np.float32), np.float32(2.0), 4,
+    )  # fmt: skip
+    assert not np.asarray(strength).any()
+    assert not np.asarray(relevance).any()
+    assert np.asarray(adaptive_epsilon(query_BxD, np.ones((5, 3), np.float32), 2)).tolist() == [[-3.0], [-3.0]]
+
+
+@pytest.mark.parametrize("threshold", ["quantile", "adaptive"])
+def test_a_stricter_cut_keeps_some_of_the_same_seeds(threshold, reader, space):
+    """Nested sets: coverage and the number of seeds can only fall with epsilon, and K cuts from behind."""
+    requests = requests_of([1, 2, 1, 2, 1], [1, 2, 3, 4, 2])
+
+    def seeds_at(cut, k):
+        config = dataclasses.replace(ADAPTIVE, threshold=threshold, adaptive_quantile=cut, k=k)
+        return SeedFilter(reader, space, config, 2 * cut - 1, SAMPLE)(requests)
+
+    for k in (1, 3, 5):
+        last = None
+        for cut in (0.0, 0.3, 0.5, 0.7, 0.9, 0.99):
+            seeds = seeds_at(cut, k)
+            kept = [set(row[row > 0]) for row in seeds.video_BxK]
+            wide = seeds_at(cut, 5)
+            assert all(set(row[:k][row[:k] > 0]) == mine for row, mine in zip(wide.video_BxK, kept, strict=True))
+            if last is not None:
+                assert all(now <= then for now, then in zip(kept, last[0], strict=True))
+                assert seeds.coverage <= last[1]
+            last = kept, seeds.coverage
+        assert last[1] < 1
+
+
+def test_adaptive_blocks_are_single_requests(reader, space, graph):
+    users, words = np.arange(300) % 3, np.arange(300) % 5
+    seeds_of = SeedFilter(reader, space, ADAPTIVE, 0.0, SAMPLE)
+    together = seeds_of(requests_of(users, words))
+    for n in (0, 4, 255, 256, 299):
+        alone = seeds_of(requests_of(users[n : n + 1], words[n : n + 1]))
+        assert np.array_equal(alone.video_BxK[0], together.video_BxK[n])
+
+
+def test_adaptive_without_its_sample_is_a_mistake(reader, space):
+    with pytest.raises(ValueError, match="needs the sample"):
+        SeedFilter(reader, space, ADAPTIVE, 0.0)
+
+
+def test_the_sample_is_of_videos_engaged_with_before():
+    """Each once, however often viewed; events at or after the cut, views without engagement and row 0 do not count."""
+    time_ms = np.array([1, 1, 2, 3, 5, 6, 2, 4])
+    events = SimpleNamespace(time_ms=time_ms, video=np.array([4, 4, 9, 0, 7, 8, 3, 6], np.int32))
+    store = SimpleNamespace(events=events, engaged_index=SimpleNamespace(rows=np.array([0, 1, 2, 3, 4, 5, 7])))
+    assert cosine_sample(store, 5, 100).tolist() == [4, 6, 9]
+    assert cosine_sample(store, 6, 100).tolist() == [4, 6, 7, 9]
+    assert set(cosine_sample(store, 5, 2)) < {4, 6, 9}
+    assert cosine_sample(store, 5, 2).tolist() == cosine_sample(store, 5, 2).tolist()
+    assert cosine_sample(store, 0, 2).tolist() == [0]
 
 
 def test_one_compilation_a_padded_shape(reader, space, graph):
