@@ -25,6 +25,7 @@ from pr2_jax.config_training import COMPUTE, MeshConfig, OptimConfig, TablesConf
 SOURCES = ("kuaisar", "short_video_world")
 SIMILARITIES = ("swing", "cosine")
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
+CALIBRATIONS = ("auto", "platt", "isotonic", "query")
 INPUTS = ("relevance", "video", "links", "habits", "taste")
 
 
@@ -320,6 +321,18 @@ class RetrievalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ScoresConfig:
+    """From the ranker's logits to one score, on the validation day (METHOD section 5)."""
+
+    calibration: str = "auto"  # or one of "platt", "isotonic", "query" without competition on held-out users
+    floor_tolerance: float = 1.0  # [ours] standard errors of NDCG@10 that a relevance floor may cost; 0 = no floor
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        check_choice(self, "calibration", CALIBRATIONS)
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """Offline evaluation. Weights are chosen on the validation day, numbers are reported on the test day."""
 
@@ -346,6 +359,7 @@ class Config:
     qin: QinConfig = QinConfig()
     base: QinConfig = QinConfig(personal=False)
     retrieval: RetrievalConfig = RetrievalConfig()
+    scores: ScoresConfig = ScoresConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:

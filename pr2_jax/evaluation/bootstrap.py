@@ -23,6 +23,13 @@ class Interval:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
+def number(value: Interval | float) -> dict[str, float | None] | float | None:
+    """For JSON, which has no NaN: None."""
+    if isinstance(value, Interval):
+        return {k: (v if np.isfinite(v) else None) for k, v in dataclasses.asdict(value).items()}
+    return float(value) if np.isfinite(value) else None
+
+
 def interval(
     values_N: np.ndarray, user_N: np.ndarray, weights_N: np.ndarray | None = None, draws: int = 1_000, seed: int = 0
 ) -> Interval:

@@ -16,6 +16,7 @@ from pr2_jax.retrieval.gains import expected_gains, ndcg
 
 ALPHA_GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 RELEVANCE_GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+FLOOR_GRID = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 RELEVANCE_OFFSET = 0.05
 """Relevance 0 divides the score by at most (1.05 / 0.05)^a_r rather than by infinity."""
 
@@ -94,6 +95,44 @@ def choose_weights(
         if reached <= before:
             break
     return _weights(exponents, beta_T, relevance_floor)
+
+
+def choose_floor(
+    probabilities_SxKxT: np.ndarray,
+    relevance_SxK: np.ndarray,
+    clicked_SxK: np.ndarray,
+    valid_SxK: np.ndarray,
+    user_S: np.ndarray,
+    weights: FusionWeights,
+    tolerance: float,
+    positives_S: np.ndarray | None = None,
+) -> FusionWeights:
+    """The weights with the highest relevance floor that costs no more than noise on validation sessions.
+
+    Floors are tried upwards until one lowers mean NDCG@10 by more than `tolerance` standard errors of the difference to
+    no floor, paired by session and clustered by user (the one-standard-error rule, [lit: Breiman 1984]). 0 = no floor.
+    """
+    clicked_SxK = clicked_SxK & valid_SxK
+    positives_S = clicked_SxK.sum(1) if positives_S is None else positives_S
+    keep = positives_S > 0
+    chosen = dataclasses.replace(weights, relevance_floor=0.0)
+    if not tolerance or not keep.any():
+        return chosen
+    _, group_S = np.unique(np.asarray(user_S)[keep], return_inverse=True)
+
+    def value(trial: FusionWeights) -> np.ndarray:
+        score_SxK = fuse(probabilities_SxKxT[keep], relevance_SxK[keep], trial)
+        return ndcg(expected_gains(score_SxK, clicked_SxK[keep], valid_SxK[keep]), positives_S[keep])
+
+    without_S = value(chosen)
+    for floor in FLOOR_GRID:
+        trial = dataclasses.replace(weights, relevance_floor=floor)
+        change_S = value(trial) - without_S
+        noise = np.sqrt((np.bincount(group_S, change_S - change_S.mean()) ** 2).sum()) / len(change_S)
+        if change_S.mean() < -tolerance * noise:
+            break
+        chosen = trial
+    return chosen
 
 
 def _weights(exponents: Sequence[float], beta_T: tuple[float, ...], floor: float) -> FusionWeights:

@@ -29,10 +29,15 @@ class Calibrated:
     heads: tuple[calibration.Calibrator, ...]  # one a task
     fusion: FusionWeights
 
-    def probabilities(self, logits_xT: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities of the same shape."""
+    @property
+    def reads_query(self) -> bool:
+        """Whether a head's map depends on the query."""
+        return any(isinstance(head, calibration.QueryMap) for head in self.heads)
+
+    def probabilities(self, logits_xT: np.ndarray, query_BxF: np.ndarray | None = None) -> np.ndarray:
+        """Calibrated probabilities of the same shape; `query_BxF` (query_numbers.py) of the first axis' requests."""
         raw_xT = 1 / (1 + np.exp(-np.asarray(logits_xT, np.float64)))
-        return np.stack([head.apply(raw_xT[..., t]) for t, head in enumerate(self.heads)], axis=-1)
+        return np.stack([head.apply(raw_xT[..., t], query=query_BxF) for t, head in enumerate(self.heads)], axis=-1)
 
     def save(self, path: Path) -> None:
         heads = [{name: array.tolist() for name, array in head.to_dict().items()} for head in self.heads]
@@ -125,10 +130,15 @@ class Searcher:
             parts.append(logits)
         return np.concatenate(parts) if parts else np.zeros((*video_BxS.shape, len(TASKS)), np.float32)
 
+    def probabilities(self, requests: Requests, query_B: np.ndarray, logits_BxSxT: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities `[B, S, T]` of what `score` gave."""
+        query_BxF = self._system.query_numbers(requests, query_B) if self.calibrated.reads_query else None
+        return self.calibrated.probabilities(logits_BxSxT, query_BxF)
+
     def rank(self, requests: Requests, query_B: np.ndarray, merged: Merged) -> Ranked:
         """The merged candidates in the ranker's order."""
         logits = self.score(requests, query_B, merged.ids_BxK)
-        probabilities = self.calibrated.probabilities(logits)
+        probabilities = self.probabilities(requests, query_B, logits)
         relevance_BxK = relevance(merged)
         score_BxK = fuse(probabilities, relevance_BxK, self.calibrated.fusion)
         score_BxK = np.where(merged.ids_BxK > 0, score_BxK, -np.inf)

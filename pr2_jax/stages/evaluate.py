@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +12,11 @@ from pr2_jax.config import Config
 from pr2_jax.errors import BadInput
 from pr2_jax.evaluation import metrics, table
 from pr2_jax.evaluation import values as session_values
-from pr2_jax.evaluation.bootstrap import Interval, interval
+from pr2_jax.evaluation.bootstrap import Interval, interval, number
 from pr2_jax.evaluation.runs import write_run
 from pr2_jax.evaluation.values import Values
 from pr2_jax.search.system import System
+from pr2_jax.stages import reliability
 from pr2_jax.stages.days import day_of
 from pr2_jax.stages.leaks import probe_day, probe_training
 from pr2_jax.stages.rankings import Answers, Ranking, answers, values
@@ -35,7 +36,8 @@ Metrics = dict[str, Interval | float]
 
 
 def run(workdir: Path, config: Config, out: Path) -> None:
-    """Writes run files, `metrics.json`, `sessions.npz`, `table.txt` and `table.md` into `out`."""
+    """Writes run files, `metrics.json`, `sessions.npz`, `table.*` and `calibration.*` (`.txt` and `.md`) and
+    `reliability.png` into `out`."""
     system = System(workdir, config)
     cuts = system.store.cuts
     day = day_of(system, cuts.test_ms, cuts.end_ms)
@@ -49,7 +51,8 @@ def run(workdir: Path, config: Config, out: Path) -> None:
     for name, ranking in given.rankings.items():
         _write_run(system, given, name, ranking, out)
     session_values.save(out / SESSIONS, worth)
-    _report(_rows(config, given, worth), _differences(config, worth), probed, out)
+    found = {"leak_probe_sessions": probed, "calibration": reliability.write(system, config, given, out)}
+    _report(_rows(config, given, worth), _differences(config, worth), found, out)
 
 
 def print_table(workdir: Path) -> None:
@@ -106,13 +109,13 @@ def _differences(config: Config, worth: dict[str, Values]) -> dict[str, dict[str
 
 
 def _report(
-    rows: dict[str, Metrics], differences: dict[str, dict[str, Interval]], probed: dict[str, int], out: Path
+    rows: dict[str, Metrics], differences: dict[str, dict[str, Interval]], beside: dict[str, Any], out: Path
 ) -> None:
-    """metrics.json and the tables."""
+    """metrics.json, with what else belongs into it, and the tables."""
     plain = {
-        "rows": {f"{name}.run": {m: _number(v) for m, v in row.items()} for name, row in rows.items()},
-        "differences": {n: {m: _number(v) for m, v in row.items()} for n, row in differences.items()},
-        "leak_probe_sessions": probed,
+        "rows": {f"{name}.run": {m: number(v) for m, v in row.items()} for name, row in rows.items()},
+        "differences": {n: {m: number(v) for m, v in row.items()} for n, row in differences.items()},
+        **beside,
     }
     artifacts.write_json(out / "metrics.json", plain)
     text, mark = [], []
@@ -129,9 +132,3 @@ def _report(
     text.append("\n".join(lines) + "\n")
     (out / "table.txt").write_text("\n".join(text))
     (out / "table.md").write_text("\n".join(mark))
-
-
-def _number(value: Interval | float) -> dict | float | None:
-    if isinstance(value, Interval):
-        return {k: (v if np.isfinite(v) else None) for k, v in dataclasses.asdict(value).items()}
-    return float(value) if np.isfinite(value) else None

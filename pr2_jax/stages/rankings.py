@@ -45,6 +45,7 @@ class Answers:
     day: Day
     slates: Slates
     rankings: dict[str, Ranking]
+    searchers: dict[str, Searcher] = dataclasses.field(default_factory=dict)  # by pipeline
 
 
 def answers(system: System, config: Config, day: Day, pipelines: Sequence[str] = PIPELINES) -> Answers:
@@ -55,7 +56,7 @@ def answers(system: System, config: Config, day: Day, pipelines: Sequence[str] =
     found = _catalogue(system, snapshot, searchers, day, config)
     if pipelines:
         found |= _slates(system, snapshot, searchers, slates, config)
-    return Answers(day, slates, found)
+    return Answers(day, slates, found, searchers)
 
 
 def values(system: System, given: Answers) -> dict[str, Values]:
@@ -154,6 +155,6 @@ def _slates(
     out = {f"slate.{name}": Ranking(ids, np.asarray(score, np.float32)) for name, score in scores.items()}
     for name, searcher in searchers.items():
         logits = searcher.score(requests, slates.query_N, ids)
-        click = searcher.calibrated.probabilities(logits)[..., 0]
+        click = searcher.probabilities(requests, slates.query_N, logits)[..., 0]
         out[f"slate.{RANKERS[name]}"] = Ranking(ids, np.asarray(logits[..., 0], np.float32), click)
     return out
