@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 from scipy.optimize import isotonic_regression, minimize
 
+from pr2_jax.ranking.noise import standard_error
 from pr2_jax.ranking.query_map import FLOOR, QueryMap, fit_query_map, logit
 
 LEAST_POSITIVES = 50
@@ -131,7 +132,7 @@ def fit(
     query_NxF: np.ndarray | None = None,
 ) -> Calibrator:
     """Of identity, Platt, isotonic and, where the query's numbers are given, the map that depends on it, the one with
-    the lowest log loss on the users held out; then refitted on all rows.
+    the lowest log loss on the users held out; then refitted on all rows. The last has to win by a standard error.
 
     `kind` (one of `CALIBRATIONS`) may name one instead, which is fitted without competition. Rows are those on which
     the head has a label. With too few positives for a kind Platt takes its place, with hardly any the identity is
@@ -150,11 +151,13 @@ def fit(
     fitting, held = rows.kept(fitting_N), rows.kept(~fitting_N)
     if not len(fitting.label_N) or not len(held.label_N):
         return rows.fitted("platt", seed)
-    best, chosen = held.loss_of(Platt()), None
+    best_N, chosen = held.losses(Platt()), None
     for name in fitting.kinds():
-        loss = held.loss_of(fitting.fitted(name, seed))
-        if loss < best:
-            best, chosen = loss, name
+        loss_N = held.losses(fitting.fitted(name, seed))
+        # What is asked of every request of every day has to win by more than chance.
+        noise = standard_error(loss_N - best_N, held.user_N) if name == "query" else 0.0
+        if loss_N.mean() < best_N.mean() - noise:
+            best_N, chosen = loss_N, name
     return rows.fitted(chosen, seed) if chosen else Platt()
 
 
@@ -186,7 +189,7 @@ class _Rows:
         start = platt.slope, platt.bias
         return fit_query_map(self.label_N, self.probability_N, self.query_NxF, self.user_N, start, seed)
 
-    def loss_of(self, calibrator: Calibrator) -> float:
-        """Mean log loss."""
+    def losses(self, calibrator: Calibrator) -> np.ndarray:
+        """Log loss of each."""
         p_N = calibrator.apply(self.probability_N, query=self.query_NxF)
-        return float(-np.where(self.label_N, np.log(p_N), np.log1p(-p_N)).mean())
+        return -np.where(self.label_N, np.log(p_N), np.log1p(-p_N))

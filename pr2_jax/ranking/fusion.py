@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pr2_jax.retrieval.gains import expected_gains, ndcg
+from pr2_jax.ranking.noise import standard_error
+from pr2_jax.retrieval.gains import expected_gains, ndcg, recall
 
 ALPHA_GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 RELEVANCE_GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -109,8 +110,9 @@ def choose_floor(
 ) -> FusionWeights:
     """The weights with the highest relevance floor that costs no more than noise on validation sessions.
 
-    Floors are tried upwards until one lowers mean NDCG@10 by more than `tolerance` standard errors of the difference to
-    no floor, paired by session and clustered by user (the one-standard-error rule, [lit: Breiman 1984]). 0 = no floor.
+    Floors are tried upwards until one lowers NDCG@10 (the first results) or recall@100 (how far the list is worth
+    reading) by more than `tolerance` standard errors of the difference to the best floor so far, paired by session and
+    clustered by user (as the one-standard-error rule, [lit: Breiman 1984]). With a tolerance of 0 there is no floor.
     """
     clicked_SxK = clicked_SxK & valid_SxK
     positives_S = clicked_SxK.sum(1) if positives_S is None else positives_S
@@ -118,20 +120,22 @@ def choose_floor(
     chosen = dataclasses.replace(weights, relevance_floor=0.0)
     if not tolerance or not keep.any():
         return chosen
-    _, group_S = np.unique(np.asarray(user_S)[keep], return_inverse=True)
 
     def value(trial: FusionWeights) -> np.ndarray:
         score_SxK = fuse(probabilities_SxKxT[keep], relevance_SxK[keep], trial)
-        return ndcg(expected_gains(score_SxK, clicked_SxK[keep], valid_SxK[keep]), positives_S[keep])
+        gains_SxK = expected_gains(score_SxK, clicked_SxK[keep], valid_SxK[keep])
+        return np.stack([ndcg(gains_SxK, positives_S[keep]), recall(gains_SxK, positives_S[keep], 100)])
 
-    without_S = value(chosen)
+    best_2xS = value(chosen)
     for floor in FLOOR_GRID:
         trial = dataclasses.replace(weights, relevance_floor=floor)
-        change_S = value(trial) - without_S
-        noise = np.sqrt((np.bincount(group_S, change_S - change_S.mean()) ** 2).sum()) / len(change_S)
-        if change_S.mean() < -tolerance * noise:
+        now_2xS = value(trial)
+        changes = now_2xS - best_2xS
+        if any(change_S.mean() < -tolerance * standard_error(change_S, user_S[keep]) for change_S in changes):
             break
         chosen = trial
+        if changes.sum() > 0:
+            best_2xS = now_2xS
     return chosen
 
 
