@@ -10,6 +10,7 @@ from pr2_jax.evaluation import metrics
 from pr2_jax.evaluation.bootstrap import Interval, interval
 
 BINS = 15
+WIDTHS = 100
 CHANCE_DRAWS = 50
 BANDS = ("head", "torso", "tail", "unseen")
 """Of queries, by how often each had been asked before the day."""
@@ -38,6 +39,7 @@ class Curve:
     low_B: np.ndarray  # 95 % interval of the share, resampled over users
     high_B: np.ndarray
     count_B: np.ndarray
+    spread_W: np.ndarray  # rows by probability: counts in `WIDTHS` equal widths of [0, 1]
 
     def plain(self) -> dict[str, list[float]]:
         """For JSON."""
@@ -76,7 +78,9 @@ def curve(
     found = [interval(label_N[rows], user_N[rows], None, draws, seed) for rows in parts]
     columns = [(probability_N[rows].mean(), i.mean, i.low, i.high) for rows, i in zip(parts, found, strict=True)]
     predicted_B, observed_B, low_B, high_B = np.array(columns, np.float64).reshape(-1, 4).T
-    return Curve(predicted_B, observed_B, low_B, high_B, np.array([len(rows) for rows in parts], np.int64))
+    count_B = np.array([len(rows) for rows in parts], np.int64)
+    spread_W = np.histogram(probability_N, WIDTHS, (0, 1))[0]
+    return Curve(predicted_B, observed_B, low_B, high_B, count_B, spread_W)
 
 
 def frequency_bands(searches_Nq: np.ndarray) -> tuple[int, int]:

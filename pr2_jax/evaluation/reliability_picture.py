@@ -1,9 +1,11 @@
-"""Reliability curves before and after calibration as a PNG; rows in each bin below."""
+"""Reliability curves before and after calibration as a PNG; how many rows are said what below."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from pr2_jax.evaluation.reliability import Curve
 
@@ -32,16 +34,21 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
                 part.predicted_B, part.observed_B, color=colour, marker=MARKS[name], markersize=4, linewidth=1.4,
                 label=f"{name} calibration",
             )  # fmt: skip
-            below.vlines(part.predicted_B, 0, part.count_B, color=colour, linewidth=2.5, alpha=0.75)
+            edges = np.linspace(0, 1, len(part.spread_W) + 1)
+            below.stairs(part.spread_W, edges, color=colour, fill=True, alpha=0.35)
+            below.stairs(part.spread_W, edges, color=colour, linewidth=1.2)
         above.set_xlim(0, top)
         above.set_ylim(0, top)
-        above.set_title(title)
+        rows = [part.count_B for part in parts.values()]
+        bins = f"bins of {min(map(np.min, rows)):,} to {max(map(np.max, rows)):,}"
+        above.set_title(f"{title}, {bins}", fontsize=10)
         above.grid(alpha=0.25)
-        below.set_ylim(0, None)
+        below.set_yscale("log")
+        below.set_ylim(0.8, None)
         below.grid(alpha=0.25)
-        below.set_xlabel("mean predicted probability of a bin")
+        below.set_xlabel("predicted probability (of a bin: its mean)")
     axes[0][0].set_ylabel("share clicked (95 % over users)")
-    axes[1][0].set_ylabel("rows in bin")
+    axes[1][0].set_ylabel("rows per 0.01")
     axes[0][0].legend(loc="upper left", frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

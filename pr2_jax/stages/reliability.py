@@ -57,7 +57,7 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
             reliability.curve(click.label_N, p_N, click.user_N, draws, seed)
             for p_N in (click.raw_N, click.calibrated_N)
         )
-        curves[f"{ranker}: clicks on {len(click.label_N):,} results shown"] = {"before": before, "after": after}
+        curves[f"{ranker}: clicks on {len(click.label_N):,} results"] = {"before": before, "after": after}
     _write(found, bands, out)
     draw(curves, out / "reliability.png")
     return {

@@ -69,6 +69,8 @@ def test_no_rows_at_all(rows):
 def test_curve_holds_every_row_once_and_covers_the_truth(rows):
     curve = reliability.curve(rows.label_N, rows.calibrated_N, rows.user_N, 200, 0)
     assert curve.count_B.sum() == 6_000
+    assert curve.spread_W.sum() == 6_000
+    assert curve.spread_W[7] == ((rows.calibrated_N >= 0.07) & (rows.calibrated_N < 0.08)).sum()
     assert (np.diff(curve.predicted_B) > 0).all()
     np.testing.assert_allclose((curve.observed_B * curve.count_B).sum(), rows.label_N.sum())
     np.testing.assert_allclose((curve.predicted_B * curve.count_B).sum(), rows.calibrated_N.sum())
