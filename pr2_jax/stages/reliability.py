@@ -42,14 +42,15 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
     known.
     """
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
-    bands = reliability.frequency_bands(_searches(system, given.day.start_ms))
+    searches_Nq = _searches(system, given.day.start_ms)
+    bands = reliability.frequency_bands(searches_Nq)
     found: dict[str, Judged] = {}
     curves = {}
     feed = _feed(system, config, given.day)
     for name, searcher in given.searchers.items():
         ranker = RANKERS[name]
         click, query_N = _clicks(given, f"slate.{ranker}")
-        band_N = reliability.band_of(_searches(system, given.day.start_ms)[query_N], bands)
+        band_N = reliability.band_of(searches_Nq[query_N], bands)
         parts = {"click": click} | {f"click, {b} queries": click.kept(band_N == i) for i, b in enumerate(BANDS)}
         parts |= _of_feed(system, searcher, feed)
         found[ranker] = {part: reliability.judge(rows, draws, seed) for part, rows in parts.items()}
