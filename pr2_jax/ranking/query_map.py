@@ -23,7 +23,9 @@ LEAST_SLOPE = 0.01
 """Distinct results stay distinct."""
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
 """Of the logit: inner knots. Closer at the top, where clicks are."""
-PENALTIES = (3.0, 30.0, 300.0, 3_000.0)
+MOST_ROWS = 50_000
+"""Of a longer day that many rows are taken, evenly: plenty for some fifty weights."""
+PENALTIES = (3_000.0, 300.0, 30.0, 3.0)
 """Weights of the penalty, in rows; that with the lowest log loss on users held out is taken."""
 
 
@@ -91,8 +93,11 @@ def fit_query_map(
 
     The penalty is chosen on half of the users, fitted on the other half; then all rows are fitted. Deterministic.
     """
-    labels_N, x_N = np.asarray(labels_N, bool), logit(np.asarray(probabilities_N, np.float64))
-    query_NxF = np.asarray(query_NxF, np.float64)
+    taken = slice(None)
+    if len(labels_N) > MOST_ROWS:
+        taken = np.linspace(0, len(labels_N) - 1, MOST_ROWS).astype(np.int64)
+    labels_N, x_N = np.asarray(labels_N, bool)[taken], logit(np.asarray(probabilities_N, np.float64)[taken])
+    query_NxF, user_N = np.asarray(query_NxF, np.float64)[taken], np.asarray(user_N)[taken]
     inner = np.unique(np.quantile(x_N, QUANTILES))
     end = logit(np.ones(1))
     knots_P = np.r_[-end, inner[np.abs(inner) < end], end]
@@ -102,12 +107,15 @@ def fit_query_map(
     rows = _Rows.of(labels_N, x_N, query_NxF, plain)
     users = np.unique(user_N)
     fitting_N = np.isin(user_N, np.random.default_rng(seed).permutation(users)[: len(users) // 2])
-    penalty = PENALTIES[-1]
+    penalty, theta = PENALTIES[0], np.r_[plain.bias_G, plain.slope_KxG.reshape(-1)]
     if len(users) > 1:
         fitted, held = rows.kept(fitting_N), rows.kept(~fitting_N)
-        losses = [held.loss(_solve(fitted, plain, each), plain)[0] for each in PENALTIES]
-        penalty = PENALTIES[int(np.argmin(losses))]
-    theta = _solve(rows, plain, penalty)
+        found = []
+        for each in PENALTIES:  # each begins where the heavier one before ended
+            found.append(_solve(fitted, plain, each, found[-1] if found else theta))
+        best = int(np.argmin([held.loss(one, plain)[0] for one in found]))
+        penalty, theta = PENALTIES[best], found[best]
+    theta = _solve(rows, plain, penalty, theta)
     features = scale_2xF.shape[1] + 1
     return dataclasses.replace(plain, bias_G=theta[:features], slope_KxG=theta[features:].reshape(-1, features))
 
@@ -144,13 +152,11 @@ class _Rows:
         return float(value), gradient + penalty / rows * away
 
 
-def _solve(rows: _Rows, plain: QueryMap, penalty: float) -> np.ndarray:
-    start = np.r_[plain.bias_G, plain.slope_KxG.reshape(-1)]
+def _solve(rows: _Rows, plain: QueryMap, penalty: float, start: np.ndarray) -> np.ndarray:
     if not len(rows.label_N):
         return start
-    return minimize(
-        rows.loss, start, (plain, penalty), jac=True, method="L-BFGS-B", bounds=[(-20.0, 20.0)] * len(start)
-    ).x
+    bounds = [(-20.0, 20.0)] * len(start)
+    return minimize(rows.loss, start, (plain, penalty), jac=True, method="L-BFGS-B", bounds=bounds).x
 
 
 def _platt(start: tuple[float, float], origin: float, knots_P: np.ndarray, scale_2xF: np.ndarray) -> QueryMap:
