@@ -26,6 +26,7 @@ SOURCES = ("kuaisar", "short_video_world")
 THRESHOLDS = ("quantile", "adaptive")
 SIMILARITIES = ("swing", "cosine")
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
+CALIBRATIONS = ("auto", "platt", "isotonic", "query")
 INPUTS = ("relevance", "video", "links", "habits", "taste")
 
 
@@ -336,6 +337,18 @@ class SearchConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ScoresConfig:
+    """From the ranker's logits to one score, on the validation day (METHOD section 5)."""
+
+    calibration: str = "auto"  # or one of "platt", "isotonic", "query" without competition on held-out users
+    floor_tolerance: float = 1.0  # [ours] standard errors of NDCG@10 that a relevance floor may cost; 0 = no floor
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        check_choice(self, "calibration", CALIBRATIONS)
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """Offline evaluation. Weights are chosen on the validation day, numbers are reported on the test day."""
 
@@ -363,6 +376,7 @@ class Config:
     base: QinConfig = QinConfig(personal=False)
     retrieval: RetrievalConfig = RetrievalConfig()
     search: SearchConfig = SearchConfig()
+    scores: ScoresConfig = ScoresConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:

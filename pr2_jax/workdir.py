@@ -40,7 +40,14 @@ STAGES = {
     "index": Stage(("store", "content", "taste", "pdr"), ("data", "retrieval"), "pr2 index"),
     "qin": Stage(
         ("store", "content", "taste", "pdr", "index"),
-        ("data", "retrieval", "qin", "base", "evaluation.pipeline_candidates"),  # the depth at which fusion is fitted
+        (
+            "data",
+            "retrieval",
+            "qin",
+            "base",
+            "scores",
+            "evaluation.pipeline_candidates",
+        ),  # the depth at which fusion is fitted
         "pr2 train qin",
     ),
     "eval": Stage(

@@ -20,6 +20,7 @@ from pr2_jax.config import (
     QinConfig,
     QrcfConfig,
     RetrievalConfig,
+    ScoresConfig,
     WorldConfig,
 )
 from pr2_jax.config_training import TableConfig
@@ -61,6 +62,8 @@ CLASHES = [
     (OptimConfig, {"table_optimizer": "sgd"}, "table_optimizer = 'sgd', expected one of adam, lazy_adam, row_adagrad"),
     (TableConfig, {"optimizer": "sgd"}, "optimizer = 'sgd', expected one of adam, lazy_adam, row_adagrad, ''"),
     (TableConfig, {"hashed_rows": 1}, "hashed_rows = 1, expected 2 or more (row 0 is unknown), or 0 for exact"),
+    (ScoresConfig, {"calibration": "beta"}, "calibration = 'beta', expected one of auto, platt, isotonic, query"),
+    (ScoresConfig, {"floor_tolerance": -1.0}, "floor_tolerance = -1.0, expected a number of 0 or more"),
     (QrcfConfig, {"similarity": "pearson"}, "similarity = 'pearson', expected one of swing, cosine"),
     (QrcfConfig, {"k": 2_000}, "k = 2000 is above history = 1000; lower k or raise history"),
     (QrcfConfig, {"neighbours": 10}, "content_fallback = 20 is above neighbours = 10; lower content_fallback or raise"),

@@ -83,6 +83,19 @@ class Counters:
         return TimedCounter(pair(queries, np.asarray(self.store.impressions.video)[clicked]), times)
 
     @functools.cached_property
+    def query_shown(self) -> TimedCounter:
+        """Search results shown for a query."""
+        sessions = self.store.sessions
+        return TimedCounter(np.asarray(sessions.query)[self._session], np.asarray(sessions.time_ms)[self._session])
+
+    @functools.cached_property
+    def query_clicks(self) -> TimedCounter:
+        """Search results clicked for a query, whatever the video."""
+        session = self._session[np.asarray(self.store.impressions.clicks) > 0]
+        sessions = self.store.sessions
+        return TimedCounter(np.asarray(sessions.query)[session], np.asarray(sessions.time_ms)[session])
+
+    @functools.cached_property
     def query_searches(self) -> TimedCounter:
         """Searches for a query."""
         return TimedCounter(np.asarray(self.store.sessions.query), np.asarray(self.store.sessions.time_ms))

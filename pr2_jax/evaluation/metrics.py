@@ -16,8 +16,9 @@ from scipy.stats import rankdata
 from pr2_jax.retrieval.gains import NDCG_DEPTH, expected_gains, ndcg, recall, retrieval_objective
 
 __all__ = [
-    "auc", "expected_calibration_error", "expected_gains", "gauc", "grouped_auc", "log_loss", "log_losses",
-    "predicted_over_observed", "retrieval_metrics", "retrieval_objective", "session_auc", "slate_metrics", "user_auc",
+    "auc", "equal_count_bins", "expected_calibration_error", "expected_gains", "gauc", "grouped_auc", "log_loss",
+    "log_losses", "predicted_over_observed", "retrieval_metrics", "retrieval_objective", "session_auc", "slate_metrics",
+    "user_auc",
 ]  # fmt: skip
 
 
@@ -132,13 +133,14 @@ def expected_calibration_error(
     p_N, y_N = np.asarray(probabilities_N, np.float64), np.asarray(labels_N, np.float64)
     if not len(p_N):
         return float("nan")
-    if equal_count:
-        place_N = rankdata(p_N, method="min") - 1
-        bin_N = (place_N * bins // len(p_N)).astype(np.int64)
-    else:
-        bin_N = np.minimum((p_N * bins).astype(np.int64), bins - 1)
+    bin_N = equal_count_bins(p_N, bins) if equal_count else np.minimum((p_N * bins).astype(np.int64), bins - 1)
     gap = np.bincount(bin_N, weights=y_N - p_N, minlength=bins)
     return float(np.abs(gap).sum() / len(p_N))
+
+
+def equal_count_bins(values_N: np.ndarray, bins: int) -> np.ndarray:
+    """int64 [N]: which of `bins` groups of equally many rows each value falls into, ascending; equals together."""
+    return ((rankdata(values_N, method="min") - 1) * bins // max(len(values_N), 1)).astype(np.int64)
 
 
 def predicted_over_observed(labels_N: np.ndarray, probabilities_N: np.ndarray) -> float:

@@ -1,7 +1,8 @@
-"""Calibration of one head's probabilities: isotonic or Platt, fitted on one window and applied to another.
+"""Calibration of one head's probabilities: Platt, isotonic or by the query, fitted on one window, applied to another.
 
-Both are increasing maps, so that they never reverse two results. A fitted calibrator is two arrays of knots (isotonic)
-or two numbers (Platt); NumPy and jax.numpy apply it alike.
+All are increasing maps, so that they never reverse two results of a search. A fitted calibrator is two numbers
+(Platt), two arrays of knots (isotonic) or the weights of a map that depends on the query (query_map.py); NumPy and
+jax.numpy apply it alike.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from types import ModuleType
 import numpy as np
 from scipy.optimize import isotonic_regression, minimize
 
-FLOOR = 1e-6
-"""Calibrated probabilities stay this far from 0 and 1."""
+from pr2_jax.ranking.noise import standard_error
+from pr2_jax.ranking.query_map import FLOOR, QueryMap, fit_query_map, logit
+
 LEAST_POSITIVES = 50
 """Fewer clicks than this cannot carry isotonic steps; Platt's two numbers are fitted instead."""
+LEAST_FOR_QUERY = 200
+"""Nor, with fewer than this, some fifty weights that depend on the query."""
 LEAST_FOR_PLATT = 5
 """With fewer clicks or fewer unclicked rows nothing is learned, and probabilities pass unchanged."""
 MOST_KNOTS = 512
@@ -28,11 +32,10 @@ class Platt:
     slope: float = 1.0
     bias: float = 0.0
 
-    def apply(self, probability, xp: ModuleType = np):
-        """Same shape as given; `xp` is numpy or jax.numpy."""
-        p = xp.clip(probability, FLOOR, 1 - FLOOR)
-        logit = xp.log(p) - xp.log1p(-p)
-        return xp.clip(1 / (1 + xp.exp(-(self.slope * logit + self.bias))), FLOOR, 1 - FLOOR)
+    def apply(self, probability, xp: ModuleType = np, query=None):
+        """Same shape as given; `xp` is numpy or jax.numpy. `query` is not read: all calibrators are called alike."""
+        z = self.slope * logit(probability, xp) + self.bias
+        return xp.clip(1 / (1 + xp.exp(-z)), FLOOR, 1 - FLOOR)
 
     def to_dict(self) -> dict[str, np.ndarray]:
         return {"platt": np.array([self.slope, self.bias], np.float64)}
@@ -45,15 +48,15 @@ class Isotonic:
     x_K: np.ndarray  # float64, ascending probabilities as the ranker gives them
     y_K: np.ndarray  # float64, non-descending calibrated probabilities
 
-    def apply(self, probability, xp: ModuleType = np):
-        """Same shape as given; `xp` is numpy or jax.numpy."""
+    def apply(self, probability, xp: ModuleType = np, query=None):
+        """As `Platt.apply`."""
         return xp.interp(probability, xp.asarray(self.x_K), xp.asarray(self.y_K))
 
     def to_dict(self) -> dict[str, np.ndarray]:
         return {"isotonic_x": self.x_K, "isotonic_y": self.y_K}
 
 
-Calibrator = Platt | Isotonic
+Calibrator = Platt | Isotonic | QueryMap
 
 
 def from_dict(arrays: dict[str, np.ndarray]) -> Calibrator:
@@ -61,14 +64,15 @@ def from_dict(arrays: dict[str, np.ndarray]) -> Calibrator:
     if "platt" in arrays:
         slope, bias = arrays["platt"]
         return Platt(float(slope), float(bias))
+    if "query_knots" in arrays:
+        return QueryMap.from_dict(arrays)
     return Isotonic(np.asarray(arrays["isotonic_x"]), np.asarray(arrays["isotonic_y"]))
 
 
 def fit_platt(labels_N: np.ndarray, probabilities_N: np.ndarray) -> Platt:
     """Logistic regression of the label on the logit, with Platt's smoothed targets; slope kept positive."""
     labels_N = np.asarray(labels_N, bool)
-    p_N = np.clip(np.asarray(probabilities_N, np.float64), FLOOR, 1 - FLOOR)
-    logit_N = np.log(p_N) - np.log1p(-p_N)
+    logit_N = logit(np.asarray(probabilities_N, np.float64))
     positives, negatives = int(labels_N.sum()), int((~labels_N).sum())
     # [lit: Platt 1999] targets a little inside 0 and 1, as if one more row of each kind had been seen.
     target_N = np.where(labels_N, (positives + 1) / (positives + 2), 1 / (negatives + 2))
@@ -118,31 +122,74 @@ def _pool(y_K: np.ndarray, weight_K: np.ndarray, sums: tuple[np.ndarray, ...]) -
     return tuple(np.add.reduceat(column, start) for column in sums)
 
 
-def fit(labels_N: np.ndarray, probabilities_N: np.ndarray, user_N: np.ndarray, seed: int = 0) -> Calibrator:
-    """Isotonic or Platt, whichever has the lower log loss on the users held out; then refitted on all rows.
+def fit(
+    labels_N: np.ndarray,
+    probabilities_N: np.ndarray,
+    user_N: np.ndarray,
+    seed: int = 0,
+    *,
+    kind: str = "auto",
+    query_NxF: np.ndarray | None = None,
+) -> Calibrator:
+    """Of identity, Platt, isotonic and, where the query's numbers are given, the map that depends on it, the one with
+    the lowest log loss on the users held out; then refitted on all rows. The last has to win by a standard error.
 
-    Rows are those on which the head has a label. With few positives Platt alone is fitted, with hardly any the
-    identity is returned: it is the best that is known. The identity also stays where both do worse than it.
+    `kind` (one of `CALIBRATIONS`) may name one instead, which is fitted without competition. Rows are those on which
+    the head has a label. With too few positives for a kind Platt takes its place, with hardly any the identity is
+    returned: it is the best that is known.
     """
     labels_N, p_N = np.asarray(labels_N, bool), np.asarray(probabilities_N, np.float64)
     if not np.isfinite(p_N).all() or ((p_N < 0) | (p_N > 1)).any():
         raise ValueError("probabilities to calibrate must lie in [0, 1]")
     if min(int(labels_N.sum()), int((~labels_N).sum())) < LEAST_FOR_PLATT:
         return Platt()
+    rows = _Rows(labels_N, p_N, np.asarray(user_N), query_NxF)
+    if kind != "auto":
+        return rows.fitted(kind if kind in rows.kinds() else "platt", seed)
     users = np.unique(user_N)
-    fitted_half = np.random.default_rng(seed).permutation(users)[: len(users) // 2]
-    fitting_N = np.isin(user_N, fitted_half)
-    held_y, held_p = labels_N[~fitting_N], p_N[~fitting_N]
-    fits = [fit_platt] if labels_N[fitting_N].sum() < LEAST_POSITIVES else [fit_platt, fit_isotonic]
-    if not fitting_N.any() or not len(held_y):
-        return fit_platt(labels_N, p_N)
-    best, chosen = _mean_log_loss(held_y, Platt().apply(held_p)), None
-    for candidate in fits:
-        loss = _mean_log_loss(held_y, candidate(labels_N[fitting_N], p_N[fitting_N]).apply(held_p))
-        if loss < best:
-            best, chosen = loss, candidate
-    return chosen(labels_N, p_N) if chosen else Platt()
+    fitting_N = np.isin(user_N, np.random.default_rng(seed).permutation(users)[: len(users) // 2])
+    fitting, held = rows.kept(fitting_N), rows.kept(~fitting_N)
+    if not len(fitting.label_N) or not len(held.label_N):
+        return rows.fitted("platt", seed)
+    best_N, chosen = held.losses(Platt()), None
+    for name in fitting.kinds():
+        loss_N = held.losses(fitting.fitted(name, seed))
+        # What is asked of every request of every day has to win by more than chance.
+        noise = standard_error(loss_N - best_N, held.user_N) if name == "query" else 0.0
+        if loss_N.mean() < best_N.mean() - noise:
+            best_N, chosen = loss_N, name
+    return rows.fitted(chosen, seed) if chosen else Platt()
 
 
-def _mean_log_loss(labels_N: np.ndarray, probabilities_N: np.ndarray) -> float:
-    return float(-np.where(labels_N, np.log(probabilities_N), np.log1p(-probabilities_N)).mean())
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Labelled probabilities of one head."""
+
+    label_N: np.ndarray
+    probability_N: np.ndarray
+    user_N: np.ndarray
+    query_NxF: np.ndarray | None
+
+    def kept(self, keep_N: np.ndarray) -> _Rows:
+        query_NxF = None if self.query_NxF is None else self.query_NxF[keep_N]
+        return _Rows(self.label_N[keep_N], self.probability_N[keep_N], self.user_N[keep_N], query_NxF)
+
+    def kinds(self) -> list[str]:
+        """What these rows can carry, the simplest first."""
+        clicks = self.label_N.sum()
+        isotonic = ["isotonic"] if clicks >= LEAST_POSITIVES else []
+        return ["platt", *isotonic, *(["query"] if self.query_NxF is not None and clicks >= LEAST_FOR_QUERY else [])]
+
+    def fitted(self, kind: str, seed: int) -> Calibrator:
+        if kind == "isotonic":
+            return fit_isotonic(self.label_N, self.probability_N)
+        platt = fit_platt(self.label_N, self.probability_N)
+        if kind == "platt":
+            return platt
+        start = platt.slope, platt.bias
+        return fit_query_map(self.label_N, self.probability_N, self.query_NxF, self.user_N, start, seed)
+
+    def losses(self, calibrator: Calibrator) -> np.ndarray:
+        """Log loss of each."""
+        p_N = calibrator.apply(self.probability_N, query=self.query_NxF)
+        return -np.where(self.label_N, np.log(p_N), np.log1p(-p_N))

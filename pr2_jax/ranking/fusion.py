@@ -12,10 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pr2_jax.retrieval.gains import expected_gains, ndcg
+from pr2_jax.ranking.noise import standard_error
+from pr2_jax.retrieval.gains import expected_gains, ndcg, recall
 
 ALPHA_GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 RELEVANCE_GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+FLOOR_GRID = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 RELEVANCE_OFFSET = 0.05
 """Relevance 0 divides the score by at most (1.05 / 0.05)^a_r rather than by infinity."""
 
@@ -94,6 +96,47 @@ def choose_weights(
         if reached <= before:
             break
     return _weights(exponents, beta_T, relevance_floor)
+
+
+def choose_floor(
+    probabilities_SxKxT: np.ndarray,
+    relevance_SxK: np.ndarray,
+    clicked_SxK: np.ndarray,
+    valid_SxK: np.ndarray,
+    user_S: np.ndarray,
+    weights: FusionWeights,
+    tolerance: float,
+    positives_S: np.ndarray | None = None,
+) -> FusionWeights:
+    """The weights with the highest relevance floor that costs no more than noise on validation sessions.
+
+    Floors are tried upwards until one lowers NDCG@10 (the first results) or recall@100 (how far the list is worth
+    reading) by more than `tolerance` standard errors of the difference to the best floor so far, paired by session and
+    clustered by user (as the one-standard-error rule, [lit: Breiman 1984]). With a tolerance of 0 there is no floor.
+    """
+    clicked_SxK = clicked_SxK & valid_SxK
+    positives_S = clicked_SxK.sum(1) if positives_S is None else positives_S
+    keep = positives_S > 0
+    chosen = dataclasses.replace(weights, relevance_floor=0.0)
+    if not tolerance or not keep.any():
+        return chosen
+
+    def value(trial: FusionWeights) -> np.ndarray:
+        score_SxK = fuse(probabilities_SxKxT[keep], relevance_SxK[keep], trial)
+        gains_SxK = expected_gains(score_SxK, clicked_SxK[keep], valid_SxK[keep])
+        return np.stack([ndcg(gains_SxK, positives_S[keep]), recall(gains_SxK, positives_S[keep], 100)])
+
+    best_2xS = value(chosen)
+    for floor in FLOOR_GRID:
+        trial = dataclasses.replace(weights, relevance_floor=floor)
+        now_2xS = value(trial)
+        changes = now_2xS - best_2xS
+        if any(change_S.mean() < -tolerance * standard_error(change_S, user_S[keep]) for change_S in changes):
+            break
+        chosen = trial
+        if changes.sum() > 0:
+            best_2xS = now_2xS
+    return chosen
 
 
 def _weights(exponents: Sequence[float], beta_T: tuple[float, ...], floor: float) -> FusionWeights:

@@ -30,10 +30,15 @@ class Calibrated:
     heads: tuple[calibration.Calibrator, ...]  # one a task
     fusion: FusionWeights
 
-    def probabilities(self, logits_xT: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities of the same shape."""
+    @property
+    def reads_query(self) -> bool:
+        """Whether a head's map depends on the query."""
+        return any(isinstance(head, calibration.QueryMap) for head in self.heads)
+
+    def probabilities(self, logits_xT: np.ndarray, query_BxF: np.ndarray | None = None) -> np.ndarray:
+        """Calibrated probabilities of the same shape; `query_BxF` (query_numbers.py) of the first axis' requests."""
         raw_xT = 1 / (1 + np.exp(-np.asarray(logits_xT, np.float64)))
-        return np.stack([head.apply(raw_xT[..., t]) for t, head in enumerate(self.heads)], axis=-1)
+        return np.stack([head.apply(raw_xT[..., t], query=query_BxF) for t, head in enumerate(self.heads)], axis=-1)
 
     def save(self, path: Path) -> None:
         heads = [{name: array.tolist() for name, array in head.to_dict().items()} for head in self.heads]
@@ -127,6 +132,11 @@ class Searcher:
             parts.append(logits)
         return np.concatenate(parts) if parts else np.zeros((*video_BxS.shape, len(TASKS)), np.float32)
 
+    def probabilities(self, requests: Requests, query_B: np.ndarray, logits_BxSxT: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities `[B, S, T]` of what `score` gave."""
+        query_BxF = self._system.query_numbers(requests, query_B) if self.calibrated.reads_query else None
+        return self.calibrated.probabilities(logits_BxSxT, query_BxF)
+
     def rank(self, requests: Requests, query_B: np.ndarray, merged: Merged) -> Ranked:
         """The merged candidates in the ranker's order."""
         relevance_BxK = relevance(merged)
@@ -135,8 +145,9 @@ class Searcher:
         stranger_B = self._strangers(requests)
         for searcher, rows in ((self, np.flatnonzero(~stranger_B)), (self._plain, np.flatnonzero(stranger_B))):
             if len(rows):
-                logits = searcher.score(requests.take(rows), query_B[rows], merged.ids_BxK[rows])
-                probabilities[rows] = searcher.calibrated.probabilities(logits)
+                part = requests.take(rows)
+                logits = searcher.score(part, query_B[rows], merged.ids_BxK[rows])
+                probabilities[rows] = searcher.probabilities(part, query_B[rows], logits)
                 score_BxK[rows] = fuse(probabilities[rows], relevance_BxK[rows], searcher.calibrated.fusion)
         score_BxK = np.where(merged.ids_BxK > 0, score_BxK, -np.inf)
         order_BxK = np.argsort(-score_BxK, axis=1, kind="stable")

@@ -29,6 +29,7 @@ from pr2_jax.data.slates import Slates
 from pr2_jax.data.store import LogStore
 from pr2_jax.errors import BadConfig, StaleArtifact
 from pr2_jax.ranking.features import RankingFeatures, Scaler
+from pr2_jax.ranking.query_numbers import QueryNumbers
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import load_index
@@ -230,6 +231,11 @@ class System:
     def numbers(self) -> VideoNumbers:
         """Durations and ages of videos as they stood at any moment."""
         return VideoNumbers(self.store)
+
+    @functools.cached_property
+    def query_numbers(self) -> QueryNumbers:
+        """What calibration is told about queries."""
+        return QueryNumbers(self.counters)
 
     @functools.cached_property
     def counters(self) -> Counters:

@@ -16,7 +16,7 @@ from pr2_jax.evaluation.bootstrap import Interval, interval, number
 from pr2_jax.evaluation.runs import write_run
 from pr2_jax.evaluation.values import Values
 from pr2_jax.search.system import System
-from pr2_jax.stages import slices
+from pr2_jax.stages import reliability, slices
 from pr2_jax.stages.days import day_of
 from pr2_jax.stages.leaks import probe_day, probe_training
 from pr2_jax.stages.oracle import oracle_rankings
@@ -37,7 +37,8 @@ Metrics = dict[str, Interval | float]
 
 
 def run(workdir: Path, config: Config, out: Path) -> None:
-    """Writes run files, `metrics.json`, `sessions.npz`, `table.*` and `slices.*` (`.txt` and `.md`) into `out`."""
+    """Writes run files, `metrics.json`, `sessions.npz`, `table.*`, `slices.*`, `calibration.*` (`.txt` and `.md`) and
+    `reliability.png` into `out`."""
     system = System(workdir, config)
     cuts = system.store.cuts
     day = day_of(system, cuts.test_ms, cuts.end_ms)
@@ -52,8 +53,12 @@ def run(workdir: Path, config: Config, out: Path) -> None:
     for name, ranking in given.rankings.items():
         _write_run(system, given, name, ranking, out)
     session_values.save(out / SESSIONS, worth)
-    found = {"leak_probe_sessions": probed, "slices": slices.write(system, config, day, worth, out)}
-    found["gap_closed"] = _gap_closed(worth)
+    found = {
+        "leak_probe_sessions": probed,
+        "slices": slices.write(system, config, day, worth, out),
+        "calibration": reliability.write(system, config, given, out),
+        "gap_closed": _gap_closed(worth),
+    }
     _report(_rows(config, given, worth), _differences(config, worth), found, out)
 
 

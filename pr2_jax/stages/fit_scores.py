@@ -31,10 +31,13 @@ def fit_scores(system: System, config: Config, rankers: Path, out: Path) -> None
         searcher = Searcher(system, snapshot, name, unfitted, rankers, exact=True)
         heads = _heads(system, config, searcher, day)
         calibrated = Calibrated(heads, unfitted.fusion)
-        weights = _fusion(searcher, config, day, calibrated)
+        weights = _fusion(system, searcher, config, day, calibrated)
         Calibrated(heads, weights).save(out / f"{name}.json")
         alphas = ", ".join(f"{task} {alpha:g}" for task, alpha in zip(TASKS, weights.alpha_T, strict=True))
-        console.log(f"{name}: fusion exponents (validation day): {alphas}, relevance {weights.relevance:g}")
+        kinds = ", ".join(f"{task} {type(head).__name__}" for task, head in zip(TASKS, heads, strict=True))
+        console.log(f"{name}: calibration (validation day): {kinds}")
+        relevances = f"relevance {weights.relevance:g}, its floor {weights.relevance_floor:g}"
+        console.log(f"{name}: fusion exponents (validation day): {alphas}, {relevances}")
 
 
 def slate_logits(searcher: Searcher, system: System, slates: Slates, is_feed: bool = False) -> np.ndarray:
@@ -55,28 +58,41 @@ def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tupl
         slates = feed if is_feed else search
         real = slates.weight_NxSxT[..., task] > 0
         probability = 1 / (1 + np.exp(-logits[is_feed][..., task][real].astype(np.float64)))
-        users = np.broadcast_to(slates.user_N[:, None], real.shape)[real]
-        fitted.append(calibration.fit(slates.label_NxSxT[..., task][real] > 0, probability, users))
+        slate = np.nonzero(real)[0]
+        # Feed views have no query, so that nothing could be learned from one.
+        query = None if is_feed else system.query_numbers(system.requests_of(slates), slates.query_N)[slate]
+        labels = slates.label_NxSxT[..., task][real] > 0
+        kind = config.scores.calibration
+        fitted.append(calibration.fit(labels, probability, slates.user_N[slate], kind=kind, query_NxF=query))
     return tuple(fitted)
 
 
-def _fusion(searcher: Searcher, config: Config, day: Day, calibrated: Calibrated) -> fusion.FusionWeights:
+def _fusion(
+    system: System, searcher: Searcher, config: Config, day: Day, calibrated: Calibrated
+) -> fusion.FusionWeights:
     depth = config.evaluation.pipeline_candidates
     parts = []
     for start in range(0, len(day.sessions), SESSION_BLOCK):
         rows = slice(start, start + SESSION_BLOCK)
         requests: Requests = day.requests.slice(start, start + SESSION_BLOCK)
         merged = searcher.candidates(requests, searcher.retrieve(requests), depth)
-        probability = calibrated.probabilities(searcher.score(requests, day.query_N[rows], merged.ids_BxK))
+        logits = searcher.score(requests, day.query_N[rows], merged.ids_BxK)
+        probability = calibrated.probabilities(logits, system.query_numbers(requests, day.query_N[rows]))
         hit = np.stack([np.isin(ids, videos) for ids, videos in zip(merged.ids_BxK, day.clicked[rows], strict=True)])
         parts.append((probability, relevance(merged), hit, merged.ids_BxK > 0))
     if not parts:
         return calibrated.fusion
     probability, relevances, hit, valid = (np.concatenate(column) for column in zip(*parts, strict=True))
     positives = np.array([len(videos) for videos in day.clicked])
-    weights = fusion.choose_weights(probability, relevances, hit, valid, positives_S=positives)
-    reached = [_ndcg(fusion.fuse(probability, relevances, w), hit, valid, positives) for w in (weights, FIRST_STAGE)]
-    console.log(f"{searcher.name}: validation NDCG@10 {reached[0]:.4f}, in merged order {reached[1]:.4f}")
+    free = fusion.choose_weights(probability, relevances, hit, valid, positives_S=positives)
+    lists, tolerance = (probability, relevances, hit, valid, day.requests.user_B), config.scores.floor_tolerance
+    weights = fusion.choose_floor(*lists, free, tolerance, positives)
+    orders = [fusion.fuse(probability, relevances, each) for each in (weights, free, FIRST_STAGE)]
+    reached, bare, merged_order = (_ndcg(order, hit, valid, positives) for order in orders)
+    console.log(
+        f"{searcher.name}: validation NDCG@10 {reached:.4f}, without relevance floor {bare:.4f}, in merged order "
+        f"{merged_order:.4f}"
+    )
     return weights
 
 

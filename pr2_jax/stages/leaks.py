@@ -67,7 +67,7 @@ def _told(
         engaged = view.reader.engaged(searches.user_N, searches.time_ms_N, config.retrieval.qrcf.history)
         recent = view.reader.recent(searches.user_N, searches.time_ms_N, config.qin.realtime)
         # Search by search: the last bit of a matrix product depends on how many rows are multiplied at once.
-        rows: dict[str, list[np.ndarray]] = {"seeds": [], "taste": [], "ranking": []}
+        rows: dict[str, list[np.ndarray]] = {"seeds": [], "taste": [], "ranking": [], "calibration": []}
         for place in range(len(searches)):
             one = searches.only(place)
             requests = Requests(one.user_N, one.time_ms_N, query_words(store, one.query_N, config.data))
@@ -75,6 +75,7 @@ def _told(
             rows["seeds"].append(view.seeds(requests).strength_BxK)
             rows["taste"].append(view.taste.vectors(one.user_N, one.time_ms_N))
             rows["ranking"].append(view.features(held_out)(requests, one.query_N, videos[None], similarity))
+            rows["calibration"].append(view.query_numbers(requests, one.query_N))
         return {
             **engaged,
             **recent,

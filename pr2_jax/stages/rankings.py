@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -45,15 +45,17 @@ class Answers:
     day: Day
     slates: Slates
     rankings: dict[str, Ranking]
+    searchers: dict[str, Searcher] = dataclasses.field(default_factory=dict)  # by pipeline
 
 
 def answers(system: System, config: Config, day: Day, pipelines: Sequence[str] = PIPELINES) -> Answers:
     """Everything for these pipelines; with none, the channels and merged lists alone (no ranker needs to be there)."""
+    searchers = searchers_of(system, day, pipelines)
     slates = search_slates(system.store, day.all_sessions, _longest(system, day))
-    found = catalogue(system, config, day, pipelines)
+    found = catalogue(system, config, day, searchers)
     if pipelines:
-        found |= _slates(system, config, day, slates, pipelines)
-    return Answers(day, slates, found)
+        found |= _slates(system, config, day, slates, searchers)
+    return Answers(day, slates, found, searchers)
 
 
 def values(system: System, given: Answers) -> dict[str, Values]:
@@ -94,10 +96,15 @@ def _longest(system: System, day: Day) -> int:
     return int((first[day.all_sessions + 1] - first[day.all_sessions]).max(initial=1))
 
 
-def catalogue(system: System, config: Config, day: Day, pipelines: Sequence[str] = PIPELINES) -> dict[str, Ranking]:
+def searchers_of(system: System, day: Day, pipelines: Sequence[str]) -> dict[str, Searcher]:
+    """The pipelines as they stood at the start of a day."""
+    snapshot = system.snapshot(day.start_ms)
+    return {name: Searcher(system, snapshot, name) for name in pipelines}
+
+
+def catalogue(system: System, config: Config, day: Day, searchers: Mapping[str, Searcher]) -> dict[str, Ranking]:
     """Rankings of the whole catalogue, for sessions with a click, a block of them at a time."""
     snapshot = system.snapshot(day.start_ms)
-    searchers = {name: Searcher(system, snapshot, name) for name in pipelines}
     channels, parts = system.channels(snapshot), []
     starts = range(0, len(day.sessions), SESSION_BLOCK)
     for start in console.progress(starts, "retrieve and rank", unit=" blocks"):
@@ -139,7 +146,9 @@ def _unlearned(
     return {f"retrieval.{name}": ranking for name, ranking in out.items()}
 
 
-def _slates(system: System, config: Config, day: Day, slates: Slates, pipelines: Sequence[str]) -> dict[str, Ranking]:
+def _slates(
+    system: System, config: Config, day: Day, slates: Slates, searchers: Mapping[str, Searcher]
+) -> dict[str, Ranking]:
     """Orders of what was shown, for all sessions; of the rankers also calibrated chances of a click."""
     snapshot = system.snapshot(day.start_ms)
     requests, ids = system.requests_of(slates), slates.video_NxS
@@ -149,9 +158,8 @@ def _slates(system: System, config: Config, day: Day, slates: Slates, pipelines:
         "bm25": system.bm25.scores(requests.words_BxQ, ids),
     }
     out = {f"slate.{name}": Ranking(ids, np.asarray(score, np.float32)) for name, score in scores.items()}
-    for name in pipelines:
-        searcher = Searcher(system, snapshot, name)
+    for name, searcher in searchers.items():
         logits = searcher.score(requests, slates.query_N, ids)
-        click = searcher.calibrated.probabilities(logits)[..., 0]
+        click = searcher.probabilities(requests, slates.query_N, logits)[..., 0]
         out[f"slate.{RANKERS[name]}"] = Ranking(ids, np.asarray(logits[..., 0], np.float32), click)
     return out

@@ -59,6 +59,9 @@ def events_by_hand(store: LogStore) -> dict[str, list[tuple[tuple, int]]]:
     for session in range(store.counts.sessions):
         query, time_ms = int(s.query[session]), int(s.time_ms[session])
         out["query_searches"].append(((query,), time_ms))
+        shown = range(s.first_impression[session], s.first_impression[session + 1])
+        out["query_shown"] += [((query,), time_ms) for _ in shown]
+        out["query_clicks"] += [((query,), time_ms) for row in shown if i.clicks[row] > 0]
         for row in range(s.first_impression[session], s.first_impression[session + 1]):
             video = int(i.video[row])
             out["video_shown"].append(((video,), time_ms))

@@ -74,3 +74,67 @@ def test_sessions_without_a_click_say_nothing(slates) -> None:
 def test_written_and_read(slates) -> None:
     weights = fusion.choose_weights(*slates, relevance_floor=0.1)
     assert FusionWeights.from_dict(json.loads(json.dumps(weights.to_dict()))) == weights
+
+
+@pytest.fixture
+def lists(rng):
+    """400 lists of 20. Below relevance 0.1 nothing is ever clicked, though the engaging head likes it best."""
+    relevance = rng.random((400, 20))
+    p = np.where(relevance < 0.1, 0.9, rng.random((400, 20)) * 0.5)[..., None]
+    clicked = (rng.random((400, 20)) < p[..., 0]) & (relevance >= 0.1)
+    return p, relevance, clicked, np.ones((400, 20), bool)
+
+
+def test_floor_is_the_highest_that_costs_nothing(lists):
+    weights = FusionWeights((1.0,), (1.0,))
+    got = fusion.choose_floor(*lists, np.arange(400), weights, 1.0)
+    assert got.relevance_floor == 0.1
+    assert (got.alpha_T, got.beta_T, got.relevance) == (weights.alpha_T, weights.beta_T, weights.relevance)
+    assert ndcg_of(got, lists) > ndcg_of(weights, lists) + 0.1
+
+
+def test_floor_by_plain_loops(lists, rng):
+    """Each floor's mean change and its clustered error, session by session."""
+    p, relevance, _, valid = lists
+    clicked = rng.random((400, 20)) < 0.25 * p[..., 0] * (0.97 + 0.03 * relevance)
+    users, judged = rng.integers(0, 90, 400), clicked.any(1)
+
+    def each(floor):
+        score = fusion.fuse(p, relevance, FusionWeights((1.0,), (1.0,), 0.05, floor))
+        return slate_metrics(score, clicked, valid)["ndcg@10"][judged]
+
+    chosen = []
+    for tolerance in (0.25, 1.0, 3.0):
+        want, best = 0.0, each(0.0)  # of 20 results all are among the first 100: recall is the same for each floor
+        for floor in fusion.FLOOR_GRID:
+            change, owner = each(floor) - best, users[judged]
+            off = [sum(change[owner == user] - change.mean()) for user in range(90)]
+            if change.mean() < -tolerance * sum(x * x for x in off) ** 0.5 / judged.sum():
+                break
+            want, best = floor, each(floor) if change.mean() > 0 else best
+        got = fusion.choose_floor(p, relevance, clicked, valid, users, FusionWeights((1.0,), (1.0,), 0.05), tolerance)
+        assert got.relevance_floor == want
+        chosen.append(want)
+    assert chosen == sorted(chosen)
+    assert chosen[0] < chosen[-1]
+
+
+def test_floor_minds_the_long_list_too(rng):
+    """Clicks at rank 90 or so by the fused score, on results of little relevance: the first ten never change."""
+    relevance = np.tile(np.r_[np.ones(50), np.full(50, 0.25), np.full(50, 0.4)], (300, 1))
+    p = np.tile(np.linspace(0.9, 0.1, 150), (300, 1))[..., None]
+    clicked = np.zeros((300, 150), bool)
+    clicked[np.arange(300), rng.integers(50, 100, 300)] = True
+    valid, weights = np.ones((300, 150), bool), FusionWeights((1.0,), (1.0,))
+    assert fusion.choose_floor(p, relevance, clicked, valid, np.arange(300), weights, 1.0).relevance_floor == 0.2
+
+
+def test_no_floor_where_none_is_wanted_or_known(lists):
+    p, relevance, clicked, valid = lists
+    weights, users = FusionWeights((1.0,), (1.0,)), np.arange(400)
+    assert fusion.choose_floor(*lists, users, weights, 0.0).relevance_floor == 0
+    nothing = np.zeros_like(clicked)
+    assert fusion.choose_floor(p, relevance, nothing, valid, users, weights, 1.0).relevance_floor == 0
+    # Where only what is least relevant is clicked, a floor of any height costs.
+    lowest = relevance == relevance.min(1, keepdims=True)
+    assert fusion.choose_floor(p, relevance, lowest, valid, users, weights, 1.0).relevance_floor == 0

@@ -1,0 +1,130 @@
+"""Judges the rankers' probabilities on a day: by head, and clicks by how often the query had been asked before."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pr2_jax.config import Config
+from pr2_jax.data.slates import Slates, feed_slates
+from pr2_jax.evaluation import reliability, table
+from pr2_jax.evaluation.bootstrap import Interval, number
+from pr2_jax.evaluation.reliability import BANDS, Rows
+from pr2_jax.evaluation.reliability_picture import draw
+from pr2_jax.evaluation.slices import thirds
+from pr2_jax.search.searcher import Searcher
+from pr2_jax.search.system import RANKERS, System
+from pr2_jax.stages.days import Day
+from pr2_jax.stages.rankings import Answers
+from pr2_jax.types import TASKS
+
+FEED_SLATES = 1_000
+"""Slates of feed views at most on which long play and like are judged: scoring them costs what searches cost."""
+COLUMNS = (
+    "raw_ece",
+    "calibrated_ece",
+    "chance_ece",
+    "raw_pcoc",
+    "calibrated_pcoc",
+    "raw_logloss",
+    "calibrated_logloss",
+)
+
+Judged = dict[str, dict[str, Interval | float]]
+
+
+def write(system: System, config: Config, given: Answers, out: Path) -> dict[str, Any]:
+    """Writes `calibration.txt`, `calibration.md` and `reliability.png`; returns the same for metrics.json.
+
+    Click probabilities are those of `given`; long play and like are scored here, on feed views, where alone they are
+    known.
+    """
+    draws, seed = config.evaluation.bootstrap, config.evaluation.seed
+    searches_Nq = _searches(system, given.day.start_ms)
+    bands = thirds(searches_Nq)
+    found: dict[str, Judged] = {}
+    curves = {}
+    feed = _feed(system, config, given.day)
+    for name, searcher in given.searchers.items():
+        ranker = RANKERS[name]
+        click, query_N = _clicks(given, f"slate.{ranker}")
+        band_N = reliability.band_of(searches_Nq[query_N], bands)
+        parts = {"click": click} | {f"click, {b} queries": click.kept(band_N == i) for i, b in enumerate(BANDS)}
+        parts |= _of_feed(system, searcher, feed)
+        found[ranker] = {part: reliability.judge(rows, draws, seed) for part, rows in parts.items()}
+        before, after = (
+            reliability.curve(click.label_N, p_N, click.user_N, draws, seed)
+            for p_N in (click.raw_N, click.calibrated_N)
+        )
+        curves[f"{ranker}: clicks on {len(click.label_N):,} results"] = {"before": before, "after": after}
+    _write(found, bands, out)
+    draw(curves, out / "reliability.png")
+    return {
+        "least_searches_before_the_day": dict(zip(BANDS, (*reversed(bands), 1, 0), strict=True)),
+        "rankers": {
+            ranker: {part: {name: number(value) for name, value in judged.items()} for part, judged in parts.items()}
+            for ranker, parts in found.items()
+        },
+        "curves": {title: {name: part.plain() for name, part in parts.items()} for title, parts in curves.items()},
+    }
+
+
+def _searches(system: System, before_ms: int) -> np.ndarray:
+    """Searches of each query before the day; the empty query counts as never asked, as ranking takes it."""
+    counts_Nq = system.counters.query_searches.before(np.arange(system.store.counts.queries), before_ms)
+    counts_Nq[0] = 0
+    return counts_Nq
+
+
+def _clicks(given: Answers, name: str) -> tuple[Rows, np.ndarray]:
+    """All results shown, and the query row of each."""
+    slates, ranking = given.slates, given.rankings[name]
+    slate_N, place_N = np.nonzero(slates.video_NxS > 0)
+    raw_N = 1 / (1 + np.exp(-ranking.scores_SxK[slate_N, place_N].astype(np.float64)))
+    labels_N = slates.label_NxSxT[slate_N, place_N, 0] > 0
+    rows = Rows(labels_N, raw_N, ranking.probability_SxK[slate_N, place_N], slates.user_N[slate_N])
+    return rows, slates.query_N[slate_N]
+
+
+def _feed(system: System, config: Config, day: Day) -> Slates:
+    """Feed views of the day, evenly thinned."""
+    slates = feed_slates(system.reader, day.start_ms, day.stop_ms, config.qin.slate)
+    rows = np.unique(np.linspace(0, len(slates) - 1, FEED_SLATES).astype(np.int64)) if len(slates) else slice(0, 0)
+    return Slates(*(getattr(slates, field.name)[rows] for field in dataclasses.fields(slates)))
+
+
+def _of_feed(system: System, searcher: Searcher, slates: Slates) -> dict[str, Rows]:
+    """Heads other than click."""
+    if not len(slates):
+        return {}
+    requests = system.requests_of(slates)
+    logits = searcher.score(requests, slates.query_N, slates.video_NxS, is_feed=True)
+    calibrated = searcher.probabilities(requests, slates.query_N, logits)
+    out = {}
+    for task, name in enumerate(TASKS):
+        if name != "click":
+            slate_N, place_N = np.nonzero(slates.weight_NxSxT[..., task] > 0)
+            raw_N = 1 / (1 + np.exp(-logits[slate_N, place_N, task].astype(np.float64)))
+            labels_N = slates.label_NxSxT[slate_N, place_N, task] > 0
+            out[name] = Rows(labels_N, raw_N, calibrated[slate_N, place_N, task], slates.user_N[slate_N])
+    return out
+
+
+def _write(found: dict[str, Judged], bands: tuple[int, int], out: Path) -> None:
+    rows = [
+        table.Row(f"{ranker} {part} ({judged['rows']:,.0f} rows, {judged['positives']:,.0f} yes)", judged, ranker)
+        for ranker, parts in found.items()
+        for part, judged in parts.items()
+    ]
+    title = "Calibration on the test day, before (raw) and after"
+    notes = (
+        f"ECE over {reliability.BINS} bins of equally many rows; chance_ece: what is left of it on average where every "
+        "calibrated\nprobability is true. PCOC: predicted over observed. "
+        f"Queries by searches before the day: head {bands[1]} or more, torso\n{bands[0]} or more, tail fewer, unseen "
+        "none. Long play and like on feed views.\n"
+    )
+    (out / "calibration.txt").write_text(f"{table.plain(rows, COLUMNS, title)}\n{notes}")
+    (out / "calibration.md").write_text(f"{title}\n\n{table.markdown(rows, COLUMNS)}\n{notes}")

@@ -1,0 +1,202 @@
+"""Calibration as evaluation reports it, against the run files and the log; a query's map from fitting to serving."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pr2_jax.data.counters import TimedCounter
+from pr2_jax.data.probe import LeakFound
+from pr2_jax.data.sessions import impressions_of
+from pr2_jax.evaluation.metrics import expected_calibration_error
+from pr2_jax.evaluation.reliability import BANDS, BINS
+from pr2_jax.ranking import calibration
+from pr2_jax.ranking.query_map import QueryMap
+from pr2_jax.ranking.query_numbers import PRIOR_SHOWN, QUERY_NUMBERS
+from pr2_jax.search import scoring
+from pr2_jax.search.searcher import Calibrated, Searcher
+from pr2_jax.search.system import System
+from pr2_jax.stages.days import day_of
+from pr2_jax.stages.export import export
+from pr2_jax.stages.fit_scores import fit_scores
+from pr2_jax.stages.leaks import probe_day
+
+WITHOUT_BANDS = ("click", "long_play", "like")
+
+
+@pytest.fixture(scope="module")
+def system(finished, micro_config) -> System:
+    return System(finished, micro_config)
+
+
+@pytest.fixture(scope="module")
+def reported(finished) -> dict:
+    return json.loads((finished / "eval" / "metrics.json").read_text())
+
+
+def _shown(system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(session row, raw video, clicked) of every result shown on the test day."""
+    store = system.store
+    sessions = day_of(system, store.cuts.test_ms, store.cuts.end_ms).all_sessions
+    rows, owner = impressions_of(store, sessions)
+    raw = np.asarray(store.videos.raw_id)[np.asarray(store.impressions.video)[rows]]
+    return sessions[owner], raw, np.asarray(store.impressions.clicks)[rows] > 0
+
+
+@pytest.mark.parametrize("ranker", ["qin", "base"])
+def test_raw_figures_are_those_of_the_run_file(system, reported, finished, ranker):
+    """By band too, whose counts are taken here from the sessions themselves."""
+    store, judged = system.store, reported["calibration"]["rankers"][ranker]
+    scores = {}
+    for line in (finished / "eval" / f"slate.{ranker}.run").read_text().splitlines():
+        session, _, video, _, score, _ = line.split()
+        scores[int(session), int(video)] = float(score)
+    session_N, video_N, label_N = _shown(system)
+    raw_session = np.asarray(store.sessions.raw_id)[session_N]
+    logit_N = np.array([scores[key] for key in zip(raw_session.tolist(), video_N.tolist(), strict=True)])
+    p_N = 1 / (1 + np.exp(-logit_N))
+    time_ms, query = np.asarray(store.sessions.time_ms), np.asarray(store.sessions.query)
+    past = collections.Counter(query[time_ms < store.cuts.test_ms].tolist())
+    asked_N = np.array([past[one] if one else 0 for one in query[session_N].tolist()])
+    least = reported["calibration"]["least_searches_before_the_day"]
+    assert [least[band] for band in BANDS] == sorted(least.values(), reverse=True)
+    assert sum(judged[f"click, {band} queries"]["rows"] for band in BANDS) == judged["click"]["rows"] == len(p_N)
+    above = np.inf
+    for band in (None, *BANDS):
+        kept = np.ones(len(p_N), bool) if band is None else (asked_N >= least[band]) & (asked_N < above)
+        above = above if band is None else least[band]
+        part = judged["click" if band is None else f"click, {band} queries"]
+        assert part["rows"] == kept.sum()
+        assert part["positives"] == label_N[kept].sum()
+        if kept.any():
+            want = expected_calibration_error(label_N[kept], p_N[kept], BINS)
+            assert part["raw_ece"] == pytest.approx(want, abs=1e-9)
+    row = reported["rows"][f"slate.{ranker}.run"]
+    assert judged["click"]["calibrated_ece"] == row["ece"]
+    assert judged["click"]["calibrated_pcoc"] == row["pcoc"]
+
+
+def test_heads_of_feed_views_are_judged_too(system, reported, finished):
+    for judged in reported["calibration"]["rankers"].values():
+        assert set(judged) == {*WITHOUT_BANDS, *(f"click, {band} queries" for band in BANDS)}
+        assert judged["long_play"]["rows"] == judged["like"]["rows"] > 100
+        assert 0 < judged["long_play"]["positives"] < judged["long_play"]["rows"]
+    for name in ("calibration.txt", "calibration.md"):
+        text = (finished / "eval" / name).read_text()
+        assert all(f"{ranker} {part}" in text for ranker in ("qin", "base") for part in WITHOUT_BANDS)
+    assert (finished / "eval" / "reliability.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_of_a_query_by_hand(system):
+    """Counted in plain loops over the log; the last searches of the log know most."""
+    store = system.store
+    sessions = np.arange(store.counts.sessions)[-40:]
+    got = system.query_numbers(system.requests(sessions), np.asarray(store.sessions.query)[sessions])
+    first = store.sessions.first_impression
+    for row, session in zip(got, sessions, strict=True):
+        query, time_ms = int(store.sessions.query[session]), int(store.sessions.time_ms[session])
+        past = [s for s in range(session) if store.sessions.query[s] == query and store.sessions.time_ms[s] < time_ms]
+        shown = sum(int(first[s + 1] - first[s]) for s in past)
+        clicks = sum(int((store.impressions.clicks[first[s] : first[s + 1]] > 0).sum()) for s in past)
+        words = int(store.queries.first_word[query + 1] - store.queries.first_word[query])
+        known = [word > 0 for word in store.queries.words[store.queries.first_word[query] :][: min(words, 4)]]
+        want = [np.log1p(len(past)), len(past) > 0, sum(known), clicks / (shown + PRIOR_SHOWN)]
+        np.testing.assert_allclose(row, [*want, shown / (shown + PRIOR_SHOWN)])
+    assert len(QUERY_NUMBERS) == got.shape[1]
+    assert (got[:, 1] == 1).any()
+    nobody = dataclasses.replace(system.requests(sessions[:1]), words_BxQ=np.zeros((1, 4), np.int32))
+    assert system.query_numbers(nobody, np.zeros(1, np.int32)).tolist() == [[0, 0, 0, 0, 0]]
+
+
+def test_the_probe_sees_a_query_that_knows_its_own_moment(system, micro_config, monkeypatch):
+    real, clicks = TimedCounter.before, system.counters.query_clicks
+    del clicks
+
+    def leaks(counter, keys_x, times_x):
+        return real(counter, keys_x, np.asarray(times_x) + 1)
+
+    def numbers(self):
+        found = real_numbers(self)
+
+        def told(requests, query_N):
+            with monkeypatch.context() as patch:
+                patch.setattr(TimedCounter, "before", leaks)
+                return found(requests, query_N)
+
+        return told
+
+    real_numbers = System.query_numbers.func
+    monkeypatch.setattr(System, "query_numbers", property(numbers))
+    with pytest.raises(LeakFound, match="feature 'calibration' changes"):
+        probe_day(system, micro_config, system.store.cuts.test_ms)
+
+
+def _query_map() -> QueryMap:
+    """One that moves a lot with each number."""
+    rng = np.random.default_rng(3)
+    count, knots = len(QUERY_NUMBERS), np.array([-13.8, -2.0, 0.0, 1.0, 13.8])
+    scale = np.stack([np.zeros(count), np.ones(count)])
+    return QueryMap(knots, -0.5, scale, rng.normal(0, 1, count + 1), rng.normal(0, 1, (4, count + 1)))
+
+
+@pytest.fixture(scope="module")
+def by_query(finished, tmp_path_factory):
+    """The work directory with a query's map for clicks."""
+    place = shutil.copytree(finished, tmp_path_factory.mktemp("query") / "w")
+    plain = Calibrated.load(place / "qin" / "pr2.json")
+    Calibrated((_query_map(), *plain.heads[1:]), plain.fusion).save(place / "qin" / "pr2.json")
+    return place
+
+
+def test_served_as_fitted_bit_for_bit(by_query, finished, tmp_path):
+    """From the work directory and from the artifact alike; and other than without the query."""
+    export(by_query, tmp_path / "a")
+    assert (tmp_path / "a/qin/pr2.json").read_bytes() == (by_query / "qin/pr2.json").read_bytes()
+    store = System(finished, None).store
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("user_id", "query"))
+        first, words = np.asarray(store.queries.first_word), np.asarray(store.queries.words)
+        for row in range(1, 12):
+            text = " ".join(store.words.text[word] for word in words[first[row] : first[row + 1]])
+            writer.writerow((int(store.users.raw_id[row]), text))
+        writer.writerows([("", "zzqqxx"), ("", "")])
+    said = {}
+    for name, place in {"w": by_query, "a": tmp_path / "a", "plain": finished}.items():
+        scoring.score_file(place, tmp_path / "in.csv", tmp_path / f"{name}.parquet", 7)
+        said[name] = (tmp_path / f"{name}.parquet").read_bytes()
+    assert said["w"] == said["a"] != said["plain"]
+
+
+def test_order_within_a_search_is_the_rankers(by_query, micro_config):
+    system = System(by_query, micro_config)
+    searcher = Searcher(system, system.snapshot(system.store.cuts.end_ms))
+    sessions = np.arange(system.store.counts.sessions)[-30:]
+    requests, query = system.requests(sessions), np.asarray(system.store.sessions.query)[sessions]
+    videos = np.random.default_rng(0).integers(1, system.store.counts.videos, (30, 20)).astype(np.int32)
+    logits = searcher.score(requests, query, videos)
+    click = searcher.probabilities(requests, query, logits)[..., 0]
+    order = np.argsort(logits[..., 0], axis=1, kind="stable")
+    assert (np.diff(np.take_along_axis(click, order, 1), axis=1) >= 0).all()
+    alone = [
+        searcher.probabilities(requests.slice(at, at + 1), query[at : at + 1], logits[at : at + 1])[0]
+        for at in range(30)
+    ]
+    assert np.array_equal(np.stack(alone), searcher.probabilities(requests, query, logits))
+
+
+@pytest.mark.parametrize("kind", ["platt", "query"])
+def test_the_config_names_the_kind(finished, micro_config, monkeypatch, tmp_path, kind):
+    """On the validation day's rows; feed heads have no query and take Platt."""
+    monkeypatch.setattr(calibration, "LEAST_FOR_QUERY", 5)
+    config = dataclasses.replace(micro_config, scores=dataclasses.replace(micro_config.scores, calibration=kind))
+    fit_scores(System(finished, micro_config), config, finished / "qin", tmp_path)
+    heads = Calibrated.load(tmp_path / "pr2.json").heads
+    assert isinstance(heads[0], QueryMap if kind == "query" else calibration.Platt)
+    assert all(isinstance(head, calibration.Platt) for head in heads[1:])
