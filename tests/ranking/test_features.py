@@ -38,8 +38,30 @@ class SeedsByHand:
         return Seeds(video, strength.astype(np.float32), strength.astype(np.float32))
 
 
+class FitByHand:
+    """Person u's own regression adds 7 u + hour to a video's duration, with the video as its doubt."""
+
+    def people(self, user_N, time_ms_N):
+        return 7 * np.asarray(user_N) + np.asarray(time_ms_N) // HOUR
+
+    def logits(self, fits, video_NxS, duration_ms_NxS):
+        return np.stack([fits[:, None] + duration_ms_NxS, np.broadcast_to(video_NxS, duration_ms_NxS.shape)], -1)
+
+
+class NumbersByHand:
+    """Of video v at hour h: 4 v + 100 h and what follows; durations of 1000 v + h."""
+
+    def __call__(self, video_NxS, time_ms_Nx1):
+        return (4 * video_NxS + 100 * (time_ms_Nx1 // HOUR))[..., None] + np.arange(4)
+
+    def durations(self, video_NxS, time_ms_Nx1):
+        return 1_000 * video_NxS + time_ms_Nx1 // HOUR
+
+
 class TasteByHand:
     """Person u adds 10 u + hour to video v's appeal v, task t times as much."""
+
+    fit = FitByHand()
 
     def people(self, user_N, time_ms_N):
         return 10 * np.asarray(user_N) + np.asarray(time_ms_N) // HOUR
@@ -55,12 +77,8 @@ def compute(store, rng):
     vectors = rng.normal(size=(7, 3)).astype(np.float32)
     space = SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
 
-    def numbers(video_NxS, time_ms_Nx1):
-        """Of video v at hour h: 4 v + 100 h and what follows."""
-        return (4 * video_NxS + 100 * (time_ms_Nx1 // HOUR))[..., None] + np.arange(4)
-
     bm25 = Bm25Channel(store, RetrievalConfig())
-    features = RankingFeatures(Counters(store), space, TasteByHand(), bm25, numbers, SeedsByHand())
+    features = RankingFeatures(Counters(store), space, TasteByHand(), bm25, NumbersByHand(), SeedsByHand())
     features.vectors = vectors
     return features
 
@@ -98,6 +116,8 @@ def of(compute, similarity):
         ("author_share", [2 / 4, 1 / 4, 1 / 4, 0], [0, 1 / 3, 0, 0]),
         # user 1 clicked category 1 twice, 2 twice, 3 once; video 4 has 1 and 3: (2 + 1) / 2 / (3 + 1)
         ("category_share", [2 / 4, 1 / 4, 1.5 / 4, 0], [0, 1 / 3, 0, 0]),
+        ("taste_fit", [1_025, 3_025, 4_025, 5_025], [5_026, 3_026, 1_026, 6_026]),  # 7 + 9 + 9; 14 + 6 + 6
+        ("taste_fit_doubt", [1, 3, 4, 5], [5, 3, 1, 6]),
     ],
 )
 def test_counted_by_hand(name, first, second, of):
