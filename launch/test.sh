@@ -5,4 +5,4 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 # Two workers: compiling takes most of the time, and each holds a finished work directory in memory.
-exec "$venv/bin/python" -m pytest -n 2 --dist loadfile "$@"
+exec "$venv/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -40,6 +40,17 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 console.silence_libraries(warnings_too=False)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One file that needs the finished work directory, then those that do not, then the rest of those that do.
+
+    So one worker makes the directory while the other need not wait for it (launch/test.sh keeps this order). The last
+    files are short: long ones would leave a worker idle at the end.
+    """
+    needy = sorted({item.path for item in items if "finished" in item.fixturenames}, reverse=True)
+    place = {path: number for number, path in enumerate(needy)}
+    items.sort(key=lambda item: (2 * min(place[item.path], 1), place[item.path]) if item.path in place else (1, 0))
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seeds() -> None:
     """For whatever draws from a global generator; ours never do."""
