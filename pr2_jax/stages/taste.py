@@ -86,10 +86,11 @@ def _report(system: System, space: TasteSpace) -> None:
     views = feed_slates(system.reader, cuts.validation_ms, cuts.test_ms, 1)
     if not len(views):
         return
-    logits = sum(space.logits(space.people(views.user_N, views.time_ms_N), views.video_NxS))
+    personal, appeal = space.logits(space.people(views.user_N, views.time_ms_N), views.video_NxS)
+    logits = personal + appeal
     fits = space.fit.people(views.user_N, views.time_ms_N)
     durations = system.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
-    own_N = space.fit.logits(fits, views.video_NxS, durations)[:, 0, 0]
+    own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + appeal[..., 0])[:, 0]
     fitted = auc(views.label_NxSxT[:, 0, 0] > 0, own_N)
     found = {task: auc(views.label_NxSxT[:, 0, t] > 0, logits[:, 0, t]) for t, task in enumerate(TASKS)}
     shown = ", ".join(f"{task} {value:.3f}" for task, value in found.items())
