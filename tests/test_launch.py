@@ -123,7 +123,7 @@ def test_arguments_reach_pytest_and_its_exit_status_comes_back(checkout):
         assert done.stdout.splitlines() == [
             "ruff check .",
             "ruff format --check .",
-            "python -m pytest -n 2 --dist loadfile tests/data -k a b",
+            "python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/data -k a b",
         ]
 
 

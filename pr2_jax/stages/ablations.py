@@ -61,9 +61,10 @@ def print_table(workdir: Path) -> None:
 def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make: Make) -> None:
     """Trains what this variant does not share, judges it on both days, and drops what was trained."""
     claim = {"store": artifacts.identity(workdir / stages.STORE), "config": to_dict(config), "ranked": ablation.ranked}
-    if artifacts.fresh(place / JUDGED, claim, stages.SCHEMA):
-        return
     whole = place.parent / WHOLE.directory
+    if artifacts.fresh(place / JUDGED, claim, stages.SCHEMA):
+        _drop(place, whole)  # what a kill may have left
+        return
     _make_stages(place, config, ablation.ranked, [workdir, whole], make)
     system = System(place, config)
     cuts = system.store.cuts
@@ -75,9 +76,14 @@ def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make:
             session_values.save(out / f"{name}.npz", found)
         costs = _costs(system, config, day, ablation.ranked)
         artifacts.write_json(out / COSTS, costs)
-    if place != whole:  # which lends its stages to the others
-        for name in (stages.STORE, *stages.STAGES):
-            shutil.rmtree(place / name, ignore_errors=True)
+    _drop(place, whole)
+
+
+def _drop(place: Path, whole: Path) -> None:
+    """The stages of a judged variant, but not those of the whole system, which lends them to the others."""
+    for name in () if place == whole else (stages.STORE, *stages.STAGES):
+        shutil.rmtree(place / name, ignore_errors=True)
+        shutil.rmtree(place / f"{name}.partial", ignore_errors=True)
 
 
 def _make_stages(place: Path, config: Config, ranked: bool, lenders: Sequence[Path], make: Make) -> None:

@@ -16,7 +16,7 @@ from pr2_jax.stages import ablations
 
 FILE = """
 ABLATIONS = {
-    "qin": {"no real-time part": {"qin.realtime": 0}},
+    "qin": {"no feed views": {"qin.feed_share": 0.0}},
     "channels": {"no pdr": {"retrieval.channels": "bm25+dr+qrcf"}},
 }
 """
@@ -47,7 +47,7 @@ def test_the_whole_system_is_what_evaluate_found(studied, finished):
 
 
 def test_a_variant_differs_where_its_part_matters_and_only_there(studied):
-    names = ("whole_system", "qin_no_real_time_part", "channels_no_pdr")
+    names = ("whole_system", "qin_no_feed_views", "channels_no_pdr")
     whole, less, fewer = (_values(studied, name) for name in names)
     assert set(fewer) == {name for name in whole if name.startswith("retrieval.")}
     for name in ("retrieval.pr2", "retrieval.pdr", "retrieval.qrcf"):
@@ -58,21 +58,21 @@ def test_a_variant_differs_where_its_part_matters_and_only_there(studied):
 
 
 def test_what_was_trained_for_a_variant_is_dropped(studied):
-    left = {path.name for path in (studied / "w" / "ablations" / "seed_0" / "qin_no_real_time_part").iterdir()}
+    left = {path.name for path in (studied / "w" / "ablations" / "seed_0" / "qin_no_feed_views").iterdir()}
     assert left == {"judged", "shared"}
 
 
 def test_tables_are_made_from_the_kept_values(studied):
     report = json.loads((studied / "w" / "ablations" / "ablations.json").read_text())
-    whole, less = _values(studied, "whole_system"), _values(studied, "qin_no_real_time_part")
-    found = report["test"]["tables"]["qin"]["no real-time part"]["AUC"]["mean"]
+    whole, less = _values(studied, "whole_system"), _values(studied, "qin_no_feed_views")
+    found = report["test"]["tables"]["qin"]["no feed views"]["AUC"]["mean"]
     assert found == pytest.approx(np.nanmean(less["slate.qin"]["auc"] - whole["slate.qin"]["auc"]))
     assert report["test"]["tables"]["qin"]["whole system"]["AUC"]["mean"] == pytest.approx(
         np.nanmean(whole["slate.qin"]["auc"])
     )
     assert report["validation"]["tables"].keys() == {"qin", "channels"}
     text = (studied / "w" / "ablations" / "table_test.txt").read_text()
-    assert "no real-time part" in text
+    assert "no feed views" in text
     assert "only this one finds" in text
 
 
