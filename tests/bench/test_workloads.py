@@ -14,7 +14,7 @@ from pr2_jax.bench import commands, counting, feed, models, qrcf, synthetic
 from pr2_jax.bench.harness import Measured
 from pr2_jax.config import PdrConfig, QinConfig
 from pr2_jax.config_training import OptimConfig
-from pr2_jax.training.loop import init_state
+from pr2_jax.training.loop import abstract_state
 
 SIZES = synthetic.Sizes(videos=900, words=80, authors=30, query_tokens=3, caption_tokens=4, slate=3)
 OPTIM = OptimConfig(batch=16, table_optimizer="row_adagrad")
@@ -28,6 +28,7 @@ QIN = QinConfig(
 def small(monkeypatch):
     monkeypatch.setattr(synthetic, "pdr_config", lambda: PDR)
     monkeypatch.setattr(synthetic, "qin_config", lambda: QIN)
+    monkeypatch.setattr(models, "SLATES", models.SLATES[:1])  # of one size here: a second would be traced for nothing
 
 
 def test_products_are_counted_through_gradients_and_inner_functions():
@@ -47,7 +48,7 @@ def test_bytes_follow_the_rows_looked_up_and_not_the_catalogue(small):
     """Counted by hand for the tables' part; ten times the catalogue costs nothing more."""
     batch = synthetic.pdr_batch(PDR, SIZES, 0)
     task = synthetic.pdr_task(PDR, SIZES)
-    params = init_state(task, OPTIM, 10).params
+    params = abstract_state(task, OPTIM, 10).params  # sizes are enough
     none, some = (counting.step_bytes(task, batch, params, dict.fromkeys(SIZES.tables, kept)) for kept in (0, 3))
     prepared = task.prepare(task.frozen, batch)
     distinct: dict[str, set] = {}
