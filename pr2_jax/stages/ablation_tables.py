@@ -70,13 +70,16 @@ def _tables(results: Sequence[Result], config: EvaluationConfig, day: str) -> tu
     mark, numbers = list(plain), {}
     for group in dict.fromkeys(ablation.group for ablation in runs if ablation != WHOLE):
         mine = {one.name: found for one, found in runs.items() if one.group == group}
-        rows = [table.Row(WHOLE.name, _row(whole, None, group, day, config))]
-        rows += [table.Row(name, _row(found, whole, group, day, config), group) for name, found in mine.items()]
-        columns = [name for name in COLUMNS.get(group, EVERY) if any(name in row.metrics for row in rows[1:])]
+        first = _row(whole, None, group, day, config)
+        below = {name: _row(found, whole, group, day, config) for name, found in mine.items()}
+        columns = [name for name in COLUMNS.get(group, EVERY) if any(name in row for row in below.values())]
+        rows = [table.Row(WHOLE.name, first)]
+        rows += [table.Row(name, {c: _signed(v) for c, v in row.items()}, group) for name, row in below.items()]
         plain.append(table.plain(rows, columns, group))
         mark.append(f"{group}\n\n{table.markdown(rows, columns)}")
         numbers[group] = {
-            row.name: {name: _number(row.metrics[name]) for name in columns if name in row.metrics} for row in rows
+            name: {column: _number(row[column]) for column in columns if column in row}
+            for name, row in {WHOLE.name: first, **below}.items()
         }
     plain.append(_channels(whole, day))
     seen = {one.title: [_means(run, day) for run in found] for one, found in runs.items()}
@@ -122,6 +125,11 @@ def _means(run: Result, day: str) -> dict[str, float]:
         for column, (name, metric) in METRICS.items()
         if name in run.days[day]
     }
+
+
+def _signed(value: Interval | float) -> str | float:
+    """A difference, with its sign; a cost as it is."""
+    return f"{value.mean:+.4f} ±{(value.high - value.low) / 2:.4f}" if isinstance(value, Interval) else value
 
 
 def _number(value: Interval | float) -> dict | float:
