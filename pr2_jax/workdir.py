@@ -40,14 +40,8 @@ STAGES = {
     "index": Stage(("store", "content", "taste", "pdr"), ("data", "retrieval"), "pr2 index"),
     "qin": Stage(
         ("store", "content", "taste", "pdr", "index"),
-        (
-            "data",
-            "retrieval",
-            "qin",
-            "base",
-            "scores",
-            "evaluation.pipeline_candidates",
-        ),  # the depth at which fusion is fitted
+        # The last is the depth at which fusion is fitted.
+        ("data", "retrieval", "qin", "base", "scores", "evaluation.pipeline_candidates"),
         "pr2 train qin",
     ),
     "eval": Stage(

@@ -26,6 +26,22 @@ def history_end(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray) ->
     return low_N
 
 
+def past_events(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray) -> np.ndarray:
+    """int64 [N]: how many events each user had strictly before the time, in both channels."""
+    return history_end(store, user_N, before_ms_N) - np.asarray(store.users.first_event)[np.asarray(user_N, np.int64)]
+
+
+def latest(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the last n events of each user strictly before the time begin and end, in the global order of events."""
+    end_N = history_end(store, user_N, before_ms_N)
+    return np.maximum(np.asarray(store.users.first_event)[np.asarray(user_N, np.int64)], end_N - n), end_N
+
+
+def laid_out(first_N: np.ndarray, length_N: np.ndarray) -> np.ndarray:
+    """int64 [E]: the places of N ranges end to end."""
+    return np.arange(length_N.sum()) + np.repeat(first_N - (np.cumsum(length_N) - length_N), length_N)
+
+
 def window(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray, n: int) -> np.ndarray:
     """int64 [N, n]: the last n event rows, oldest first, padded in front with -1."""
     end_N = history_end(store, user_N, before_ms_N)
@@ -48,8 +64,7 @@ def seen(store: LogStore, user_N: np.ndarray, before_ms_N: np.ndarray) -> tuple[
     first_N, end_N = _bounds(store, index, user_N, before_ms_N)
     length_N = end_N - first_N
     request = np.repeat(np.arange(len(length_N)), length_N)
-    offset = np.arange(length_N.sum()) - np.repeat(np.cumsum(length_N) - length_N, length_N)
-    videos = np.asarray(store.events.video)[index.rows[np.repeat(first_N, length_N) + offset]]
+    videos = np.asarray(store.events.video)[index.rows[laid_out(first_N, length_N)]]
     pairs = np.unique(request * np.int64(store.counts.videos) + videos)
     cut = np.searchsorted(pairs, np.arange(1, len(length_N)) * np.int64(store.counts.videos))
     return tuple(np.split((pairs % store.counts.videos).astype(np.int32), cut)) if len(length_N) else ()

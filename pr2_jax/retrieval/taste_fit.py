@@ -20,7 +20,7 @@ import numpy as np
 
 from pr2_jax.config import TasteConfig
 from pr2_jax.data.events import EventReader
-from pr2_jax.data.histories import history_end
+from pr2_jax.data.histories import laid_out, latest
 
 FILE, DURATIONS = "fit_vectors.npy", "fit_durations.npy"
 """Beside the space's vectors: `[V, 1 + D]`, the appeal logit of a click, then the whitened vector; and mean and
@@ -81,10 +81,7 @@ class TasteFit:
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> Fits:
         """N people as they were just before each time; nothing at or after it is looked at."""
-        store = self._reader.store
-        end_N = history_end(store, user_N, time_ms_N)
-        first_N = np.asarray(store.users.first_event)[np.asarray(user_N, np.int64)]
-        first_N = np.maximum(first_N, end_N - self._config.history)
+        first_N, end_N = latest(self._reader.store, user_N, time_ms_N, self._config.history)
         size = len(self._precision)
         gram_NxZxZ, pull_NxZ = np.zeros((len(end_N), size, size)), np.zeros((len(end_N), size))
         ends = np.cumsum(end_N - first_N)
@@ -100,7 +97,7 @@ class TasteFit:
         """Over the events of each range, none of them empty: `sum w z z^T` and `sum (y - p) z`."""
         e, length_N = self._reader.store.events, end_N - first_N
         opens_N = np.cumsum(length_N) - length_N
-        event_E = np.arange(length_N.sum()) + np.repeat(first_N - opens_N, length_N)
+        event_E = laid_out(first_N, length_N)
         duration_E = np.asarray(e.duration_ms)[event_E]
         z_ExZ, appeal_E = self._described(np.asarray(e.video)[event_E], np.log1p(duration_E / 1000), duration_E > 0)
         p_E = 1 / (1 + np.exp(-appeal_E))

@@ -9,7 +9,7 @@ import numpy as np
 
 from pr2_jax.config import TasteConfig
 from pr2_jax.data.events import EventReader
-from pr2_jax.data.histories import history_end
+from pr2_jax.data.histories import laid_out, latest
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK, in_blocks
 from pr2_jax.retrieval.taste_fit import TasteFit
 from pr2_jax.types import Functions, People
@@ -39,8 +39,7 @@ class TasteSpace:
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> People:
         """N people as they were just before each time; nothing at or after it is looked at."""
         store, c = self._reader.store, self._config
-        end_N = history_end(store, user_N, time_ms_N)
-        first_N = np.maximum(np.asarray(store.users.first_event)[np.asarray(user_N, np.int64)], end_N - c.history)
+        first_N, end_N = latest(store, user_N, time_ms_N, c.history)
         length_N = end_N - first_N
         blocks = np.searchsorted(np.cumsum(length_N), np.arange(EVENTS_AT_ONCE, length_N.sum(), EVENTS_AT_ONCE))
         parts = [self._sums(first, length) for first, length in self._split(first_N, length_N, blocks)]
@@ -59,8 +58,7 @@ class TasteSpace:
 
     def _sums(self, first_N: np.ndarray, length_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sums of what the events of each range say, and of their signals."""
-        owner = np.repeat(np.arange(len(length_N)), length_N)
-        event = np.arange(len(owner)) + np.repeat(first_N - (np.cumsum(length_N) - length_N), length_N)
+        event = laid_out(first_N, length_N)
         signals = self._reader.signals(event)
         item = np.asarray(self.videos_VxD[np.asarray(self._reader.store.events.video)[event]])
         says = in_blocks(self._says, {"item_NxD": item, "signals_NxG": signals}, EVENT_BLOCK, LEAST_EVENTS)

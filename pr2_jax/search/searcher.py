@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax.data.histories import history_end
+from pr2_jax.data.histories import past_events
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.fusion import FusionWeights, fuse
 from pr2_jax.ranking.ranker import Ranker
@@ -169,9 +169,8 @@ class Searcher:
         """Whose past is too short for the personal ranker: they get the other one's order of the same candidates."""
         if self.name == "base":
             return np.zeros(len(requests), bool)
-        store = self._system.store
-        end_B = history_end(store, requests.user_B, requests.time_ms_B)
-        return end_B - np.asarray(store.users.first_event)[requests.user_B] < self._system.config.search.least_events
+        events_B = past_events(self._system.store, requests.user_B, requests.time_ms_B)
+        return events_B < self._system.config.search.least_events
 
     @functools.cached_property
     def _plain(self) -> Searcher:

@@ -183,7 +183,11 @@ class System:
     @functools.cached_property
     def seeds(self) -> SeedFilter:
         """QRCF's filter with the threshold fitted to this content space."""
-        fitted, qrcf = self.fitted, self.config.retrieval.qrcf
+        return self.seed_filter(self.fitted)
+
+    def seed_filter(self, fitted: dict) -> SeedFilter:
+        """The filter with a threshold, also one that the index stage has just fitted."""
+        qrcf = self.config.retrieval.qrcf
         return SeedFilter(self.reader, self.space, qrcf, fitted["epsilon"], fitted.get("cosine_sample"))
 
     @functools.cached_property

@@ -12,7 +12,7 @@ from pr2_jax import artifacts
 from pr2_jax.config import EvaluationConfig
 from pr2_jax.config_ablations import WHOLE, Ablation
 from pr2_jax.evaluation import table
-from pr2_jax.evaluation.bootstrap import Interval
+from pr2_jax.evaluation.bootstrap import Interval, number
 from pr2_jax.evaluation.values import Values, mean_of
 
 METRICS = {
@@ -41,9 +41,8 @@ class Result:
     """One variant trained with one seed."""
 
     ablation: Ablation
-    seed: int
     days: dict[str, dict[str, Values]]  # day to ranking to values
-    costs: dict[str, float]  # NaN = not known
+    costs: dict[str, float]  # those that are known
 
 
 def write_tables(results: Sequence[Result], config: EvaluationConfig, out: Path) -> None:
@@ -78,7 +77,7 @@ def _tables(results: Sequence[Result], config: EvaluationConfig, day: str) -> tu
         plain.append(table.plain(rows, columns, group))
         mark.append(f"{group}\n\n{table.markdown(rows, columns)}")
         numbers[group] = {
-            name: {column: _number(row[column]) for column in columns if column in row}
+            name: {column: number(row[column]) for column in columns if column in row}
             for name, row in {WHOLE.name: first, **below}.items()
         }
     plain.append(_channels(whole, day))
@@ -130,7 +129,3 @@ def _means(run: Result, day: str) -> dict[str, float]:
 def _signed(value: Interval | float) -> str | float:
     """A difference, with its sign; a cost as it is."""
     return f"{value.mean:+.4f} ±{(value.high - value.low) / 2:.4f}" if isinstance(value, Interval) else value
-
-
-def _number(value: Interval | float) -> dict | float:
-    return dataclasses.asdict(value) if isinstance(value, Interval) else value

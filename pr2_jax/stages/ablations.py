@@ -37,10 +37,7 @@ TIMED_SESSIONS = 64
 
 def run(workdir: Path, config: Config, file: Path, seeds: int, make: Make) -> None:
     """Judges what is not judged yet, then writes `ablations/table_{test,validation}.{txt,md}` and `ablations.json`."""
-    whole = stages.fingerprint("eval", workdir, config)  # StaleArtifact where a stage is missing
-    for part in whole["inputs"]:
-        if part != stages.STORE:
-            stages.require(part, workdir, config)
+    stages.require_inputs("eval", workdir, config)
     asked = [WHOLE, *config_ablations.load(file, config)]
     results = []
     for number in range(seeds):
@@ -49,7 +46,7 @@ def run(workdir: Path, config: Config, file: Path, seeds: int, make: Make) -> No
             place = workdir / DIRECTORY / f"seed_{number}" / ablation.directory
             console.log(f"{ablation.title}, seed {number}")
             _judge(workdir, place, ablation, ablation.config(seeded), make)
-            results.append(_read(place, ablation, number))
+            results.append(_read(place, ablation))
     write_tables(results, config.evaluation, workdir / DIRECTORY)
 
 
@@ -130,6 +127,6 @@ def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, 
     return out
 
 
-def _read(place: Path, ablation: Ablation, number: int) -> Result:
+def _read(place: Path, ablation: Ablation) -> Result:
     found: dict[str, dict[str, Values]] = {name: session_values.load(place / JUDGED / f"{name}.npz") for name in DAYS}
-    return Result(ablation, number, found, json.loads((place / JUDGED / COSTS).read_text()))
+    return Result(ablation, found, json.loads((place / JUDGED / COSTS).read_text()))

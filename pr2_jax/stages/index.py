@@ -13,7 +13,7 @@ from pr2_jax.data.labels import popularity
 from pr2_jax.data.sessions import training_sessions
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import build_index
-from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, cosine_sample, fit_epsilon
+from pr2_jax.retrieval.qrcf import QrcfChannel, cosine_sample, fit_epsilon
 from pr2_jax.search.system import PIPELINES, System
 from pr2_jax.stages.days import day_of
 from pr2_jax.types import Candidates, Requests
@@ -65,15 +65,10 @@ def _threshold(system: System, config: Config) -> dict:
         sample_N = cosine_sample(system.store, system.store.cuts.validation_ms, qrcf.adaptive_sample)
         fitted["cosine_sample"] = sample_N.tolist()
         said = f"adaptive threshold (quantile {qrcf.adaptive_quantile} of {len(sample_N):,} videos)"
-    seeds = _filter(system, config, fitted)(requests)
+    seeds = system.seed_filter(fitted)(requests)
     per_search = (seeds.strength_BxK > 0).sum(1).mean()
     console.log(f"qrcf: {said}, coverage {seeds.coverage:.1%} of searches have a seed, {per_search:.1f} seeds a search")
     return fitted
-
-
-def _filter(system: System, config: Config, fitted: dict) -> SeedFilter:
-    sample_N = fitted.get("cosine_sample")
-    return SeedFilter(system.reader, system.space, config.retrieval.qrcf, fitted["epsilon"], sample_N)
 
 
 def retrieve_all(channels: dict, requests: Requests, depth: int) -> dict[str, Candidates]:
@@ -85,7 +80,7 @@ def _merge_weights(system: System, config: Config, fitted: dict, out: Path) -> d
     cuts = system.store.cuts
     day = day_of(system, cuts.validation_ms, cuts.test_ms)
     similarity = item_similarity.ItemSimilarity.load(out / f"as_of_{cuts.validation_ms}")
-    channels = {"bm25": system.bm25, "qrcf": QrcfChannel(_filter(system, config, fitted), similarity)}
+    channels = {"bm25": system.bm25, "qrcf": QrcfChannel(system.seed_filter(fitted), similarity)}
     channels |= system.dense_channels(out, exact=True)
     found = retrieve_all(channels, day.requests, config.retrieval.depth)
     weights, scorers = {}, system.scorers(day.requests)

@@ -69,15 +69,21 @@ def values(system: System, given: Answers) -> dict[str, Values]:
             found = metrics.slate_metrics(ranking.scores_SxK, clicked, given.slates.video_NxS > 0)
             out[name] = Values(day.all_sessions, user_N[day.all_sessions], found)
             continue
-        hit = np.stack([np.isin(row, videos) for row, videos in zip(ranking.ids_SxK, day.clicked, strict=True)])
-        real = ranking.ids_SxK > 0
-        found = metrics.retrieval_metrics(ranking.scores_SxK, hit & real, real, positives)
-        out[name] = Values(day.sessions, user_N[day.sessions], found)
+        out[name], hit = list_values(day, ranking.ids_SxK, ranking.scores_SxK)
         if name.removeprefix("retrieval.") in CHANNELS:
             hits[name] = [row[:UNIQUE_DEPTH][h[:UNIQUE_DEPTH]] for row, h in zip(ranking.ids_SxK, hit, strict=True)]
     for name in hits:
         out[name].metrics["unique@100"] = _unique(name, hits) / positives
     return out
+
+
+def list_values(day: Day, ids_SxK: np.ndarray, scores_SxK: np.ndarray) -> tuple[Values, np.ndarray]:
+    """Of one ranking of the whole catalogue for the day's sessions with a click, and which results were clicked."""
+    real_SxK = ids_SxK > 0
+    hit_SxK = np.stack([np.isin(row, videos) for row, videos in zip(ids_SxK, day.clicked, strict=True)]) & real_SxK
+    positives_S = np.array([len(videos) for videos in day.clicked])
+    found = metrics.retrieval_metrics(scores_SxK, hit_SxK, real_SxK, positives_S)
+    return Values(day.sessions, day.requests.user_B, found), hit_SxK
 
 
 def _unique(name: str, hits: dict[str, list[np.ndarray]]) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pr2_jax.config import Config
-from pr2_jax.data.histories import history_end
+from pr2_jax.data.histories import past_events
 from pr2_jax.data.labels import popularity
 from pr2_jax.data.probe import Searches
 from pr2_jax.data.schema import DAY_MS
@@ -95,11 +95,6 @@ def _before(store: LogStore, day_ms: int) -> slice:
     return slice(0, int(np.searchsorted(store.sessions.time_ms, day_ms)))
 
 
-def _past_events(store: LogStore, user_N: np.ndarray, time_ms_N: np.ndarray) -> np.ndarray:
-    """Number of events of each person strictly before each time, of both channels."""
-    return history_end(store, user_N, time_ms_N) - np.asarray(store.users.first_event)[user_N]
-
-
 def _by_query(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
     past = np.asarray(store.sessions.query)[_before(store, day_ms)]
     count_Q = np.bincount(past, minlength=store.counts.queries)
@@ -115,20 +110,20 @@ def _by_history(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
     """By the searches and not by the people of the past, since those who do more search more: half of all people would
     be short of a tenth of the searches."""
     searched = np.asarray(store.sessions.user)[_before(store, day_ms)]
-    length_N = _past_events(store, searched, np.full(len(searched), day_ms))
+    length_N = past_events(store, searched, np.full(len(searched), day_ms))
     (long,) = quantiles(length_N[length_N > 0], 2)
     what = (
         "events of the person before the search, feed views and clicked results; short: up to the median, at the start "
         "of the day, of those who made the searches before it, one each search"
     )
-    number_N = _past_events(store, searches.user_N, searches.time_ms_N)
+    number_N = past_events(store, searches.user_N, searches.time_ms_N)
     return Slicing("history", what, ("none", "short", "long"), (0, 1, max(1, long)), number_N)
 
 
 def _by_person(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
     searched = np.asarray(store.sessions.user)[_before(store, day_ms)]
     count_U = np.bincount(searched, minlength=store.counts.users)
-    number_N = count_U[searches.user_N] + _past_events(store, searches.user_N, np.full(len(searches), day_ms))
+    number_N = count_U[searches.user_N] + past_events(store, searches.user_N, np.full(len(searches), day_ms))
     what = "events and searches of the person before the day"
     return Slicing("person", what, ("new", "known"), (0, 1), number_N)
 

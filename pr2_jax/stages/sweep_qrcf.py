@@ -22,7 +22,7 @@ from pr2_jax.config import THRESHOLDS, Config, QrcfConfig
 from pr2_jax.config_loader import to_dict
 from pr2_jax.data.events import EventReader
 from pr2_jax.errors import BadConfig, BadInput
-from pr2_jax.evaluation import diversity, metrics
+from pr2_jax.evaluation import diversity
 from pr2_jax.evaluation.values import Values
 from pr2_jax.evaluation.values import load as load_values
 from pr2_jax.evaluation.values import save as save_values
@@ -32,6 +32,7 @@ from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, Seeds, cosine_sample
 from pr2_jax.search.system import System
 from pr2_jax.stages.days import Day, day_of
 from pr2_jax.stages.index import threshold_requests
+from pr2_jax.stages.rankings import list_values
 from pr2_jax.types import Candidates
 
 SCHEMA = "1"
@@ -266,12 +267,9 @@ class Study:
         return merge.merge(self._together(own), weights, DEPTH, self._system.scorers(self.day.requests))
 
     def _values(self, ids_SxK: np.ndarray, scores_SxK: np.ndarray) -> Values:
-        day, real = self.day, ids_SxK > 0
-        hit = np.stack([np.isin(row, videos) for row, videos in zip(ids_SxK, day.clicked, strict=True)])
-        positives = np.array([len(videos) for videos in day.clicked])
-        found = metrics.retrieval_metrics(scores_SxK, hit & real, real, positives)
+        found, _ = list_values(self.day, ids_SxK, scores_SxK)
         kept = {name: found[name] for name in ("recall@10", "recall@100", "ndcg@10")}
-        return Values(day.sessions, day.requests.user_B, kept)
+        return dataclasses.replace(found, metrics=kept)
 
 
 class _ReadOnce(EventReader):

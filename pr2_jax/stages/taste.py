@@ -70,14 +70,10 @@ def _train_space(system: System, config: Config, task: TasteTask, held_out: int 
 
 def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
     """Logit of a click on each video by nobody in particular, `[V]`."""
-    blocks = []
-    for start in range(0, len(videos_VxD), EVENT_BLOCK):
-        block_NxD = videos_VxD[start : start + EVENT_BLOCK]
-        no_habit_NxG = np.zeros((len(block_NxD), SIGNALS), np.float32)
-        nobody = People(np.zeros_like(block_NxD), no_habit_NxG, no_habit_NxG[:, 0])
-        batch = {"item_NxSxD": block_NxD[:, None]} | nobody._asdict()
-        blocks.append(in_blocks(functions["taste_logits"], batch, EVENT_BLOCK)[1][:, 0, 0])
-    return np.concatenate(blocks)
+    no_habit_VxG = np.zeros((len(videos_VxD), SIGNALS), np.float32)
+    nobody = People(np.zeros_like(videos_VxD), no_habit_VxG, no_habit_VxG[:, 0])
+    batch = {"item_NxSxD": videos_VxD[:, None]} | nobody._asdict()
+    return in_blocks(functions["taste_logits"], batch, EVENT_BLOCK)[1][:, 0, 0]
 
 
 def _report(system: System, space: TasteSpace) -> None:

@@ -26,8 +26,8 @@ class Curve:
 
     def __init__(self, path: Path, first: int) -> None:
         self._path, self._pending = path, None
-        self._read: list[float] = []  # when the first and the latest loss were read, and how many
-        self._count = 0
+        self._count = 0  # losses read, and when the first and the latest of them
+        self._first_s = self._latest_s = 0.0
         if not is_first():  # which reads the losses all the same, to stop where all others do
             return
         # A killed run may have logged past the checkpoint that this one starts from, and its last line may be torn.
@@ -50,8 +50,9 @@ class Curve:
             return
         (step, metrics, batch, keep), self._pending = self._pending, None
         loss = float(metrics["loss"])
-        self._read = [*self._read[:1], time.perf_counter()]
-        self._count += 1
+        self._count, self._latest_s = self._count + 1, time.perf_counter()
+        if self._count == 1:
+            self._first_s = self._latest_s
         if not np.isfinite(loss):
             share = "" if alone() else f"_share_{jax.process_index()}"
             saved = self._path.with_name(f"bad_batch_{step}{share}.npz")
@@ -68,7 +69,7 @@ class Curve:
     def finish(self) -> None:
         """Writes the pace, where there were steps enough to tell."""
         if self._count > 1 and is_first():
-            pace = {"steps": self._count, "seconds_a_step": (self._read[-1] - self._read[0]) / (self._count - 1)}
+            pace = {"steps": self._count, "seconds_a_step": (self._latest_s - self._first_s) / (self._count - 1)}
             self._path.with_name(PACE).write_text(json.dumps(pace) + "\n")
 
 

@@ -12,6 +12,7 @@ from pr2_jax.models.content import ContentTask
 from pr2_jax.models.functions import content_functions
 from pr2_jax.retrieval.blocks import all_videos
 from pr2_jax.retrieval.content_space import ContentSpace
+from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.tables import init_tables
 
@@ -52,3 +53,17 @@ def content(catalogue, fresh, tmp_path_factory):
     functions = content_functions(task, *weights)
     np.save(directory / "video_vectors.npy", all_videos(functions["content_video"], 20))
     return task, weights, ContentSpace(functions, directory), directory
+
+
+@pytest.fixture(scope="module")
+def system(finished, micro_config) -> System:
+    return System(finished, micro_config)
+
+
+@pytest.fixture(scope="module")
+def moments(system) -> tuple[np.ndarray, np.ndarray]:
+    """Some people at the time of one of their events, one of them before anything happened, and the unknown person."""
+    e = system.store.events
+    rows = np.random.default_rng(2).integers(0, system.store.counts.events, 20)
+    user, time_ms = np.asarray(e.user)[rows].astype(np.int64), np.asarray(e.time_ms)[rows]
+    return np.r_[user, user[0], 0], np.r_[time_ms, 0, time_ms.max()]

@@ -5,26 +5,10 @@ from __future__ import annotations
 import types
 
 import numpy as np
-import pytest
 
 from pr2_jax.config import TasteConfig
 from pr2_jax.retrieval import taste_fit
 from pr2_jax.retrieval.taste_fit import TasteFit
-from pr2_jax.search.system import System
-
-
-@pytest.fixture(scope="module")
-def system(finished, micro_config) -> System:
-    return System(finished, micro_config)
-
-
-@pytest.fixture(scope="module")
-def moments(system) -> tuple[np.ndarray, np.ndarray]:
-    """Some people at the time of one of their events, one of them before anything happened, and the unknown person."""
-    e = system.store.events
-    rows = np.random.default_rng(2).integers(0, system.store.counts.events, 20)
-    user, time_ms = np.asarray(e.user)[rows].astype(np.int64), np.asarray(e.time_ms)[rows]
-    return np.r_[user, user[0], 0], np.r_[time_ms, 0, time_ms.max()]
 
 
 def _described(fit: TasteFit, video: int, duration_ms: int) -> tuple[np.ndarray, float]:

@@ -6,28 +6,12 @@ import dataclasses
 
 import jax
 import numpy as np
-import pytest
 
 from pr2_jax.data.timelines import TimelineBatches
 from pr2_jax.models.functions import load_model
 from pr2_jax.retrieval import taste_space
-from pr2_jax.search.system import System
 from pr2_jax.training.tables import gather
 from pr2_jax.types import People
-
-
-@pytest.fixture(scope="module")
-def system(finished, micro_config) -> System:
-    return System(finished, micro_config)
-
-
-@pytest.fixture(scope="module")
-def moments(system) -> tuple[np.ndarray, np.ndarray]:
-    """Some people at the time of one of their events, one of them before anything happened, and the unknown person."""
-    e = system.store.events
-    rows = np.random.default_rng(2).integers(0, system.store.counts.events, 20)
-    user, time_ms = np.asarray(e.user)[rows].astype(np.int64), np.asarray(e.time_ms)[rows]
-    return np.r_[user, user[0], 0], np.r_[time_ms, 0, time_ms.max()]
 
 
 def test_people_are_means_over_their_past(system, moments):
