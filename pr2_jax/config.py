@@ -175,7 +175,9 @@ class TasteConfig:
     history: int = 1_000  # most recent events of a person, whatever came of them, that are pooled
     pseudo_events: float = 10.0  # kappa: with fewer events than this a person is mostly nobody in particular
     id_dropout: float = 0.9
-    fit_prior: float = 4.0  # precision of the prior on each axis of a person's own regression
+    fit_prior: float = 4.0  # precision first assumed of every effect of the fit of people and videos
+    fit_sweeps: int = 5  # rounds of that fit; 0 = people alone, against the vectors as trained
+    fit_ridge: float = 20.0  # answered videos that a standardised attribute has to earn before it counts
     click_weight: float = 1.0
     long_play_weight: float = 0.5
     like_weight: float = 0.2
@@ -183,7 +185,7 @@ class TasteConfig:
     optim: OptimConfig = OptimConfig(batch=8_192, epochs=20.0, learning_rate=1e-2, table_learning_rate=1e-2)
 
     def __post_init__(self) -> None:
-        check_values(self, positive=("width", "history", "pseudo_events", "fit_prior"))
+        check_values(self, positive=("width", "history", "pseudo_events", "fit_prior", "fit_ridge"))
         check_weights(self)
 
 

@@ -6,8 +6,9 @@ videos' vectors, with the appeal that a video has for anybody as its offset, tak
 
     u = (P + sum_b p_b (1 - p_b) z_b z_b^T)^-1 sum_b (y_b - p_b) z_b,    p_b = sigmoid(appeal_b)
 
-`z` is 1, the whitened taste vector and the log duration; P is the prior's precision. A second step changes nothing that
-a validation day could tell. All terms are sums over events, so that the cost of a past is linear in its length.
+`z` is 1, the video's vector and the log duration; vectors, appeals and the prior's precision P come from all answers of
+the training days together (retrieval/latent_factors.py). A second step changes nothing that a validation day could
+tell. All terms are sums over events, so that the cost of a past is linear in its length.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ from pr2_jax.config import TasteConfig
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import laid_out, latest
 
-FILE, DURATIONS = "fit_vectors.npy", "fit_durations.npy"
-"""Beside the space's vectors: `[V, 1 + D]`, the appeal logit of a click, then the whitened vector; and mean and
-deviation of the log durations that the training days' views told."""
-FILES = (FILE, DURATIONS)
+FILE, DURATIONS, PRECISION = FILES = ("fit_vectors.npy", "fit_durations.npy", "fit_precision.npy")
+"""Beside the space's vectors: `[V, 1 + D]`, the appeal logit of a click, then the vector; mean and deviation of the log
+durations that the training days' views told; and P, `[2 + D, 2 + D]`."""
 LEAST_VARIANCE = 1e-6
 MOST_SAMPLED = 200_000
 """Videos from which the whitening is taken."""
@@ -40,15 +40,12 @@ class Fits(NamedTuple):
     covariance_NxZxZ: np.ndarray
 
 
-def fit_vectors(video_VxD: np.ndarray, appeal_V: np.ndarray) -> np.ndarray:
-    """What `FILE` holds. Row 0 (unknown) is zero: it says nothing."""
+def whitened(video_VxD: np.ndarray) -> np.ndarray:
+    """float64 `[V, D]`: as the vectors spread over the catalogue, on axes of mean 0 and variance 1."""
     sample = np.asarray(video_VxD[1 :: max(1, len(video_VxD) // MOST_SAMPLED)], np.float64)
     mean_D = sample.mean(0)
     variance_D, axes_DxD = np.linalg.eigh(np.cov(sample.T))
-    whitened_VxD = (np.asarray(video_VxD, np.float64) - mean_D) @ (axes_DxD / np.sqrt(variance_D + LEAST_VARIANCE))
-    out = np.concatenate([appeal_V[:, None], whitened_VxD], axis=1).astype(np.float32)
-    out[0] = 0
-    return out
+    return (np.asarray(video_VxD, np.float64) - mean_D) @ (axes_DxD / np.sqrt(variance_D + LEAST_VARIANCE))
 
 
 def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:
@@ -59,25 +56,25 @@ def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:
     return np.array([log.mean(), log.std() or 1.0]) if len(log) else np.array([0.0, 1.0])
 
 
+def standardised(duration_ms_x: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Log durations by the scale that `DURATIONS` holds; 0, which says nothing, where a duration is not known."""
+    mean, deviation = scale
+    return np.where(duration_ms_x > 0, (np.log1p(duration_ms_x / 1000) - mean) / deviation, 0.0)
+
+
 class TasteFit:
     """People at any moment, and what they would make of a video."""
 
     def __init__(self, config: TasteConfig, directory: Path, reader: EventReader) -> None:
         self._config, self._reader = config, reader
         self._vectors = np.load(directory / FILE, mmap_mode="r")
-        self._mean, self._deviation = np.load(directory / DURATIONS)
+        self._scale, self._precision = np.load(directory / DURATIONS), np.load(directory / PRECISION)
 
     def over(self, reader: EventReader) -> TasteFit:
         """The same space over another view of the log."""
         other = copy.copy(self)
         other._reader = reader
         return other
-
-    @property
-    def _precision(self) -> np.ndarray:
-        """P: of the constant, each axis, and the duration."""
-        c, width = self._config, self._vectors.shape[1] - 1
-        return np.diag([1.0, *[c.fit_prior] * width, c.fit_prior / 2])
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> Fits:
         """N people as they were just before each time; nothing at or after it is looked at."""
@@ -98,8 +95,7 @@ class TasteFit:
         e, length_N = self._reader.store.events, end_N - first_N
         opens_N = np.cumsum(length_N) - length_N
         event_E = laid_out(first_N, length_N)
-        duration_E = np.asarray(e.duration_ms)[event_E]
-        z_ExZ, appeal_E = self._described(np.asarray(e.video)[event_E], np.log1p(duration_E / 1000), duration_E > 0)
+        z_ExZ, appeal_E = self._described(np.asarray(e.video)[event_E], np.asarray(e.duration_ms)[event_E])
         p_E = 1 / (1 + np.exp(-appeal_E))
         stayed_E = np.asarray(e.click)[event_E]
         weighed_ExZ = z_ExZ * (p_E * (1 - p_E))[:, None]
@@ -108,21 +104,23 @@ class TasteFit:
         pull_NxZ = np.add.reduceat(z_ExZ * (stayed_E - p_E)[:, None], opens_N)
         return gram_NxZZ.reshape(len(length_N), z_ExZ.shape[1], -1), pull_NxZ
 
-    def _described(
-        self, video_x: np.ndarray, log_duration_x: np.ndarray, known_x: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`z [..., Z]` and the appeal of videos; a duration that is not known says nothing."""
+    def _described(self, video_x: np.ndarray, duration_ms_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`z [..., Z]` and the appeal of videos."""
         vectors = np.asarray(self._vectors[video_x], np.float64)
-        length_x = np.where(known_x, (log_duration_x - self._mean) / self._deviation, 0.0)
         one_x1 = np.ones((*np.shape(video_x), 1))
-        z_xZ = np.concatenate([one_x1, vectors[..., 1:], length_x[..., None]], axis=-1)
+        length_x1 = standardised(duration_ms_x, self._scale)[..., None]
+        z_xZ = np.concatenate([one_x1, vectors[..., 1:], length_x1], axis=-1)
         return z_xZ, vectors[..., 0]
+
+    def appeal(self, video_x: np.ndarray) -> np.ndarray:
+        """Logit of each video for nobody in particular."""
+        return np.asarray(self._vectors[video_x, 0], np.float64)
 
     def logits(self, fits: Fits, video_NxS: np.ndarray, duration_ms_NxS: np.ndarray) -> np.ndarray:
         """`[N, S, 2]`: what each person adds to the appeal, and its standard deviation.
 
         `duration_ms_NxS` as known at the requests, 0 = not yet.
         """
-        z_NxSxZ, _ = self._described(video_NxS, np.log1p(duration_ms_NxS / 1000), duration_ms_NxS > 0)
+        z_NxSxZ, _ = self._described(video_NxS, duration_ms_NxS)
         doubt_NxS = np.einsum("nsy,nyz,nsz->ns", z_NxSxZ, fits.covariance_NxZxZ, z_NxSxZ, optimize=True)
         return np.stack([np.einsum("nsz,nz->ns", z_NxSxZ, fits.mean_NxZ), np.sqrt(doubt_NxS)], axis=-1)

@@ -20,10 +20,12 @@ from pr2_jax.models.build import taste_task
 from pr2_jax.models.functions import load_model, taste_functions
 from pr2_jax.models.history import SIGNALS
 from pr2_jax.models.taste import TasteTask
-from pr2_jax.retrieval import taste_fit
+from pr2_jax.retrieval import latent_factors, taste_fit
 from pr2_jax.retrieval.blocks import all_videos, in_blocks
+from pr2_jax.retrieval.latent_factors import Videos
 from pr2_jax.retrieval.taste_space import EVENT_BLOCK, TasteSpace
 from pr2_jax.search.system import System
+from pr2_jax.stages.taste_answers import answers
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
@@ -60,12 +62,26 @@ def _train_space(system: System, config: Config, task: TasteTask, held_out: int 
     def freeze() -> None:
         functions = taste_functions(task, state.params, state.tables)
         videos_VxD = all_videos(functions["taste_video"], system.store.counts.videos)
-        scale = taste_fit.duration_scale(system.reader, system.store.cuts.validation_ms)
-        artifacts.save_array(out / taste_fit.DURATIONS, scale)
-        artifacts.save_array(out / taste_fit.FILE, taste_fit.fit_vectors(videos_VxD, _appeal(functions, videos_VxD)))
+        _fit_people(system, videos_VxD, _appeal(functions, videos_VxD), held_out, out)
         artifacts.save_array(out / VECTORS, videos_VxD)
 
     distributed.first(freeze)
+
+
+def _fit_people(
+    system: System, videos_VxD: np.ndarray, appeal_V: np.ndarray, held_out: int | None, out: Path
+) -> None:
+    """What people's own regressions read (retrieval/taste_fit.py), from all answers outside the fold."""
+    scale = taste_fit.duration_scale(system.reader, system.store.cuts.validation_ms)
+    space = system.space if held_out is None else system.held_out_spaces[held_out]
+    known = [videos_VxD, np.asarray(space.videos_VxD)]
+    known += [system.catalogue[name] for name in ("brought", "style") if name in system.catalogue]
+    videos = Videos(appeal_V, taste_fit.whitened(videos_VxD), np.asarray(system.store.videos.author), tuple(known))
+    found = answers(system, scale, appeal_V, held_out)
+    factors = latent_factors.fit(system.config.taste, found, videos, system.store.counts.users)
+    artifacts.save_array(out / taste_fit.DURATIONS, scale)
+    artifacts.save_array(out / taste_fit.PRECISION, factors.precision_ZxZ)
+    artifacts.save_array(out / taste_fit.FILE, factors.video_VxB)
 
 
 def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
@@ -86,7 +102,7 @@ def _report(system: System, space: TasteSpace) -> None:
     logits = personal + appeal
     fits = space.fit.people(views.user_N, views.time_ms_N)
     durations = system.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
-    own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + appeal[..., 0])[:, 0]
+    own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + space.fit.appeal(views.video_NxS))[:, 0]
     fitted = auc(views.label_NxSxT[:, 0, 0] > 0, own_N)
     found = {task: auc(views.label_NxSxT[:, 0, t] > 0, logits[:, 0, t]) for t, task in enumerate(TASKS)}
     shown = ", ".join(f"{task} {value:.3f}" for task, value in found.items())
