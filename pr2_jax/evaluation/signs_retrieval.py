@@ -1,0 +1,154 @@
+"""Failure signatures of retrieval, as numbers over arrays: QRCF's threshold, PDR's vectors and lists.
+
+Whoever calls hands in what was measured on a bounded sample of searches and videos (stages/diagnose_retrieval.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata, skew
+
+from pr2_jax.evaluation.diagnosis import Sign
+
+TOP = 10
+"""Results of a list that are looked at."""
+HUBS = 0.01
+"""Share of the catalogue that counts as its most retrieved videos."""
+SAME = 0.999
+"""Vectors with this cosine or more are the same."""
+
+
+def seed_signs(
+    seeds_S: np.ndarray, past_S: np.ndarray, passing_N: np.ndarray, quantile: float | None, fallback_S: np.ndarray
+) -> dict[str, Sign]:
+    """Of S searches whose query has a known word: seeds kept and past views looked at, `[S]` both; of all N past views
+    whether each passes the threshold; the configured quantile of one epsilon (None: adaptive); for each search the
+    share of QRCF's results that came from content neighbours (NaN: no result)."""
+    with_past_S = past_S > 0
+    kept = float(passing_N.mean()) if len(passing_N) else np.nan
+    lag = np.nan if quantile is None else abs(kept - (1 - quantile))
+    shares_S = fallback_S[np.isfinite(fallback_S)]
+    views = f"{len(passing_N):,} views of {with_past_S.sum():,} searches"
+    return {
+        "qrcf.coverage": Sign(_mean(seeds_S[with_past_S] > 0)),
+        "qrcf.seeds": Sign(_mean(seeds_S[with_past_S]), f"of {_mean(past_S[with_past_S]):.1f} past views"),
+        "qrcf.kept": Sign(kept, views),
+        "qrcf.moved": Sign(float(lag), "" if quantile is None else f"kept {kept:.3f}, fitted to keep {1 - quantile:.3f}"),
+        "qrcf.fallback": Sign(_mean(shares_S)),
+    }  # fmt: skip
+
+
+def vector_signs(vectors_NxD: np.ndarray, nearest_N: np.ndarray, content_N: np.ndarray) -> dict[str, Sign]:
+    """Of N sampled videos: unit vectors, the cosine of each with its nearest other video of the catalogue, and the
+    cosine of the same two by content."""
+    rank = effective_rank(vectors_NxD)
+    same_N = (nearest_N >= SAME) & (content_N < SAME)
+    return {
+        "pdr.cosine": Sign(mean_cosine(vectors_NxD)),
+        "pdr.rank": Sign(rank / vectors_NxD.shape[1], f"{rank:.1f} of {vectors_NxD.shape[1]} axes"),
+        "pdr.duplicates": Sign(_mean(same_N), f"{len(same_N):,} videos"),
+    }
+
+
+def mean_cosine(vectors_NxD: np.ndarray) -> float:
+    """Mean cosine of two different unit vectors: 1 where all are one."""
+    n = len(vectors_NxD)
+    if n < 2:
+        return np.nan
+    x_NxD = vectors_NxD.astype(np.float64)
+    return float((np.square(x_NxD.sum(0)).sum() - np.square(x_NxD).sum()) / (n * (n - 1)))
+
+
+def effective_rank(vectors_NxD: np.ndarray) -> float:
+    """Axes that the vectors make use of: exp of the entropy of the spectrum of their second moments, not centred, so
+    that it is 1 where all are one [lit: Roy and Vetterli 2007]."""
+    x_NxD = vectors_NxD.astype(np.float64)
+    spectrum_D = np.maximum(np.linalg.eigvalsh(x_NxD.T @ x_NxD), 0)
+    if not spectrum_D.sum():
+        return np.nan
+    share_D = spectrum_D / spectrum_D.sum()
+    return float(np.exp(-(share_D * np.log(np.maximum(share_D, 1e-300))).sum()))
+
+
+def list_signs(
+    pdr_SxK: np.ndarray, dr_SxK: np.ndarray, popularity_V: np.ndarray, clicked_N: np.ndarray
+) -> dict[str, Sign]:
+    """Of the lists of two channels for the same searches (video rows, padding below 1): the second knows nothing of the
+    person and is the measure of what a log's queries make inevitable. `popularity_V`: clicks before the day, row 0
+    unknown; `clicked_N`: the videos that these searches clicked."""
+    count_V, by_dr_V = (retrieved(ids, len(popularity_V)) for ids in (pdr_SxK, dr_SxK))
+    hubs, by_dr = hub_share(count_V), hub_share(by_dr_V)
+    distinct, distinct_by_dr = (np.count_nonzero(c[1:]) / max(c[1:].sum(), 1) for c in (count_V, by_dr_V))
+    skewness, skewness_by_dr = (float(skew(c[1:])) for c in (count_V, by_dr_V))
+    correlation, correlation_by_dr = (rank_correlation(c[1:], popularity_V[1:]) for c in (count_V, by_dr_V))
+    place_V = np.r_[0.0, rankdata(popularity_V[1:]) / max(len(popularity_V) - 1, 1)]
+    lists, clicks = (_mean(place_V[rows[rows > 0]]) for rows in (pdr_SxK, np.asarray(clicked_N)))
+    return {
+        "pdr.distinct": Sign(_ratio(distinct, distinct_by_dr), f"pdr {distinct:.3f}, dr {distinct_by_dr:.3f}"),
+        "pdr.skewness": Sign(_ratio(skewness, skewness_by_dr), f"pdr {skewness:.1f}, dr {skewness_by_dr:.1f}"),
+        "pdr.hubs": Sign(hubs - by_dr, f"pdr {hubs:.3f}, dr {by_dr:.3f}"),
+        "pdr.popularity": Sign(correlation, f"dr {correlation_by_dr:.3f}"),
+        "pdr.percentile": Sign(lists - clicks, f"results {lists:.3f}, clicks {clicks:.3f}"),
+    }
+
+
+def retrieved(ids_SxK: np.ndarray, videos: int) -> np.ndarray:
+    """int64 [V]: how many lists each video is in."""
+    return np.bincount(ids_SxK[ids_SxK > 0], minlength=videos)
+
+
+def hub_share(count_V: np.ndarray) -> float:
+    """Share of all slots that the most retrieved hundredth of the videos fill."""
+    hubs = max(1, round(HUBS * (len(count_V) - 1)))
+    best = np.sort(count_V[1:])[::-1][:hubs]
+    return float(best.sum() / max(count_V[1:].sum(), 1))
+
+
+def rank_correlation(one_N: np.ndarray, other_N: np.ndarray) -> float:
+    """Spearman's, equals sharing their ranks; NaN where either never varies."""
+    one_N, other_N = rankdata(one_N), rankdata(other_N)
+    if len(one_N) < 2 or not np.ptp(one_N) or not np.ptp(other_N):
+        return np.nan
+    return float(np.corrcoef(one_N, other_N)[0, 1])
+
+
+def person_signs(
+    own_SxD: np.ndarray,
+    nobody_SxD: np.ndarray,
+    asked_SxD: np.ndarray,
+    own_SxK: np.ndarray,
+    nobody_SxK: np.ndarray,
+    asked_SxK: np.ndarray,
+) -> dict[str, Sign]:
+    """Query-user vectors and lists of S searches of people with a past: as they are, with the person taken away, and
+    with the query of another search put in."""
+    person, query = shift(own_SxD, nobody_SxD), shift(own_SxD, asked_SxD)
+    ways = [np.linalg.norm((own_SxD - other).astype(np.float64), axis=1) for other in (nobody_SxD, asked_SxD)]
+    norms = [_mean(way) for way in ways]
+    return {
+        "pdr.person_moves": Sign(person),
+        "pdr.query_moves": Sign(query),
+        "pdr.person_to_query": Sign(_ratio(*norms), f"mean way {norms[0]:.3f} by the person, {norms[1]:.3f} by the query"),
+        "pdr.without_person": Sign(overlap(own_SxK, nobody_SxK)),
+        "pdr.other_query": Sign(overlap(own_SxK, asked_SxK)),
+    }  # fmt: skip
+
+
+def shift(one_SxD: np.ndarray, other_SxD: np.ndarray) -> float:
+    """Mean 1 - cos of unit vectors."""
+    return _mean(1 - (one_SxD.astype(np.float64) * other_SxD).sum(1))
+
+
+def overlap(one_SxK: np.ndarray, other_SxK: np.ndarray) -> float:
+    """Mean share of the results of one list that the other has too."""
+    both = ((one_SxK[:, :, None] == other_SxK[:, None, :]) & (one_SxK > 0)[:, :, None]).any(2).sum(1)
+    length_S = (one_SxK > 0).sum(1)
+    return _mean((both / np.maximum(length_S, 1))[length_S > 0])
+
+
+def _ratio(one: float, other: float) -> float:
+    return float(one / other) if other > 0 else np.nan
+
+
+def _mean(values_N: np.ndarray) -> float:
+    return float(np.mean(values_N)) if len(values_N) else np.nan
