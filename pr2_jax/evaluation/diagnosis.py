@@ -136,10 +136,7 @@ def _entry(one: Finding) -> list[str]:
     if one.side:
         below += [one.side.says[0].upper() + one.side.says[1:] + ".", f"Knob: {one.side.knob}: {one.side.turn}."]
     indent = " " * 8
-    return [
-        head,
-        *(line for part in below if part for line in textwrap.wrap(part, WIDTH, initial_indent=indent, subsequent_indent=indent)),
-    ]  # fmt: skip
+    return [head, *(textwrap.indent(textwrap.fill(part, WIDTH - len(indent)), indent) for part in below if part)]
 
 
 def _said(value: Interval | float) -> str:

@@ -122,16 +122,19 @@ def history_signs(
     gains = [judge.mean(gain_N[rows], slate.user_N[rows]) for rows in (short_N, long_N)]
     with_past_N = events_N > 0
     same_N = slate_correlation(logit_NxS, swapped_NxS, slate.real_NxS)
-    own_N, other_N = slate.auc(logit_NxS), slate.auc(stranger_NxS)
+    own_N, lent_N, other_N = (slate.auc(x) for x in (logit_NxS, swapped_NxS, stranger_NxS))
     users = slate.user_N[with_past_N]
     return {
         "qin.short_gain": Sign(gains[0], f"{least} to {short - 1} events; from {long} on {gains[1].mean:+.3f}"),
-        "qin.history_moves": Sign(judge.mean(1 - same_N[with_past_N], users)),
+        "qin.history_moves": Sign(judge.mean(1 - same_N[with_past_N], users), _lost(own_N - lent_N)),
         "qin.person_worth": Sign(
             paired_difference(own_N[with_past_N], other_N[with_past_N], users, judge.draws, judge.seed),
-            f"own {np.nanmean(own_N):.3f}" if np.isfinite(own_N).any() else "",
         ),
     }
+
+
+def _lost(auc_N: np.ndarray) -> str:
+    return f"session AUC loses {np.nanmean(auc_N):.3f}" if np.isfinite(auc_N).any() else ""
 
 
 def fit_signs(
@@ -157,6 +160,21 @@ def recall_signs(
     return out
 
 
+def curve_signs(losses: Mapping[str, np.ndarray]) -> dict[str, Sign]:
+    """By model, the training losses that its curve holds, in order."""
+    return {f"fit.{name}_curve": Sign(last_share(loss_N)) for name, loss_N in losses.items()}
+
+
+def last_share(loss_N: np.ndarray) -> float:
+    """Of the fall from the first loss to the mean of the last quarter of them, the share since the quarter before; NaN
+    where there are too few, or nothing fell."""
+    quarter = len(loss_N) // 4
+    if quarter < 2:
+        return np.nan
+    before, last = loss_N[-2 * quarter : -quarter].mean(), loss_N[-quarter:].mean()
+    return float((before - last) / (loss_N[0] - last)) if loss_N[0] > last else np.nan
+
+
 def _both(trained: Interval, held: Interval) -> str:
     return f"training day {trained.mean:.3f}, validation day {held.mean:.3f}"
 
@@ -179,16 +197,15 @@ class DayRows:
 
 def drift_signs(days: Sequence[DayRows]) -> dict[str, Sign]:
     """Spread of predicted over observed (PCOC) over days beyond what chance leaves, and that of the last day."""
-    known = [day for day in days if day.label_N.sum() >= FEW_CLICKS]
-    logs = {day.name: _log_pcoc(day) for day in known}
+    logs = {day.name: _log_pcoc(day) for day in days if day.label_N.sum() >= FEW_CLICKS}
     note = ", ".join(f"{name} {np.exp(log):.3f}" for name, (log, _) in logs.items())
-    last = logs.get(days[-1].name)
+    log_D, error_D = np.array(list(logs.values()), np.float64).reshape(-1, 2).T
+    log, error = logs.get(days[-1].name, (np.nan, np.nan))
+    mean, low, high = np.exp([log, log - 1.96 * error, log + 1.96 * error]).tolist()
     return {
-        "scores.drift": Sign(spread_beyond_error(*np.array(list(logs.values())).reshape(-1, 2).T), note),
-        "scores.last_day": Sign(
-            np.nan if last is None else Interval(*np.exp([last[0], last[0] - 1.96 * last[1], last[0] + 1.96 * last[1]]).tolist(), len(days[-1].label_N))
-        ),
-    }  # fmt: skip
+        "scores.drift": Sign(spread_beyond_error(log_D, error_D), note),
+        "scores.last_day": Sign(Interval(mean, low, high, len(days[-1].label_N))),
+    }
 
 
 def _log_pcoc(day: DayRows) -> tuple[float, float]:

@@ -33,9 +33,9 @@ def seed_signs(
         "qrcf.coverage": Sign(_mean(seeds_S[with_past_S] > 0)),
         "qrcf.seeds": Sign(_mean(seeds_S[with_past_S]), f"of {_mean(past_S[with_past_S]):.1f} past views"),
         "qrcf.kept": Sign(kept, views),
-        "qrcf.moved": Sign(float(lag), "" if quantile is None else f"kept {kept:.3f}, fitted to keep {1 - quantile:.3f}"),
+        "qrcf.moved": Sign(float(lag), "" if quantile is None else f"fitted to keep {1 - quantile:.3f}"),
         "qrcf.fallback": Sign(_mean(shares_S)),
-    }  # fmt: skip
+    }
 
 
 def vector_signs(vectors_NxD: np.ndarray, nearest_N: np.ndarray, content_N: np.ndarray) -> dict[str, Sign]:
@@ -87,7 +87,7 @@ def list_signs(
         "pdr.distinct": Sign(_ratio(distinct, distinct_by_dr), f"pdr {distinct:.3f}, dr {distinct_by_dr:.3f}"),
         "pdr.skewness": Sign(_ratio(skewness, skewness_by_dr), f"pdr {skewness:.1f}, dr {skewness_by_dr:.1f}"),
         "pdr.hubs": Sign(hubs - by_dr, f"pdr {hubs:.3f}, dr {by_dr:.3f}"),
-        "pdr.popularity": Sign(correlation, f"dr {correlation_by_dr:.3f}"),
+        "pdr.popularity": Sign(correlation - correlation_by_dr, f"pdr {correlation:.3f}, dr {correlation_by_dr:.3f}"),
         "pdr.percentile": Sign(lists - clicks, f"results {lists:.3f}, clicks {clicks:.3f}"),
     }
 
@@ -128,10 +128,10 @@ def person_signs(
     return {
         "pdr.person_moves": Sign(person),
         "pdr.query_moves": Sign(query),
-        "pdr.person_to_query": Sign(_ratio(*norms), f"mean way {norms[0]:.3f} by the person, {norms[1]:.3f} by the query"),
+        "pdr.person_to_query": Sign(_ratio(*norms), f"person {norms[0]:.3f}, query {norms[1]:.3f}, means"),
         "pdr.without_person": Sign(overlap(own_SxK, nobody_SxK)),
         "pdr.other_query": Sign(overlap(own_SxK, asked_SxK)),
-    }  # fmt: skip
+    }
 
 
 def shift(one_SxD: np.ndarray, other_SxD: np.ndarray) -> float:
@@ -147,7 +147,8 @@ def overlap(one_SxK: np.ndarray, other_SxK: np.ndarray) -> float:
 
 
 def _ratio(one: float, other: float) -> float:
-    return float(one / other) if other > 0 else np.nan
+    """Without end where only the second is 0; NaN where both are."""
+    return float(one / other) if other > 0 else np.inf if one > 0 else np.nan
 
 
 def _mean(values_N: np.ndarray) -> float:

@@ -1,18 +1,17 @@
 """What `pr2 evaluate --diagnose` measures of QIN and of its calibrated probabilities.
 
-Everything is about the validation day but the over-fit (against the last training day, with the features that the ranker
-was trained on) and the drift by day, which alone looks at the test day, to report it.
+Everything is about the validation day but over-fit (against the last training day, with the features that the ranker
+was trained on) and drift by day, which alone looks at the test day, to report it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 
 import numpy as np
 
-from pr2_jax.config import Config
+from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.data.histories import past_events
 from pr2_jax.data.schema import DAY_MS
@@ -36,7 +35,7 @@ from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
 from pr2_jax.stages.diagnose_retrieval import another
 from pr2_jax.stages.qin import FEATURE_BLOCK, features_by_day, slate_features
-from pr2_jax.types import TASKS
+from pr2_jax.types import TASKS, ModelFunction
 
 SESSIONS = 1_000
 """Of the validation and of the test day, at most, evenly spread."""
@@ -89,18 +88,16 @@ class RankingSigns:
         blocks = np.split(np.arange(len(asked)), range(FEATURE_BLOCK, len(asked), FEATURE_BLOCK))
         return np.concatenate([slate_features(self._system, compute, asked, rows, similarity) for rows in blocks])
 
-    def _ranker(self, name: str):
+    def _ranker(self, name: str) -> tuple[QinConfig, SlateReader, ModelFunction]:
         config = self._config.qin if name == "qin" else self._config.base
         reader = SlateReader(self._system.reader, self._system.query_vectors_NqxD, config, self._config.data)
         return config, reader, self._insides(name)
 
     @functools.cache  # noqa: B019  lives as long as the command
-    def _insides(self, name: str):
+    def _insides(self, name: str) -> ModelFunction:
         return self._system.trained.insides(name, self._system.workdir / "qin" / name)
 
-    def _outputs(
-        self, name: str, slates: Slates, features: np.ndarray, past_of_N: np.ndarray | None = None
-    ) -> Outputs:
+    def _outputs(self, name: str, slates: Slates, features: np.ndarray, past_of_N: np.ndarray | None = None) -> Outputs:
         """Of `qin` or `base`. `past_of_N`: whose history is put in place of each person's own."""
         config, reader, insides = self._ranker(name)
         if not len(slates):
@@ -160,9 +157,10 @@ class RankingSigns:
 
     @functools.cached_property
     def _trained(self) -> list[tuple[Slates, np.ndarray]]:
-        """By training day, the earliest first: its slates, and the click logits of the features that were trained on."""
+        """By training day, the earliest first: its slates, and their logits by the features that were trained on."""
         cut_ms = self._system.store.cuts.validation_ms
-        days = [self._of_day(cut_ms - n * DAY_MS, cut_ms - (n - 1) * DAY_MS, TRAINED_SESSIONS) for n in range(TRAINED_DAYS, 0, -1)]
+        starts = [cut_ms - n * DAY_MS for n in range(TRAINED_DAYS, 0, -1)]
+        days = [self._of_day(start_ms, start_ms + DAY_MS, TRAINED_SESSIONS) for start_ms in starts]
         features = features_by_day(self._system, days)
         return [(day, self._outputs("qin", day, x)[0]) for day, x in zip(days, features, strict=True)]
 

@@ -26,7 +26,7 @@ VIDEOS = 2_048
 DEPTH = 100
 """Of lists whose recall is asked for."""
 SAME_NEIGHBOURS = 0.9
-"""A video with this share of its neighbours from content has them from there: lists of two builds may differ by ties."""
+"""A video with this share of its neighbours from content has them all from there: two searches may differ by ties."""
 
 
 class RetrievalSigns:
@@ -69,12 +69,9 @@ class RetrievalSigns:
         real = system.seeds.weights(history) > 0
         query_SxD = system.space.queries(requests.words_BxQ)
         vectors_VxD = np.asarray(system.space.videos_VxD)
-        passing = [
-            np.maximum(vectors_VxD[video_H[real_H]] @ query_D, 0) >= max(float(cut), 0)
-            for video_H, real_H, query_D, cut in zip(
-                history["history_BxH"], real, query_SxD, np.broadcast_to(np.ravel(system.seeds.cuts(query_SxD)), len(told))
-            )
-        ]  # fmt: skip
+        cut_S = np.broadcast_to(np.ravel(system.seeds.cuts(query_SxD)), len(told))
+        looked_at = zip(history["history_BxH"], real, query_SxD, cut_S, strict=True)
+        passing = [_passes(vectors_VxD[video_H[real_H]] @ query_D, cut) for video_H, real_H, query_D, cut in looked_at]
         quantile = None if qrcf.threshold == "adaptive" else qrcf.epsilon_quantile
         fallback_S = fallback_shares(
             seeds.video_BxK, seeds.strength_BxK, self._snapshot.similarity, self._fallback(seeds.video_BxK)
@@ -137,6 +134,11 @@ class RetrievalSigns:
                 found.append((values["recall@100"], values.user_N) if values else (np.zeros(0), np.zeros(0, int)))
             out["content" if channel == "dr" else channel] = tuple(found)
         return recall_signs(out, self._judge)
+
+
+def _passes(cosine_N: np.ndarray, cut: float) -> np.ndarray:
+    """As the filter takes them (models/qrcf.py), before K."""
+    return (cosine_N >= cut) & (cosine_N > 0)
 
 
 def another(query_N: np.ndarray) -> np.ndarray:
