@@ -134,7 +134,7 @@ def _entry(one: Finding) -> list[str]:
         head += f"; knob {knobs}"
     below = [check.what, one.sign.note]
     if one.side:
-        below += [one.side.says[0].upper() + one.side.says[1:] + ".", f"Knob: {one.side.knob}: {one.side.turn}."]
+        below += [f"{one.side.says[0].upper()}{one.side.says[1:]}.", f"Knob: {one.side.knob}: {one.side.turn}."]
     indent = " " * 8
     return [head, *(textwrap.indent(textwrap.fill(part, WIDTH - len(indent)), indent) for part in below if part)]
 

@@ -79,7 +79,7 @@ def list_signs(
     count_V, by_dr_V = (retrieved(ids, len(popularity_V)) for ids in (pdr_SxK, dr_SxK))
     hubs, by_dr = hub_share(count_V), hub_share(by_dr_V)
     distinct, distinct_by_dr = (np.count_nonzero(c[1:]) / max(c[1:].sum(), 1) for c in (count_V, by_dr_V))
-    skewness, skewness_by_dr = (float(skew(c[1:])) for c in (count_V, by_dr_V))
+    skewness, skewness_by_dr = (float(skew(c[1:])) if np.ptp(c[1:]) else 0.0 for c in (count_V, by_dr_V))
     correlation, correlation_by_dr = (rank_correlation(c[1:], popularity_V[1:]) for c in (count_V, by_dr_V))
     place_V = np.r_[0.0, rankdata(popularity_V[1:]) / max(len(popularity_V) - 1, 1)]
     lists, clicks = (_mean(place_V[rows[rows > 0]]) for rows in (pdr_SxK, np.asarray(clicked_N)))
@@ -88,7 +88,7 @@ def list_signs(
         "pdr.skewness": Sign(_ratio(skewness, skewness_by_dr), f"pdr {skewness:.1f}, dr {skewness_by_dr:.1f}"),
         "pdr.hubs": Sign(hubs - by_dr, f"pdr {hubs:.3f}, dr {by_dr:.3f}"),
         "pdr.popularity": Sign(correlation - correlation_by_dr, f"pdr {correlation:.3f}, dr {correlation_by_dr:.3f}"),
-        "pdr.percentile": Sign(lists - clicks, f"results {lists:.3f}, clicks {clicks:.3f}"),
+        "pdr.percentile": Sign((lists - clicks) / max(1 - clicks, 1e-9), f"results {lists:.3f}, clicks {clicks:.3f}"),
     }
 
 
