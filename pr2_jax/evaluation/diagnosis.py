@@ -12,11 +12,25 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pr2_jax.evaluation.bootstrap import Interval, number
+import numpy as np
+
+from pr2_jax.evaluation.bootstrap import Interval, interval, number
 
 OK, LOOK, UNKNOWN = "ok", "look", "unknown"
 WIDTH = 118
 """Of the text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """How intervals are taken: by bootstrap over people."""
+
+    draws: int
+    seed: int
+
+    def mean(self, values_N: np.ndarray, user_N: np.ndarray) -> Interval:
+        """NaN values are left out."""
+        return interval(values_N, user_N, None, self.draws, self.seed)
 
 
 @dataclasses.dataclass(frozen=True)

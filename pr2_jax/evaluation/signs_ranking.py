@@ -13,22 +13,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from pr2_jax.evaluation import metrics
-from pr2_jax.evaluation.bootstrap import Interval, interval, paired_difference
-from pr2_jax.evaluation.diagnosis import Sign
+from pr2_jax.evaluation.bootstrap import Interval
+from pr2_jax.evaluation.diagnosis import Judge, Sign
 
 FEW_CLICKS = 20
 """A day with fewer says nothing about predicted over observed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Judge:
-    """How intervals are taken: by bootstrap over people."""
-
-    draws: int
-    seed: int
-
-    def mean(self, values_N: np.ndarray, user_N: np.ndarray) -> Interval:
-        return interval(values_N, user_N, None, self.draws, self.seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +117,7 @@ def history_signs(
         "qin.short_gain": Sign(gains[0], f"{least} to {short - 1} events; from {long} on {gains[1].mean:+.3f}"),
         "qin.history_moves": Sign(judge.mean(1 - same_N[with_past_N], users), _lost(own_N - lent_N)),
         "qin.person_worth": Sign(
-            paired_difference(own_N[with_past_N], other_N[with_past_N], users, judge.draws, judge.seed),
+            judge.mean((own_N - other_N)[with_past_N], users),
         ),
     }
 

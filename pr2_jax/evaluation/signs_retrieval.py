@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata, skew
 
-from pr2_jax.evaluation.diagnosis import Sign
+from pr2_jax.evaluation.bootstrap import Interval, interval
+from pr2_jax.evaluation.diagnosis import Judge, Sign
 
 TOP = 10
 """Results of a list that are looked at."""
@@ -19,26 +20,42 @@ SAME = 0.999
 
 
 def seed_signs(
-    seeds_S: np.ndarray, past_S: np.ndarray, passing_N: np.ndarray, quantile: float | None, fallback_S: np.ndarray
+    user_S: np.ndarray,
+    seeds_S: np.ndarray,
+    past_S: np.ndarray,
+    passing_S: np.ndarray,
+    quantile: float | None,
+    fallback_S: np.ndarray,
+    judge: Judge,
 ) -> dict[str, Sign]:
-    """Of S searches whose query has a known word: seeds kept and past views looked at, `[S]` both; of all N past views
-    whether each passes the threshold; the configured quantile of one epsilon (None: adaptive); for each search the
+    """Of S searches whose query has a known word: whose they are, the seeds kept, the past views looked at and how many
+    of these pass the threshold, `[S]` all; the configured quantile of one epsilon (None: adaptive); for each search the
     share of QRCF's results that came from content neighbours (NaN: no result)."""
-    with_past_S = past_S > 0
-    kept = float(passing_N.mean()) if len(passing_N) else np.nan
-    lag = np.nan if quantile is None else abs(kept - (1 - quantile))
-    shares_S = fallback_S[np.isfinite(fallback_S)]
-    views = f"{len(passing_N):,} views of {with_past_S.sum():,} searches"
+    rows = np.flatnonzero(past_S > 0)
+    user_N, seeds_N, past_N = user_S[rows], seeds_S[rows], past_S[rows]
+    kept = interval(passing_S[rows] / past_N, user_N, past_N, judge.draws, judge.seed)  # a share of all views
+    moved = Sign(np.nan)
+    if quantile is not None:
+        moved = Sign(_away(kept, 1 - quantile), f"fitted to keep {1 - quantile:.3f}")
     return {
-        "qrcf.coverage": Sign(_mean(seeds_S[with_past_S] > 0)),
-        "qrcf.seeds": Sign(_mean(seeds_S[with_past_S]), f"of {_mean(past_S[with_past_S]):.1f} past views"),
-        "qrcf.kept": Sign(kept, views),
-        "qrcf.moved": Sign(float(lag), "" if quantile is None else f"fitted to keep {1 - quantile:.3f}"),
-        "qrcf.fallback": Sign(_mean(shares_S)),
+        "qrcf.coverage": Sign(judge.mean(seeds_N > 0, user_N), f"{len(rows):,} searches"),
+        "qrcf.seeds": Sign(judge.mean(seeds_N, user_N), f"of {_mean(past_N):.1f} past views"),
+        "qrcf.kept": Sign(kept, f"{past_S.sum():,.0f} views"),
+        "qrcf.moved": moved,
+        "qrcf.fallback": Sign(judge.mean(fallback_S, user_S)),
     }
 
 
-def vector_signs(vectors_NxD: np.ndarray, nearest_N: np.ndarray, content_N: np.ndarray) -> dict[str, Sign]:
+def _away(found: Interval, wanted: float) -> Interval:
+    """How far a value is from another, never below 0."""
+    low, high = found.low - wanted, found.high - wanted
+    nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+    return Interval(abs(found.mean - wanted), nearest, max(abs(low), abs(high)), found.count)
+
+
+def vector_signs(
+    vectors_NxD: np.ndarray, nearest_N: np.ndarray, content_N: np.ndarray, judge: Judge
+) -> dict[str, Sign]:
     """Of N sampled videos: unit vectors, the cosine of each with its nearest other video of the catalogue, and the
     cosine of the same two by content."""
     rank = effective_rank(vectors_NxD)
@@ -46,7 +63,7 @@ def vector_signs(vectors_NxD: np.ndarray, nearest_N: np.ndarray, content_N: np.n
     return {
         "pdr.cosine": Sign(mean_cosine(vectors_NxD)),
         "pdr.rank": Sign(rank / vectors_NxD.shape[1], f"{rank:.1f} of {vectors_NxD.shape[1]} axes"),
-        "pdr.duplicates": Sign(_mean(same_N), f"{len(same_N):,} videos"),
+        "pdr.duplicates": Sign(judge.mean(same_N, np.arange(len(same_N))), f"{len(same_N):,} videos"),
     }
 
 
@@ -113,37 +130,41 @@ def rank_correlation(one_N: np.ndarray, other_N: np.ndarray) -> float:
 
 
 def person_signs(
+    user_S: np.ndarray,
     own_SxD: np.ndarray,
     nobody_SxD: np.ndarray,
     asked_SxD: np.ndarray,
     own_SxK: np.ndarray,
     nobody_SxK: np.ndarray,
     asked_SxK: np.ndarray,
+    judge: Judge,
 ) -> dict[str, Sign]:
-    """Query-user vectors and lists of S searches of people with a past: as they are, with the person taken away, and
-    with the query of another search put in."""
-    person, query = shift(own_SxD, nobody_SxD), shift(own_SxD, asked_SxD)
+    """Query-user vectors and lists of S searches of people with a past, whose they are: as they are, with the person
+    taken away, and with the query of another search put in."""
     ways = [np.linalg.norm((own_SxD - other).astype(np.float64), axis=1) for other in (nobody_SxD, asked_SxD)]
     norms = [_mean(way) for way in ways]
-    return {
-        "pdr.person_moves": Sign(person),
-        "pdr.query_moves": Sign(query),
-        "pdr.person_to_query": Sign(_ratio(*norms), f"person {norms[0]:.3f}, query {norms[1]:.3f}, means"),
-        "pdr.without_person": Sign(overlap(own_SxK, nobody_SxK)),
-        "pdr.other_query": Sign(overlap(own_SxK, asked_SxK)),
+    values = {
+        "pdr.person_moves": shifts(own_SxD, nobody_SxD),
+        "pdr.query_moves": shifts(own_SxD, asked_SxD),
+        "pdr.without_person": overlaps(own_SxK, nobody_SxK),
+        "pdr.other_query": overlaps(own_SxK, asked_SxK),
     }
+    found = {key: Sign(judge.mean(value_S, user_S)) for key, value_S in values.items()}
+    note = f"person {norms[0]:.3f}, query {norms[1]:.3f}, means"
+    return found | {"pdr.person_to_query": Sign(_ratio(*norms), note)}
 
 
-def shift(one_SxD: np.ndarray, other_SxD: np.ndarray) -> float:
-    """Mean 1 - cos of unit vectors."""
-    return _mean(1 - (one_SxD.astype(np.float64) * other_SxD).sum(1))
+def shifts(one_SxD: np.ndarray, other_SxD: np.ndarray) -> np.ndarray:
+    """1 - cos of unit vectors, `[S]`."""
+    return 1 - (one_SxD.astype(np.float64) * other_SxD).sum(1)
 
 
-def overlap(one_SxK: np.ndarray, other_SxK: np.ndarray) -> float:
-    """Mean share of the results of one list that the other has too."""
-    both = ((one_SxK[:, :, None] == other_SxK[:, None, :]) & (one_SxK > 0)[:, :, None]).any(2).sum(1)
-    length_S = (one_SxK > 0).sum(1)
-    return _mean((both / np.maximum(length_S, 1))[length_S > 0])
+def overlaps(one_SxK: np.ndarray, other_SxK: np.ndarray) -> np.ndarray:
+    """`[S]`: share of the results of one list that the other has too, NaN where there are none."""
+    real_SxK = one_SxK > 0
+    both_S = ((one_SxK[:, :, None] == other_SxK[:, None, :]) & real_SxK[:, :, None]).any(2).sum(1)
+    length_S = real_SxK.sum(1)
+    return np.divide(both_S, length_S, out=np.full(len(length_S), np.nan), where=length_S > 0)
 
 
 def _ratio(one: float, other: float) -> float:

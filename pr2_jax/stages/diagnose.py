@@ -19,7 +19,7 @@ from pr2_jax.config import Config
 from pr2_jax.errors import BadInput
 from pr2_jax.evaluation import diagnosis
 from pr2_jax.evaluation.checks import checks
-from pr2_jax.evaluation.signs_ranking import Judge, curve_signs
+from pr2_jax.evaluation.signs_ranking import curve_signs
 from pr2_jax.search.system import System
 from pr2_jax.stages.diagnose_ranking import RankingSigns
 from pr2_jax.stages.diagnose_retrieval import RetrievalSigns
@@ -34,7 +34,7 @@ def run(workdir: Path, config: Config) -> None:
     something else."""
     stages.require("eval", workdir, config)
     system = System(workdir, config)
-    judge = Judge(config.evaluation.bootstrap, config.evaluation.seed)
+    judge = diagnosis.Judge(config.evaluation.bootstrap, config.evaluation.seed)
     retrieval = RetrievalSigns(system, config, judge)
     searches = len(retrieval.day.sessions)
     if not searches:

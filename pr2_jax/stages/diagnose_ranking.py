@@ -16,10 +16,9 @@ from pr2_jax.data.batches import SlateReader
 from pr2_jax.data.histories import past_events
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.slates import Slates, feed_slates, search_slates
-from pr2_jax.evaluation.diagnosis import Sign
+from pr2_jax.evaluation.diagnosis import Judge, Sign
 from pr2_jax.evaluation.signs_ranking import (
     DayRows,
-    Judge,
     Slate,
     drift_signs,
     fit_signs,

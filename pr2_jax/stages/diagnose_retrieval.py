@@ -9,8 +9,8 @@ import numpy as np
 
 from pr2_jax.config import Config
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.evaluation.diagnosis import Sign
-from pr2_jax.evaluation.signs_ranking import Judge, recall_signs
+from pr2_jax.evaluation.diagnosis import Judge, Sign
+from pr2_jax.evaluation.signs_ranking import recall_signs
 from pr2_jax.evaluation.signs_retrieval import TOP, list_signs, person_signs, seed_signs, vector_signs
 from pr2_jax.retrieval.ann import Index, load_index
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
@@ -77,7 +77,8 @@ class RetrievalSigns:
             seeds.video_BxK, seeds.strength_BxK, self._snapshot.similarity, self._fallback(seeds.video_BxK)
         )
         kept_S = (seeds.strength_BxK > 0).sum(1)
-        return seed_signs(kept_S, real.sum(1), np.concatenate([np.zeros(0, bool), *passing]), quantile, fallback_S)
+        passing_S = np.array([each.sum() for each in passing], np.float64)
+        return seed_signs(requests.user_B, kept_S, real.sum(1), passing_S, quantile, fallback_S, self._judge)
 
     def _fallback(self, seeds_SxK: np.ndarray) -> np.ndarray:
         """bool [V], known for these seeds alone: whose neighbours the index took from content."""
@@ -101,7 +102,7 @@ class RetrievalSigns:
         found = self._index["pdr"].search(some_NxD, 1, tuple(rows[:, None]))
         nearest = np.maximum(found.ids_BxK[:, 0], 0)
         content_N = (np.asarray(content_VxD)[rows] * np.asarray(content_VxD)[nearest]).sum(1)
-        return vector_signs(some_NxD, found.scores_BxK[:, 0], content_N)
+        return vector_signs(some_NxD, found.scores_BxK[:, 0], content_N, self._judge)
 
     def _lists(self) -> dict[str, Sign]:
         requests = self.day.requests
@@ -118,7 +119,8 @@ class RetrievalSigns:
         mine, asked = requests.take(rows), requests.words_BxQ[other[rows]]
         nobody = dataclasses.replace(mine, user_B=np.zeros_like(mine.user_B))  # no past, no profile, no taste
         vectors = [self._own[rows], system.pdr(nobody), system.pdr(dataclasses.replace(mine, words_BxQ=asked))]
-        return person_signs(*vectors, *(self._best("pdr", x, mine, TOP) for x in vectors))
+        lists = [self._best("pdr", x, mine, TOP) for x in vectors]
+        return person_signs(mine.user_B, *vectors, *lists, self._judge)
 
     def _recalls(self) -> dict[str, Sign]:
         """Of the last training day, whose clicks the towers have learnt from, against the validation day's."""

@@ -11,12 +11,12 @@ from scipy.stats import spearmanr
 from pr2_jax.evaluation import signs_ranking, signs_retrieval
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.evaluation.checks import checks
-from pr2_jax.evaluation.diagnosis import LOOK, UNKNOWN, judge
-from pr2_jax.evaluation.signs_ranking import DayRows, Judge, Slate, sigmoid
+from pr2_jax.evaluation.diagnosis import LOOK, UNKNOWN, Judge, judge
+from pr2_jax.evaluation.signs_ranking import DayRows, Slate, sigmoid
 
 S, V, D, K = 400, 1_000, 16, 10
 N, R = 500, 8
-JUDGE = Judge(draws=200, seed=0)
+JUDGE = Judge(draws=60, seed=0)
 
 
 def _unit(x):
@@ -81,14 +81,14 @@ def _signs(a):
     passing = a["cosine"] >= np.quantile(_retrieval(np.random.default_rng(0))["cosine"], a["epsilon"])
     past = np.full(S, 40)
     found = signs_retrieval.seed_signs(
-        passing.sum(1), past, passing.ravel(), a.get("configured", a["epsilon"]), a["fallback"]
+        np.arange(S), passing.sum(1), past, passing.sum(1), a.get("configured", a["epsilon"]), a["fallback"], JUDGE
     )
     some = a["videos"][1:]
     cosine = some @ some.T - 3 * np.eye(V)
-    found |= signs_retrieval.vector_signs(some, cosine.max(1), a["content"])
+    found |= signs_retrieval.vector_signs(some, cosine.max(1), a["content"], JUDGE)
     lists = [_top(a[name], a["videos"]) for name in ("own", "nobody", "asked")]
     found |= signs_retrieval.list_signs(a.get("lists", lists[0]), a["dr"], a["popularity"], a["clicked"])
-    found |= signs_retrieval.person_signs(a["own"], a["nobody"], a["asked"], *a.get("person_lists", lists))
+    found |= signs_retrieval.person_signs(np.arange(S), a["own"], a["nobody"], a["asked"], *lists, JUDGE)
     slate, logit = a["slate"], a["logit"]
     found |= signs_ranking.gate_signs(a["gates"])
     found |= signs_ranking.position_signs(slate, logit, a["added"], JUDGE)
@@ -243,7 +243,8 @@ def test_list_measures_by_hand():
     ids = np.array([[1, 2, 3], [1, 2, -1], [1, 4, 5]])
     assert signs_retrieval.retrieved(ids, 7).tolist() == [0, 3, 2, 1, 1, 1, 0]
     assert signs_retrieval.hub_share(np.r_[0, 3, 2, 1, np.zeros(197, int)]) == pytest.approx(5 / 6)
-    assert signs_retrieval.overlap(ids, ids[::-1]) == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
+    assert signs_retrieval.overlaps(ids, np.roll(ids, 1, axis=0)) == pytest.approx([1 / 3, 1, 1 / 3])
+    assert np.isnan(signs_retrieval.overlaps(-(ids[:1] ** 2), ids[:1])).all()
     one, other = np.array([3, 1, 2, 2, 9]), np.array([1, 1, 0, 5, 7])
     assert signs_retrieval.rank_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)
     assert np.isnan(signs_retrieval.rank_correlation(one, np.ones(5)))
@@ -284,7 +285,7 @@ def test_share_of_the_last_quarter_by_hand():
 
 def test_a_log_that_cannot_tell_is_unknown_not_ill():
     none = np.zeros(0)
-    found = signs_retrieval.seed_signs(none, none, none.astype(bool), None, none)
+    found = signs_retrieval.seed_signs(none, none, none, none, None, none, JUDGE)
     found |= signs_ranking.gate_signs({"click": np.zeros((0, 4)), "like": np.ones((3, 1))})
     found |= signs_ranking.curve_signs({"pdr": none})
     day = DayRows("test", np.full(50, 0.1), np.zeros(50, bool))

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from pr2_jax import cli
+from pr2_jax.config_loader import override
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.evaluation.checks import checks
-from pr2_jax.evaluation.diagnosis import LOOK, judge
-from pr2_jax.evaluation.signs_ranking import Judge
+from pr2_jax.evaluation.diagnosis import LOOK, UNKNOWN, Judge, judge
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
+from pr2_jax.retrieval.qrcf import cosine_sample
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
 from pr2_jax.stages import diagnose
@@ -50,7 +51,7 @@ def test_every_check_is_reported_in_both_files(diagnosed, reported):
     assert all(f" {key} " in shown for key in keys)
     ill = sum(one["verdict"] == LOOK for one in reported.values())
     assert f"{ill or 'None'} of {len(keys)} checks" in " ".join(shown.split())
-    known = [one for one in reported.values() if one["measured"] is not None]
+    known = [one for one in reported.values() if one["verdict"] != UNKNOWN]
     assert len(known) > 25, "too little of the tiny log can be measured to test by"
 
 
@@ -67,9 +68,11 @@ def test_the_filter_s_own_seeds_are_counted(reported, finished, micro_config):
     told = np.any(system.space.queries(requests.words_BxQ), axis=1)
     past = (system.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"] > 0).any(1)
     seeds = (system.seeds(requests).strength_BxK > 0)[told & past]
-    assert reported["qrcf.coverage"]["measured"] == pytest.approx(seeds.any(1).mean())
-    assert reported["qrcf.seeds"]["measured"] == pytest.approx(seeds.sum(1).mean())
-    assert reported["qrcf.kept"]["measured"] == pytest.approx(seeds.sum() / _views(system, requests, told), abs=0.05)
+    assert reported["qrcf.coverage"]["measured"]["mean"] == pytest.approx(seeds.any(1).mean())
+    assert reported["qrcf.seeds"]["measured"]["mean"] == pytest.approx(seeds.sum(1).mean())
+    assert reported["qrcf.kept"]["measured"]["mean"] == pytest.approx(
+        seeds.sum() / _views(system, requests, told), abs=0.05
+    )
 
 
 def _views(system, requests, told):
@@ -135,6 +138,19 @@ def _named_with(place, config, fitted, part):
 def _named(signs):
     found = judge([check for check in checks("quantile") if check.key in signs], signs)
     return {one.check.key for one in found if one.verdict == LOOK}
+
+
+def test_an_adaptive_threshold_is_measured_by_its_own_cuts(finished, micro_config, monkeypatch):
+    """And has no quantile of past views that it could have moved away from."""
+    config = override(micro_config, ["--config.retrieval.qrcf.threshold=adaptive"])
+    monkeypatch.setattr(System, "require", lambda self, stage: None)  # the index was made with one epsilon
+    system = System(finished, config)
+    sample_N = cosine_sample(system.store, system.store.cuts.validation_ms, 64)
+    system.__dict__["fitted"] = {"epsilon": 2.0, "cosine_sample": sample_N.tolist()}
+    signs = RetrievalSigns(system, config, JUDGE)._seeds()
+    assert 0 < signs["qrcf.kept"].value.mean < 1
+    assert signs["qrcf.seeds"].value.mean > 0
+    assert np.isnan(signs["qrcf.moved"].value)
 
 
 def test_collapsed_vectors_are_named(diagnosed, micro_config):
