@@ -28,7 +28,7 @@ from pr2_jax.evaluation.signs_ranking import (
     sigmoid,
 )
 from pr2_jax.evaluation.slices import quantiles
-from pr2_jax.ranking.features import Scaler, columns
+from pr2_jax.ranking.features import FEATURES, Scaler, columns
 from pr2_jax.retrieval.blocks import in_blocks
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
@@ -82,6 +82,8 @@ class RankingSigns:
 
     def _features_of(self, slates: Slates, day_ms: int, user_N: np.ndarray | None = None) -> np.ndarray:
         """As serving computes them on a day that nothing was trained on; `user_N`: as if these people asked."""
+        if not len(slates):
+            return np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32)
         asked = slates if user_N is None else dataclasses.replace(slates, user_N=user_N)
         compute, similarity = self._system.features(), self._system.snapshot(day_ms).similarity
         blocks = np.split(np.arange(len(asked)), range(FEATURE_BLOCK, len(asked), FEATURE_BLOCK))

@@ -14,12 +14,13 @@ from pr2_jax.data.batches import SlateReader
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.evaluation.checks import checks
 from pr2_jax.evaluation.diagnosis import LOOK, UNKNOWN, Judge, judge
+from pr2_jax.evaluation.signs_ranking import fit_signs
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.qrcf import cosine_sample
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
 from pr2_jax.stages import diagnose
-from pr2_jax.stages.diagnose_ranking import HISTORY, RankingSigns
+from pr2_jax.stages.diagnose_ranking import HISTORY, RankingSigns, _slate
 from pr2_jax.stages.diagnose_retrieval import RetrievalSigns, another, fallback_shares
 
 JUDGE = Judge(draws=50, seed=0)
@@ -102,6 +103,15 @@ def test_a_lent_history_is_the_other_person_s_and_nothing_else(ranking, micro_co
     own, *_ = ranking._outputs("qin", slates, ranking._features)
     same, *_ = ranking._outputs("qin", slates, ranking._features, past_of_N=slates.user_N)
     np.testing.assert_array_equal(own, same)
+
+
+def test_a_day_without_slates_says_nothing(ranking):
+    none = ranking._of_day(0, 1, 100)
+    features = ranking._features_of(none, ranking._system.store.cuts.validation_ms)
+    logit, added, gates = ranking._outputs("qin", none, features)
+    assert len(none) == len(features) == len(logit) == len(added) == len(gates) == 0
+    signs = fit_signs((_slate(none), logit[..., 0]), (_slate(ranking._slates), ranking._own[0][..., 0]), JUDGE)
+    assert all(np.isnan(sign.value.mean) for sign in signs.values())
 
 
 def test_a_search_is_compared_with_one_of_another_query(rng):
