@@ -112,6 +112,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             pipeline.ablate(options.workdir, config, options.ablations, options.seeds or 1)
         elif options.sweep:
             pipeline.sweep(options.workdir, config, options.sweep)
+        elif options.diagnose:
+            pipeline.diagnose(options.workdir, config)
         else:
             pipeline.evaluate(options.workdir, config)
 
@@ -234,6 +236,7 @@ def _add_stages(verbs: _Verbs) -> None:
         "--workdir work/a",
         "--workdir work/a --ablations configs/ablations.py --seeds 3",
         "--workdir work/a --sweep qrcf",
+        "--workdir work/a --diagnose",
     )
     instead = evaluate.add_mutually_exclusive_group()
     instead.add_argument(
@@ -244,6 +247,11 @@ def _add_stages(verbs: _Verbs) -> None:
         type=_existing,
         metavar="FILE.py",
         help="in place of that: the whole system trained and judged without each part",
+    )
+    instead.add_argument(
+        "--diagnose",
+        action="store_true",
+        help="in place of that: known ways to fail, each measured and held against what is normal (a minute)",
     )
     evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
     config = _add(verbs, "config", _config, "print the config that a run would take, every field", "--workdir work/a")

@@ -18,6 +18,7 @@ from pr2_jax.data.ingest import ingest as ingest_log
 from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.simulation.dataset_builder import ShortVideoWorld
 from pr2_jax.stages import ablations, content, pdr, qin, sweep_qrcf, sweep_report, taste
+from pr2_jax.stages import diagnose as diagnosis
 from pr2_jax.stages import evaluate as evaluation
 from pr2_jax.stages import index as indexing
 from pr2_jax.training import distributed
@@ -109,6 +110,16 @@ def sweep(workdir: Path, config: Config, what: str, grid: sweep_qrcf.Grid | None
                 sweep_report.write(partial, *sweep_qrcf.judge(workdir, config, partial, grid), config)
             console.log(f"done in {console.duration(time.monotonic() - started)}; picture in {out / 'frontier.png'}")
     print((out / "table.txt").read_text(), end="")
+
+
+def diagnose(workdir: Path, config: Config) -> None:
+    """Known ways to fail, looked for in a finished work directory (stages/diagnose.py)."""
+    check_config(config)
+    with console.stage("diagnose"):
+        started = time.monotonic()
+        diagnosis.run(workdir, config)
+        console.log(f"done in {console.duration(time.monotonic() - started)}")
+    diagnosis.print_text(workdir)
 
 
 def _agree(config: Config) -> None:

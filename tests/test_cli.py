@@ -20,7 +20,7 @@ from pr2_jax.config import Config
 from pr2_jax.errors import BadInput, Stopped
 
 CALLS = {
-    "pipeline": ("run", "ingest", "train", "index", "evaluate", "sweep"),
+    "pipeline": ("run", "ingest", "train", "index", "evaluate", "sweep", "diagnose"),
     "search.commands": ("print_search",),
     "search.scoring": ("score_file",),
     "stages.export": ("export", "rebuild"),
@@ -78,10 +78,11 @@ def test_stages_take_the_config_that_the_work_directory_was_made_with(calls, tmp
     assert config_loader.read(tmp_path / "config.json") == kept, "only a run rewrites it"
 
 
-def test_a_sweep_takes_the_place_of_the_evaluation(calls, tmp_path):
+def test_a_study_takes_the_place_of_the_evaluation(calls, tmp_path):
     config_loader.save(Config(), tmp_path / "config.json")
     assert cli.main(["evaluate", "--workdir", str(tmp_path), "--sweep", "qrcf"]) == 0
-    assert calls == [("pipeline.sweep", (tmp_path, Config(), "qrcf"))]
+    assert cli.main(["evaluate", "--workdir", str(tmp_path), "--diagnose"]) == 0
+    assert calls == [("pipeline.sweep", (tmp_path, Config(), "qrcf")), ("pipeline.diagnose", (tmp_path, Config()))]
 
 
 def test_config_is_what_a_run_would_take(capsys, tmp_path, repository):
@@ -142,6 +143,7 @@ def test_rooms_take_what_the_command_passes():
         pipeline.index: (path, config),
         pipeline.evaluate: (path, config),
         pipeline.sweep: (path, config, "qrcf"),
+        pipeline.diagnose: (path, config),
         commands.print_search: (path, "12", "space", 10, False),
         scoring.score_file: (path, path, path, 10),
         export.export: (path, path),
@@ -167,6 +169,10 @@ def test_rooms_take_what_the_command_passes():
         (["run", "--workdir", "w", "--config", "configs/kuaisar.py", "--input", "/no"], "--input: /no does not exist"),
         (["evaluate", "--workdir", "w", "--sweep", "pdr"], "argument --sweep: invalid choice: 'pdr'"),
         (["evaluate", "--workdir", "w", "--sweep"], "argument --sweep: expected one argument"),
+        (
+            ["evaluate", "--workdir", "w", "--diagnose", "--sweep", "qrcf"],
+            "--sweep: not allowed with argument --diagnose",
+        ),
         (["search", "--workdir", "w", "--user", "1", "--query", "a", "--k", "0"], "'0', expected a whole number above"),
         (["search", "--workdir", "w", "--user", "1", "--query", "a", "--config.k=3"], "--config.k=3: this command"),
         (["score", "--workdir", "w", "--requests", "/no.csv", "--out", "o"], "--requests: /no.csv does not exist"),

@@ -122,10 +122,20 @@ def ranker_functions(task: QinTask, params: Params, tables: Tables) -> dict[str,
     return {task.name: _function(_logits, task, weights)}
 
 
+def ranker_insides(task: QinTask, params: Params, tables: Tables) -> ModelFunction:
+    """A slate to everything that a ranker computes of it: logits and what the positions of the batch would add to them,
+    `[B, S, T]` both, and the gates over the experts `[B, S, T, E]`. For diagnosis; nothing that serves calls it."""
+    return _function(_everything, task, {"params": params, "tables": tables, "frozen": task.frozen})
+
+
 def _logits(task: QinTask, weights: Weights, batch: Batch) -> Array:
+    return _everything(task, weights, batch)[0]
+
+
+def _everything(task: QinTask, weights: Weights, batch: Batch) -> tuple[Array, Array, Array]:
     batch = task.prepare(weights["frozen"], batch)
     rows = gather(weights["tables"], task.lookups(batch))
-    return task.model.apply({"params": weights["params"]}, rows, batch)[0]
+    return task.model.apply({"params": weights["params"]}, rows, batch)
 
 
 def _function(body, model, weights: Weights) -> ModelFunction:

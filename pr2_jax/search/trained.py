@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pr2_jax.models.build import content_task, pdr_task, qin_task, taste_task
-from pr2_jax.models.functions import content_functions, load_model, pdr_functions, ranker_functions, taste_functions
+from pr2_jax.models.functions import (
+    content_functions,
+    load_model,
+    pdr_functions,
+    ranker_functions,
+    ranker_insides,
+    taste_functions,
+)
 from pr2_jax.ranking.features import columns
 from pr2_jax.training.task import Task
-from pr2_jax.types import Functions
+from pr2_jax.types import Functions, ModelFunction
 
 if TYPE_CHECKING:
     from pr2_jax.search.system import System
@@ -35,6 +42,11 @@ class TrainedModels:
         """Of a model whose parameters lie in `directory`."""
         task = self.task(model)
         return FUNCTIONS[model](task, *load_model(task, directory))
+
+    def insides(self, ranker: str, directory: Path) -> ModelFunction:
+        """Of `qin` or `base`: logits, what positions add, and gates (models/functions.py)."""
+        task = self.task(ranker)
+        return ranker_insides(task, *load_model(task, directory))
 
     def task(self, model: str) -> Task:
         """Of `content`, `taste`, `pdr`, `qin` or `base`."""

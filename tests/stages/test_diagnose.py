@@ -1,0 +1,188 @@
+"""The diagnosis of a finished work directory: what it writes, what it measures, and faults planted in its files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pr2_jax import cli
+from pr2_jax.config_loader import override
+from pr2_jax.data.batches import SlateReader
+from pr2_jax.errors import StaleArtifact
+from pr2_jax.evaluation.checks import checks
+from pr2_jax.evaluation.diagnosis import LOOK, UNKNOWN, Judge, judge
+from pr2_jax.evaluation.signs_ranking import fit_signs
+from pr2_jax.retrieval.item_similarity import ItemSimilarity
+from pr2_jax.retrieval.qrcf import cosine_sample
+from pr2_jax.search.searcher import Searcher
+from pr2_jax.search.system import System
+from pr2_jax.stages import diagnose
+from pr2_jax.stages.diagnose_ranking import HISTORY, RankingSigns, _slate
+from pr2_jax.stages.diagnose_retrieval import RetrievalSigns, another, fallback_shares
+
+JUDGE = Judge(draws=50, seed=0)
+
+
+@pytest.fixture(scope="module")
+def diagnosed(finished, tmp_path_factory):
+    """A copy of the work directory, diagnosed from the command line; exit status 0 whatever is found."""
+    place = shutil.copytree(finished, tmp_path_factory.mktemp("diagnose") / "w")
+    assert cli.main(["evaluate", "--workdir", str(place), "--diagnose"]) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def reported(diagnosed) -> dict:
+    findings = json.loads((diagnosed / "eval" / "diagnosis.json").read_text())["findings"]
+    return {f"{one['part']}.{one['name']}": one for one in findings}
+
+
+@pytest.fixture(scope="module")
+def ranking(finished, micro_config) -> RankingSigns:
+    return RankingSigns(System(finished, micro_config), micro_config, JUDGE)
+
+
+def test_every_check_is_reported_in_both_files(diagnosed, reported):
+    shown = (diagnosed / "eval" / "diagnosis.txt").read_text()
+    keys = {check.key for check in checks("quantile")}
+    assert reported.keys() == keys
+    assert all(f" {key} " in shown for key in keys)
+    ill = sum(one["verdict"] == LOOK for one in reported.values())
+    assert f"{ill or 'None'} of {len(keys)} checks" in " ".join(shown.split())
+    known = [one for one in reported.values() if one["verdict"] != UNKNOWN]
+    assert len(known) > 25, "too little of the tiny log can be measured to test by"
+
+
+def test_the_rest_of_the_evaluation_stays_as_it_was(diagnosed, finished, micro_config):
+    for path in (finished / "eval").iterdir():
+        assert (diagnosed / "eval" / path.name).read_bytes() == path.read_bytes()
+    System(diagnosed, micro_config).require("eval")
+
+
+def test_the_filter_s_own_seeds_are_counted(reported, finished, micro_config):
+    system = System(finished, micro_config)
+    retrieval = RetrievalSigns(system, micro_config, JUDGE)
+    requests = retrieval.day.requests
+    told = np.any(system.space.queries(requests.words_BxQ), axis=1)
+    past = (system.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"] > 0).any(1)
+    seeds = (system.seeds(requests).strength_BxK > 0)[told & past]
+    assert reported["qrcf.coverage"]["measured"]["mean"] == pytest.approx(seeds.any(1).mean())
+    assert reported["qrcf.seeds"]["measured"]["mean"] == pytest.approx(seeds.sum(1).mean())
+    assert reported["qrcf.kept"]["measured"]["mean"] == pytest.approx(
+        seeds.sum() / _views(system, requests, told), abs=0.05
+    )
+
+
+def _views(system, requests, told):
+    history = system.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"]
+    return (history[told] > 0).sum()
+
+
+def test_the_ranker_looked_into_is_the_one_that_serves(ranking, finished, micro_config):
+    """Logits of the validation day are the searcher's; gates are shares; the unknown position adds nothing."""
+    system, slates = System(finished, micro_config), ranking._slates
+    searcher = Searcher(system, system.snapshot(system.store.cuts.validation_ms), "pr2")
+    want = searcher.score(system.requests_of(slates), slates.query_N, slates.video_NxS)
+    logit, added, gates = ranking._own
+    real = slates.video_NxS > 0
+    np.testing.assert_allclose(logit[real], want[real], atol=1e-4)
+    np.testing.assert_allclose(gates.sum(-1), 1, atol=1e-5)
+    assert (added[slates.position_NxS < 0] == 0).all()
+
+
+def test_a_lent_history_is_the_other_person_s_and_nothing_else(ranking, micro_config):
+    slates, system = ranking._slates, ranking._system
+    reader = SlateReader(system.reader, system.query_vectors_NqxD, micro_config.qin, micro_config.data)
+    told = reader(slates.user_N, slates.time_ms_N, slates.query_N)
+    assert {
+        name for name in told if "history" in name or "recent" in name or "gap" in name or "signals" in name
+    } == set(HISTORY)
+    own, *_ = ranking._outputs("qin", slates, ranking._features)
+    same, *_ = ranking._outputs("qin", slates, ranking._features, past_of_N=slates.user_N)
+    np.testing.assert_array_equal(own, same)
+
+
+def test_a_day_without_slates_says_nothing(ranking):
+    none = ranking._of_day(0, 1, 100)
+    features = ranking._features_of(none, ranking._system.store.cuts.validation_ms)
+    logit, added, gates = ranking._outputs("qin", none, features)
+    assert len(none) == len(features) == len(logit) == len(added) == len(gates) == 0
+    signs = fit_signs((_slate(none), logit[..., 0]), (_slate(ranking._slates), ranking._own[0][..., 0]), JUDGE)
+    assert all(np.isnan(sign.value.mean) for sign in signs.values())
+
+
+def test_a_search_is_compared_with_one_of_another_query(rng):
+    query_N = rng.integers(0, 4, 41)
+    other = another(query_N)
+    assert sorted(other) == list(range(41))
+    assert (query_N[other] != query_N).mean() > 0.8
+    assert (another(np.repeat([3, 5], 20)) >= 20).sum() == 20
+
+
+def test_content_s_share_of_a_walk_by_hand():
+    """Seed 1 has its neighbours from content, seed 2 from clicks; 5 is reached by both, mostly by the second."""
+    neighbour = np.zeros((7, 2), np.int32)
+    weight = np.zeros((7, 2), np.float32)
+    neighbour[1], weight[1] = (4, 5), (1.0, 0.2)
+    neighbour[2], weight[2] = (5, 6), (0.5, 0.5)
+    seeds, strength = np.array([[1, 2], [2, 0], [1, 0], [0, 0]]), np.array([[1.0, 1], [1, 0], [1, 0], [0, 0]])
+    got = fallback_shares(seeds, strength, ItemSimilarity(neighbour, weight), np.arange(7) == 1)
+    np.testing.assert_allclose(got, [1 / 3, 0, 1, np.nan])
+
+
+def test_a_threshold_too_high_is_named(diagnosed, micro_config):
+    fitted = json.loads((diagnosed / "index" / "fitted.json").read_text())
+    named = _named_with(diagnosed, micro_config, fitted | {"epsilon": 0.999}, "_seeds")
+    assert {"qrcf.coverage", "qrcf.seeds", "qrcf.kept", "qrcf.moved"} <= named
+    (diagnosed / "index" / "fitted.json").write_text(json.dumps(fitted))
+
+
+def _named_with(place, config, fitted, part):
+    (place / "index" / "fitted.json").write_text(json.dumps(fitted))
+    return _named(getattr(RetrievalSigns(System(place, config), config, JUDGE), part)())
+
+
+def _named(signs):
+    found = judge([check for check in checks("quantile") if check.key in signs], signs)
+    return {one.check.key for one in found if one.verdict == LOOK}
+
+
+def test_an_adaptive_threshold_is_measured_by_its_own_cuts(finished, micro_config, monkeypatch):
+    """And has no quantile of past views that it could have moved away from."""
+    config = override(micro_config, ["--config.retrieval.qrcf.threshold=adaptive"])
+    monkeypatch.setattr(System, "require", lambda self, stage: None)  # the index was made with one epsilon
+    system = System(finished, config)
+    sample_N = cosine_sample(system.store, system.store.cuts.validation_ms, 64)
+    system.__dict__["fitted"] = {"epsilon": 2.0, "cosine_sample": sample_N.tolist()}
+    signs = RetrievalSigns(system, config, JUDGE)._seeds()
+    assert 0 < signs["qrcf.kept"].value.mean < 1
+    assert signs["qrcf.seeds"].value.mean > 0
+    assert np.isnan(signs["qrcf.moved"].value)
+
+
+def test_collapsed_vectors_are_named(diagnosed, micro_config):
+    path = diagnosed / "index" / "pdr" / "vectors.npy"
+    sound = np.load(path)
+    rng = np.random.default_rng(0)
+    noisy = sound[1:2] + 1e-3 * rng.normal(size=sound.shape)
+    np.save(path, (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32))
+    named = _named(RetrievalSigns(System(diagnosed, micro_config), micro_config, JUDGE)._vectors())
+    np.save(path, sound)
+    assert named == {"pdr.cosine", "pdr.rank", "pdr.duplicates"}
+
+
+def test_an_unfinished_work_directory_is_named(diagnosed, micro_config, capsys):
+    (diagnosed / "eval" / "manifest.json").rename(diagnosed / "kept.json")
+    with pytest.raises(StaleArtifact, match="pr2 evaluate"):
+        diagnose.run(diagnosed, micro_config)
+    (diagnosed / "kept.json").rename(diagnosed / "eval" / "manifest.json")
+
+
+@pytest.mark.parametrize("other", [["--sweep", "qrcf"], ["--ablations", "setup.py"], ["--seeds", "2"]])
+def test_one_study_at_a_time(finished, capsys, monkeypatch, repository, other):
+    monkeypatch.chdir(repository)
+    assert cli.main(["evaluate", "--workdir", str(finished), "--diagnose", *other]) == 2
+    assert capsys.readouterr().err.startswith("pr2: error: ")
