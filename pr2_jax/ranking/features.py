@@ -28,7 +28,7 @@ VIDEO = ("clicks", "search_clicks", "shown", "search_ctr", "log_duration", "has_
 VIDEO += tuple(f"appeal_{task}" for task in TASKS)
 LINKS = ("item_cf", "item_cf_by_clicks", "qrcf")
 HABITS = ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video")
-TASTE = (*(f"taste_{task}" for task in TASKS), "taste_fit", "taste_fit_doubt")
+TASTE = (*(f"taste_{task}" for task in TASKS), "taste_fit", "taste_fit_doubt", "taste_fit_author", "taste_fit_category")
 GROUPS = {"relevance": RELEVANCE, "video": VIDEO, "links": LINKS, "habits": HABITS, "taste": TASTE}
 """By the names that `QinConfig.inputs` gives."""
 IMPERSONAL = ("relevance", "video")
@@ -109,8 +109,9 @@ class RankingFeatures:
         parts = [*self._relevance(requests, query_N, video_NxS), *self._video(requests, video_NxS), *appeal]
         fits = self._taste.fit.people(requests.user_B, requests.time_ms_B)
         durations = self._numbers.durations(video_NxS, requests.time_ms_B[:, None])
-        own = np.moveaxis(self._taste.fit.logits(fits, video_NxS, durations), -1, 0)
-        parts += [*self._personal(requests, video_NxS, similarity), *personal, *own]
+        own = [self._taste.fit.logits(fits, video_NxS, durations), self._taste.fit.leanings(fits, video_NxS)]
+        own_columns = (column for part in own for column in np.moveaxis(part, -1, 0))
+        parts += [*self._personal(requests, video_NxS, similarity), *personal, *own_columns]
         return np.stack(np.broadcast_arrays(*parts), axis=-1).astype(np.float32)
 
     def _relevance(self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray) -> list[np.ndarray]:
