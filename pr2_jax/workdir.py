@@ -14,7 +14,7 @@ from pr2_jax.config import Config
 from pr2_jax.config_loader import save, to_dict
 from pr2_jax.errors import BadInput
 
-SCHEMA = "5"
+SCHEMA = "6"
 """Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
 
 STORE, STORE_COMMAND = "store", "pr2 ingest"
@@ -54,6 +54,11 @@ STAGES = {
 def fold_directory(space: Path, fold: int) -> Path:
     """Where the part of `content/` or `taste/` lies that has not learnt from the days of a fold."""
     return space / f"fold_{fold}"
+
+
+def part_directory(space: Path, part: int) -> Path:
+    """Where, of `taste/`, the fit of people and videos lies that has not learnt from the days of a part."""
+    return space / f"part_{part}"
 
 
 def refuse_foreign_config(workdir: Path) -> None:

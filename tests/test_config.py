@@ -7,23 +7,21 @@ import dataclasses
 import pytest
 
 from pr2_jax import config as schema
-from pr2_jax import config_training
+from pr2_jax import config_training, config_world
 from pr2_jax.config import (
     Config,
     ContentConfig,
     DataConfig,
     EvaluationConfig,
-    LoggingConfig,
     OptimConfig,
     PdrConfig,
-    PeopleConfig,
     QinConfig,
     QrcfConfig,
     RetrievalConfig,
     ScoresConfig,
-    WorldConfig,
 )
 from pr2_jax.config_training import TableConfig
+from pr2_jax.config_world import LoggingConfig, PeopleConfig, WorldConfig
 from pr2_jax.errors import BadConfig
 
 CLASHES = [
@@ -99,7 +97,7 @@ def test_clash_is_named_with_its_values(section, fields, message):
 def test_every_section_checks_itself():
     sections = [
         kind
-        for module in (schema, config_training)
+        for module in (schema, config_training, config_world)
         for kind in vars(module).values()
         if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
     ]

@@ -17,6 +17,7 @@ ORDER = (
     "types",
     "config_checks",
     "config_training",
+    "config_world",
     "config",
     "config_variants",
     "console",

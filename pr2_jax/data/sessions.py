@@ -14,7 +14,9 @@ def training_sessions(store: LogStore) -> np.ndarray:
 
 
 FOLDS = 2
-"""Parts of the training days for cross-fitting."""
+"""Parts of the training days for cross-fitting of what is trained by gradients."""
+PARTS = 3 * FOLDS
+"""Parts of the training days for cross-fitting of what is quickly fitted; a fold is some of them, whole."""
 
 
 def day_start_ms(store: LogStore, time_ms_x: np.ndarray) -> np.ndarray:
@@ -36,6 +38,17 @@ def period_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
 def fold_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
     """Which of `FOLDS` parts each time belongs to: periods are dealt out in turn."""
     return period_of(store, time_ms_N) % FOLDS
+
+
+def part_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
+    """Which of `PARTS` parts each time belongs to; part p lies in fold `p % FOLDS`."""
+    return period_of(store, time_ms_N) % PARTS
+
+
+def training_parts(store: LogStore) -> np.ndarray:
+    """The parts that the training days have, ascending."""
+    oldest = int(period_of(store, np.array([store.cuts.start_ms]))[0])
+    return np.unique(np.arange(min(oldest, -1), 0) % PARTS)
 
 
 def impressions_of(store: LogStore, sessions_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

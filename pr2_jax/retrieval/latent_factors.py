@@ -21,11 +21,14 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 
 from pr2_jax.config import TasteConfig
 
-ANSWERS_AT_ONCE = 2_000
-"""Answers whose outer products are held at a time: 2.6 MB at a width of 16, so that they stay in the cache."""
+ANSWERS_AT_ONCE = 20_000
+"""Answers whose rows are held at a time: some 3 MB at a width of 16, so that they stay in the cache."""
+CHUNK = 16
+"""Answers of one group that are multiplied in one piece; a group's last piece is filled up with zeros."""
 GROUPS_AT_ONCE = 20_000
 ROWS_AT_ONCE = 100_000
 FIRST_STEPS = 2
@@ -91,7 +94,13 @@ class _Level:
         self.answered_G = np.diff(self._bound_G) > 0
         self.mean_GxZ = np.zeros((groups, len(precision_ZxZ)))
 
-    def newton(self, rows_of: RowsOf, yes_E: np.ndarray, covariance_GxZxZ: np.ndarray | None = None) -> np.ndarray:
+    def newton(
+        self,
+        rows_of: RowsOf,
+        yes_E: np.ndarray,
+        doubt: Doubt | None = None,
+        covariance_GxZxZ: np.ndarray | None = None,
+    ) -> np.ndarray:
         """One step of every group's mean; a group without answers goes to zero.
 
         Returns the sum of the posterior covariances of groups with answers, `[Z, Z]`; all of them are written into
@@ -99,7 +108,7 @@ class _Level:
         """
         total_ZxZ = np.zeros_like(self.precision_ZxZ)
         for start, stop in self._blocks():
-            gram_GxZxZ, pull_GxZ = self._sums(rows_of, yes_E, start, stop)
+            gram_GxZxZ, pull_GxZ = self._sums(rows_of, yes_E, doubt, start, stop)
             posterior_GxZxZ = np.linalg.inv(gram_GxZxZ + self.precision_ZxZ)
             self.mean_GxZ[start:stop] = (posterior_GxZxZ @ pull_GxZ[..., None])[..., 0]
             total_ZxZ += posterior_GxZxZ[self.answered_G[start:stop]].sum(0)
@@ -121,7 +130,9 @@ class _Level:
             yield start, stop
             start = stop
 
-    def _sums(self, rows_of: RowsOf, yes_E: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    def _sums(
+        self, rows_of: RowsOf, yes_E: np.ndarray, doubt: Doubt | None, start: int, stop: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Over the answers of groups `[start, stop)`: `sum w E[x x^T]` and `sum x (y - p + w x . mean)`, with
         w = p (1 - p): the two sides of iteratively reweighted least squares."""
         size = len(self.precision_ZxZ)
@@ -130,24 +141,45 @@ class _Level:
         for at in range(first, last, ANSWERS_AT_ONCE):
             event_E = self._order_E[at : min(at + ANSWERS_AT_ONCE, last)]
             group_E = self.group_E[event_E]
-            x_ExZ, base_E, doubt_ExZxZ = rows_of(event_E)
+            x_ExZ, base_E = rows_of(event_E)
             effect_E = np.einsum("ez,ez->e", x_ExZ, self.mean_GxZ[group_E])
             p_E = 1 / (1 + np.exp(-(base_E + effect_E)))
             weight_E = p_E * (1 - p_E)
-            thin_ExZ = x_ExZ.astype(np.float32)
-            square_ExZxZ = thin_ExZ[:, :, None] * thin_ExZ[:, None, :]
-            if doubt_ExZxZ is not None:
-                square_ExZxZ += doubt_ExZxZ
-            square_ExZxZ *= weight_E.astype(np.float32)[:, None, None]
-            opens = np.flatnonzero(np.r_[True, group_E[1:] != group_E[:-1]])
-            place = group_E[opens] - start
-            gram_GxZxZ[place] += np.add.reduceat(square_ExZxZ, opens)
-            pull_GxZ[place] += np.add.reduceat(x_ExZ * (yes_E[event_E] - p_E + weight_E * effect_E)[:, None], opens)
+            opens_K = np.flatnonzero(np.r_[True, group_E[1:] != group_E[:-1]])
+            place_K = group_E[opens_K] - start
+            gram_GxZxZ[place_K] += _grams(x_ExZ, weight_E, opens_K)
+            pull_GxZ[place_K] += np.add.reduceat(x_ExZ * (yes_E[event_E] - p_E + weight_E * effect_E)[:, None], opens_K)
+            if doubt is not None:
+                by_source = sp.csr_array(
+                    (weight_E, doubt.source_E[event_E], np.append(opens_K, len(event_E))),
+                    shape=(len(opens_K), len(doubt.covariance_UxZxZ)),
+                )
+                flat_UxZZ = doubt.covariance_UxZxZ.reshape(len(doubt.covariance_UxZxZ), -1)
+                gram_GxZxZ[place_K] += (by_source @ flat_UxZZ).reshape(-1, size, size)
         return gram_GxZxZ, pull_GxZ
 
 
-RowsOf = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
-"""Of some answers: x `[E, Z]`, the logit without the effect `[E]`, and the covariance of x `[E, Z, Z]` if it has one."""
+def _grams(x_ExZ: np.ndarray, weight_E: np.ndarray, opens_K: np.ndarray) -> np.ndarray:
+    """`sum w x x^T` `[K, Z, Z]` of K runs of rows, by products of pieces of one length."""
+    length_K = np.diff(np.append(opens_K, len(x_ExZ)))
+    pieces_K = -(-length_K // CHUNK)
+    first_K = np.cumsum(pieces_K) - pieces_K
+    within_E = np.arange(len(x_ExZ)) - np.repeat(opens_K, length_K)
+    piece_E, slot_E = np.repeat(first_K, length_K) + within_E // CHUNK, within_E % CHUNK
+    root_PxCxZ = np.zeros((pieces_K.sum(), CHUNK, x_ExZ.shape[1]))
+    root_PxCxZ[piece_E, slot_E] = x_ExZ * np.sqrt(weight_E)[:, None]
+    return np.add.reduceat(root_PxCxZ.transpose(0, 2, 1) @ root_PxCxZ, first_K)
+
+
+RowsOf = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Of some answers: x `[E, Z]`, and the logit without the effect `[E]`."""
+
+
+class Doubt(NamedTuple):
+    """How sure the x of each answer is: the covariance `[U, Z, Z]` of its source."""
+
+    source_E: np.ndarray
+    covariance_UxZxZ: np.ndarray
 
 
 class _Fit:
@@ -166,7 +198,7 @@ class _Fit:
         size = start_VxB.shape[1]
         prior_BxB = config.fit_prior * np.eye(size)
         self.people = _Level(answers.user_E, users, precision_ZxZ)
-        self._covariance_UxZxZ = np.zeros((users, size + 1, size + 1), np.float32)
+        self._covariance_UxZxZ = np.zeros((users, size + 1, size + 1))
         author_E = videos.author_V[answers.video_E]
         self._authors = _Level(author_E, int(videos.author_V.max()) + 1, prior_BxB)
         self._own = _Level(answers.video_E, len(start_VxB), prior_BxB)
@@ -177,14 +209,14 @@ class _Fit:
         """Everyone's coefficients given the videos, and how much people differ."""
         a = self._answers
 
-        def rows_of(event_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, None]:
+        def rows_of(event_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             video_ExB = self.video_VxB[a.video_E[event_E]]
             one_Ex1, duration_Ex1 = np.ones((len(event_E), 1)), a.duration_E[event_E, None]
             x_ExZ = np.concatenate([one_Ex1, video_ExB[:, 1:], duration_Ex1], axis=1)
-            return x_ExZ, a.offset_E[event_E] + video_ExB[:, 0], None
+            return x_ExZ, a.offset_E[event_E] + video_ExB[:, 0]
 
         for _ in range(steps):
-            total_ZxZ = self.people.newton(rows_of, a.yes_E, self._covariance_UxZxZ)
+            total_ZxZ = self.people.newton(rows_of, a.yes_E, covariance_GxZxZ=self._covariance_UxZxZ)
         self.people.learn_precision(total_ZxZ)
 
     def authors_step(self, steps: int) -> None:
@@ -208,19 +240,18 @@ class _Fit:
     def _video_side(self, level: _Level, prior_VxB: np.ndarray, steps: int) -> None:
         """Effects that add to `(a, z)`, given the people; `prior_VxB` is the rest of `(a, z)`."""
         a, person_UxZ = self._answers, self.people.mean_GxZ
+        covariance_UxBxB = self._covariance_UxZxZ[:, :-1, :-1].copy()
+        covariance_UxBxB[:, 0] = covariance_UxBxB[:, :, 0] = 0  # the 1 that meets the appeal is certain
 
-        def rows_of(event_E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            user_E = a.user_E[event_E]
-            person_ExZ = person_UxZ[user_E]
+        def rows_of(event_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            person_ExZ = person_UxZ[a.user_E[event_E]]
             x_ExB = np.concatenate([np.ones((len(event_E), 1)), person_ExZ[:, 1:-1]], axis=1)
             known_E = np.einsum("eb,eb->e", x_ExB, prior_VxB[a.video_E[event_E]])
-            base_E = a.offset_E[event_E] + person_ExZ[:, 0] + a.duration_E[event_E] * person_ExZ[:, -1] + known_E
-            doubt_ExBxB = self._covariance_UxZxZ[user_E, :-1, :-1]
-            doubt_ExBxB[:, 0] = doubt_ExBxB[:, :, 0] = 0  # the 1 that meets the appeal is certain
-            return x_ExB, base_E, doubt_ExBxB
+            base_E = a.offset_E[event_E] + person_ExZ[:, 0] + a.duration_E[event_E] * person_ExZ[:, -1]
+            return x_ExB, base_E + known_E
 
         for _ in range(steps):
-            total_BxB = level.newton(rows_of, a.yes_E)
+            total_BxB = level.newton(rows_of, a.yes_E, Doubt(a.user_E, covariance_UxBxB))
         level.learn_precision(total_BxB)
 
 

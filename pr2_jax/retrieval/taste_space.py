@@ -24,11 +24,14 @@ EVENTS_AT_ONCE = 1_000_000
 class TasteSpace:
     """People and videos in the frozen taste space."""
 
-    def __init__(self, functions: Functions, config: TasteConfig, directory: Path, reader: EventReader) -> None:
+    def __init__(
+        self, functions: Functions, config: TasteConfig, directory: Path, reader: EventReader, fit: Path | None = None
+    ) -> None:
+        """`fit`: the directory of people's own regressions, where that is another one."""
         self._says, self._logits = functions["taste_says"], functions["taste_logits"]
         self._config, self._reader = config, reader
         self.videos_VxD = np.load(directory / "video_vectors.npy", mmap_mode="r")
-        self.fit = TasteFit(config, directory, reader)
+        self.fit = TasteFit(config, fit or directory, reader)
 
     def over(self, reader: EventReader) -> TasteSpace:
         """The same space over another view of the log; nothing is compiled again."""

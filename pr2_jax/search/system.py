@@ -24,7 +24,7 @@ from pr2_jax.data.counters import Counters
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import LongPlay
-from pr2_jax.data.sessions import FOLDS
+from pr2_jax.data.sessions import FOLDS, training_parts
 from pr2_jax.data.slates import Slates
 from pr2_jax.data.store import LogStore
 from pr2_jax.errors import BadConfig, StaleArtifact
@@ -83,7 +83,8 @@ class System:
         view.__dict__ |= {name: getattr(self, name) for name in shared}
         view.__dict__["reader"] = EventReader(store, self.reader.long_play)
         view.__dict__["taste"] = self.taste.over(view.reader)
-        view.__dict__["held_out_tastes"] = [taste.over(view.reader) for taste in self.held_out_tastes]
+        tastes = self.held_out_tastes.items()
+        view.__dict__["held_out_tastes"] = {part: taste.over(view.reader) for part, taste in tastes}
         return view
 
     @functools.cached_property
@@ -134,10 +135,22 @@ class System:
         return self._taste_in(self.workdir / "taste")
 
     @functools.cached_property
-    def held_out_tastes(self) -> list[TasteSpace]:
-        """By fold: taste spaces that have not learnt from the feed views of its days."""
+    def held_out_tastes(self) -> dict[int, TasteSpace]:
+        """By part of the training days: a taste space that has not learnt from the feed views of its days."""
         self.require("taste")
-        return [self._taste_in(workdir.fold_directory(self.workdir / "taste", fold)) for fold in range(FOLDS)]
+        taste = self.workdir / "taste"
+        folds = [workdir.fold_directory(taste, fold) for fold in range(FOLDS)]
+        functions = [self.functions("taste", directory) for directory in folds]
+        return {
+            part: TasteSpace(
+                functions[part % FOLDS],
+                self.config.taste,
+                folds[part % FOLDS],
+                self.reader,
+                workdir.part_directory(taste, part),
+            )
+            for part in map(int, training_parts(self.store))
+        }
 
     def _taste_in(self, directory: Path) -> TasteSpace:
         return TasteSpace(self.functions("taste", directory), self.config.taste, directory, self.reader)
@@ -225,10 +238,10 @@ class System:
         return {"bm25": lambda ids_BxN: self.bm25.scores(requests.words_BxQ, ids_BxN)}
 
     def features(self, held_out: int | None = None) -> RankingFeatures:
-        """The ranker's features over this store; `held_out`: for training rows of that fold."""
+        """The ranker's features over this store; `held_out`: for training rows of that part of the training days."""
         space, taste = self.space, self.taste
         if held_out is not None:
-            space, taste = self.held_out_spaces[held_out], self.held_out_tastes[held_out]
+            space, taste = self.held_out_spaces[held_out % FOLDS], self.held_out_tastes[held_out]
         return RankingFeatures(self.counters, space, taste, self.bm25, self.numbers, self.seeds)
 
     @functools.cached_property

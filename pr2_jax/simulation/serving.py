@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import scipy.sparse
 
-from pr2_jax.config import LoggingConfig
+from pr2_jax.config_world import LoggingConfig
 from pr2_jax.simulation.catalogue import Catalogue
 from pr2_jax.simulation.users import Users, sample_rows
 from pr2_jax.simulation.vocabulary import Vocabulary

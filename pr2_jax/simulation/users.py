@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.config import PeopleConfig, WorldConfig
+from pr2_jax.config_world import PeopleConfig, WorldConfig
 from pr2_jax.simulation.catalogue import Catalogue, distinct_ids, unit
 from pr2_jax.simulation.queries import NO_INTENT, Queries, true_relevance
 from pr2_jax.simulation.vocabulary import Vocabulary

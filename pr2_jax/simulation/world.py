@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax.config import WorldConfig
+from pr2_jax.config_world import WorldConfig
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.simulation.catalogue import Catalogue, build_catalogue
 from pr2_jax.simulation.day_log import BEIJING_MS, SOURCES, DayLog, Searches, Views

@@ -17,7 +17,7 @@ from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import popularity
 from pr2_jax.data.probe import FeatureFn, Features, LeakFound, Searches, probe, sample_sessions
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.sessions import day_start_ms, fold_of, impressions_of, training_sessions
+from pr2_jax.data.sessions import day_start_ms, impressions_of, part_of, training_sessions
 from pr2_jax.data.store import LogStore
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.search.system import System
@@ -71,7 +71,7 @@ def _told(
         for place in range(len(searches)):
             one = searches.only(place)
             requests = Requests(one.user_N, one.time_ms_N, query_words(store, one.query_N, config.data))
-            held_out = int(fold_of(system.store, one.time_ms_N)[0]) if training else None
+            held_out = int(part_of(system.store, one.time_ms_N)[0]) if training else None
             rows["seeds"].append(view.seeds(requests).strength_BxK)
             rows["taste"].append(view.taste.vectors(one.user_N, one.time_ms_N))
             rows["ranking"].append(view.features(held_out)(requests, one.query_N, videos[None], similarity))

@@ -13,7 +13,7 @@ from pr2_jax.config import Config, QinConfig
 from pr2_jax.config_loader import to_dict
 from pr2_jax.data.batches import QinBatches, SlateReader
 from pr2_jax.data.catalogue import query_words
-from pr2_jax.data.sessions import FOLDS, day_start_ms, fold_of, training_sessions
+from pr2_jax.data.sessions import day_start_ms, part_of, training_parts, training_sessions
 from pr2_jax.data.slates import Slates, feed_slates, search_slates
 from pr2_jax.models.build import qin_task
 from pr2_jax.ranking.features import FEATURES, RankingFeatures, Scaler, columns
@@ -118,18 +118,18 @@ def features_by_day(system: System, parts: list[Slates]) -> list[np.ndarray]:
     spaces that have not learnt from that day (stages/content.py, stages/taste.py).
     """
     store = system.store
-    compute = [system.features(fold) for fold in range(FOLDS)]
+    compute = {int(part): system.features(int(part)) for part in training_parts(store)}
     days = [day_start_ms(store, slates.time_ms_N) for slates in parts]
-    folds = [fold_of(store, slates.time_ms_N) for slates in parts]
+    held_out = [part_of(store, slates.time_ms_N) for slates in parts]
     out = [np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32) for slates in parts]
     for day_ms in console.progress(np.unique(np.concatenate(days)), "features by day", unit=" days"):
         similarity = system.similarity_as_of(int(day_ms))
-        for slates, day_N, fold_N, features in zip(parts, days, folds, out, strict=True):
-            for fold in range(FOLDS):
-                rows = np.flatnonzero((day_N == day_ms) & (fold_N == fold))
+        for slates, day_N, part_N, features in zip(parts, days, held_out, out, strict=True):
+            for part in np.unique(part_N[day_N == day_ms]):
+                rows = np.flatnonzero((day_N == day_ms) & (part_N == part))
                 for start in range(0, len(rows), FEATURE_BLOCK):
-                    part = rows[start : start + FEATURE_BLOCK]
-                    features[part] = slate_features(system, compute[fold], slates, part, similarity)
+                    block = rows[start : start + FEATURE_BLOCK]
+                    features[block] = slate_features(system, compute[int(part)], slates, block, similarity)
     return out
 
 

@@ -1,7 +1,9 @@
 """Trains the taste space on the feed views of the training days and freezes a vector for every video.
 
 Like the content towers it is trained three times, on all training days and without each fold of them, since the ranker
-also trains on feed views: what it is told about a view must come from a space that has not learnt from that view.
+also trains on feed views: what it is told about a view must come from a space that has not learnt from that view. The
+fit of people and videos that follows takes seconds, so that there the days are cut finer: what the ranker trains on was
+then fitted to nearly as many answers as what it will serve with, and is as good.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import numpy as np
 
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
-from pr2_jax.data.sessions import FOLDS
+from pr2_jax.data.sessions import FOLDS, training_parts
 from pr2_jax.data.slates import feed_slates
 from pr2_jax.data.timelines import TimelineBatches
 from pr2_jax.evaluation.metrics import auc
@@ -31,24 +33,37 @@ from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
 from pr2_jax.types import TASKS, Functions, People
-from pr2_jax.workdir import fold_directory
+from pr2_jax.workdir import fold_directory, part_directory
 
 VECTORS = "video_vectors.npy"
 
 
 def train(workdir: Path, config: Config, out: Path) -> None:
-    """Writes `params/` and `video_vectors.npy [V, D]` into `out` and each of its folds."""
+    """Writes `params/` and `video_vectors.npy [V, D]` into `out` and each of its folds.
+
+    What people's own regressions read, `taste_fit.FILES`, goes into `out` and each of its parts.
+    """
     system = System(workdir, config)
     task = taste_task(system.store, config, system.catalogue, np.asarray(system.space.videos_VxD))
-    parts: dict[Path, int | None] = {out: None} | {fold_directory(out, fold): fold for fold in range(FOLDS)}
-    for directory, held_out in parts.items():
+    spaces: dict[Path, int | None] = {out: None} | {fold_directory(out, fold): fold for fold in range(FOLDS)}
+    for directory, held_out in spaces.items():
         if not distributed.first((directory / VECTORS).exists):
             _train_space(system, config, task, held_out, directory)
+
+    def fit_people() -> None:
+        parts = [None, *map(int, training_parts(system.store))]
+        for part in console.progress(parts, "fit people and videos", unit=" fits"):
+            directory = out if part is None else part_directory(out, part)
+            if not (directory / taste_fit.FILE).exists():
+                directory.mkdir(exist_ok=True)
+                space = out if part is None else fold_directory(out, part % FOLDS)
+                _fit_people(system, taste_functions(task, *load_model(task, space)), part, space, directory)
 
     def report() -> None:
         functions = taste_functions(task, *load_model(task, out))
         _report(system, TasteSpace(functions, config.taste, out, system.reader))
 
+    distributed.first(fit_people)
     distributed.first(report)
 
 
@@ -61,27 +76,28 @@ def _train_space(system: System, config: Config, task: TasteTask, held_out: int 
 
     def freeze() -> None:
         functions = taste_functions(task, state.params, state.tables)
-        videos_VxD = all_videos(functions["taste_video"], system.store.counts.videos)
-        _fit_people(system, videos_VxD, _appeal(functions, videos_VxD), held_out, out)
-        artifacts.save_array(out / VECTORS, videos_VxD)
+        artifacts.save_array(out / VECTORS, all_videos(functions["taste_video"], system.store.counts.videos))
 
     distributed.first(freeze)
 
 
-def _fit_people(
-    system: System, videos_VxD: np.ndarray, appeal_V: np.ndarray, held_out: int | None, out: Path
-) -> None:
-    """What people's own regressions read (retrieval/taste_fit.py), from all answers outside the fold."""
+def _fit_people(system: System, functions: Functions, held_out: int | None, space: Path, out: Path) -> None:
+    """What people's own regressions read, from all answers outside a part of the days.
+
+    It starts from a taste space, and reads content vectors, that have not learnt from the part's whole fold.
+    """
+    videos_VxD = np.load(space / VECTORS)
+    appeal_V = _appeal(functions, videos_VxD)
     scale = taste_fit.duration_scale(system.reader, system.store.cuts.validation_ms)
-    space = system.space if held_out is None else system.held_out_spaces[held_out]
-    known = [videos_VxD, np.asarray(space.videos_VxD)]
+    content = system.space if held_out is None else system.held_out_spaces[held_out % FOLDS]
+    known = [videos_VxD, np.asarray(content.videos_VxD)]
     known += [system.catalogue[name] for name in ("brought", "style") if name in system.catalogue]
     videos = Videos(appeal_V, taste_fit.whitened(videos_VxD), np.asarray(system.store.videos.author), tuple(known))
     found = answers(system, scale, appeal_V, held_out)
     factors = latent_factors.fit(system.config.taste, found, videos, system.store.counts.users)
     artifacts.save_array(out / taste_fit.DURATIONS, scale)
     artifacts.save_array(out / taste_fit.PRECISION, factors.precision_ZxZ)
-    artifacts.save_array(out / taste_fit.FILE, factors.video_VxB)
+    artifacts.save_array(out / taste_fit.FILE, factors.video_VxB)  # last: it says that the rest is there
 
 
 def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:

@@ -6,20 +6,21 @@ from __future__ import annotations
 import numpy as np
 
 from pr2_jax.data.columns import FEED_CHANNEL
-from pr2_jax.data.sessions import fold_of, impressions_of, training_sessions
+from pr2_jax.data.sessions import fold_of, impressions_of, part_of, training_sessions
 from pr2_jax.retrieval.latent_factors import Answers
 from pr2_jax.retrieval.taste_fit import standardised
 from pr2_jax.search.system import System
 from pr2_jax.workdir import fold_directory
 
 COSINE_BINS = 20
-"""Equal parts of the shown results by cosine of query and video; a part's click rate is what the search itself
-explains."""
+"""Equal parts of the shown results by cosine of query and video; a part's click rate is what the search explains."""
 RESULTS_AT_ONCE = 200_000
 
 
 def answers(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out: int | None) -> Answers:
-    """Every feed view and every shown result before the validation cut; `held_out`: a fold of days that is left out.
+    """Every feed view and every shown result before the validation cut.
+
+    `held_out`: a part of the days that is left out.
 
     A view is a "yes" where the person stayed, a result where it was clicked. What is shown in a search was asked for:
     its offset is the log odds of a click at such a cosine, less the mean appeal of what is shown, so that neither
@@ -32,7 +33,7 @@ def answers(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out: i
 
 def _kept(system: System, user_N: np.ndarray, time_ms_N: np.ndarray, held_out: int | None) -> np.ndarray:
     known_N = np.asarray(user_N) > 0
-    return known_N if held_out is None else known_N & (fold_of(system.store, time_ms_N) != held_out)
+    return known_N if held_out is None else known_N & (part_of(system.store, time_ms_N) != held_out)
 
 
 def _feed(system: System, held_out: int | None) -> tuple[np.ndarray, ...]:

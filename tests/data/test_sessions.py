@@ -7,7 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pr2_jax.data.sessions import FOLDS, fold_of, impressions_of, training_sessions
+from pr2_jax.data.sessions import (
+    FOLDS,
+    PARTS,
+    fold_of,
+    impressions_of,
+    part_of,
+    training_parts,
+    training_sessions,
+)
 
 
 def test_impressions_of(store):
@@ -50,6 +58,19 @@ def test_fewer_training_days_than_folds_are_cut_into_equal_parts(days):
 def test_a_log_without_training_days_has_folds_all_the_same():
     store = _log_of(0)
     assert set(fold_of(store, store.cuts.start_ms + np.arange(9))) <= set(range(FOLDS))
+
+
+@pytest.mark.parametrize(
+    ("days", "parts"), [(0.5, [4, 5]), (1, [4, 5]), (2, [4, 5]), (3.5, [2, 3, 4, 5]), (17.8, [0, 1, 2, 3, 4, 5])]
+)
+def test_parts_refine_folds(days, parts):
+    """And those that the training days have are named, no others."""
+    store = _log_of(days)
+    times = np.linspace(store.cuts.start_ms, store.cuts.validation_ms, 2_000, endpoint=False).astype(np.int64)
+    part = part_of(store, times)
+    assert np.unique(part).tolist() == parts == training_parts(store).tolist()
+    assert PARTS % FOLDS == 0
+    assert np.array_equal(part % FOLDS, fold_of(store, times))
 
 
 def test_training_ends_just_before_the_validation_day():

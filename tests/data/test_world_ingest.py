@@ -6,7 +6,8 @@ import filecmp
 
 import pytest
 
-from pr2_jax.config import Config, DataConfig, WorldConfig
+from pr2_jax.config import Config, DataConfig
+from pr2_jax.config_world import WorldConfig
 from pr2_jax.data.ingest import ingest
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log

@@ -39,13 +39,17 @@ class SeedsByHand:
 
 
 class FitByHand:
-    """Person u's own regression adds 7 u + hour to a video's duration, with the video as its doubt."""
+    """Person u's own regression adds 7 u + hour to a video's duration, with the video as its doubt; for
+    its author it adds 7 u + hour - video, for its categories 7 u + hour + 2 videos."""
 
     def people(self, user_N, time_ms_N):
         return 7 * np.asarray(user_N) + np.asarray(time_ms_N) // HOUR
 
     def logits(self, fits, video_NxS, duration_ms_NxS):
         return np.stack([fits[:, None] + duration_ms_NxS, np.broadcast_to(video_NxS, duration_ms_NxS.shape)], -1)
+
+    def leanings(self, fits, video_NxS):
+        return np.stack([fits[:, None] - video_NxS, fits[:, None] + 2 * video_NxS], -1)
 
 
 class NumbersByHand:
@@ -118,6 +122,8 @@ def of(compute, similarity):
         ("category_share", [2 / 4, 1 / 4, 1.5 / 4, 0], [0, 1 / 3, 0, 0]),
         ("taste_fit", [1_025, 3_025, 4_025, 5_025], [5_026, 3_026, 1_026, 6_026]),  # 7 + 9 + 9; 14 + 6 + 6
         ("taste_fit_doubt", [1, 3, 4, 5], [5, 3, 1, 6]),
+        ("taste_fit_author", [15, 13, 12, 11], [15, 17, 19, 14]),  # 7 + 9, 14 + 6
+        ("taste_fit_category", [18, 22, 24, 26], [30, 26, 22, 32]),
     ],
 )
 def test_counted_by_hand(name, first, second, of):

@@ -8,16 +8,19 @@ import numpy as np
 
 from pr2_jax.config import TasteConfig
 from pr2_jax.retrieval import taste_fit
+from pr2_jax.retrieval.latent_factors import first_precision
 from pr2_jax.retrieval.taste_fit import TasteFit
 
 
 def _described(fit: TasteFit, video: int, duration_ms: int) -> tuple[np.ndarray, float]:
-    length = (np.log1p(duration_ms / 1000) - fit._mean) / fit._deviation if duration_ms > 0 else 0.0
+    mean, deviation = fit._scale
+    length = (np.log1p(duration_ms / 1000) - mean) / deviation if duration_ms > 0 else 0.0
     return np.array([1.0, *fit._vectors[video, 1:], length]), float(fit._vectors[video, 0])
 
 
 def test_a_plain_twin(system, moments):
-    fit, e, prior = system.taste.fit, system.store.events, system.config.taste.fit_prior
+    fit, e, precision = system.taste.fit, system.store.events, system.taste.fit._precision
+    assert (np.linalg.eigvalsh(precision) > 0).all()
     got = fit.people(*moments)
     videos = np.array([3, 9, 30])
     durations = np.array([0, 15_000, 90_000])
@@ -25,7 +28,7 @@ def test_a_plain_twin(system, moments):
     for row, (user, time_ms) in enumerate(zip(*moments, strict=True)):
         past = np.flatnonzero((np.asarray(e.user) == user) & (np.asarray(e.time_ms) < time_ms) & (user > 0))
         size = fit._vectors.shape[1] + 1
-        gram, pull = np.diag([1.0, *[prior] * (size - 2), prior / 2]), np.zeros(size)
+        gram, pull = precision, np.zeros(size)
         for event in past:
             z, appeal = _described(fit, int(e.video[event]), int(e.duration_ms[event]))
             p = 1 / (1 + np.exp(-appeal))
@@ -65,8 +68,10 @@ def test_likes_are_told_apart_from_what_is_merely_shown(tmp_path):
     vectors = rng.normal(size=(200, 3)).astype(np.float32)
     kind = np.where(np.arange(200) % 10 > 0, 2.0, -2.0)
     vectors[:, 0] = kind + 0.1 * rng.normal(size=200)
-    np.save(tmp_path / taste_fit.FILE, taste_fit.fit_vectors(vectors, np.zeros(200, np.float32)))
+    whitened = taste_fit.whitened(vectors)
+    np.save(tmp_path / taste_fit.FILE, np.concatenate([np.zeros((200, 1)), whitened], 1).astype(np.float32))
     np.save(tmp_path / taste_fit.DURATIONS, np.array([0.0, 1.0]))
+    np.save(tmp_path / taste_fit.PRECISION, first_precision(TasteConfig(), 3))
     events = types.SimpleNamespace(
         video=np.arange(1, 200), click=kind[1:] < 0, duration_ms=np.zeros(199, np.int64), time_ms=np.arange(199)
     )
@@ -79,11 +84,37 @@ def test_likes_are_told_apart_from_what_is_merely_shown(tmp_path):
     assert wanted > 1 > -1 > shown
 
 
-def test_vectors_are_whitened_and_unknown_is_nothing():
+def test_vectors_are_whitened():
     rng = np.random.default_rng(1)
     given = rng.normal(size=(5_000, 4)) @ rng.normal(size=(4, 4)) + 3
-    out = taste_fit.fit_vectors(given.astype(np.float32), np.arange(5_000, dtype=np.float32))
-    np.testing.assert_allclose(np.cov(out[1:, 1:].T), np.eye(4), atol=0.01)
-    np.testing.assert_allclose(out[1:, 1:].mean(0), 0, atol=0.01)
-    assert not out[0].any()
-    assert out[7, 0] == 7
+    out = taste_fit.whitened(given.astype(np.float32))
+    np.testing.assert_allclose(np.cov(out[1:].T), np.eye(4), atol=0.01)
+    np.testing.assert_allclose(out[1:].mean(0), 0, atol=0.01)
+
+
+def test_leanings_are_those_of_a_plain_twin(system, moments, monkeypatch):
+    """What the vectors leave open of the past views of an author, and of each category of a video."""
+    monkeypatch.setattr(taste_fit, "EVENTS_AT_ONCE", 40)
+    fit, e, catalogue = system.taste.fit, system.store.events, system.store.videos
+    people = fit.people(*moments)
+    videos = np.tile(np.arange(0, 400, 9), (len(moments[0]), 1))
+    got, groups_met = fit.leanings(people, videos), 0
+    for row in range(len(moments[0])):
+        past = np.arange(people.first_N[row], people.end_N[row])
+        left, weight = np.zeros(len(past)), np.zeros(len(past))
+        for at, event in enumerate(past):
+            z, appeal = _described(fit, int(e.video[event]), int(e.duration_ms[event]))
+            p = 1 / (1 + np.exp(-(appeal + z @ people.mean_NxZ[row])))
+            left[at], weight[at] = float(e.click[event]) - p, p * (1 - p)
+        seen = np.asarray(e.video)[past]
+        for place, video in enumerate(videos[row]):
+            author = catalogue.author[video]
+            same = (np.asarray(catalogue.author)[seen] == author) & (author > 0)
+            expected = [left[same].sum() / (weight[same].sum() + taste_fit.AUTHOR_PRIOR), 0.0]
+            for category in catalogue.category[video][catalogue.category[video] > 0]:
+                of = (np.asarray(catalogue.category)[seen] == category).any(1)
+                expected[1] += left[of].sum() / (weight[of].sum() + taste_fit.CATEGORY_PRIOR)
+            np.testing.assert_allclose(got[row, place], expected, atol=1e-9)
+            groups_met += same.any()
+    assert groups_met > 20
+    assert not got[-2:].any()  # nobody in particular

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pr2_jax.config import WorldConfig
+from pr2_jax.config_world import WorldConfig
 from pr2_jax.simulation.serving import SearchRequests, bm25_weights, is_member, sample_in_groups, top_of_rows
 from pr2_jax.simulation.world import World
 

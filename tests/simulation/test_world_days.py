@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pr2_jax.config import WorldConfig
+from pr2_jax.config_world import WorldConfig
 from pr2_jax.simulation.queries import interpret
 from pr2_jax.simulation.serving import SearchRequests
 from pr2_jax.simulation.truth import describe, shown_truth, slate_ndcg

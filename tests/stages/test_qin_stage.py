@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.sessions import FOLDS, fold_of, training_sessions
+from pr2_jax.data.sessions import FOLDS, part_of, training_parts, training_sessions
 from pr2_jax.data.slates import feed_slates, search_slates
 from pr2_jax.ranking.features import FEATURES
+from pr2_jax.retrieval import taste_fit
 from pr2_jax.search.system import System
 from pr2_jax.stages import qin
-from pr2_jax.workdir import fold_directory
+from pr2_jax.workdir import fold_directory, part_directory
 
 
 @pytest.fixture
@@ -39,9 +40,9 @@ def test_features_are_of_the_slates_own_day_and_fold(system, monkeypatch):
     ]
     for slates, features in zip(parts, qin.features_by_day(system, parts), strict=True):
         assert len(slates)
-        fold_N = fold_of(store, slates.time_ms_N)
-        assert set(fold_N) == set(range(FOLDS))
-        assert (features[..., 0] == fold_N[:, None]).all()
+        part_N = part_of(store, slates.time_ms_N)
+        assert set(part_N) == set(training_parts(store))
+        assert (features[..., 0] == part_N[:, None]).all()
         age_N = slates.time_ms_N - store.cuts.start_ms - features[:, 0, 1]
         assert (age_N >= 0).all()
         assert (age_N < DAY_MS).all()
@@ -53,9 +54,10 @@ def test_held_out_features_are_other_features(system):
     store = system.store
     slates = search_slates(store, training_sessions(store), 4)
     similarity = system.similarity_as_of(store.cuts.validation_ms)
-    rows = np.arange(20)
+    rows = np.arange(len(slates) - 60, len(slates))  # the latest, whose people have a past
     whole, *held_out = (
-        qin.slate_features(system, system.features(fold), slates, rows, similarity) for fold in (None, *range(FOLDS))
+        qin.slate_features(system, system.features(part), slates, rows, similarity)
+        for part in (None, *training_parts(store))
     )
     learnt = {name for name in FEATURES if name.startswith(("taste_", "appeal_"))} | {"content_cosine"}
     for features in held_out:
@@ -63,9 +65,11 @@ def test_held_out_features_are_other_features(system):
         assert differs == learnt
 
 
-def test_held_out_features_read_their_own_fold(system):
-    for fold in range(FOLDS):
-        features = system.features(fold)
+def test_held_out_features_read_their_own_part(system):
+    for part in map(int, training_parts(system.store)):
+        features = system.features(part)
         for stage, space in (("content", features._space), ("taste", features._taste)):
-            vectors = np.load(fold_directory(system.workdir / stage, fold) / "video_vectors.npy")
+            vectors = np.load(fold_directory(system.workdir / stage, part % FOLDS) / "video_vectors.npy")
             assert np.array_equal(space.videos_VxD, vectors)
+        fitted = np.load(part_directory(system.workdir / "taste", part) / taste_fit.FILE)
+        assert np.array_equal(features._taste.fit.appeal(np.arange(len(fitted))), fitted[:, 0])
