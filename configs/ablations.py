@@ -1,8 +1,8 @@
 """pr2 evaluate --workdir work/kuaisar --ablations configs/ablations.py --seeds 3
 
 What each part earns: the whole system with one part left out, trained and judged again. By group and name, the fields
-that differ from the work directory's config. Variants that change a ranker are judged whole; all others end at the
-merged list, before any ranker, which keeps them cheap. Any field of `pr2_jax/config.py` may stand here.
+that differ from the work directory's config. Variants that change a ranker, or the taste space, are judged whole; all
+others end at the merged list, before any ranker, which keeps them cheap. Any field of the config may stand here.
 """
 
 ABLATIONS = {
@@ -24,6 +24,9 @@ ABLATIONS = {
         "no item-to-item inputs": {"qin.inputs": "relevance+video+habits+taste"},
         "no taste inputs": {"qin.inputs": "relevance+video+links+habits"},
         "no numbers of the person": {"qin.inputs": "relevance+video"},
+    },
+    "taste": {
+        "vectors as trained, only people fitted": {"taste.fit_sweeps": 0},
     },
     "pdr": {
         "no user": {"pdr.use_history": False, "pdr.use_profile": False, "pdr.use_taste": False},

@@ -13,7 +13,8 @@ from pr2_jax.errors import BadConfig
 
 MODELS = ("content", "taste", "pdr", "qin", "base")
 """Config sections whose seed is the run's."""
-RANKERS = ("qin", "base")
+RANKERS = ("taste", "qin", "base")
+"""Those whose changes only a trained ranker shows."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

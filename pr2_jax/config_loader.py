@@ -97,7 +97,7 @@ def from_dict(data: Mapping[str, Any], kind: type[Section] = Config, path: str =
         if key not in fields:
             raise BadConfig(_unknown(key, fields, path))
     if missing := [key for key in fields if key not in data]:
-        raise BadConfig(f"{path} lacks {_listed(missing)}")
+        raise BadConfig(f"{path} lacks {_listed(missing)}: another version of pr2 made it")
     values = {
         key: from_dict(data[key], field, f"{path}.{key}") if dataclasses.is_dataclass(field) else data[key]
         for key, field in fields.items()
