@@ -17,7 +17,7 @@ from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK
 from pr2_jax.retrieval.merge import Merged
 from pr2_jax.search.system import RANKERS, Snapshot, System
-from pr2_jax.types import TASKS, Candidates, Requests
+from pr2_jax.types import TASKS, Candidates, Channel, Requests
 
 LEAST_CANDIDATES = 50
 """Candidates that the ranker gets at least, popular ones if the channels find fewer."""
@@ -77,13 +77,19 @@ class Searcher:
         rankers: Path | None = None,
         *,
         exact: bool = False,
+        opened: Mapping[str, Channel] | None = None,
     ) -> None:
-        """`calibrated` and `rankers` are given while the ranker's stage is still made; `exact` as in `channels`."""
+        """`calibrated` and `rankers` are given while the ranker's stage is still made; `exact` as in `channels`.
+
+        `opened`: channels instead of its own, which are then not opened.
+        """
         rankers = rankers or system.workdir / "qin"
         self._rankers = rankers
         self.name, self._system, self._snapshot = name, system, snapshot
-        everything = system.channels(snapshot, exact=exact)
-        self.channels = {channel: everything[channel] for channel in system.channels_of(name)}
+        self.channels = opened
+        if opened is None:
+            everything = system.channels(snapshot, exact=exact)
+            self.channels = {channel: everything[channel] for channel in system.channels_of(name)}
         self._ranker: Ranker = system.ranker(RANKERS[name], rankers)
         self._features = system.features()
         self.calibrated = calibrated or Calibrated.load(rankers / f"{name}.json")
@@ -174,8 +180,8 @@ class Searcher:
 
     @functools.cached_property
     def _plain(self) -> Searcher:
-        """The base ranker with its own calibration and fusion."""
-        return Searcher(self._system, self._snapshot, "base", rankers=self._rankers)
+        """The base ranker with its own calibration and fusion. It only scores: what the other opened is good enough."""
+        return Searcher(self._system, self._snapshot, "base", rankers=self._rankers, opened=self.channels)
 
 
 def relevance(merged: Merged) -> np.ndarray:
