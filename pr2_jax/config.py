@@ -74,7 +74,7 @@ class TasteConfig:
     history: int = 1_000  # most recent events of a person, whatever came of them, that are pooled
     pseudo_events: float = 10.0  # kappa: with fewer events than this a person is mostly nobody in particular
     id_dropout: float = 0.9
-    fit_prior: float = 4.0  # precision first assumed of every effect of the fit of people and videos
+    fit_prior: float = 4.0  # precision first assumed of people's axes, authors and videos, before the fit learns it
     fit_sweeps: int = 5  # rounds of that fit; 0 = people alone, against the vectors as trained
     fit_ridge: float = 20.0  # answered videos that a standardised attribute has to earn before it counts
     click_weight: float = 1.0

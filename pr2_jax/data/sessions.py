@@ -14,9 +14,10 @@ def training_sessions(store: LogStore) -> np.ndarray:
 
 
 FOLDS = 2
-"""Parts of the training days for cross-fitting of what is trained by gradients."""
+"""Shares of the training days for cross-fitting of what is trained by gradients."""
 PARTS = 3 * FOLDS
-"""Parts of the training days for cross-fitting of what is quickly fitted; a fold is some of them, whole."""
+"""Shares of the training days for cross-fitting of what is quickly fitted: folds cut finer. A log with fewer training
+days than that has fewer."""
 
 
 def day_start_ms(store: LogStore, time_ms_x: np.ndarray) -> np.ndarray:
@@ -36,12 +37,12 @@ def period_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
 
 
 def fold_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
-    """Which of `FOLDS` parts each time belongs to: periods are dealt out in turn."""
+    """Which of `FOLDS` folds each time belongs to: periods are dealt out in turn."""
     return period_of(store, time_ms_N) % FOLDS
 
 
 def part_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
-    """Which of `PARTS` parts each time belongs to; part p lies in fold `p % FOLDS`."""
+    """Which of at most `PARTS` parts each time belongs to; part p lies in fold `p % FOLDS`."""
     return period_of(store, time_ms_N) % PARTS
 
 

@@ -10,9 +10,11 @@ A video that nobody saw has what it shows (`known_v B`) and how its author's oth
 saw moves away from that as far as their answers are worth. Vectors trained by gradients (models/taste.py) are the
 start: there a row a video overfits, here each is as sure as its answers make it.
 
-Estimated by expectation maximisation: people given videos, then authors, then videos, each by Newton steps towards its
-posterior; then B and the variances. Of people the covariance counts as well as the mean, so that a few answers are not
-taken for a firm taste. One pass costs `E (2 + D)^2` for E answers, whatever the number of people or videos.
+Estimated as by expectation maximisation: people given videos, then authors, then videos, each by steps towards its
+posterior on a bound of the likelihood and followed by its variances; then B. To videos people's axes are uncertain: the
+covariance counts where it meets the effect sought (leaving out where it meets the rest of a video, or the constant,
+changes no figure of a validation day), so that a few answers are not taken for a firm taste. To people videos are as
+they stand. A step costs `E (2 + D)^2` for E answers and a solve for each group that has any.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ import scipy.sparse as sp
 
 from pr2_jax.config import TasteConfig
 
-ANSWERS_AT_ONCE = 20_000
-"""Answers whose rows are held at a time: some 3 MB at a width of 16, so that they stay in the cache."""
+ANSWERS_AT_ONCE = 5_000
+"""Answers whose rows are held at a time: 0.7 MB at a width of 16, 11 MB where each is of another group."""
 CHUNK = 16
 """Answers of one group that are multiplied in one piece; a group's last piece is filled up with zeros."""
-GROUPS_AT_ONCE = 20_000
 ROWS_AT_ONCE = 100_000
+MOST_LOGIT = 500.0
+"""Beyond it nothing but an overflow would change."""
 FIRST_STEPS = 2
 """Newton steps of the first sweep, which starts from nothing; later ones start from the last and take one."""
 
@@ -84,14 +87,34 @@ def fit(config: TasteConfig, answers: Answers, videos: Videos, users: int) -> Fa
     return Factors(video_VxB, state.people.precision_ZxZ)
 
 
+def likelihood(logit_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Chance of "yes", and the curvature of the quadratic that bounds the log likelihood from below and touches it
+    at the logit, `(p - 1/2) / logit` [lit: Jaakkola and Jordan 2000].
+
+    A step on the bound never loses likelihood. With `p (1 - p)`, the curvature at the point itself, it may run away:
+    where a start is sure and wrong there is next to none.
+    """
+    clipped_x = np.clip(logit_x, -MOST_LOGIT, MOST_LOGIT)
+    p_x = 1 / (1 + np.exp(-clipped_x))
+    small_x = np.abs(clipped_x) < 1e-4
+    return p_x, np.where(small_x, 0.25, (p_x - 0.5) / np.where(small_x, 1.0, clipped_x))
+
+
 class _Level:
-    """One kind of effect: which answers bear on which group, the groups' posterior means, and their prior."""
+    """One kind of effect: which answers bear on which group, the groups' posterior means, and their prior.
+
+    Only groups with answers are worked on, so that a step costs what its answers cost; the others stay at the prior's
+    mean, zero, and so does group 0, the unknown.
+    """
 
     def __init__(self, group_E: np.ndarray, groups: int, precision_ZxZ: np.ndarray) -> None:
-        self.group_E, self.precision_ZxZ = group_E, precision_ZxZ
-        self._order_E = np.argsort(group_E, kind="stable")
-        self._bound_G = np.searchsorted(group_E[self._order_E], np.arange(groups + 1))
-        self.answered_G = np.diff(self._bound_G) > 0
+        self.precision_ZxZ = precision_ZxZ
+        order_E = np.argsort(group_E, kind="stable")
+        self._order_E = order_E[np.searchsorted(group_E[order_E], 1) :]
+        self.present_K, first_K, self.place_E = np.unique(
+            group_E[self._order_E], return_index=True, return_inverse=True
+        )
+        self._bound_K = np.append(first_K, len(self._order_E))
         self.mean_GxZ = np.zeros((groups, len(precision_ZxZ)))
 
     def newton(
@@ -99,64 +122,56 @@ class _Level:
         rows_of: RowsOf,
         yes_E: np.ndarray,
         doubt: Doubt | None = None,
-        covariance_GxZxZ: np.ndarray | None = None,
+        covariance_KxZxZ: np.ndarray | None = None,
     ) -> np.ndarray:
-        """One step of every group's mean; a group without answers goes to zero.
-
-        Returns the sum of the posterior covariances of groups with answers, `[Z, Z]`; all of them are written into
-        `covariance` where it is given.
-        """
+        """One step of every present group's mean. Returns the sum of their posterior covariances, `[Z, Z]`; all of them
+        are written into `covariance` where it is given."""
         total_ZxZ = np.zeros_like(self.precision_ZxZ)
         for start, stop in self._blocks():
-            gram_GxZxZ, pull_GxZ = self._sums(rows_of, yes_E, doubt, start, stop)
-            posterior_GxZxZ = np.linalg.inv(gram_GxZxZ + self.precision_ZxZ)
-            self.mean_GxZ[start:stop] = (posterior_GxZxZ @ pull_GxZ[..., None])[..., 0]
-            total_ZxZ += posterior_GxZxZ[self.answered_G[start:stop]].sum(0)
-            if covariance_GxZxZ is not None:
-                covariance_GxZxZ[start:stop] = posterior_GxZxZ
+            gram_KxZxZ, pull_KxZ = self._sums(rows_of, yes_E, doubt, start, stop)
+            posterior_KxZxZ = np.linalg.inv(gram_KxZxZ + self.precision_ZxZ)
+            self.mean_GxZ[self.present_K[start:stop]] = (posterior_KxZxZ @ pull_KxZ[..., None])[..., 0]
+            total_ZxZ += posterior_KxZxZ.sum(0)
+            if covariance_KxZxZ is not None:
+                covariance_KxZxZ[start:stop] = posterior_KxZxZ
         return total_ZxZ
 
     def learn_precision(self, total_ZxZ: np.ndarray) -> None:
-        """The prior under which groups with answers are likeliest, given their means and summed covariances."""
-        mean_GxZ = self.mean_GxZ[self.answered_G]
-        self.precision_ZxZ = np.linalg.inv((mean_GxZ.T @ mean_GxZ + total_ZxZ) / max(1, len(mean_GxZ)))
+        """The prior under which the present groups are likeliest, given their means and summed covariances."""
+        mean_KxZ = self.mean_GxZ[self.present_K]
+        if len(mean_KxZ):
+            self.precision_ZxZ = np.linalg.inv((mean_KxZ.T @ mean_KxZ + total_ZxZ) / len(mean_KxZ))
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
-        """Ranges of groups with some `ANSWERS_AT_ONCE` answers each; one group may have more."""
-        start, groups = 0, len(self.mean_GxZ)
+        """Ranges of present groups with some `ANSWERS_AT_ONCE` answers each; one group may have more."""
+        start, groups = 0, len(self.present_K)
         while start < groups:
-            within = int(np.searchsorted(self._bound_G, self._bound_G[start] + ANSWERS_AT_ONCE, side="right")) - 1
-            stop = min(max(within, start + 1), start + GROUPS_AT_ONCE, groups)
+            within = int(np.searchsorted(self._bound_K, self._bound_K[start] + ANSWERS_AT_ONCE, side="right")) - 1
+            stop = min(max(within, start + 1), groups)
             yield start, stop
             start = stop
 
     def _sums(
         self, rows_of: RowsOf, yes_E: np.ndarray, doubt: Doubt | None, start: int, stop: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Over the answers of groups `[start, stop)`: `sum w E[x x^T]` and `sum x (y - p + w x . mean)`, with
-        w = p (1 - p): the two sides of iteratively reweighted least squares."""
+        """`sum w E[x x^T]` and `sum x (y - p + w x . mean)` over the answers of present groups `[start, stop)`: the two
+        sides of iteratively reweighted least squares."""
         size = len(self.precision_ZxZ)
-        gram_GxZxZ, pull_GxZ = np.zeros((stop - start, size, size)), np.zeros((stop - start, size))
-        first, last = self._bound_G[start], self._bound_G[stop]
+        gram_KxZxZ, pull_KxZ = np.zeros((stop - start, size, size)), np.zeros((stop - start, size))
+        first, last = self._bound_K[start], self._bound_K[stop]
         for at in range(first, last, ANSWERS_AT_ONCE):
-            event_E = self._order_E[at : min(at + ANSWERS_AT_ONCE, last)]
-            group_E = self.group_E[event_E]
+            piece = slice(at, min(at + ANSWERS_AT_ONCE, last))
+            event_E, place_E = self._order_E[piece], self.place_E[piece]
             x_ExZ, base_E = rows_of(event_E)
-            effect_E = np.einsum("ez,ez->e", x_ExZ, self.mean_GxZ[group_E])
-            p_E = 1 / (1 + np.exp(-(base_E + effect_E)))
-            weight_E = p_E * (1 - p_E)
-            opens_K = np.flatnonzero(np.r_[True, group_E[1:] != group_E[:-1]])
-            place_K = group_E[opens_K] - start
-            gram_GxZxZ[place_K] += _grams(x_ExZ, weight_E, opens_K)
-            pull_GxZ[place_K] += np.add.reduceat(x_ExZ * (yes_E[event_E] - p_E + weight_E * effect_E)[:, None], opens_K)
+            effect_E = np.einsum("ez,ez->e", x_ExZ, self.mean_GxZ[self.present_K[place_E]])
+            p_E, weight_E = likelihood(base_E + effect_E)
+            opens_K = np.flatnonzero(np.r_[True, place_E[1:] != place_E[:-1]])
+            here_K = place_E[opens_K] - start
+            gram_KxZxZ[here_K] += _grams(x_ExZ, weight_E, opens_K)
+            pull_KxZ[here_K] += np.add.reduceat(x_ExZ * (yes_E[event_E] - p_E + weight_E * effect_E)[:, None], opens_K)
             if doubt is not None:
-                by_source = sp.csr_array(
-                    (weight_E, doubt.source_E[event_E], np.append(opens_K, len(event_E))),
-                    shape=(len(opens_K), len(doubt.covariance_UxZxZ)),
-                )
-                flat_UxZZ = doubt.covariance_UxZxZ.reshape(len(doubt.covariance_UxZxZ), -1)
-                gram_GxZxZ[place_K] += (by_source @ flat_UxZZ).reshape(-1, size, size)
-        return gram_GxZxZ, pull_GxZ
+                gram_KxZxZ[here_K, 1:, 1:] += doubt.summed(event_E, weight_E, opens_K)
+        return gram_KxZxZ, pull_KxZ
 
 
 def _grams(x_ExZ: np.ndarray, weight_E: np.ndarray, opens_K: np.ndarray) -> np.ndarray:
@@ -176,10 +191,17 @@ RowsOf = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Doubt(NamedTuple):
-    """How sure the x of each answer is: the covariance `[U, Z, Z]` of its source."""
+    """How sure the x of each answer is, but for its first entry, which is certain: the covariance of its source."""
 
     source_E: np.ndarray
-    covariance_UxZxZ: np.ndarray
+    covariance_SxDxD: np.ndarray
+
+    def summed(self, event_E: np.ndarray, weight_E: np.ndarray, opens_K: np.ndarray) -> np.ndarray:
+        """`sum w covariance` `[K, D, D]` over K runs of answers."""
+        sources, width = self.covariance_SxDxD.shape[:2]
+        parts = (weight_E, self.source_E[event_E], np.append(opens_K, len(event_E)))
+        by_source = sp.csr_array(parts, shape=(len(opens_K), sources))
+        return (by_source @ self.covariance_SxDxD.reshape(sources, -1)).reshape(-1, width, width)
 
 
 class _Fit:
@@ -198,7 +220,8 @@ class _Fit:
         size = start_VxB.shape[1]
         prior_BxB = config.fit_prior * np.eye(size)
         self.people = _Level(answers.user_E, users, precision_ZxZ)
-        self._covariance_UxZxZ = np.zeros((users, size + 1, size + 1))
+        self._covariance_KxZxZ = np.zeros((len(self.people.present_K), size + 1, size + 1))
+        self._source_E = np.searchsorted(self.people.present_K, answers.user_E)
         author_E = videos.author_V[answers.video_E]
         self._authors = _Level(author_E, int(videos.author_V.max()) + 1, prior_BxB)
         self._own = _Level(answers.video_E, len(start_VxB), prior_BxB)
@@ -216,21 +239,20 @@ class _Fit:
             return x_ExZ, a.offset_E[event_E] + video_ExB[:, 0]
 
         for _ in range(steps):
-            total_ZxZ = self.people.newton(rows_of, a.yes_E, covariance_GxZxZ=self._covariance_UxZxZ)
+            total_ZxZ = self.people.newton(rows_of, a.yes_E, covariance_KxZxZ=self._covariance_KxZxZ)
         self.people.learn_precision(total_ZxZ)
 
     def authors_step(self, steps: int) -> None:
         """What an author's videos have in common beside what they show."""
         if self._videos.author_V.any():
             self._video_side(self._authors, self.video_VxB - self._of_authors(), steps)
-            self._authors.mean_GxZ[0] = 0  # unknown authors are many
             self.video_VxB = self._start_VxB + self._shown.effect_VxB + self._of_authors() + self._own.mean_GxZ
 
     def videos_step(self, steps: int) -> None:
         """What is a video's own; then how much of that its attributes explain."""
         prior_VxB = self._start_VxB + self._shown.effect_VxB + self._of_authors()
         self._video_side(self._own, prior_VxB, steps)
-        self._shown.learn(self._own.mean_GxZ, self._own.answered_G)
+        self._shown.learn(self._own.mean_GxZ, self._own.present_K)
         own_VxB = self._own.mean_GxZ
         self.video_VxB = self._start_VxB + self._shown.effect_VxB + self._of_authors() + own_VxB
 
@@ -240,8 +262,7 @@ class _Fit:
     def _video_side(self, level: _Level, prior_VxB: np.ndarray, steps: int) -> None:
         """Effects that add to `(a, z)`, given the people; `prior_VxB` is the rest of `(a, z)`."""
         a, person_UxZ = self._answers, self.people.mean_GxZ
-        covariance_UxBxB = self._covariance_UxZxZ[:, :-1, :-1].copy()
-        covariance_UxBxB[:, 0] = covariance_UxBxB[:, :, 0] = 0  # the 1 that meets the appeal is certain
+        doubt = Doubt(self._source_E, self._covariance_KxZxZ[:, 1:-1, 1:-1])
 
         def rows_of(event_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             person_ExZ = person_UxZ[a.user_E[event_E]]
@@ -251,7 +272,7 @@ class _Fit:
             return x_ExB, base_E + known_E
 
         for _ in range(steps):
-            total_BxB = level.newton(rows_of, a.yes_E, Doubt(a.user_E, covariance_UxBxB))
+            total_BxB = level.newton(rows_of, a.yes_E, doubt)
         level.learn_precision(total_BxB)
 
 
@@ -270,16 +291,17 @@ class _Shown:
         deviation_F = np.sqrt(np.maximum(square_F / videos - self._mean_F**2, 0))
         self._scale_F = np.where(deviation_F > 1e-6, 1 / np.maximum(deviation_F, 1e-6), 0.0)
 
-    def learn(self, own_VxB: np.ndarray, answered_V: np.ndarray) -> None:
-        """Moves what attributes explain out of `own_VxB`, in place, for videos with answers."""
+    def learn(self, own_VxB: np.ndarray, answered_K: np.ndarray) -> None:
+        """Moves what attributes explain out of `own_VxB`, in place, for the videos with answers."""
+        answered_V = np.zeros(len(own_VxB), bool)
+        answered_V[answered_K] = True
         features = len(self._mean_F) + 1
         gram_FxF, pull_FxB = self._ridge * np.eye(features), np.zeros((features, own_VxB.shape[1]))
         for rows in self._blocks():
             kept = np.flatnonzero(answered_V[rows])
             x_NxF = self._standardised(rows)[kept]
-            target_NxB = (self.effect_VxB[rows] + own_VxB[rows])[kept]
             gram_FxF += x_NxF.T @ x_NxF
-            pull_FxB += x_NxF.T @ target_NxB
+            pull_FxB += x_NxF.T @ (self.effect_VxB[rows] + own_VxB[rows])[kept]
         weight_FxB = np.linalg.solve(gram_FxF, pull_FxB)
         for rows in self._blocks():
             effect_NxB = self._standardised(rows) @ weight_FxB

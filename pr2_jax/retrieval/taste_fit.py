@@ -2,9 +2,10 @@
 
 The mean over past events (models/taste.py) cannot tell a person who likes something from one who is merely shown it,
 and counts ten views of one kind ten times. Here the past is weighed: a Bayesian logistic regression of "stayed" on the
-videos' vectors, with the appeal that a video has for anybody as its offset, taken one Newton step from nothing:
+videos' vectors, with the appeal that a video has for anybody as its offset, taken one step from nothing on a bound of
+the likelihood (`latent_factors.likelihood`):
 
-    u = (P + sum_b p_b (1 - p_b) z_b z_b^T)^-1 sum_b (y_b - p_b) z_b,    p_b = sigmoid(appeal_b)
+    u = (P + sum_b w_b z_b z_b^T)^-1 sum_b (y_b - p_b) z_b,    p_b = sigmoid(appeal_b),  w_b = (p_b - 1/2) / appeal_b
 
 `z` is 1, the video's vector and the log duration; vectors, appeals and the prior's precision P come from all answers of
 the training days together (retrieval/latent_factors.py). A second step changes nothing that a validation day could
@@ -23,6 +24,7 @@ import numpy as np
 from pr2_jax.config import TasteConfig
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.histories import laid_out, latest
+from pr2_jax.retrieval.latent_factors import likelihood
 
 FILE, DURATIONS, PRECISION = FILES = ("fit_vectors.npy", "fit_durations.npy", "fit_precision.npy")
 """Beside the space's vectors: `[V, 1 + D]`, the appeal logit of a click, then the vector; mean and deviation of the log
@@ -48,11 +50,16 @@ class Fits(NamedTuple):
 
 
 def whitened(video_VxD: np.ndarray) -> np.ndarray:
-    """float64 `[V, D]`: as the vectors spread over the catalogue, on axes of mean 0 and variance 1."""
+    """float64 `[V, D]`: as the vectors spread over the catalogue, on axes of mean 0 and variance 1; axes on which they
+    hardly spread are zero."""
     sample = np.asarray(video_VxD[1 :: max(1, len(video_VxD) // MOST_SAMPLED)], np.float64)
+    if len(sample) < 2:
+        return np.zeros(np.shape(video_VxD))
     mean_D = sample.mean(0)
-    variance_D, axes_DxD = np.linalg.eigh(np.cov(sample.T))
-    return (np.asarray(video_VxD, np.float64) - mean_D) @ (axes_DxD / np.sqrt(variance_D + LEAST_VARIANCE))
+    variance_D, axes_DxD = np.linalg.eigh(np.atleast_2d(np.cov(sample.T)))
+    least = max(LEAST_VARIANCE * variance_D.max(), np.finfo(np.float32).tiny)
+    scale_D = np.where(variance_D > least, 1 / np.sqrt(np.maximum(variance_D, least)), 0.0)
+    return (np.asarray(video_VxD, np.float64) - mean_D) @ (axes_DxD * scale_D)
 
 
 def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:
@@ -106,8 +113,8 @@ class TasteFit:
         length_N = end_N - first_N
         opens_N = np.cumsum(length_N) - length_N
         z_ExZ, appeal_E, stayed_E, _ = self._events(first_N, end_N)
-        p_E = 1 / (1 + np.exp(-appeal_E))
-        weighed_ExZ = z_ExZ * (p_E * (1 - p_E))[:, None]
+        p_E, weight_E = likelihood(appeal_E)
+        weighed_ExZ = z_ExZ * weight_E[:, None]
         outer_ExZZ = (weighed_ExZ[:, :, None] * z_ExZ[:, None, :]).reshape(len(z_ExZ), -1)
         gram_NxZZ = np.add.reduceat(outer_ExZZ, opens_N)
         pull_NxZ = np.add.reduceat(z_ExZ * (stayed_E - p_E)[:, None], opens_N)
@@ -137,8 +144,8 @@ class TasteFit:
     def leanings(self, fits: Fits, video_NxS: np.ndarray) -> np.ndarray:
         """`[N, S, 2]`: what each person's past adds to that, in logits, for the author and for all categories.
 
-        For a group of past events whose outcome the vectors leave open, `sum (y - p) / (sum p (1 - p) + prior)`: one
-        Newton step on an effect of the group alone. It holds what no vector of a few axes can, such as a favourite
+        For a group of past events whose outcome the vectors leave open, `sum (y - p) / (sum w + prior)`: one step on
+        an effect of the group alone. It holds what no vector of a few axes can, such as a favourite
         among thousands of authors.
         """
         videos = self._reader.store.videos
@@ -148,10 +155,10 @@ class TasteFit:
             length_N = fits.end_N[rows] - fits.first_N[rows]
             z_ExZ, appeal_E, stayed_E, video_E = self._events(fits.first_N[rows], fits.end_N[rows])
             person_E = np.repeat(np.arange(len(rows)), length_N)
-            p_E = 1 / (1 + np.exp(-(appeal_E + np.einsum("ez,ez->e", z_ExZ, fits.mean_NxZ[rows][person_E]))))
+            p_E, weight_E = likelihood(appeal_E + np.einsum("ez,ez->e", z_ExZ, fits.mean_NxZ[rows][person_E]))
             for kind, (group_VxL, prior) in enumerate(kinds):
                 left_ExL = _keys(person_E[:, None], group_VxL[video_E])
-                found = _effects(left_ExL, stayed_E - p_E, p_E * (1 - p_E), prior)
+                found = _effects(left_ExL, stayed_E - p_E, weight_E, prior)
                 asked_NxSxL = _keys(np.arange(len(rows))[:, None, None], group_VxL[video_NxS[rows]])
                 out_NxSx2[rows, :, kind] = found(asked_NxSxL).sum(-1)
         return out_NxSx2

@@ -17,6 +17,7 @@ from pr2_jax.config import Config
 from pr2_jax.data.sessions import FOLDS, training_parts
 from pr2_jax.data.slates import feed_slates
 from pr2_jax.data.timelines import TimelineBatches
+from pr2_jax.errors import NotFinite
 from pr2_jax.evaluation.metrics import auc
 from pr2_jax.models.build import taste_task
 from pr2_jax.models.functions import load_model, taste_functions
@@ -84,7 +85,7 @@ def _train_space(system: System, config: Config, task: TasteTask, held_out: int 
 def _fit_people(system: System, functions: Functions, held_out: int | None, space: Path, out: Path) -> None:
     """What people's own regressions read, from all answers outside a part of the days.
 
-    It starts from a taste space, and reads content vectors, that have not learnt from the part's whole fold.
+    It starts from a taste space, and reads content vectors, that have not learnt from the part's whole fold either.
     """
     videos_VxD = np.load(space / VECTORS)
     appeal_V = _appeal(functions, videos_VxD)
@@ -95,6 +96,8 @@ def _fit_people(system: System, functions: Functions, held_out: int | None, spac
     videos = Videos(appeal_V, taste_fit.whitened(videos_VxD), np.asarray(system.store.videos.author), tuple(known))
     found = answers(system, scale, appeal_V, held_out)
     factors = latent_factors.fit(system.config.taste, found, videos, system.store.counts.users)
+    if not all(np.isfinite(array).all() for array in factors):
+        raise NotFinite("the fit of people and videos is not finite: raise taste.fit_prior, or lower taste.fit_sweeps")
     artifacts.save_array(out / taste_fit.DURATIONS, scale)
     artifacts.save_array(out / taste_fit.PRECISION, factors.precision_ZxZ)
     artifacts.save_array(out / taste_fit.FILE, factors.video_VxB)  # last: it says that the rest is there

@@ -50,40 +50,150 @@ class _World:
         return auc(new.yes_E > 0, (self.taste_UxD[new.user_E] * mapped[new.video_E]).sum(1))
 
 
+def _curvature(logit: float) -> float:
+    return np.tanh(logit / 2) / (2 * logit)
+
+
 @pytest.mark.parametrize("doubted", [False, True])
 def test_a_step_is_that_of_a_plain_twin(rng, doubted, monkeypatch):
     monkeypatch.setattr(latent_factors, "CHUNK", 3)
     count, groups, size = 60, 9, 4
     group_E, x_ExZ, base_E = rng.integers(0, 8, count), rng.normal(size=(count, size)), rng.normal(size=count)
     yes_E, source_E = (rng.random(count) < 0.5).astype(float), rng.integers(0, 5, count)
-    root = rng.normal(size=(5, size, size))
-    covariance_UxZxZ = root @ root.transpose(0, 2, 1) if doubted else np.zeros((5, size, size))
+    root = rng.normal(size=(5, size - 1, size - 1))
+    covariance_SxDxD = root @ root.transpose(0, 2, 1) if doubted else np.zeros((5, size - 1, size - 1))
     precision = np.diag([1.0, 2.0, 3.0, 4.0])
     level = _Level(group_E, groups, precision)
-    start = rng.normal(size=(groups, size))
+    start = np.where(np.isin(np.arange(groups), [0, 8])[:, None], 0, rng.normal(size=(groups, size)))
     level.mean_GxZ = start.copy()
-    out = np.zeros((groups, size, size))
-    doubt = Doubt(source_E, covariance_UxZxZ) if doubted else None
-    total = level.newton(lambda e: (x_ExZ[e], base_E[e]), yes_E, doubt, out)
-    expected_total = np.zeros((size, size))
-    for group in range(groups):
+    assert level.present_K.tolist() == list(range(1, 8))
+    out = np.zeros((7, size, size))
+    total = level.newton(
+        lambda e: (x_ExZ[e], base_E[e]), yes_E, Doubt(source_E, covariance_SxDxD) if doubted else None, out
+    )
+    for group in range(1, 8):
         curve, slope = precision.copy(), -precision @ start[group]
         for e in np.flatnonzero(group_E == group):
-            p = _sigmoid(base_E[e] + x_ExZ[e] @ start[group])
-            second = np.outer(x_ExZ[e], x_ExZ[e]) + covariance_UxZxZ[source_E[e]]
-            curve += p * (1 - p) * second
-            slope += (yes_E[e] - p) * x_ExZ[e] - p * (1 - p) * covariance_UxZxZ[source_E[e]] @ start[group]
+            logit = base_E[e] + x_ExZ[e] @ start[group]
+            w, unsure = _curvature(logit), np.pad(covariance_SxDxD[source_E[e]], (1, 0))
+            curve += w * (np.outer(x_ExZ[e], x_ExZ[e]) + unsure)
+            slope += (yes_E[e] - _sigmoid(logit)) * x_ExZ[e] - w * unsure @ start[group]
         np.testing.assert_allclose(level.mean_GxZ[group], start[group] + np.linalg.solve(curve, slope), atol=1e-10)
-        np.testing.assert_allclose(out[group], np.linalg.inv(curve), atol=1e-10)
-        expected_total += np.linalg.inv(curve) * (group_E == group).any()
-    np.testing.assert_allclose(total, expected_total, atol=1e-10)
-    assert not level.mean_GxZ[8].any()  # nobody answered for it
+        np.testing.assert_allclose(out[group - 1], np.linalg.inv(curve), atol=1e-10)
+    np.testing.assert_allclose(total, out.sum(0), atol=1e-10)
+    assert not level.mean_GxZ[[0, 8]].any()  # the unknown, and one for which nobody answered
+    level.learn_precision(total)
+    second = sum(np.outer(m, m) for m in level.mean_GxZ[1:8]) + total
+    np.testing.assert_allclose(np.linalg.inv(level.precision_ZxZ), second / 7, atol=1e-10)
+
+
+def test_curvature_is_that_of_a_bound():
+    """Which lies below the likelihood everywhere and touches it at the point, however far out."""
+    to = np.linspace(-30, 30, 601)
+    for at in (-20.0, -3.0, 0.0, 1e-5, 2.0, 12.0):
+        p, w = latent_factors.likelihood(np.array([at]))
+        for yes in (0, 1):
+            sign = 2 * yes - 1
+            bound = -np.logaddexp(0, -sign * at) + (yes - p) * (to - at) - w / 2 * (to - at) ** 2
+            assert (bound <= -np.logaddexp(0, -sign * to) + 1e-9).all()
+    assert np.isfinite(latent_factors.likelihood(np.array([-1e9, 1e9]))).all()
+
+
+def test_one_sweep_is_that_of_a_plain_twin():
+    """Every effect from nothing, one after the other, with offsets, durations and videos without author."""
+    world = _World(300)
+    rng, a = world.rng, world.answers._replace(offset_E=world.rng.normal(size=300))
+    author_V = np.where(world.author_V > 6, 0, world.author_V)
+    videos = world.videos._replace(author_V=author_V, appeal_V=rng.normal(size=VIDEOS))
+    got = fit(TasteConfig(fit_sweeps=1), a, videos, PEOPLE)
+    twin = _Twin(a, videos)
+    for _ in range(2):
+        twin.step_people()
+    for _ in range(2):
+        twin.step_side(twin.author, author_V, twin.author_prior)
+    twin.author_prior = twin.prior_of(twin.author, twin.author_cov)
+    for _ in range(2):
+        twin.step_side(twin.own, np.arange(VIDEOS), twin.own_prior)
+    twin.explain()
+    twin.step_people()
+    np.testing.assert_allclose(got.video_VxB[1:], twin.videos()[1:], atol=1e-5)
+    np.testing.assert_allclose(got.precision_ZxZ, twin.people_prior, rtol=1e-6, atol=1e-8)
+
+
+class _Twin:
+    """The fit in plain loops over answers."""
+
+    def __init__(self, a: Answers, v: Videos) -> None:
+        self.a, self.v = a, v
+        self.start = np.concatenate([v.appeal_V[:, None], v.vector_VxD], 1)
+        self.person, self.person_cov = np.zeros((PEOPLE, WIDTH + 2)), {}
+        self.people_prior = np.diag([1.0, *[4.0] * WIDTH, 2.0])
+        self.author, self.own, self.explained = (np.zeros((VIDEOS, WIDTH + 1)) for _ in range(3))
+        self.author_prior = self.own_prior = 4.0 * np.eye(WIDTH + 1)
+        self.author_cov: dict = {}
+
+    def videos(self) -> np.ndarray:
+        return self.start + self.explained + self.author[self.v.author_V] + self.own
+
+    @staticmethod
+    def prior_of(mean: np.ndarray, cov: dict) -> np.ndarray:
+        return np.linalg.inv(sum(np.outer(mean[g], mean[g]) + cov[g] for g in cov) / len(cov))
+
+    def _solve(self, rows, mean, prior):
+        """`rows`: (x, covariance of x, logit without the effect, yes)."""
+        curve, slope = prior.copy(), -prior @ mean
+        for x, unsure, base, yes in rows:
+            logit = base + x @ mean
+            curve += _curvature(logit) * (np.outer(x, x) + unsure)
+            slope += (yes - _sigmoid(logit)) * x - _curvature(logit) * unsure @ mean
+        return mean + np.linalg.solve(curve, slope), np.linalg.inv(curve)
+
+    def step_people(self) -> None:
+        """The last of the steps of a sweep learns the prior; two calls in a row share one."""
+        a, video, found = self.a, self.videos(), {}
+        prior = getattr(self, "_held", self.people_prior)
+        for user in np.unique(a.user_E):
+            rows = []
+            for e in np.flatnonzero(a.user_E == user):
+                v = video[a.video_E[e]]
+                rows.append((np.r_[1, v[1:], a.duration_E[e]], 0 * prior, a.offset_E[e] + v[0], a.yes_E[e]))
+            found[user] = self._solve(rows, self.person[user], prior)
+        for user, (mean, cov) in found.items():
+            self.person[user], self.person_cov[user] = mean, cov
+        self._held = prior if not hasattr(self, "_held") else self.prior_of(self.person, self.person_cov)
+        self.people_prior = self.prior_of(self.person, self.person_cov)
+
+    def step_side(self, effect: np.ndarray, group_V: np.ndarray, prior: np.ndarray) -> None:
+        a, video, found = self.a, self.videos(), {}
+        group_E = group_V[a.video_E]
+        for group in np.setdiff1d(group_E, [0]):
+            rows = []
+            for e in np.flatnonzero(group_E == group):
+                w, cov = self.person[a.user_E[e]], self.person_cov[a.user_E[e]]
+                x, unsure = np.r_[1, w[1:-1]], np.pad(cov[1:-1, 1:-1], (1, 0))
+                rest = video[a.video_E[e]] - effect[group]
+                base = a.offset_E[e] + w[0] + w[-1] * a.duration_E[e] + x @ rest
+                rows.append((x, unsure, base, a.yes_E[e]))
+            found[group] = self._solve(rows, effect[group], prior)
+        for group, (mean, cov) in found.items():
+            effect[group] = mean
+            if effect is self.author:
+                self.author_cov[group] = cov
+
+    def explain(self) -> None:
+        known = np.concatenate(self.v.known, 1).astype(np.float64)
+        x = np.c_[(known - known.mean(0)) / known.std(0), np.ones(VIDEOS)]
+        seen = np.unique(self.a.video_E)
+        seen = seen[seen > 0]
+        b = np.linalg.solve(x[seen].T @ x[seen] + 20 * np.eye(x.shape[1]), x[seen].T @ self.own[seen])
+        self.explained = x @ b
+        self.own[seen] -= self.explained[seen]
 
 
 def test_blocks_change_nothing(monkeypatch):
     world = _World(1_500)
     whole = fit(TasteConfig(fit_sweeps=2), world.answers, world.videos, PEOPLE)
-    for name, size in {"ANSWERS_AT_ONCE": 7, "GROUPS_AT_ONCE": 5, "ROWS_AT_ONCE": 11, "CHUNK": 4}.items():
+    for name, size in {"ANSWERS_AT_ONCE": 7, "ROWS_AT_ONCE": 11, "CHUNK": 4}.items():
         monkeypatch.setattr(latent_factors, name, size)
     for one, other in zip(fit(TasteConfig(fit_sweeps=2), world.answers, world.videos, PEOPLE), whole, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -128,6 +238,36 @@ def test_axes_that_move_nobody_are_held_down():
     exact = world.videos._replace(vector_VxD=world.vector_VxD)
     variance = np.diag(np.linalg.inv(fit(TasteConfig(), world.answers, exact, PEOPLE).precision_ZxZ))[1:-1]
     assert variance[2] < 0.2 * variance[:2].min()
+
+
+@pytest.mark.parametrize("appeal", [-8.0, -3.0, 6.0])
+def test_a_start_that_is_sure_and_wrong_ends_well(appeal):
+    """With one person who answers far more than all others, and a video that is far from what the start says."""
+    world = _World(3_000)
+    bot = world.asked(2_000)._replace(user_E=np.ones(2_000, int))
+    both = Answers(*(np.concatenate(pair) for pair in zip(world.answers, bot, strict=True)))
+    wrong = np.full(VIDEOS, appeal)
+    wrong[5] = -wrong[5]
+    found = fit(TasteConfig(), both, world.videos._replace(appeal_V=wrong), PEOPLE)
+    assert all(np.isfinite(array).all() for array in found)
+    assert np.abs(found.video_VxB).max() < 15
+    assert world.judged(found) > 0.75
+
+
+@pytest.mark.parametrize("yes", [0.0, 1.0])
+def test_one_answer_only(yes):
+    world = _World(600)
+    found = fit(TasteConfig(), world.answers._replace(yes_E=np.full(600, yes)), world.videos, PEOPLE)
+    assert all(np.isfinite(array).all() for array in found)
+
+
+def test_silent_people_and_units_of_attributes_change_nothing():
+    world = _World(1_500)
+    whole = fit(TasteConfig(), world.answers, world.videos, PEOPLE)
+    shown, noise = world.videos.known
+    scaled = world.videos._replace(known=(shown * 1_000, noise - 5, np.ones((VIDEOS, 1))))
+    for one, other in zip(fit(TasteConfig(), world.answers, scaled, PEOPLE + 900), whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 def test_nothing_to_learn_from_leaves_the_start():

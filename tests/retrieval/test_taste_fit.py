@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import types
 
 import numpy as np
@@ -32,7 +33,10 @@ def test_a_plain_twin(system, moments):
         for event in past:
             z, appeal = _described(fit, int(e.video[event]), int(e.duration_ms[event]))
             p = 1 / (1 + np.exp(-appeal))
-            gram, pull = gram + p * (1 - p) * np.outer(z, z), pull + (float(e.click[event]) - p) * z
+            gram, pull = (
+                gram + np.tanh(appeal / 2) / (2 * appeal) * np.outer(z, z),
+                pull + (float(e.click[event]) - p) * z,
+            )
         mean = np.linalg.solve(gram, pull)
         np.testing.assert_allclose(got.mean_NxZ[row], mean, atol=1e-6)
         for place, (video, duration_ms) in enumerate(zip(videos, durations, strict=True)):
@@ -104,8 +108,8 @@ def test_leanings_are_those_of_a_plain_twin(system, moments, monkeypatch):
         left, weight = np.zeros(len(past)), np.zeros(len(past))
         for at, event in enumerate(past):
             z, appeal = _described(fit, int(e.video[event]), int(e.duration_ms[event]))
-            p = 1 / (1 + np.exp(-(appeal + z @ people.mean_NxZ[row])))
-            left[at], weight[at] = float(e.click[event]) - p, p * (1 - p)
+            logit = appeal + z @ people.mean_NxZ[row]
+            left[at], weight[at] = float(e.click[event]) - 1 / (1 + np.exp(-logit)), np.tanh(logit / 2) / (2 * logit)
         seen = np.asarray(e.video)[past]
         for place, video in enumerate(videos[row]):
             author = catalogue.author[video]
@@ -118,3 +122,31 @@ def test_leanings_are_those_of_a_plain_twin(system, moments, monkeypatch):
             groups_met += same.any()
     assert groups_met > 20
     assert not got[-2:].any()  # nobody in particular
+
+
+def test_axes_on_which_vectors_do_not_spread_are_zero():
+    rng = np.random.default_rng(2)
+    flat = rng.normal(size=(50, 2)) @ np.array([[1.0, 0, 2], [0, 0, 0]])
+    out = taste_fit.whitened(flat)
+    assert np.isfinite(out).all()
+    np.testing.assert_allclose(np.sort(out[1:].std(0, ddof=1)), [0, 0, 1], atol=1e-6)
+    assert not taste_fit.whitened(np.ones((9, 3))).any()
+    assert taste_fit.whitened(rng.normal(size=(9, 1))).shape == (9, 1)
+    assert not taste_fit.whitened(rng.normal(size=(2, 3))).any()  # one video
+
+
+def test_durations_of_the_training_days_alone(system):
+    cut = system.store.cuts.validation_ms
+    past = system.over(system.store.truncated(cut))
+    np.testing.assert_array_equal(
+        taste_fit.duration_scale(past.reader, cut), taste_fit.duration_scale(system.reader, cut)
+    )
+
+
+def test_only_the_latest_events_count(system, moments):
+    fit = system.taste.fit
+    short = copy.copy(fit)
+    short._config = TasteConfig(history=3)
+    people = short.people(*moments)
+    assert (people.end_N - people.first_N <= 3).all()
+    assert not np.array_equal(people.mean_NxZ, fit.people(*moments).mean_NxZ)

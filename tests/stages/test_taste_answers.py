@@ -1,13 +1,19 @@
-"""The answers that the taste fit learns from: all of the training days, nothing else, and without the query's share."""
+"""The answers that the taste fit learns from: all of the training days, nothing else, and never a part's own."""
 
 from __future__ import annotations
+
+import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
-from pr2_jax.data.sessions import impressions_of, part_of, training_parts, training_sessions
+from pr2_jax.data.sessions import FOLDS, impressions_of, part_of, training_parts, training_sessions
+from pr2_jax.data.store import LogStore
+from pr2_jax.retrieval import latent_factors
+from pr2_jax.retrieval.taste_fit import FILE
 from pr2_jax.search.system import System
-from pr2_jax.stages import taste_answers
+from pr2_jax.stages import taste
 from pr2_jax.stages.taste_answers import answers
 
 SCALE = np.array([3.0, 0.5])
@@ -67,33 +73,69 @@ def test_nothing_after_the_training_days_counts(system, appeal, everything):
         assert one.tobytes() == other.tobytes()
 
 
-def test_offsets_are_what_the_query_explains(system, appeal, everything, monkeypatch):
-    """Log odds of a click in each part of the cosines, less the mean appeal of what is shown; none in the feed."""
+def test_results_are_clicked_less_often_than_views_are_stayed_with(system, appeal, everything):
+    """Their offset is the log odds of a click, less the mean appeal of what is shown; the feed has none."""
     store = system.store
     rows, _ = impressions_of(store, training_sessions(store))
-    video_E, yes_E = store.impressions.video[rows], store.impressions.clicks[rows] > 0
-    monkeypatch.setattr(taste_answers, "_cosines", lambda system, query_E, video_E, time_ms_E: video_E * 1.0)
-    found = answers(system, SCALE, appeal, None)
-    feed = len(found.user_E) - len(rows)
-    assert not found.offset_E[:feed].any()
-    edges = np.quantile(video_E, np.arange(1, taste_answers.COSINE_BINS) / taste_answers.COSINE_BINS)
-    for place in range(0, len(rows), 37):
-        same = np.digitize(video_E, edges) == np.digitize(video_E[place], edges)
-        odds = (yes_E[same].sum() + 1) / ((~yes_E[same]).sum() + 1)
-        assert found.offset_E[feed + place] == pytest.approx(np.log(odds) - appeal[video_E].mean())
+    feed, clicks = len(everything.user_E) - len(rows), int((store.impressions.clicks[rows] > 0).sum())
+    assert not everything.offset_E[:feed].any()
+    expected = np.log((clicks + 1) / (len(rows) - clicks + 1)) - appeal[store.impressions.video[rows]].mean()
+    np.testing.assert_allclose(everything.offset_E[feed:], expected)
 
 
-def test_cosines_come_from_towers_that_have_not_learnt_from_the_day(system):
-    store = system.store
-    sessions = training_sessions(store)
-    rows, owner = impressions_of(store, sessions)
-    session_E = sessions[owner]
-    columns = (store.sessions.query[session_E], store.impressions.video[rows], store.sessions.time_ms[session_E])
-    found = taste_answers._cosines(system, *columns)
-    for fold in (0, 1):
-        place = system.workdir / "content" / f"fold_{fold}"
-        queries, videos = (np.load(place / f"{side}_vectors.npy") for side in ("query", "video"))
-        mine = part_of(store, columns[2]) % 2 == fold
-        assert mine.any()
-        expected = (queries[columns[0][mine]].astype(np.float64) * videos[columns[1][mine]]).sum(1)
-        np.testing.assert_allclose(found[mine], expected, atol=1e-6)
+def test_durations_as_known(system, everything):
+    store, cut = system.store, system.store.cuts.validation_ms
+    e = store.events
+    viewed = np.flatnonzero((np.asarray(e.channel) == 0) & (np.asarray(e.time_ms) < cut))
+    expected = (np.log1p(np.asarray(e.duration_ms)[viewed] / 1000) - SCALE[0]) / SCALE[1]
+    assert (np.asarray(e.duration_ms)[viewed] > 0).all()
+    np.testing.assert_allclose(everything.duration_E[: len(viewed)], expected)
+    assert everything.duration_E[len(viewed) :].any()
+
+
+def test_a_part_learns_nothing_from_its_days(finished, micro_config, monkeypatch, tmp_path):
+    """Its clicks turned around, in the feed and in searches: its fit keeps every bit, the others do not."""
+    part = int(training_parts(LogStore.open(finished / "store"))[0])
+    whole = LogStore.open(finished / "store")
+    sessions = training_sessions(whole)
+    shown, _ = impressions_of(whole, sessions[part_of(whole, whole.sessions.time_ms[sessions]) == part])
+    clicks, click = np.array(whole.impressions.clicks), np.array(whole.events.click)
+    clicks[shown] = clicks[shown] == 0
+    views = (np.asarray(whole.events.channel) == 0) & (part_of(whole, whole.events.time_ms) == part)
+    views &= np.asarray(whole.events.time_ms) < whole.cuts.validation_ms
+    click[views] = ~click[views]
+    changed = dataclasses.replace(
+        whole,
+        impressions=dataclasses.replace(whole.impressions, clicks=clicks),
+        events=dataclasses.replace(whole.events, click=click),
+    )
+    for earlier in ("store", "content"):
+        (tmp_path / earlier).symlink_to(finished / earlier)
+    place = shutil.copytree(finished / "taste", tmp_path / "taste")  # the spaces stay, the fits are made again
+    for fitted in place.rglob("fit_*.npy"):
+        fitted.unlink()
+    monkeypatch.setattr(LogStore, "open", lambda directory: changed)
+    taste.train(tmp_path, micro_config, place)
+    for name in (".", *(f"part_{other}" for other in training_parts(whole))):
+        same = (place / name / FILE).read_bytes() == (finished / "taste" / name / FILE).read_bytes()
+        assert same == (name == f"part_{part}"), name
+
+
+def test_a_part_starts_from_what_has_not_seen_its_fold(finished, micro_config, monkeypatch, tmp_path):
+    for earlier in ("store", "content"):
+        (tmp_path / earlier).symlink_to(finished / earlier)
+    place = shutil.copytree(finished / "taste", tmp_path / "taste")
+    for fitted in place.rglob("fit_*.npy"):
+        fitted.unlink()
+    real, known = latent_factors.fit, []
+    monkeypatch.setattr(
+        latent_factors, "fit", lambda config, found, videos, users: known.append(videos.known) or real(
+            config, found, videos, users
+        )
+    )  # fmt: skip
+    taste.train(tmp_path, micro_config, place)
+    parts = training_parts(LogStore.open(finished / "store"))
+    for part, (space, content, *_) in zip((None, *parts), known, strict=True):
+        fold = "." if part is None else f"fold_{part % FOLDS}"
+        for vectors, stage in ((space, "taste"), (content, "content")):
+            assert np.array_equal(vectors, np.load(finished / stage / fold / "video_vectors.npy")), (part, stage)
