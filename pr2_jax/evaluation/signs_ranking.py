@@ -155,7 +155,7 @@ def recall_signs(
 def curve_signs(losses: Mapping[str, np.ndarray]) -> dict[str, Sign]:
     """By model, the training losses that its curve holds, in order."""
     return {
-        f"fit.{name}_curve": Sign(last_share(loss_N), f"{len(loss_N):,} losses kept") for name, loss_N in losses.items()
+        f"fit.{name}_curve": Sign(last_share(loss_N), f"losses read: {len(loss_N)}") for name, loss_N in losses.items()
     }
 
 
