@@ -149,7 +149,7 @@ def _person() -> tuple[Check, ...]:
 
 
 def _qin() -> tuple[Check, ...]:
-    # Click ML .35, W .54; long play .62, .88; like .90, .80: two lie outside. 1 / experts where all are used alike;
+    # Click ML .40, W .54; long play .81, .88; like .90, .80: two lie outside. 1 / experts where all are used alike;
     # beyond .85 what is left would not make up a second one's share [lit: HoME, on experts that take it all].
     experts = tuple(
         Check(
@@ -179,7 +179,7 @@ def _qin() -> tuple[Check, ...]:
             low=0,
             below=Side("short, noisy histories mislead it", "search.least_events", "raise it: below it base ranks"),
         ),
-        # ML .08, W .01, which lies outside. Two neighbours that change places in a slate of ten make .012.
+        # ML .07, W .01, which lies outside. Two neighbours that change places in a slate of ten make .012.
         Check(
             "qin", "history_moves", "1 - rank correlation of a slate's scores, own history against another person's",
             low=0.02, high=0.5,
@@ -189,7 +189,7 @@ def _qin() -> tuple[Check, ...]:
             ),
             above=Side("orders hang on single histories", "qin.dropout", "raise it"),
         ),
-        # ML .25, W .16.
+        # ML .26, W .16.
         Check(
             "qin", "person_worth", "session AUC lost when another person asks, mean",
             low=0.01, below=Side("the ranker ignores the person", "qin.inputs", "name links, habits and taste"),
@@ -200,10 +200,10 @@ def _qin() -> tuple[Check, ...]:
 def _fit() -> tuple[Check, ...]:
     remembers = "training clicks are remembered, not understood"
     early = "the loss is still falling where training ends"
-    # Days differ: of ML's .08 some .05 is the day's own, for so much lower stands item_cf, which learns from no row; on
+    # Days differ: of ML's .07 some .05 is the day's own, for so much lower stands item_cf, which learns from no row; on
     # the test day QIN has .79.
     ranker = (
-        # ML .08, W -.01; log loss ML .07, W .02.
+        # ML .07, W -.01; log loss ML .07, W .02.
         Check(
             "fit", "qin_auc", "session AUC on a training day, by the features trained on, less the validation day's",
             high=0.08, above=Side(remembers, "qin.optim.epochs", "lower it, or raise qin.dropout and qin.id_dropout"),
@@ -226,7 +226,7 @@ def _fit() -> tuple[Check, ...]:
         )
         for model, named in (("pdr", "pdr"), ("content", "dr"))
     )  # fmt: skip
-    # Content ML .03, W .02; taste .19, .05; PDR .08, .01; QIN .04, .00.
+    # Content ML .03, W .02; taste .10, .05; PDR .06, .01; QIN .04, .00.
     curves = tuple(
         Check(
             "fit", f"{model}_curve", f"share of the fall of {model}'s training loss that its last quarter made",
@@ -248,7 +248,7 @@ def _scores() -> tuple[Check, ...]:
                 "platt has the least to drift; calibrate more often",
             ),
         ),
-        # ML 1.09 [1.04, 1.14], W 1.00.
+        # ML 1.07, W 1.00.
         Check(
             "scores", "last_day", "PCOC of the test day, binomial interval",
             low=0.9, high=1.1,

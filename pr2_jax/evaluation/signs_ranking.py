@@ -49,20 +49,21 @@ def sigmoid(logit_x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.asarray(logit_x, np.float64)))
 
 
-def gate_signs(gates: Mapping[str, np.ndarray]) -> dict[str, Sign]:
-    """By task, gates `[N, E]` of the results that the task is asked about: the mean weight of the most used expert, and
-    how sure a single gate is."""
-    return {f"qin.expert_{task}": _most_used(gate_NxE) for task, gate_NxE in gates.items()}
+def gate_signs(gates: Mapping[str, np.ndarray], rows: Mapping[str, str]) -> dict[str, Sign]:
+    """By task, gates `[N, E]` of the results that the task is asked about, and what these are in words: the mean weight
+    of the most used expert, and how sure a single gate is."""
+    return {f"qin.expert_{task}": _most_used(gate_NxE, rows[task]) for task, gate_NxE in gates.items()}
 
 
-def _most_used(gate_NxE: np.ndarray) -> Sign:
+def _most_used(gate_NxE: np.ndarray, rows: str) -> Sign:
     if not len(gate_NxE) or gate_NxE.shape[1] < 2:  # nothing to lean on but the one
         return Sign(np.nan)
     gate_NxE = gate_NxE.astype(np.float64)
     mean_E = gate_NxE.mean(0)
     entropy = float(-(gate_NxE * np.log(gate_NxE + 1e-12)).sum(1).mean() / np.log(len(mean_E)))
     uses = " ".join(f"{share:.2f}" for share in np.sort(mean_E)[::-1])
-    return Sign(float(mean_E.max()), f"experts {uses}; entropy of a gate {entropy:.2f} of what is possible")
+    note = f"experts {uses}; entropy of a gate {entropy:.2f} of what is possible; {len(gate_NxE):,} {rows}"
+    return Sign(float(mean_E.max()), note)
 
 
 def position_signs(slate: Slate, logit_NxS: np.ndarray, added_NxS: np.ndarray, judge: Judge) -> dict[str, Sign]:
@@ -78,8 +79,10 @@ def position_signs(slate: Slate, logit_NxS: np.ndarray, added_NxS: np.ndarray, j
     sign = 1.0 if score.mean >= 0 else -1.0
     lean = judge.mean(sign * (by_score_N - by_click_N), slate.user_N)
     return {
-        "qin.position_adds": Sign(spread, f"p(click) moves by {moved:.3f}, its mean is {mean:.3f}"),
-        "qin.position_lean": Sign(lean, f"scores {score.mean:.3f}, clicks {click.mean:.3f}"),
+        "qin.position_adds": Sign(
+            spread, f"p(click) moves by {moved:.3f}, its mean is {mean:.3f}; {len(real):,} slates"
+        ),
+        "qin.position_lean": Sign(lean, f"scores {score.mean:.3f}, clicks {click.mean:.3f}; {lean.count:,} slates"),
     }
 
 
@@ -113,17 +116,17 @@ def history_signs(
     same_N = slate_correlation(logit_NxS, swapped_NxS, slate.real_NxS)
     own_N, lent_N, other_N = (slate.auc(x) for x in (logit_NxS, swapped_NxS, stranger_NxS))
     users = slate.user_N[with_past_N]
+    moves, worth = judge.mean(1 - same_N[with_past_N], users), judge.mean((own_N - other_N)[with_past_N], users)
+    ranges = f"{least} to {short - 1} events, {gains[0].count:,} slates; from {long} on {gains[1].mean:+.3f}"
     return {
-        "qin.short_gain": Sign(gains[0], f"{least} to {short - 1} events; from {long} on {gains[1].mean:+.3f}"),
-        "qin.history_moves": Sign(judge.mean(1 - same_N[with_past_N], users), _lost(own_N - lent_N)),
-        "qin.person_worth": Sign(
-            judge.mean((own_N - other_N)[with_past_N], users),
-        ),
+        "qin.short_gain": Sign(gains[0], ranges),
+        "qin.history_moves": Sign(moves, f"{_lost(own_N - lent_N)}{moves.count:,} slates"),
+        "qin.person_worth": Sign(worth, f"{worth.count:,} slates"),
     }
 
 
 def _lost(auc_N: np.ndarray) -> str:
-    return f"session AUC loses {np.nanmean(auc_N):.3f}" if np.isfinite(auc_N).any() else ""
+    return f"session AUC loses {np.nanmean(auc_N):.3f}; " if np.isfinite(auc_N).any() else ""
 
 
 def fit_signs(
@@ -133,8 +136,8 @@ def fit_signs(
     aucs = [judge.mean(slate.auc(logit), slate.user_N) for slate, logit in (trained, held)]
     losses = [judge.mean(*slate.log_losses(logit)) for slate, logit in (trained, held)]
     return {
-        "fit.qin_auc": Sign(apart(*aucs), _both(*aucs)),
-        "fit.qin_logloss": Sign(apart(*losses[::-1]), _both(*losses)),
+        "fit.qin_auc": Sign(apart(*aucs), _both(*aucs, "slates")),
+        "fit.qin_logloss": Sign(apart(*losses[::-1]), _both(*losses, "results")),
     }
 
 
@@ -145,13 +148,15 @@ def recall_signs(
     out = {}
     for name, days in recalls.items():
         trained, held = (judge.mean(*day) for day in days)
-        out[f"fit.{name}_recall"] = Sign(apart(trained, held), _both(trained, held))
+        out[f"fit.{name}_recall"] = Sign(apart(trained, held), _both(trained, held, "searches"))
     return out
 
 
 def curve_signs(losses: Mapping[str, np.ndarray]) -> dict[str, Sign]:
     """By model, the training losses that its curve holds, in order."""
-    return {f"fit.{name}_curve": Sign(last_share(loss_N)) for name, loss_N in losses.items()}
+    return {
+        f"fit.{name}_curve": Sign(last_share(loss_N), f"losses read: {len(loss_N)}") for name, loss_N in losses.items()
+    }
 
 
 def last_share(loss_N: np.ndarray) -> float:
@@ -164,8 +169,9 @@ def last_share(loss_N: np.ndarray) -> float:
     return float((before - last) / (loss_N[0] - last)) if loss_N[0] > last else np.nan
 
 
-def _both(trained: Interval, held: Interval) -> str:
-    return f"training day {trained.mean:.3f}, validation day {held.mean:.3f}"
+def _both(trained: Interval, held: Interval, rows: str) -> str:
+    days = zip(("training", "validation"), (trained, held), strict=True)
+    return ", ".join(f"{name} day {found.mean:.3f} ({found.count:,} {rows})" for name, found in days)
 
 
 def apart(one: Interval, other: Interval) -> Interval:
@@ -187,13 +193,14 @@ class DayRows:
 def drift_signs(days: Sequence[DayRows]) -> dict[str, Sign]:
     """Spread of predicted over observed (PCOC) over days beyond what chance leaves, and that of the last day."""
     logs = {day.name: _log_pcoc(day) for day in days if day.label_N.sum() >= FEW_CLICKS}
-    note = ", ".join(f"{name} {np.exp(log):.3f}" for name, (log, _) in logs.items())
+    rows = {day.name: len(day.label_N) for day in days}
+    note = ", ".join(f"{name} {np.exp(log):.3f} of {rows[name]:,} results" for name, (log, _) in logs.items())
     log_D, error_D = np.array(list(logs.values()), np.float64).reshape(-1, 2).T
     log, error = logs.get(days[-1].name, (np.nan, np.nan))
     mean, low, high = np.exp([log, log - 1.96 * error, log + 1.96 * error]).tolist()
     return {
         "scores.drift": Sign(spread_beyond_error(log_D, error_D), note),
-        "scores.last_day": Sign(Interval(mean, low, high, len(days[-1].label_N))),
+        "scores.last_day": Sign(Interval(mean, low, high, rows[days[-1].name]), f"{rows[days[-1].name]:,} results"),
     }
 
 

@@ -61,8 +61,10 @@ def vector_signs(
     rank = effective_rank(vectors_NxD)
     same_N = (nearest_N >= SAME) & (content_N < SAME)
     return {
-        "pdr.cosine": Sign(mean_cosine(vectors_NxD)),
-        "pdr.rank": Sign(rank / vectors_NxD.shape[1], f"{rank:.1f} of {vectors_NxD.shape[1]} axes"),
+        "pdr.cosine": Sign(mean_cosine(vectors_NxD), f"{len(same_N):,} videos"),
+        "pdr.rank": Sign(
+            rank / vectors_NxD.shape[1], f"{rank:.1f} of {vectors_NxD.shape[1]} axes; {len(same_N):,} videos"
+        ),
         "pdr.duplicates": Sign(judge.mean(same_N, np.arange(len(same_N))), f"{len(same_N):,} videos"),
     }
 

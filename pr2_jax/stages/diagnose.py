@@ -30,8 +30,8 @@ CURVES = {"content": "content", "taste": "taste", "pdr": "pdr", "qin": "qin/qin"
 
 
 def run(workdir: Path, config: Config) -> None:
-    """Writes `eval/diagnosis.json` and `eval/diagnosis.txt`. StaleArtifact where a stage is missing or made from
-    something else."""
+    """Writes `eval/diagnosis.txt` and `eval/diagnosis.json`, the latter last: where it is there, so are both.
+    StaleArtifact where a stage is missing, damaged or made from something else."""
     stages.require("eval", workdir, config)
     system = System(workdir, config)
     judge = diagnosis.Judge(config.evaluation.bootstrap, config.evaluation.seed)
@@ -42,11 +42,14 @@ def run(workdir: Path, config: Config) -> None:
     signs = retrieval.all() | RankingSigns(system, config, judge).all()
     signs |= curve_signs({name: _losses(workdir / part) for name, part in CURVES.items()})
     findings = diagnosis.judge(checks(config.retrieval.qrcf.threshold), signs)
-    title = f"Diagnosis by {searches:,} searches of the validation day, ± half of the 95 % interval over people."
-    artifacts.write_json(workdir / "eval" / JSON, {"searches": searches, "findings": [one.plain() for one in findings]})
+    title = (
+        f"Diagnosis by {searches:,} searches of the validation day that have a click, ± half of the 95 % interval over "
+        "people. A check that looks at another sample names it."
+    )
     beside = workdir / "eval" / f"{TEXT}.new"
     beside.write_text(diagnosis.text(findings, title), encoding="utf-8")
     beside.replace(workdir / "eval" / TEXT)
+    artifacts.write_json(workdir / "eval" / JSON, {"searches": searches, "findings": [one.plain() for one in findings]})
 
 
 def print_text(workdir: Path) -> None:
@@ -55,7 +58,8 @@ def print_text(workdir: Path) -> None:
 
 
 def _losses(trained: Path) -> np.ndarray:
-    """None where no curve was kept."""
+    """Those of the curve, in order; empty where none was kept. StaleArtifact where a line is torn."""
     curve = trained / "curve.jsonl"
-    lines = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
-    return np.array([json.loads(line)["loss"] for line in lines], np.float64)
+    with artifacts.reading(trained):
+        lines = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
+        return np.array([json.loads(line)["loss"] for line in lines], np.float64)

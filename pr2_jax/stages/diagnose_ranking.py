@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from pr2_jax import artifacts
 from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.data.histories import past_events
@@ -56,7 +57,9 @@ class RankingSigns:
 
     def __init__(self, system: System, config: Config, judge: Judge) -> None:
         self._system, self._config, self._judge = system, config, judge
-        self._scaler = Scaler.load(system.workdir / "qin" / "scaler.npz")
+        with artifacts.reading(system.workdir / "qin"):
+            self._scaler = Scaler.load(system.workdir / "qin" / "scaler.npz")
+            self._calibrated = Calibrated.load(system.workdir / "qin" / "pr2.json")
 
     def all(self) -> dict[str, Sign]:
         return self._experts() | self._position() | self._histories() | self._fit() | self._drift()
@@ -134,7 +137,7 @@ class RankingSigns:
         _, _, of_search = self._own
         gates = {task: of_feed[feed.video_NxS > 0][:, t] for t, task in enumerate(TASKS)}
         gates["click"] = of_search[self._slates.video_NxS > 0][:, 0]
-        return gate_signs(gates)
+        return gate_signs(gates, {task: "search results" if task == "click" else "feed views" for task in gates})
 
     def _position(self) -> dict[str, Sign]:
         logit, added, _ = self._own
@@ -175,8 +178,7 @@ class RankingSigns:
         logit, _, _ = self._outputs("qin", test, self._features_of(test, cuts.test_ms))
         days = {f"training -{TRAINED_DAYS - n} (in-sample)": day for n, day in enumerate(self._trained)}
         days |= {"validation (calibrated on)": (self._slates, self._own[0]), "test": (test, logit)}
-        calibrated = Calibrated.load(self._system.workdir / "qin" / "pr2.json")
-        return drift_signs([_calibrated(self._system, calibrated, name, *day) for name, day in days.items()])
+        return drift_signs([_calibrated(self._system, self._calibrated, name, *day) for name, day in days.items()])
 
 
 def _calibrated(system: System, calibrated: Calibrated, name: str, slates: Slates, logit: np.ndarray) -> DayRows:

@@ -45,6 +45,7 @@ def test_every_knob_is_a_field_and_every_check_has_a_name_of_its_own(threshold):
         (Interval(0.9, 0.7, 1.0, 9), OK, None),  # touches the range: it may be chance
         (Interval(0.8, 0.6, 0.99, 9), LOOK, LOW),
         (Interval(2.5, 2.01, 3.0, 9), LOOK, HIGH),
+        (Interval(2.5, 1.9, 3.0, 9), OK, None),
         (Interval(math.nan, math.nan, math.nan, 0), UNKNOWN, None),
     ],
 )

@@ -90,7 +90,7 @@ def _signs(a):
     found |= signs_retrieval.list_signs(a.get("lists", lists[0]), a["dr"], a["popularity"], a["clicked"])
     found |= signs_retrieval.person_signs(np.arange(S), a["own"], a["nobody"], a["asked"], *lists, JUDGE)
     slate, logit = a["slate"], a["logit"]
-    found |= signs_ranking.gate_signs(a["gates"])
+    found |= signs_ranking.gate_signs(a["gates"], dict.fromkeys(a["gates"], "results"))
     found |= signs_ranking.position_signs(slate, logit, a["added"], JUDGE)
     logits = [logit, a["base"], a["lent"], a["stranger"]]
     found |= signs_ranking.history_signs(slate, *logits, a["events"], (5, 100, 200), JUDGE)
@@ -286,9 +286,72 @@ def test_share_of_the_last_quarter_by_hand():
 def test_a_log_that_cannot_tell_is_unknown_not_ill():
     none = np.zeros(0)
     found = signs_retrieval.seed_signs(none, none, none, none, None, none, JUDGE)
-    found |= signs_ranking.gate_signs({"click": np.zeros((0, 4)), "like": np.ones((3, 1))})
+    found |= signs_ranking.gate_signs(
+        {"click": np.zeros((0, 4)), "like": np.ones((3, 1))}, {"click": "results", "like": "results"}
+    )
     found |= signs_ranking.curve_signs({"pdr": none})
     day = DayRows("test", np.full(50, 0.1), np.zeros(50, bool))
     found |= signs_ranking.drift_signs([day, day])
     known = {check.key: check for check in checks("adaptive")}
     assert {one.verdict for one in judge([known[key] for key in found], found)} == {UNKNOWN}
+
+
+def test_entropy_of_gates_by_hand():
+    """One gate undecided (1 of what is possible), one sure (0)."""
+    gate = np.array([[0.5, 0.5], [1, 0]])
+    sign = signs_ranking.gate_signs({"click": gate}, {"click": "search results"})["qin.expert_click"]
+    assert sign.value == 0.75
+    assert sign.note == "experts 0.75 0.25; entropy of a gate 0.50 of what is possible; 2 search results"
+
+
+def test_scores_against_the_order_shown_lean_on_it_too():
+    """What the log's engine showed first is clicked, and scored last: Spearman's of the clicks is √3 / 2, by hand."""
+    order = np.tile(np.arange(3), (4, 1))
+    slate = Slate(np.arange(4), np.ones((4, 3), bool), order == 0, order)
+    lean = signs_ranking.position_signs(slate, 1.0 * order, np.zeros((4, 3)), JUDGE)["qin.position_lean"]
+    assert lean.value.mean == pytest.approx(1 + np.sqrt(3) / 2)
+    assert lean.note == "scores -1.000, clicks 0.866; 4 slates"
+
+
+def test_a_history_is_short_from_the_least_events_on_and_below_the_bound():
+    """Of people with 4, 5, 9, 10, 19 and 20 events those with 5 and 9 have short ones; only they gain."""
+    clicked = np.tile(np.arange(3) == 0, (6, 1))
+    slate = Slate(np.arange(6), np.ones((6, 3), bool), clicked, np.tile(np.arange(3), (6, 1)))
+    best, worst = 1.0 * clicked, -1.0 * clicked
+    events = np.array([4, 5, 9, 10, 19, 20])
+    logit = np.where(np.isin(events, (5, 9))[:, None], best, worst)
+    signs = signs_ranking.history_signs(slate, logit, worst, logit, logit, events, (5, 10, 20), JUDGE)
+    short = signs["qin.short_gain"]
+    assert (short.value.mean, short.value.count) == (pytest.approx(0.5), 2)  # NDCG of the third place is 1 / log2(4)
+    assert short.note == "5 to 9 events, 2 slates; from 20 on +0.000"
+
+
+def test_views_count_alike_however_long_the_past():
+    """Of 10 views all pass, of 90 none: a tenth of the views, though half of the searches keep all."""
+    user, past, passing = np.arange(2), np.array([10, 90]), np.array([10, 0])
+    signs = signs_retrieval.seed_signs(user, passing, past, passing, None, np.zeros(2), JUDGE)
+    assert signs["qrcf.kept"].value.mean == pytest.approx(0.1)
+
+
+def test_padding_of_lists_has_no_popularity():
+    """Places .25 to 1 in the order of clicks; results stand at 1, .75, 1, clicks at .25 and .5."""
+    popularity, lists = np.array([0, 1, 2, 3, 4]), np.array([[4, 3, 0], [4, 0, -1]])
+    signs = signs_retrieval.list_signs(lists, lists, popularity, np.array([1, 2]))
+    assert signs["pdr.percentile"].value == pytest.approx((2.75 / 3 - 0.375) / (1 - 0.375))
+
+
+def test_a_distance_has_its_near_end_at_0_where_what_is_wanted_lies_within():
+    away = signs_retrieval._away
+    within = away(Interval(0.5, 0.4, 0.7, 9), 0.45)
+    assert dataclasses.astuple(within) == pytest.approx((0.05, 0, 0.25, 9))
+    for wanted, ends in ((0.3, (0.2, 0.1, 0.4, 9)), (0.8, (0.3, 0.1, 0.4, 9))):
+        assert dataclasses.astuple(away(Interval(0.5, 0.4, 0.7, 9), wanted)) == pytest.approx(ends)
+
+
+def test_drift_of_two_days_by_hand():
+    """PCOC 1 and 2 of 400 results at p = 1/2: logs 0 and ln 2 with a binomial error of 10 / 200 each."""
+    p = np.full(400, 0.5)
+    days = [DayRows(name, p, np.arange(400) < clicks) for name, clicks in (("a", 200), ("b", 100))]
+    drift = signs_ranking.drift_signs(days)["scores.drift"]
+    assert drift.value == pytest.approx(np.sqrt(np.log(2) ** 2 / 2 - 0.05**2))
+    assert drift.note == "a 1.000 of 400 results, b 2.000 of 400 results"
