@@ -153,7 +153,8 @@ class System:
         }
 
     def _taste_in(self, directory: Path) -> TasteSpace:
-        return TasteSpace(self.functions("taste", directory), self.config.taste, directory, self.reader)
+        with artifacts.reading(directory):
+            return TasteSpace(self.functions("taste", directory), self.config.taste, directory, self.reader)
 
     @functools.cached_property
     def pdr(self) -> PdrEncoder:
@@ -191,7 +192,8 @@ class System:
         """What the index stage chose: `epsilon`, `merge_weights` (pipeline to channel to weight) and, where QRCF's
         threshold is adaptive, `cosine_sample` (video rows)."""
         self.require("index")
-        return json.loads((self.workdir / "index" / "fitted.json").read_text())
+        with artifacts.reading(self.workdir / "index"):
+            return json.loads((self.workdir / "index" / "fitted.json").read_text())
 
     @functools.cached_property
     def seeds(self) -> SeedFilter:
@@ -229,9 +231,9 @@ class System:
     def dense_channels(self, index: Path, *, exact: bool = False) -> dict[str, Channel]:
         """`dr` and `pdr` over the indices in a directory, also one in the making."""
         encoders = {"dr": lambda r: self.space.queries(r.words_BxQ), "pdr": self.pdr}
-        return {
-            name: DenseChannel(name, encode, load_index(index / name, exact=exact)) for name, encode in encoders.items()
-        }
+        with artifacts.reading(index):
+            opened = {name: load_index(index / name, exact=exact) for name in encoders}
+        return {name: DenseChannel(name, encode, opened[name]) for name, encode in encoders.items()}
 
     def scorers(self, requests: Requests) -> dict[str, Scorer]:
         """Channels that can cheaply rate what only other channels returned: BM25 matches far more than it returns."""

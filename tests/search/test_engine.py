@@ -194,7 +194,10 @@ def test_ids_beyond_64_bits_are_just_unknown(engine):
     assert found.unknown_words == (str(10**30),)
 
 
-@pytest.mark.parametrize("lost", ["pdr/params", "qin/qin/params", "qin/scaler.npz", "index/as_of_{end}/popularity.npy"])
+LOST = ("pdr/params", "qin/qin/params", "qin/scaler.npz", "taste/fit_vectors.npy", "index/as_of_{end}/popularity.npy")
+
+
+@pytest.mark.parametrize("lost", [*LOST, "index/fitted.json", "index/dr/rows.npy"])
 def test_a_damaged_artifact_is_one_line_with_the_remedy(finished, tmp_path, lost):
     directory = shutil.copytree(finished, tmp_path / "w")
     end = max(path.name for path in (directory / "index").glob("as_of_*")).removeprefix("as_of_")
