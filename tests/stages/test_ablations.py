@@ -108,9 +108,9 @@ def test_the_variants_that_ship_all_fit(repository, micro_config):
     found = config_ablations.load(
         repository / "configs" / "ablations.py", config_loader.load(str(repository / "configs" / "kuaisar.py"))
     )
-    assert {one.group for one in found} == {"qin", "pdr", "qrcf", "channels"}
+    assert {one.group for one in found} == {"qin", "taste", "pdr", "qrcf", "channels"}
     assert WHOLE.ranked
-    assert all(one.ranked == (one.group == "qin") for one in found)
+    assert all(one.ranked == (one.group in ("qin", "taste")) for one in found)
 
 
 @pytest.mark.parametrize(
