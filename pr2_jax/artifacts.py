@@ -56,8 +56,13 @@ def canonical_text(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """`canonical_text`, put in place by a rename."""
+    write_text(path, canonical_text(value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put in place by a rename."""
     beside = path.with_name(path.name + ".new")
-    beside.write_text(canonical_text(value), encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
 
 

@@ -52,6 +52,11 @@ def training_parts(store: LogStore) -> np.ndarray:
     return np.unique(np.arange(min(oldest, -1), 0) % PARTS)
 
 
+def evenly_spread(count: int, most: int) -> np.ndarray:
+    """At most that many of `count` rows, from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
+
+
 def impressions_of(store: LogStore, sessions_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Impression rows of some sessions, and for each the index into `sessions_N`."""
     first = np.asarray(store.sessions.first_impression)

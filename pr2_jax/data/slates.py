@@ -8,7 +8,7 @@ import numpy as np
 
 from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.events import EventReader
-from pr2_jax.data.sessions import day_start_ms, impressions_of, period_of
+from pr2_jax.data.sessions import day_start_ms, evenly_spread, impressions_of, period_of
 from pr2_jax.data.store import LogStore
 
 
@@ -28,6 +28,11 @@ class Slates:
 
     def __len__(self) -> int:
         return len(self.user_N)
+
+    def sample(self, most: int) -> Slates:
+        """At most that many of them, evenly spread."""
+        rows = evenly_spread(len(self), most)
+        return Slates(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
     @property
     def is_feed_N(self) -> np.ndarray:

@@ -35,7 +35,7 @@ ROWS_AT_ONCE = 100_000
 MOST_LOGIT = 500.0
 """Beyond it nothing but an overflow would change."""
 FIRST_STEPS = 2
-"""Newton steps of the first sweep, which starts from nothing; later ones start from the last and take one."""
+"""Steps of the first sweep, which starts from nothing; later ones start from the last and take one."""
 
 
 class Answers(NamedTuple):
@@ -71,9 +71,7 @@ def first_precision(config: TasteConfig, width: int) -> np.ndarray:
 
 def fit(config: TasteConfig, answers: Answers, videos: Videos, users: int) -> Factors:
     """`config.fit_sweeps` rounds; with none, or no answers, the start and the first precision."""
-    width = videos.vector_VxD.shape[1]
-    start_VxB = np.concatenate([videos.appeal_V[:, None], videos.vector_VxD], axis=1).astype(np.float64)
-    state = _Fit(config, answers, videos, users, start_VxB, first_precision(config, width))
+    state = _Fit(config, answers, videos, users)
     if len(answers.user_E):
         for sweep in range(config.fit_sweeps):
             steps = 1 if sweep else FIRST_STEPS
@@ -111,11 +109,23 @@ class _Level:
         self.precision_ZxZ = precision_ZxZ
         order_E = np.argsort(group_E, kind="stable")
         self._order_E = order_E[np.searchsorted(group_E[order_E], 1) :]
-        self.present_K, first_K, self.place_E = np.unique(
-            group_E[self._order_E], return_index=True, return_inverse=True
-        )
+        ordered_E = group_E[self._order_E]
+        self.present_K, first_K, self._place_E = np.unique(ordered_E, return_index=True, return_inverse=True)
         self._bound_K = np.append(first_K, len(self._order_E))
         self.mean_GxZ = np.zeros((groups, len(precision_ZxZ)))
+
+    def learn(
+        self,
+        steps: int,
+        rows_of: RowsOf,
+        yes_E: np.ndarray,
+        doubt: Doubt | None = None,
+        covariance_KxZxZ: np.ndarray | None = None,
+    ) -> None:
+        """Steps under the prior as it is, then the prior."""
+        for _ in range(steps):
+            total_ZxZ = self.newton(rows_of, yes_E, doubt, covariance_KxZxZ)
+        self.learn_precision(total_ZxZ)
 
     def newton(
         self,
@@ -161,7 +171,7 @@ class _Level:
         first, last = self._bound_K[start], self._bound_K[stop]
         for at in range(first, last, ANSWERS_AT_ONCE):
             piece = slice(at, min(at + ANSWERS_AT_ONCE, last))
-            event_E, place_E = self._order_E[piece], self.place_E[piece]
+            event_E, place_E = self._order_E[piece], self._place_E[piece]
             x_ExZ, base_E = rows_of(event_E)
             effect_E = np.einsum("ez,ez->e", x_ExZ, self.mean_GxZ[self.present_K[place_E]])
             p_E, weight_E = likelihood(base_E + effect_E)
@@ -207,26 +217,18 @@ class Doubt(NamedTuple):
 class _Fit:
     """The state between sweeps."""
 
-    def __init__(
-        self,
-        config: TasteConfig,
-        answers: Answers,
-        videos: Videos,
-        users: int,
-        start_VxB: np.ndarray,
-        precision_ZxZ: np.ndarray,
-    ) -> None:
-        self._config, self._answers, self._videos, self._start_VxB = config, answers, videos, start_VxB
-        size = start_VxB.shape[1]
+    def __init__(self, config: TasteConfig, answers: Answers, videos: Videos, users: int) -> None:
+        self._answers, self._author_V = answers, videos.author_V
+        start = [videos.appeal_V[:, None], videos.vector_VxD]
+        self.video_VxB = self._start_VxB = np.concatenate(start, axis=1).astype(np.float64)
+        size = self._start_VxB.shape[1]
         prior_BxB = config.fit_prior * np.eye(size)
-        self.people = _Level(answers.user_E, users, precision_ZxZ)
+        self.people = _Level(answers.user_E, users, first_precision(config, size - 1))
         self._covariance_KxZxZ = np.zeros((len(self.people.present_K), size + 1, size + 1))
         self._source_E = np.searchsorted(self.people.present_K, answers.user_E)
-        author_E = videos.author_V[answers.video_E]
-        self._authors = _Level(author_E, int(videos.author_V.max()) + 1, prior_BxB)
-        self._own = _Level(answers.video_E, len(start_VxB), prior_BxB)
+        self._authors = _Level(self._author_V[answers.video_E], int(self._author_V.max()) + 1, prior_BxB)
+        self._own = _Level(answers.video_E, len(self._start_VxB), prior_BxB)
         self._shown = _Shown(videos.known, size, config.fit_ridge)
-        self.video_VxB = start_VxB.copy()
 
     def people_step(self, steps: int) -> None:
         """Everyone's coefficients given the videos, and how much people differ."""
@@ -238,26 +240,24 @@ class _Fit:
             x_ExZ = np.concatenate([one_Ex1, video_ExB[:, 1:], duration_Ex1], axis=1)
             return x_ExZ, a.offset_E[event_E] + video_ExB[:, 0]
 
-        for _ in range(steps):
-            total_ZxZ = self.people.newton(rows_of, a.yes_E, covariance_KxZxZ=self._covariance_KxZxZ)
-        self.people.learn_precision(total_ZxZ)
+        self.people.learn(steps, rows_of, a.yes_E, covariance_KxZxZ=self._covariance_KxZxZ)
 
     def authors_step(self, steps: int) -> None:
         """What an author's videos have in common beside what they show."""
-        if self._videos.author_V.any():
-            self._video_side(self._authors, self.video_VxB - self._of_authors(), steps)
-            self.video_VxB = self._start_VxB + self._shown.effect_VxB + self._of_authors() + self._own.mean_GxZ
+        self._video_side(self._authors, self.video_VxB - self._of_authors(), steps)
+        self.video_VxB = self._without_own() + self._own.mean_GxZ
 
     def videos_step(self, steps: int) -> None:
         """What is a video's own; then how much of that its attributes explain."""
-        prior_VxB = self._start_VxB + self._shown.effect_VxB + self._of_authors()
-        self._video_side(self._own, prior_VxB, steps)
+        self._video_side(self._own, self._without_own(), steps)
         self._shown.learn(self._own.mean_GxZ, self._own.present_K)
-        own_VxB = self._own.mean_GxZ
-        self.video_VxB = self._start_VxB + self._shown.effect_VxB + self._of_authors() + own_VxB
+        self.video_VxB = self._without_own() + self._own.mean_GxZ
 
     def _of_authors(self) -> np.ndarray:
-        return self._authors.mean_GxZ[self._videos.author_V]
+        return self._authors.mean_GxZ[self._author_V]
+
+    def _without_own(self) -> np.ndarray:
+        return self._start_VxB + self._shown.effect_VxB + self._of_authors()
 
     def _video_side(self, level: _Level, prior_VxB: np.ndarray, steps: int) -> None:
         """Effects that add to `(a, z)`, given the people; `prior_VxB` is the rest of `(a, z)`."""
@@ -271,9 +271,7 @@ class _Fit:
             base_E = a.offset_E[event_E] + person_ExZ[:, 0] + a.duration_E[event_E] * person_ExZ[:, -1]
             return x_ExB, base_E + known_E
 
-        for _ in range(steps):
-            total_BxB = level.newton(rows_of, a.yes_E, doubt)
-        level.learn_precision(total_BxB)
+        level.learn(steps, rows_of, a.yes_E, doubt)
 
 
 class _Shown:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from pr2_jax.data.sessions import evenly_spread
 from pr2_jax.retrieval.gains import retrieval_objective
 from pr2_jax.types import NO_VIDEO, Candidates
 
@@ -172,7 +173,7 @@ def choose_weights(
     """
     names = tuple(channels)
     counted = np.flatnonzero([len(videos) > 0 for videos in clicked])
-    picked = counted[np.unique(np.linspace(0, len(counted) - 1, min(len(counted), MOST_SESSIONS)).astype(np.int64))]
+    picked = counted[evenly_spread(len(counted), MOST_SESSIONS)]
     if not len(picked):
         return dict.fromkeys(names, 1 / len(names))
     pooled = pool(channels, scorers).take(picked)

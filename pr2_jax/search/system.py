@@ -132,7 +132,8 @@ class System:
     def taste(self) -> TasteSpace:
         """The frozen taste space."""
         self.require("taste")
-        return self._taste_in(self.workdir / "taste")
+        directory = self.workdir / "taste"
+        return self._taste_in(directory, self.functions("taste", directory), directory)
 
     @functools.cached_property
     def held_out_tastes(self) -> dict[int, TasteSpace]:
@@ -142,19 +143,13 @@ class System:
         folds = [workdir.fold_directory(taste, fold) for fold in range(FOLDS)]
         functions = [self.functions("taste", directory) for directory in folds]
         return {
-            part: TasteSpace(
-                functions[part % FOLDS],
-                self.config.taste,
-                folds[part % FOLDS],
-                self.reader,
-                workdir.part_directory(taste, part),
-            )
-            for part in map(int, training_parts(self.store))
+            part: self._taste_in(folds[part % FOLDS], functions[part % FOLDS], workdir.part_directory(taste, part))
+            for part in training_parts(self.store).tolist()
         }
 
-    def _taste_in(self, directory: Path) -> TasteSpace:
-        with artifacts.reading(directory):
-            return TasteSpace(self.functions("taste", directory), self.config.taste, directory, self.reader)
+    def _taste_in(self, directory: Path, functions: Functions, fit: Path) -> TasteSpace:
+        with artifacts.reading(fit):
+            return TasteSpace(functions, self.config.taste, directory, self.reader, fit)
 
     @functools.cached_property
     def pdr(self) -> PdrEncoder:

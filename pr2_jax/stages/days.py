@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.data.sessions import impressions_of
+from pr2_jax.data.sessions import evenly_spread, impressions_of
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
@@ -25,7 +25,7 @@ class Day:
 
     def sample(self, most: int) -> Day:
         """The day with at most that many of the sessions with a click, evenly spread."""
-        kept = np.unique(np.linspace(0, len(self.sessions) - 1, min(most, len(self.sessions))).astype(np.int64))
+        kept = evenly_spread(len(self.sessions), most)
         return dataclasses.replace(
             self,
             sessions=self.sessions[kept],

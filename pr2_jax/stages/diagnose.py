@@ -46,9 +46,7 @@ def run(workdir: Path, config: Config) -> None:
         f"Diagnosis by {searches:,} searches of the validation day that have a click, ± half of the 95 % interval over "
         "people. A check that looks at another sample names it."
     )
-    beside = workdir / "eval" / f"{TEXT}.new"
-    beside.write_text(diagnosis.text(findings, title), encoding="utf-8")
-    beside.replace(workdir / "eval" / TEXT)
+    artifacts.write_text(workdir / "eval" / TEXT, diagnosis.text(findings, title))
     artifacts.write_json(workdir / "eval" / JSON, {"searches": searches, "findings": [one.plain() for one in findings]})
 
 

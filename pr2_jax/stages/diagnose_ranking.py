@@ -16,6 +16,7 @@ from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.data.histories import past_events
 from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.sessions import evenly_spread
 from pr2_jax.data.slates import Slates, feed_slates, search_slates
 from pr2_jax.evaluation.diagnosis import Judge, Sign
 from pr2_jax.evaluation.signs_ranking import (
@@ -80,8 +81,7 @@ class RankingSigns:
 
     def _of_day(self, start_ms: int, stop_ms: int, most: int) -> Slates:
         first, last = np.searchsorted(self._system.store.sessions.time_ms, [start_ms, stop_ms])
-        sessions = np.unique(np.linspace(first, last - 1, min(most, last - first)).astype(np.int64))
-        return search_slates(self._system.store, sessions, self._config.qin.slate)
+        return search_slates(self._system.store, first + evenly_spread(last - first, most), self._config.qin.slate)
 
     def _features_of(self, slates: Slates, day_ms: int, user_N: np.ndarray | None = None) -> np.ndarray:
         """As serving computes them on a day that nothing was trained on; `user_N`: as if these people asked."""
@@ -129,9 +129,8 @@ class RankingSigns:
     def _experts(self) -> dict[str, Sign]:
         """Gates of clicks on search results, of the other tasks on feed views."""
         cuts = self._system.store.cuts
-        feed = feed_slates(self._system.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
-        rows = np.unique(np.linspace(0, len(feed) - 1, min(FEED_SLATES, len(feed))).astype(np.int64))
-        feed = _rows(feed, rows)
+        views = feed_slates(self._system.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
+        feed = views.sample(FEED_SLATES)
         features = self._features_of(feed, cuts.validation_ms)
         _, _, of_feed = self._outputs("qin", feed, features)
         _, _, of_search = self._own
@@ -190,7 +189,3 @@ def _calibrated(system: System, calibrated: Calibrated, name: str, slates: Slate
 
 def _slate(slates: Slates) -> Slate:
     return Slate(slates.user_N, slates.video_NxS > 0, slates.label_NxSxT[..., 0] > 0, slates.position_NxS)
-
-
-def _rows(slates: Slates, rows: np.ndarray) -> Slates:
-    return Slates(*(getattr(slates, field.name)[rows] for field in dataclasses.fields(slates)))

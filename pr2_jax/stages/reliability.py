@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +90,7 @@ def _clicks(given: Answers, name: str) -> tuple[Rows, np.ndarray]:
 
 def _feed(system: System, config: Config, day: Day) -> Slates:
     """Feed views of the day, evenly thinned."""
-    slates = feed_slates(system.reader, day.start_ms, day.stop_ms, config.qin.slate)
-    rows = np.unique(np.linspace(0, len(slates) - 1, FEED_SLATES).astype(np.int64)) if len(slates) else slice(0, 0)
-    return Slates(*(getattr(slates, field.name)[rows] for field in dataclasses.fields(slates)))
+    return feed_slates(system.reader, day.start_ms, day.stop_ms, config.qin.slate).sample(FEED_SLATES)
 
 
 def _of_feed(system: System, searcher: Searcher, slates: Slates) -> dict[str, Rows]:

@@ -52,13 +52,15 @@ def train(workdir: Path, config: Config, out: Path) -> None:
             _train_space(system, config, task, held_out, directory)
 
     def fit_people() -> None:
-        parts = [None, *map(int, training_parts(system.store))]
-        for part in console.progress(parts, "fit people and videos", unit=" fits"):
-            directory = out if part is None else part_directory(out, part)
-            if not (directory / taste_fit.FILE).exists():
-                directory.mkdir(exist_ok=True)
-                space = out if part is None else fold_directory(out, part % FOLDS)
-                _fit_people(system, taste_functions(task, *load_model(task, space)), part, space, directory)
+        parts = training_parts(system.store).tolist()
+        for directory, held_out in console.progress(spaces.items(), "fit people and videos", unit=" spaces"):
+            fits: dict[Path, int | None] = {out: None}
+            if held_out is not None:
+                fits = {part_directory(out, part): part for part in parts if part % FOLDS == held_out}
+            missing = {place: part for place, part in fits.items() if not (place / taste_fit.FILE).exists()}
+            if missing:
+                functions = taste_functions(task, *load_model(task, directory))
+                _fit_people(system, functions, held_out, directory, missing)
 
     def report() -> None:
         functions = taste_functions(task, *load_model(task, out))
@@ -82,25 +84,31 @@ def _train_space(system: System, config: Config, task: TasteTask, held_out: int 
     distributed.first(freeze)
 
 
-def _fit_people(system: System, functions: Functions, held_out: int | None, space: Path, out: Path) -> None:
-    """What people's own regressions read, from all answers outside a part of the days.
+def _fit_people(
+    system: System, functions: Functions, fold: int | None, space: Path, parts: dict[Path, int | None]
+) -> None:
+    """What people's own regressions read, from all answers outside a part of the days, for each of these parts.
 
-    It starts from a taste space, and reads content vectors, that have not learnt from the part's whole fold either.
+    They start from a taste space, and read content vectors, that have not learnt from the parts' whole fold either.
     """
     videos_VxD = np.load(space / VECTORS)
     appeal_V = _appeal(functions, videos_VxD)
     scale = taste_fit.duration_scale(system.reader, system.store.cuts.validation_ms)
-    content = system.space if held_out is None else system.held_out_spaces[held_out % FOLDS]
+    content = system.space if fold is None else system.held_out_spaces[fold]
     known = [videos_VxD, np.asarray(content.videos_VxD)]
     known += [system.catalogue[name] for name in ("brought", "style") if name in system.catalogue]
     videos = Videos(appeal_V, taste_fit.whitened(videos_VxD), np.asarray(system.store.videos.author), tuple(known))
-    found = answers(system, scale, appeal_V, held_out)
-    factors = latent_factors.fit(system.config.taste, found, videos, system.store.counts.users)
-    if not all(np.isfinite(array).all() for array in factors):
-        raise NotFinite("the fit of people and videos is not finite: raise taste.fit_prior, or lower taste.fit_sweeps")
-    artifacts.save_array(out / taste_fit.DURATIONS, scale)
-    artifacts.save_array(out / taste_fit.PRECISION, factors.precision_ZxZ)
-    artifacts.save_array(out / taste_fit.FILE, factors.video_VxB)  # last: it says that the rest is there
+    for out, part in parts.items():
+        found = answers(system, scale, appeal_V, part)
+        factors = latent_factors.fit(system.config.taste, found, videos, system.store.counts.users)
+        if not all(np.isfinite(array).all() for array in factors):
+            raise NotFinite(
+                "the fit of people and videos is not finite: raise taste.fit_prior or lower taste.fit_sweeps"
+            )
+        out.mkdir(exist_ok=True)
+        artifacts.save_array(out / taste_fit.DURATIONS, scale)
+        artifacts.save_array(out / taste_fit.PRECISION, factors.precision_ZxZ)
+        artifacts.save_array(out / taste_fit.FILE, factors.video_VxB)  # last: it says that the rest is there
 
 
 def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from pr2_jax import artifacts
 from pr2_jax.errors import NotFinite
 from pr2_jax.training.distributed import alone, is_first
 
@@ -32,9 +33,7 @@ class Curve:
             return
         # A killed run may have logged past the checkpoint that this one starts from, and its last line may be torn.
         lines = path.read_text().splitlines() if path.exists() else []
-        beside = path.with_name(path.name + ".new")
-        beside.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= first))
-        beside.replace(path)
+        artifacts.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= first))
 
     def add(
         self, step: int, metrics: dict[str, Array], batch: dict[str, np.ndarray], *, last: bool, wait: bool
