@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.special import expit
 from scipy.stats import rankdata
 
 from pr2_jax.evaluation import metrics
@@ -40,13 +41,8 @@ class Slate:
     def log_losses(self, logit_NxS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of every real result, and whose it is."""
         slate, place = np.nonzero(self.real_NxS)
-        p = sigmoid(logit_NxS[slate, place])
+        p = expit(logit_NxS[slate, place].astype(np.float64))
         return metrics.log_losses(self.clicked_NxS[slate, place], p), self.user_N[slate]
-
-
-def sigmoid(logit_x: np.ndarray) -> np.ndarray:
-    """In float64."""
-    return 1 / (1 + np.exp(-np.asarray(logit_x, np.float64)))
 
 
 def gate_signs(gates: Mapping[str, np.ndarray], rows: Mapping[str, str]) -> dict[str, Sign]:
@@ -69,8 +65,9 @@ def _most_used(gate_NxE: np.ndarray, rows: str) -> Sign:
 def position_signs(slate: Slate, logit_NxS: np.ndarray, added_NxS: np.ndarray, judge: Judge) -> dict[str, Sign]:
     """`added_NxS`: what the shown positions add to the click logits when they are known."""
     real = slate.real_NxS
-    moved = float(np.abs(sigmoid(logit_NxS + added_NxS) - sigmoid(logit_NxS))[real].mean()) if real.any() else np.nan
-    mean = float(sigmoid(logit_NxS)[real].mean()) if real.any() else np.nan
+    before_N, after_N = (expit(x[real].astype(np.float64)) for x in (logit_NxS, logit_NxS + added_NxS))
+    moved = float(np.abs(after_N - before_N).mean()) if real.any() else np.nan
+    mean = float(before_N.mean()) if real.any() else np.nan
     spread = float(added_NxS[real].std() / max(logit_NxS[real].std(), 1e-9)) if real.any() else np.nan
     by_score_N = slate_correlation(logit_NxS, -slate.position_NxS, real)
     by_click_N = slate_correlation(slate.clicked_NxS.astype(np.float64), -slate.position_NxS, real)

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 from scipy.optimize import isotonic_regression, minimize
+from scipy.special import expit
 
 from pr2_jax.ranking.noise import standard_error
 from pr2_jax.ranking.query_map import FLOOR, QueryMap, fit_query_map, logit
@@ -80,7 +81,7 @@ def fit_platt(labels_N: np.ndarray, probabilities_N: np.ndarray) -> Platt:
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         slope = np.exp(parameters[0])
         z_N = slope * logit_N + parameters[1]
-        error_N = 0.5 * (1 + np.tanh(z_N / 2)) - target_N  # sigmoid without overflow
+        error_N = expit(z_N) - target_N
         gradient = np.array([(error_N * logit_N).mean() * slope, error_N.mean()])
         return float((np.logaddexp(0, z_N) - target_N * z_N).mean()), gradient
 

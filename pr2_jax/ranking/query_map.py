@@ -14,6 +14,7 @@ from types import ModuleType
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 
 FLOOR = 1e-6
 """Calibrated probabilities stay this far from 0 and 1."""
@@ -142,8 +143,8 @@ class _Rows:
         bias_G, slope_KxG = theta[:features], theta[features:].reshape(-1, features)
         raw_NxK = self.query_NxG @ slope_KxG.T
         z_N = self.query_NxG @ bias_G + (self.way_NxK * (LEAST_SLOPE + _softplus(raw_NxK, np))).sum(1)
-        error_N = 0.5 * (1 + np.tanh(z_N / 2)) - self.label_N  # sigmoid without overflow
-        raw_error_NxK = error_N[:, None] * self.way_NxK * 0.5 * (1 + np.tanh(raw_NxK / 2))
+        error_N = expit(z_N) - self.label_N
+        raw_error_NxK = error_N[:, None] * self.way_NxK * expit(raw_NxK)
         gradient = np.r_[error_N @ self.query_NxG, (raw_error_NxK.T @ self.query_NxG).reshape(-1)] / rows
         # The offset itself is free; all else is drawn towards the same straight line for every query.
         away = theta - np.r_[plain.bias_G, plain.slope_KxG.reshape(-1)]

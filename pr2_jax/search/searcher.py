@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from pr2_jax.data.histories import past_events
 from pr2_jax.ranking import calibration
@@ -37,7 +38,7 @@ class Calibrated:
 
     def probabilities(self, logits_xT: np.ndarray, query_BxF: np.ndarray | None = None) -> np.ndarray:
         """Calibrated probabilities of the same shape; `query_BxF` (query_numbers.py) of the first axis' requests."""
-        raw_xT = 1 / (1 + np.exp(-np.asarray(logits_xT, np.float64)))
+        raw_xT = expit(np.asarray(logits_xT, np.float64))
         return np.stack([head.apply(raw_xT[..., t], query=query_BxF) for t, head in enumerate(self.heads)], axis=-1)
 
     def save(self, path: Path) -> None:

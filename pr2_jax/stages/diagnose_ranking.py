@@ -27,7 +27,6 @@ from pr2_jax.evaluation.signs_ranking import (
     gate_signs,
     history_signs,
     position_signs,
-    sigmoid,
 )
 from pr2_jax.evaluation.slices import quantiles
 from pr2_jax.ranking.features import FEATURES, Scaler, columns
@@ -183,7 +182,7 @@ class RankingSigns:
 def _calibrated(system: System, calibrated: Calibrated, name: str, slates: Slates, logit: np.ndarray) -> DayRows:
     real = slates.video_NxS > 0
     query = system.query_numbers(system.requests_of(slates), slates.query_N) if calibrated.reads_query else None
-    p = calibrated.probabilities(logit, query)[..., 0] if len(slates) else sigmoid(logit[..., 0])
+    p = calibrated.probabilities(logit, query)[..., 0] if len(slates) else logit[..., 0]
     return DayRows(name, p[real], slates.label_NxSxT[..., 0][real] > 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from pr2_jax import console
 from pr2_jax.config import Config
@@ -57,7 +58,7 @@ def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tupl
         is_feed = name != "click"
         slates = feed if is_feed else search
         real = slates.weight_NxSxT[..., task] > 0
-        probability = 1 / (1 + np.exp(-logits[is_feed][..., task][real].astype(np.float64)))
+        probability = expit(logits[is_feed][..., task][real].astype(np.float64))
         slate = np.nonzero(real)[0]
         # Feed views have no query, so that nothing could be learned from one.
         query = None if is_feed else system.query_numbers(system.requests_of(slates), slates.query_N)[slate]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from pr2_jax.config import Config
 from pr2_jax.data.slates import Slates, feed_slates
@@ -82,7 +83,7 @@ def _clicks(given: Answers, name: str) -> tuple[Rows, np.ndarray]:
     """All results shown, and the query row of each."""
     slates, ranking = given.slates, given.rankings[name]
     slate_N, place_N = np.nonzero(slates.video_NxS > 0)
-    raw_N = 1 / (1 + np.exp(-ranking.scores_SxK[slate_N, place_N].astype(np.float64)))
+    raw_N = expit(ranking.scores_SxK[slate_N, place_N].astype(np.float64))
     labels_N = slates.label_NxSxT[slate_N, place_N, 0] > 0
     rows = Rows(labels_N, raw_N, ranking.probability_SxK[slate_N, place_N], slates.user_N[slate_N])
     return rows, slates.query_N[slate_N]
@@ -104,7 +105,7 @@ def _of_feed(system: System, searcher: Searcher, slates: Slates) -> dict[str, Ro
     for task, name in enumerate(TASKS):
         if name != "click":
             slate_N, place_N = np.nonzero(slates.weight_NxSxT[..., task] > 0)
-            raw_N = 1 / (1 + np.exp(-logits[slate_N, place_N, task].astype(np.float64)))
+            raw_N = expit(logits[slate_N, place_N, task].astype(np.float64))
             labels_N = slates.label_NxSxT[slate_N, place_N, task] > 0
             out[name] = Rows(labels_N, raw_N, calibrated[slate_N, place_N, task], slates.user_N[slate_N])
     return out

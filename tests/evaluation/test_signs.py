@@ -6,13 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import spearmanr
 
 from pr2_jax.evaluation import signs_ranking, signs_retrieval
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.evaluation.checks import checks
 from pr2_jax.evaluation.diagnosis import LOOK, UNKNOWN, Judge, judge
-from pr2_jax.evaluation.signs_ranking import DayRows, Slate, sigmoid
+from pr2_jax.evaluation.signs_ranking import DayRows, Slate
 
 S, V, D, K = 400, 1_000, 16, 10
 N, R = 500, 8
@@ -52,7 +53,7 @@ def _ranking(rng):
     """A ranker that knows what people want but for some noise, mostly by numbers and a little by histories."""
     wish, by_history = rng.normal(size=(N, R)), 0.4 * rng.normal(size=(N, R))
     truth = 1.5 * wish + by_history - 1
-    clicked = rng.random((N, R)) < sigmoid(truth)
+    clicked = rng.random((N, R)) < expit(truth)
     user = np.arange(N) % 100
     slate = Slate(user, np.ones((N, R), bool), clicked, np.broadcast_to(np.arange(R), (N, R)))
     return {
