@@ -5,22 +5,19 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from pr2_jax.evaluation.metrics import expected_calibration_error, log_loss
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.calibration import Isotonic, Platt
 
 
-def sigmoid(z: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-z))
-
-
 @pytest.fixture
 def rows(rng: np.random.Generator):
     """6,000 rows whose ranker is over-confident: logit = 2 * true logit + 1."""
     true_logit = rng.normal(-1.5, 1.0, 6_000)
-    labels = rng.random(6_000) < sigmoid(true_logit)
-    return labels, sigmoid(2 * true_logit + 1), rng.integers(0, 300, 6_000), sigmoid(true_logit)
+    labels = rng.random(6_000) < expit(true_logit)
+    return labels, expit(2 * true_logit + 1), rng.integers(0, 300, 6_000), expit(true_logit)
 
 
 def test_platt_finds_the_distortion(rows) -> None:

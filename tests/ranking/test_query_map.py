@@ -7,6 +7,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from pr2_jax.evaluation.metrics import expected_calibration_error, log_loss
 from pr2_jax.ranking import calibration, query_map
@@ -18,10 +19,6 @@ from pr2_jax.search.searcher import Calibrated
 SLATE = 10
 
 
-def sigmoid(z: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-z))
-
-
 @pytest.fixture
 def searches(rng: np.random.Generator):
     """900 searches of ten results. The ranker is over-confident on frequent queries, under-confident on rare ones."""
@@ -29,9 +26,9 @@ def searches(rng: np.random.Generator):
     true = rng.normal(-1.0, 1.0, (900, SLATE))
     said = np.where(often[:, None], 1.6 * true + 1.0, 0.6 * true - 0.9)
     query = np.stack([np.where(often, 5.0, 0.3) + rng.normal(0, 0.2, 900), rng.integers(1, 4, 900)], -1)
-    labels = rng.random((900, SLATE)) < sigmoid(true)
+    labels = rng.random((900, SLATE)) < expit(true)
     users = np.repeat(rng.integers(0, 150, 900), SLATE)
-    return labels.ravel(), sigmoid(said).ravel(), users, np.repeat(query, SLATE, 0), np.repeat(often, SLATE)
+    return labels.ravel(), expit(said).ravel(), users, np.repeat(query, SLATE, 0), np.repeat(often, SLATE)
 
 
 def test_mends_what_depends_on_the_query_and_platt_does_not(searches):
@@ -59,7 +56,7 @@ def test_competition(searches, rng):
     labels, p, users, query, _ = searches
     assert isinstance(calibration.fit(labels, p, users, query_NxF=query), QueryMap)
     assert not isinstance(calibration.fit(labels, p, users), QueryMap)
-    true = sigmoid(rng.normal(-1, 1, len(p)))
+    true = expit(rng.normal(-1, 1, len(p)))
     honest = rng.random(len(p)) < true
     assert not isinstance(calibration.fit(honest, true, users, query_NxF=rng.normal(size=query.shape)), QueryMap)
 
@@ -73,7 +70,7 @@ def test_monotone_for_every_query(searches, rng, far):
         fitted.knots_P, fitted.origin, fitted.scale_2xF, rng.normal(0, 5, 3), rng.normal(0, 5, fitted.slope_KxG.shape)
     )
     asked = rng.normal(0, far, (200, 2))
-    grid = np.sort(np.r_[0.0, 1.0, sigmoid(rng.normal(0, 6, 998))])
+    grid = np.sort(np.r_[0.0, 1.0, expit(rng.normal(0, 6, 998))])
     for one in (fitted, wild):
         got = one.apply(np.broadcast_to(grid, (200, 1_000)), query=asked)
         assert np.isfinite(got).all()
@@ -93,7 +90,7 @@ def test_plain_twin(searches):
         slopes = [0.01 + np.log1p(np.exp(weights @ numbers)) for weights in fitted.slope_KxG]
         heights = np.r_[0.0, np.cumsum(slopes * np.diff(fitted.knots_P))]
         heights += fitted.bias_G @ numbers - np.interp(fitted.origin, fitted.knots_P, heights)
-        want = sigmoid(np.interp(logit(p[row]), fitted.knots_P, heights))
+        want = expit(np.interp(logit(p[row]), fitted.knots_P, heights))
         assert fitted.apply(p[row : row + 1], query=query[row : row + 1])[0] == pytest.approx(want, abs=1e-12)
 
 
@@ -143,7 +140,7 @@ def test_jax_and_the_disk_agree(searches, tmp_path):
     logits = np.stack([logit(p)] * 3, -1)
     again = whole.probabilities(logits, query)
     assert whole.reads_query
-    assert np.array_equal(again[:, 0], fitted.apply(sigmoid(logits[:, 0]), query=query))
+    assert np.array_equal(again[:, 0], fitted.apply(expit(logits[:, 0]), query=query))
     # The map and Platt's two numbers as they stand in the file.
     assert set(json.loads((tmp_path / "a.json").read_text())["heads"][0]) == set(fitted.to_dict())
 
