@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pr2_jax import config_loader
+from pr2_jax import config_loader, console
 from pr2_jax.config import Config
+from pr2_jax.config_loader import to_dict
 from pr2_jax.errors import BadConfig
 
 MODELS = ("content", "taste", "pdr", "qin", "base")
 """Config sections whose seed is the run's."""
-RANKERS = ("taste", "qin", "base")
-"""Those whose changes only a trained ranker shows."""
+RANKERS = ("taste", "qin", "base", "scores")
+"""Sections whose changes only a trained ranker shows."""
+SECTIONS = ("data", "content", "pdr", "retrieval", *RANKERS)
+"""What a system is made of. The rest is of the log, the machine, or how a system is judged."""
+LONGEST = 100
+"""Letters of a variant's directory."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,12 +64,30 @@ def load(path: Path, config: Config) -> list[Ablation]:
         found = [Ablation(group, name, dict(changes)) for group in given for name, changes in given[group].items()]
     except (AttributeError, TypeError, ValueError):
         raise BadConfig(f"{path}: ABLATIONS is group to name to changes, {{'qin': {{'no GSU': {{...}}}}}}") from None
-    names = [ablation.directory for ablation in [WHOLE, *found]]
+    place = {WHOLE.directory: WHOLE.title}
     for ablation in found:
-        if not ablation.changes or names.count(ablation.directory) > 1:
-            raise BadConfig(f"{path}: ablation {ablation.title!r} changes nothing, or two have this name")
-        ablation.config(config)
-    return found
+        _check(ablation, f"{path}: ablation {ablation.title!r}", place)
+        place[ablation.directory] = ablation.title
+    different = [ablation for ablation in found if to_dict(ablation.config(config)) != to_dict(config)]
+    for ablation in found:
+        if ablation not in different:
+            console.log(f"ablation {ablation.title!r} is left out: the whole system's config is like that already")
+    if not different:
+        raise BadConfig(f"{path}: ABLATIONS has no variant that differs from the whole system's config")
+    return different
+
+
+def _check(ablation: Ablation, where: str, taken: Mapping[str, str]) -> None:
+    """BadConfig where a variant cannot be told from another, or changes what is not a part of the system."""
+    if ablation.directory in taken:
+        raise BadConfig(f"{where} and {taken[ablation.directory]!r} have the same letters and digits: rename one")
+    if len(ablation.directory) > LONGEST:
+        raise BadConfig(f"{where} has a name of {len(ablation.directory)} letters, expected {LONGEST} at most")
+    if not ablation.changes:
+        raise BadConfig(f"{where} changes nothing, expected fields and their values")
+    for field in ablation.changes:
+        if not isinstance(field, str) or field.split(".")[0] not in SECTIONS:
+            raise BadConfig(f"{where} changes {field!r}, expected a field of {', '.join(SECTIONS)}")
 
 
 def seeded(config: Config, number: int) -> Config:

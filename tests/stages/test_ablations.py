@@ -123,7 +123,18 @@ def test_the_variants_that_ship_all_fit(repository, micro_config):
             "ablation 'qin: odd': config.qin: heads = 5 does not divide",
         ),
         ("ABLATIONS = {'qin': {'odd': {}}}", "changes nothing"),
-        ("ABLATIONS = {'qin': {'a b': {'qin.realtime': 0}, 'a-b': {'qin.realtime': 1}}}", "two have this name"),
+        (
+            "ABLATIONS = {'qin': {'a b': {'qin.realtime': 0}, 'a-b': {'qin.realtime': 1}}}",
+            "'qin: a-b' and 'qin: a b' have the same letters",
+        ),
+        ("ABLATIONS = {'qin': {'%s': {'qin.realtime': 0}}}" % ("x" * 300), "a name of 304 letters, expected 100"),
+        ("ABLATIONS = {'qin': {'odd': {1: 2}}}", "changes 1, expected a field of data, content"),
+        (
+            "ABLATIONS = {'qin': {'odd': {'evaluation.bootstrap': 2}}}",
+            "changes 'evaluation.bootstrap', expected a field",
+        ),
+        ("ABLATIONS = {}", "no variant that differs"),
+        ("ABLATIONS = {'qin': {'same': {'qin.realtime': 8}}}", "no variant that differs"),
         ("ABLATIONS = ['qin']", "group to name to changes"),
         ("other = 1", "defines no ABLATIONS"),
         ("ABLATIONS = 1 / 0", "file.py:1: ZeroDivisionError"),
@@ -133,6 +144,17 @@ def test_a_wrong_file_is_one_line(text, said, tmp_path, micro_config):
     (tmp_path / "file.py").write_text(text)
     with pytest.raises(BadConfig, match=said.replace("(", r"\(")):
         config_ablations.load(tmp_path / "file.py", micro_config)
+
+
+def test_what_the_whole_system_is_already_is_left_out_and_said_so(tmp_path, micro_config, capsys):
+    (tmp_path / "file.py").write_text(
+        "ABLATIONS = {'qin': {'same': {'qin.realtime': 8}, 'none': {'qin.realtime': 0}},"
+        " 'x': {'y': {'scores.floor_tolerance': 0.5}}}"
+    )
+    found = config_ablations.load(tmp_path / "file.py", micro_config)
+    assert [one.name for one in found] == ["none", "y"]
+    assert all(one.ranked for one in found)  # how scores are fused shows behind a ranker only
+    assert "ablation 'qin: same' is left out" in "".join(capsys.readouterr())
 
 
 def test_directories_are_plain_names():
