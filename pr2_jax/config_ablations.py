@@ -10,7 +10,6 @@ from typing import Any
 
 from pr2_jax import config_loader, console
 from pr2_jax.config import Config
-from pr2_jax.config_loader import to_dict
 from pr2_jax.errors import BadConfig
 
 MODELS = ("content", "taste", "pdr", "qin", "base")
@@ -64,13 +63,13 @@ def load(path: Path, config: Config) -> list[Ablation]:
         found = [Ablation(group, name, dict(changes)) for group in given for name, changes in given[group].items()]
     except (AttributeError, TypeError, ValueError):
         raise BadConfig(f"{path}: ABLATIONS is group to name to changes, {{'qin': {{'no GSU': {{...}}}}}}") from None
-    place = {WHOLE.directory: WHOLE.title}
+    taken, different = {WHOLE.directory: WHOLE.title}, []
     for ablation in found:
-        _check(ablation, f"{path}: ablation {ablation.title!r}", place)
-        place[ablation.directory] = ablation.title
-    different = [ablation for ablation in found if to_dict(ablation.config(config)) != to_dict(config)]
-    for ablation in found:
-        if ablation not in different:
+        _check(ablation, f"{path}: ablation {ablation.title!r}", taken)
+        taken[ablation.directory] = ablation.title
+        if ablation.config(config) != config:
+            different.append(ablation)
+        else:
             console.log(f"ablation {ablation.title!r} is left out: the whole system's config is like that already")
     if not different:
         raise BadConfig(f"{path}: ABLATIONS has no variant that differs from the whole system's config")
