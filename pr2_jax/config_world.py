@@ -51,6 +51,42 @@ class PeopleConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LoyaltyConfig:
+    """Why people come back, search again, or leave (simulation/loyalty.py) [ours].
+
+    Joy is in units of an endless watch: a search that ends in one has joy 1. Brackets hold the useful range.
+    """
+
+    visit_share: float = 0.6  # [0.1, 0.95] mean share of days on which a person opens the app
+    visit_spread: float = 0.8  # [0, 2] standard deviation of its logit over people
+    watch_minutes: float = 1.0  # [0.2, 10] watching after a search that gives 63 % of an endless watch's joy
+    like_joy: float = 0.3  # [0, 1] more if anything was liked
+    skip_cost: float = 0.03  # [0, 0.2] joy lost a result looked at and passed over
+    retry_cost: float = 0.15  # [0, 1] joy lost a question that had to be put in other words
+    retry_share: float = 0.5  # [0, 1] P(asked again in other words | nothing clicked)
+    retries: int = 2  # [0, 5] at most so often
+    elsewhere_joy: float = 0.4  # [-1, 1] joy of a search on another platform, what people expect when the log begins
+    satisfaction_searches: float = 4.0  # [1, 30] half-life of satisfaction, in searches
+    expectation_days: float = 14.0  # [1, 100] half-life of the way from expectation to where it settles
+    lasting: float = 0.5  # [0, 1] weight of elsewhere in what people come to expect, the rest is what they get here
+    visit_weight: float = 1.0  # [0, 5] logits of a visit a unit of joy above expectation
+    search_weight: float = 1.0  # [0, 5] log searches a visit, likewise
+    habit_weight: float = 1.5  # [0, 5] logits of a visit between never and always having come lately
+    habit_days: float = 7.0  # [1, 60] half-life of habit
+    leave_rate: float = 0.002  # [0, 0.1] P(leaves for good) a visit of who gets what they expect
+    leave_weight: float = 3.0  # [0, 10] log of that chance a unit of joy below expectation
+    return_rate: float = 0.01  # [0, 0.2] P(comes back) a day of who has left
+    interest_pull: float = 0.03  # [0, 0.5] share of interests that a day of much watching renews
+    taste_pull: float = 0.03  # [0, 0.5] share of a taste, likewise
+
+    def __post_init__(self) -> None:
+        shares = ("visit_share", "retry_share", "lasting", "leave_rate", "return_rate", "interest_pull", "taste_pull")
+        halves = ("watch_minutes", "satisfaction_searches", "expectation_days", "habit_days")
+        check_values(self, positive=halves, signed=("elsewhere_joy",), shares=shares)
+        require(0 < self.visit_share < 1, self, f"visit_share = {self.visit_share:g}, expected between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class LoggingConfig:
     """The biased system that served the log: words and popularity with noise, never the person's taste [ours]."""
 
@@ -84,13 +120,14 @@ class WorldConfig:
     words_per_subtopic: int = 24
     shared_words: int = 400  # words that say nothing about a topic
     ambiguous_share: float = 0.15  # share of topic words that two subtopics own
-    sessions_per_day: float = 0.32
+    sessions_per_day: float = 0.32  # needs to search; what is asked again in other words comes on top
     slate: int = 10
     views_per_day: float = 4.5
     content_width: int = 32  # F, of the content.npy that the world writes
     content_share: float = 0.9  # share of videos in content.npy
     seed: int = 0
     people: PeopleConfig = PeopleConfig()
+    loyalty: LoyaltyConfig = LoyaltyConfig()
     logging: LoggingConfig = LoggingConfig()
 
     def __post_init__(self) -> None:

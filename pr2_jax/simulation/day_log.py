@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,16 @@ class Searches:
     queries: Queries
     slates_BxS: np.ndarray  # int32, -1 = nothing shown
     responses: Responses
+    need_B: np.ndarray  # int32 number of the need within the day; one asked again in other words has several rows
+    retry_B: np.ndarray  # int8, 0 = first asked, 1 = once again, ...
+
+    def take(self, rows: np.ndarray) -> Searches:
+        return Searches(*(x.take(rows) if dataclasses.is_dataclass(x) else x[rows] for x in vars(self).values()))
+
+    @staticmethod
+    def joined(parts: Sequence[Searches]) -> Searches:
+        """One after another."""
+        return _joined(list(parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +58,11 @@ class Views:
     def take(self, rows: np.ndarray) -> Views:
         return Views(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
+    @staticmethod
+    def joined(parts: Sequence[Views]) -> Views:
+        """One after another."""
+        return _joined(list(parts))
+
 
 @dataclasses.dataclass(frozen=True)
 class DayLog:
@@ -55,3 +72,11 @@ class DayLog:
     users: Users
     searches: Searches
     views: Views
+    visited_U: np.ndarray  # bool, who opened the app
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Records of the same kind, column by column."""
+    kind = type(parts[0])
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return kind(*(_joined(list(c)) if dataclasses.is_dataclass(c[0]) else np.concatenate(c) for c in columns))

@@ -35,7 +35,9 @@ class Oracle:
 def oracle_of(world: World, state: WorldState, log: DayLog) -> Oracle:
     """Of the searches of one day; `state` is what the day began with."""
     s, raw_V = log.searches, world.catalogue.raw_id_V
-    requests = SearchRequests(log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, state.popularity_V, state.engaged)
+    requests = SearchRequests(
+        log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, state.popularity_V, state.engaged, log.views
+    )
     video_BxK, score_BxK = world.logging.expected(requests, DEPTH)
     glance_S = (1.0 + np.arange(world.config.slate)) ** -world.config.people.position_decay
     rng = np.random.default_rng(0)

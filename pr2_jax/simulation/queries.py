@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from pr2_jax.simulation.catalogue import Catalogue
+from pr2_jax.simulation.luck import choose
 from pr2_jax.simulation.vocabulary import Vocabulary
 
 QUERY_WORDS = 4
@@ -14,6 +15,7 @@ NO_INTENT = -1
 # Shares of the ways to ask: name | topic alone | facet | name facet | topic facet | facet facet
 _PATTERN_SHARES = (0.26, 0.14, 0.3, 0.18, 0.05, 0.07)
 _NAME, _TOPIC, _FACET, _NAME_FACET, _TOPIC_FACET, _TWO_FACETS = range(6)
+_FILLER_SHARE, _FILLER_FALLS = 0.12, 0.06  # queries with a plain word; the chance of each is so much below the last
 _NEEDED = 0.35  # share of relevance that hangs on the facets meant
 _OTHER_SUBTOPIC, _SIBLING, _SECOND = 0.05, 0.3, 0.7  # relevance of what only touches the intent, before facets
 
@@ -33,16 +35,20 @@ class Queries:
         return Queries(self.words_BxQ[rows], self.intent_B[rows], self.needs_BxQ[rows])
 
 
+QUERY_DRAWS = 6
+"""Draws in [0, 1) that make one query."""
+
+
 def compose_queries(
-    vocabulary: Vocabulary, intent_B: np.ndarray, misspelt_share: float, rng: np.random.Generator
+    vocabulary: Vocabulary, intent_B: np.ndarray, misspelt_share: float, draw_BxQ: np.ndarray
 ) -> Queries:
     """Returns what people type for their intents: names, the topic's name, facets, at times a plain or misspelt word.
 
     A topic's name and a word with two owners leave the subtopic open: only who asks tells which one is meant.
     """
     count = len(intent_B)
-    pattern_B = rng.choice(len(_PATTERN_SHARES), count, p=_PATTERN_SHARES)
-    rank_Bx2 = 1 + rng.choice(vocabulary.width - 1, (count, 2), p=_facet_frequency(vocabulary))
+    pattern_B = choose(np.array(_PATTERN_SHARES), draw_BxQ[:, 0])
+    rank_Bx2 = 1 + choose(_facet_frequency(vocabulary), draw_BxQ[:, 1:3])
     rank_Bx2[:, 1] = np.where(
         rank_Bx2[:, 1] == rank_Bx2[:, 0], rank_Bx2[:, 1] % (vocabulary.width - 1) + 1, rank_Bx2[:, 1]
     )
@@ -58,11 +64,11 @@ def compose_queries(
     words_BxQ[:, 1] = np.where(np.isin(pattern_B, (_NAME, _TOPIC)), 0, facet_Bx2[:, 0])
     words_BxQ[:, 2] = np.where(pattern_B == _TWO_FACETS, facet_Bx2[:, 1], 0)
     needs_BxQ = np.where(np.arange(QUERY_WORDS) > 0, words_BxQ, 0)
-    filler_B = vocabulary.shared_W[np.minimum(rng.geometric(0.06, count), len(vocabulary.shared_W)) - 1]
-    words_BxQ[:, 3] = np.where(rng.random(count) < 0.12, filler_B, 0)
-    wrong_B = rng.random(count) < misspelt_share
+    rank_B = np.log1p(-draw_BxQ[:, 3]) // np.log1p(-_FILLER_FALLS)  # geometric
+    filler_B = vocabulary.shared_W[np.minimum(rank_B, len(vocabulary.shared_W) - 1).astype(np.int64)]
+    words_BxQ[:, 3] = np.where(draw_BxQ[:, 4] < _FILLER_SHARE, filler_B, 0)
     first_B = np.argmax(words_BxQ > 0, axis=1)
-    rows = np.flatnonzero(wrong_B)
+    rows = np.flatnonzero(draw_BxQ[:, 5] < misspelt_share)
     words_BxQ[rows, first_B[rows]] = vocabulary.misspelt_W[words_BxQ[rows, first_B[rows]]]
     packed_BxQ = np.take_along_axis(words_BxQ, np.argsort(words_BxQ == 0, axis=1, kind="stable"), axis=1)
     return Queries(packed_BxQ, intent_B.astype(np.int32), needs_BxQ)

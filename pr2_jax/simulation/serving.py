@@ -10,6 +10,7 @@ import scipy.sparse
 
 from pr2_jax.config_world import LoggingConfig
 from pr2_jax.simulation.catalogue import Catalogue
+from pr2_jax.simulation.day_log import Views
 from pr2_jax.simulation.users import Users, sample_rows
 from pr2_jax.simulation.vocabulary import Vocabulary
 
@@ -26,6 +27,7 @@ class SearchRequests:
     time_ms_B: np.ndarray  # int64
     popularity_V: np.ndarray  # float64, decayed engagements up to yesterday
     engaged: np.ndarray  # int64 ascending keys `user * V + video` of what was clicked up to yesterday
+    views: Views | None = None  # feed views of the day; what comes after a search is not for it to see
 
 
 class SearchSystem(Protocol):
@@ -139,20 +141,24 @@ def _fill(slates_BxS, requests: SearchRequests, catalogue: Catalogue, rng: np.ra
 
 
 def sample_in_groups(
-    group_V: np.ndarray, groups: int, weight_V: np.ndarray, wanted_N: np.ndarray, rng: np.random.Generator
+    group_V: np.ndarray, groups: int, weight_V: np.ndarray, wanted_N: np.ndarray, point_N: np.ndarray
 ) -> np.ndarray:
-    """Returns int64 [N]: for each wanted group one of its videos, by weight; -1 where the group has no weight."""
+    """Returns int64 [N]: for each wanted group the video of it on which a draw in [0, 1) falls, by weight; -1 where
+    the group has no weight."""
     order_V = np.argsort(group_V, kind="stable")
     total_V = np.concatenate([[0.0], np.cumsum(weight_V[order_V])])
     edge_G = np.searchsorted(group_V[order_V], np.arange(groups + 1))
     low_N, high_N = total_V[edge_G[wanted_N]], total_V[edge_G[wanted_N + 1]]
-    point_N = low_N + rng.random(len(wanted_N)) * (high_N - low_N)
     place_N = np.clip(
-        np.searchsorted(total_V, point_N, side="right") - 1,
+        np.searchsorted(total_V, low_N + point_N * (high_N - low_N), side="right") - 1,
         edge_G[wanted_N],
         np.maximum(edge_G[wanted_N + 1] - 1, edge_G[wanted_N]),
     )
     return np.where(high_N > low_N, order_V[np.minimum(place_N, len(order_V) - 1)], -1)
+
+
+FEED_DRAWS = 4
+"""Draws in [0, 1) that choose one feed video."""
 
 
 def choose_feed(
@@ -162,26 +168,22 @@ def choose_feed(
     day: int,
     popularity_V: np.ndarray,
     user_N: np.ndarray,
-    rng: np.random.Generator,
+    draw_NxF: np.ndarray,
 ) -> np.ndarray:
     """Returns int32 [N]: what the feed puts before these people: popular, of their interests, of creators they
     love, or anything."""
-    count = len(user_N)
-    source_rng, popular_rng, interest_rng, favourite_rng, any_rng = rng.spawn(5)
+    source_N, within_N, which_N, interest_N = draw_NxF.T
     open_V = (catalogue.upload_day_V <= day).astype(np.float64)
     weight_V = popularity_V * open_V
-    one_group = np.zeros(len(catalogue), np.int64)
-    none_N = np.zeros(count, np.int64)
-    popular_N = sample_in_groups(one_group, 1, weight_V, none_N, popular_rng)
-    anything_N = sample_in_groups(one_group, 1, open_V, none_N, any_rng)
-    subtopic_N = sample_rows(users.interest_UxG[user_N], interest_rng)
-    interest_N = sample_in_groups(catalogue.subtopic_V, users.interest_UxG.shape[1], weight_V, subtopic_N, interest_rng)
-    place_N = favourite_rng.integers(0, users.favourites_UxA.shape[1], count)
+    one_group, none_N = np.zeros(len(catalogue), np.int64), np.zeros(len(user_N), np.int64)
+    popular_N = sample_in_groups(one_group, 1, weight_V, none_N, which_N)
+    anything_N = sample_in_groups(one_group, 1, open_V, none_N, which_N)
+    subtopic_N = sample_rows(users.interest_UxG[user_N], interest_N)
+    interest_N = sample_in_groups(catalogue.subtopic_V, users.interest_UxG.shape[1], weight_V, subtopic_N, which_N)
+    place_N = (within_N * users.favourites_UxA.shape[1]).astype(np.int64)
     creator_N = users.favourites_UxA[user_N, place_N]
-    favourite_N = sample_in_groups(
-        catalogue.creator_V, len(catalogue.creator_raw_C), weight_V, creator_N, favourite_rng
-    )
+    favourite_N = sample_in_groups(catalogue.creator_V, len(catalogue.creator_raw_C), weight_V, creator_N, which_N)
     shares = np.cumsum([config.feed_popular, config.feed_interest, config.feed_favourite])
-    source_N = np.searchsorted(shares, source_rng.random(count), side="right")
+    source_N = np.searchsorted(shares, source_N, side="right")
     chosen_N = np.choose(source_N, [popular_N, interest_N, favourite_N, anything_N])
     return np.where(chosen_N >= 0, chosen_N, popular_N).astype(np.int32)

@@ -8,14 +8,22 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
 
-from pr2_jax.config_world import PeopleConfig, WorldConfig
+from pr2_jax.config_world import LoyaltyConfig, PeopleConfig, WorldConfig
 from pr2_jax.simulation.catalogue import Catalogue, distinct_ids, unit
 from pr2_jax.simulation.queries import NO_INTENT, Queries, true_relevance
 from pr2_jax.simulation.vocabulary import Vocabulary
 
 SLAB = 16_384
 """Rows worked on at once where people meet all subtopics or creators: bounds memory, changes no result."""
+
+MUCH_WATCHING_MS = 600_000.0
+"""Ten minutes a day pull with 63 % of the strength that endless watching has."""
+
+RESPONSE_DRAWS = 6
+"""Draws that decide what a person does with one result."""
 
 QUALITY_FLOOR = 0.5
 """Chance factor of a video of the lowest quality."""
@@ -28,6 +36,7 @@ class Users:
     raw_id_U: np.ndarray  # int64 ascending
     search_rate_U: np.ndarray  # float64 searches a day
     feed_rate_U: np.ndarray  # float64 feed views a day
+    visit_U: np.ndarray  # float64, P(opens the app on a day) of who gets what they expect, before habit
     length_taste_U: np.ndarray  # float32, correlation of liking with standardised log duration
     favourites_UxA: np.ndarray  # int32 creator rows
     profile_UxP: np.ndarray  # int64: search_active_level rec_active_level onehot_feat1 onehot_feat2
@@ -53,6 +62,9 @@ class Responses:
     follow_BxS: np.ndarray  # bool
     forward_BxS: np.ndarray  # bool
 
+    def take(self, rows: np.ndarray) -> Responses:
+        return Responses(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
 
 def build_users(
     config: WorldConfig, catalogue: Catalogue, vocabulary: Vocabulary, seed: np.random.SeedSequence
@@ -62,7 +74,7 @@ def build_users(
         np.random.default_rng(s) for s in seed.spawn(6)
     )
     people, count, groups = config.people, config.users, vocabulary.subtopics
-    search_U, feed_U = _rates(config, rate_rng)
+    search_U, feed_U, visit_U = _rates(config, rate_rng)
     appeal_G = np.bincount(catalogue.subtopic_V, minlength=groups) + 1.0
     interest_UxG = draw_interests(appeal_G, count, people.interests, interest_rng)
     community_U = taste_rng.integers(0, people.communities, count)
@@ -75,21 +87,28 @@ def build_users(
         raw_id_U=distinct_ids(count, 1, id_rng),
         search_rate_U=search_U,
         feed_rate_U=feed_U,
+        visit_U=visit_U,
         length_taste_U=length_U.astype(np.float32),
         favourites_UxA=_favourites(config, catalogue, interest_UxG, taste_UxL, favourite_rng),
         profile_UxP=np.stack([_level(search_U), _level(feed_U), tercile_U, told_U % 8], axis=1).astype(np.int64),
         interest_UxG=interest_UxG,
         taste_UxL=taste_UxL,
-        mood_U=sample_rows(interest_UxG, interest_rng),
+        mood_U=sample_rows(interest_UxG, interest_rng.random(count)),
     )
 
 
-def _rates(config: WorldConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Returns searches and views a day: log-normal over people, correlated, with the configured means."""
+def _rates(config: WorldConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns searches and views a day, log-normal over people, correlated, with the configured means; and the chance
+    of a visit, higher for who does much."""
     both_Ux1 = rng.normal(size=(config.users, 1))
     log_Ux2 = 0.5 * both_Ux1 + 0.5 * rng.normal(size=(config.users, 2))
     rate_Ux2 = np.exp(log_Ux2) / np.exp(log_Ux2).mean(axis=0)
-    return config.sessions_per_day * rate_Ux2[:, 0], config.views_per_day * rate_Ux2[:, 1]
+    spread_U = config.loyalty.visit_spread * (0.8 * both_Ux1[:, 0] + 0.6 * rng.normal(size=config.users))
+    share = config.loyalty.visit_share
+    # The offset at which the mean over people is the share asked for.
+    offset = brentq(lambda at: expit(at + spread_U).mean() - share, -30.0, 30.0)
+    visit_U = expit(offset + spread_U)
+    return config.sessions_per_day * rate_Ux2[:, 0], config.views_per_day * rate_Ux2[:, 1], visit_U
 
 
 def _level(rate_U: np.ndarray) -> np.ndarray:
@@ -107,9 +126,8 @@ def draw_interests(appeal_G: np.ndarray, count: int, kept: int, rng: np.random.G
     return interest_UxG.astype(np.float32)
 
 
-def sample_rows(weight_NxG: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns int32 [N]: one column a row, by weight."""
-    point_N = rng.random(len(weight_NxG))
+def sample_rows(weight_NxG: np.ndarray, point_N: np.ndarray) -> np.ndarray:
+    """Returns int32 [N]: the column of each row on which its draw in [0, 1) falls, by weight."""
     column_N = np.empty(len(weight_NxG), np.int32)
     for first in range(0, len(weight_NxG), SLAB):
         part = slice(first, first + SLAB)
@@ -149,9 +167,31 @@ def advance(users: Users, config: PeopleConfig, appeal_G: np.ndarray, rng: np.ra
     interest_UxG[rows, newcomer_U[rows]] += moved
     step_UxL = unit(rng.normal(size=users.taste_UxL.shape))
     taste_UxL = unit((1 - config.taste_drift) * users.taste_UxL + config.taste_drift * step_UxL)
-    fresh_U = sample_rows(interest_UxG, rng)
+    fresh_U = sample_rows(interest_UxG, rng.random(count))
     mood_U = np.where(rng.random(count) < config.mood_persistence, users.mood_U, fresh_U).astype(np.int32)
     return dataclasses.replace(users, interest_UxG=interest_UxG, taste_UxL=taste_UxL, mood_U=mood_U)
+
+
+def drawn_along(
+    users: Users, config: LoyaltyConfig, catalogue: Catalogue, user_E: np.ndarray, video_E: np.ndarray, ms_E: np.ndarray
+) -> Users:
+    """Returns the same people drawn towards what they watched on a day: `ms_E` each of `video_E`, by `user_E`.
+
+    So a system that shows narrowly makes narrow people, and clicks of today are not all that counts.
+    """
+    people, groups = users.interest_UxG.shape
+    total_U = np.bincount(user_E, ms_E, people)
+    part_E = ms_E / np.maximum(total_U[user_E], 1.0)
+    much_U = (1 - np.exp(-total_U / MUCH_WATCHING_MS))[:, None]
+    cell_E = user_E.astype(np.int64) * groups + catalogue.subtopic_V[video_E]
+    watched_UxG = np.bincount(cell_E, part_E, people * groups).reshape(people, groups)
+    pull_Ux1 = config.interest_pull * much_U
+    interest_UxG = (1 - pull_Ux1) * users.interest_UxG + pull_Ux1 * watched_UxG
+    style_UxL = np.zeros(users.taste_UxL.shape)
+    np.add.at(style_UxL, user_E, part_E[:, None] * catalogue.taste_VxL[video_E])
+    pull_Ux1 = config.taste_pull * much_U
+    taste_UxL = unit((1 - pull_Ux1) * users.taste_UxL + pull_Ux1 * style_UxL)
+    return dataclasses.replace(users, interest_UxG=interest_UxG.astype(np.float32), taste_UxL=taste_UxL)
 
 
 def affinity_logits(
@@ -215,15 +255,15 @@ def respond(
     users: Users,
     queries: Queries | None,
     slates_BxS: np.ndarray,
-    rng: np.random.Generator,
+    draw_BxD: np.ndarray,
 ) -> Responses:
     """Returns what each person (`users` row b) does with slate b; video -1 pads a slate and is never touched.
 
     Search (`queries` given): looked at with falling position, clicked by attraction, played when clicked. Feed: each
-    video starts by itself, `click` means that the person stayed. Draws per slot do not depend on the slate, so one
-    generator state gives two systems the same luck.
+    video starts by itself, `click` means that the person stayed. `draw_BxD`: `RESPONSE_DRAWS` draws in [0, 1) a place
+    of the slate. They belong to the place and not to the video, so that the same draws give two systems the same luck.
     """
-    draw_6xBxS = rng.random((6, *slates_BxS.shape))
+    draw_6xBxS = np.moveaxis(draw_BxD.reshape(*slates_BxS.shape, RESPONSE_DRAWS), -1, 0)
     wanted_BxS = true_affinity(config, catalogue, users, slates_BxS, None if queries is None else queries.intent_B)
     attraction_BxS = attraction(config, catalogue, vocabulary, users, queries, slates_BxS)
     shown_BxS = slates_BxS >= 0

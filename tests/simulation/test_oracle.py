@@ -10,12 +10,17 @@ import pytest
 from pr2_jax.config_world import WorldConfig
 from pr2_jax.simulation.oracle import oracle_of
 from pr2_jax.simulation.serving import SearchRequests
+from pr2_jax.simulation.users import RESPONSE_DRAWS
 from pr2_jax.simulation.world import World
 
 SMALL = WorldConfig(
     users=60, videos=600, creators=60, topics=3, subtopics=3, words_per_subtopic=12, days=3, sessions_per_day=1.0
 )
 DRAWS = 400
+
+
+def draws(slates_BxS: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.random((len(slates_BxS), slates_BxS.shape[1] * RESPONSE_DRAWS))
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +35,14 @@ def test_chances_are_the_shares_of_many_days(day):
     """Each search served and answered anew, 400 times: what is clicked, against the chance said beforehand."""
     world, state, log = day
     s, oracle = log.searches, oracle_of(world, state, log)
-    requests = SearchRequests(log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, state.popularity_V, state.engaged)
+    requests = SearchRequests(
+        log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, state.popularity_V, state.engaged, log.views
+    )
     clicks = np.zeros((len(s.user_B), len(world.catalogue)))
     rng = np.random.default_rng(5)
     for _ in range(DRAWS):
         slates = world.logging.search(requests, SMALL.slate, rng)
-        answer = world.respond(log.users.take(s.user_B), s.queries, slates, rng)
+        answer = world.respond(log.users.take(s.user_B), s.queries, slates, draws(slates, rng))
         row, column = np.nonzero(answer.click_BxS)
         clicks[row, slates[row, column]] += 1 / DRAWS
     row_of = {raw: row for row, raw in enumerate(world.catalogue.raw_id_V.tolist())}
@@ -54,7 +61,8 @@ def test_what_was_shown_is_judged_by_attraction(day):
     shown = s.slates_BxS >= 0
     assert np.array_equal(oracle.shown_BxS[shown], world.catalogue.raw_id_V[s.slates_BxS[shown]])
     answers = [
-        world.respond(log.users.take(s.user_B), s.queries, s.slates_BxS, np.random.default_rng(n)) for n in range(200)
+        world.respond(log.users.take(s.user_B), s.queries, s.slates_BxS, draws(s.slates_BxS, np.random.default_rng(n)))
+        for n in range(200)
     ]
     looked = sum(answer.looked_BxS for answer in answers)[shown]
     clicked = sum(answer.click_BxS for answer in answers)[shown]
@@ -66,7 +74,9 @@ def test_the_engine_serves_as_before(day):
     world, state, log = day
     s = log.searches
     quiet = dataclasses.replace(world.logging, config=dataclasses.replace(world.config.logging, noise=0.0))
-    requests = SearchRequests(log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, state.popularity_V, state.engaged)
+    requests = SearchRequests(
+        log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, state.popularity_V, state.engaged, log.views
+    )
     found = quiet.search(requests, SMALL.slate, np.random.default_rng(0))
     expected, score = quiet.expected(requests, SMALL.slate)
     whole = (expected >= 0).all(1)

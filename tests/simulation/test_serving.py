@@ -94,7 +94,7 @@ def test_sampling_within_groups_follows_weights_and_skips_empty_groups():
     group_V = np.array([2, 0, 0, 2, 3])
     weight_V = np.array([1.0, 1.0, 3.0, 0.0, 0.0])
     wanted = np.tile(np.array([0, 1, 2, 3]), 4_000)
-    drawn = sample_in_groups(group_V, 4, weight_V, wanted, np.random.default_rng(0))
+    drawn = sample_in_groups(group_V, 4, weight_V, wanted, np.random.default_rng(0).random(16_000))
     assert (drawn[wanted == 1] == -1).all()
     assert (drawn[wanted == 3] == -1).all()
     assert (drawn[wanted == 2] == 0).all()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pr2_jax.config_world import WorldConfig
-from pr2_jax.simulation.queries import NO_INTENT, Queries, compose_queries, interpret
-from pr2_jax.simulation.users import attraction, draw_interests, sample_rows
+from pr2_jax.simulation.queries import NO_INTENT, QUERY_DRAWS, Queries, compose_queries, interpret
+from pr2_jax.simulation.users import RESPONSE_DRAWS, attraction, draw_interests, drawn_along, sample_rows
 from pr2_jax.simulation.world import World
 
 SMALL = WorldConfig(users=60, videos=600, creators=60, topics=4, subtopics=4, words_per_subtopic=12)
@@ -19,9 +19,15 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def asked(world):
     """60 people, each with a query about their mood and a slate of ten."""
-    queries = compose_queries(world.vocabulary, world.users.mood_U, 0.0, np.random.default_rng(3))
+    queries = compose_queries(
+        world.vocabulary, world.users.mood_U, 0.0, np.random.default_rng(3).random((60, QUERY_DRAWS))
+    )
     slates_BxS = np.random.default_rng(4).integers(0, 600, (60, 10)).astype(np.int32)
     return queries, slates_BxS
+
+
+def draws(slates_BxS: np.ndarray, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((len(slates_BxS), slates_BxS.shape[1] * RESPONSE_DRAWS))
 
 
 def many(array: np.ndarray, times: int) -> np.ndarray:
@@ -32,7 +38,7 @@ def test_clicks_are_relevance_times_affinity_times_quality(world, asked):
     """The rate of clicks among what was looked at is the stated chance, result by result."""
     queries, slates_BxS = asked
     rows = many(slates_BxS, 400)
-    answer = world.respond(world.users.take(rows), queries.take(rows), slates_BxS[rows], np.random.default_rng(0))
+    answer = world.respond(world.users.take(rows), queries.take(rows), slates_BxS[rows], draws(slates_BxS[rows], 0))
     looked = answer.looked_BxS.reshape(60, 400, 10).sum(axis=1)
     clicked = answer.click_BxS.reshape(60, 400, 10).sum(axis=1)
     chance = attraction(SMALL.people, world.catalogue, world.vocabulary, world.users, queries, slates_BxS)
@@ -45,10 +51,10 @@ def test_lower_places_are_looked_at_less_and_the_feed_has_no_places(world, asked
     queries, slates_BxS = asked
     rows = many(slates_BxS, 200)
     users, slates = world.users.take(rows), slates_BxS[rows]
-    searched = world.respond(users, queries.take(rows), slates, np.random.default_rng(0)).looked_BxS.mean(axis=0)
+    searched = world.respond(users, queries.take(rows), slates, draws(slates, 0)).looked_BxS.mean(axis=0)
     expected = (1.0 + np.arange(10)) ** -SMALL.people.position_decay
     np.testing.assert_allclose(searched, expected, atol=0.02)
-    assert world.respond(users, None, slates, np.random.default_rng(0)).looked_BxS.all()
+    assert world.respond(users, None, slates, draws(slates, 0)).looked_BxS.all()
 
 
 def test_padding_is_never_touched(world, asked):
@@ -56,20 +62,20 @@ def test_padding_is_never_touched(world, asked):
     slates_BxS = slates_BxS.copy()
     slates_BxS[:, 6:] = -1
     for given in (queries, None):
-        answer = world.respond(world.users, given, slates_BxS, np.random.default_rng(0))
+        answer = world.respond(world.users, given, slates_BxS, draws(slates_BxS, 0))
         for field in dataclasses.fields(answer):
             assert not getattr(answer, field.name)[:, 6:].any(), field.name
     assert (world.true_relevance(queries, slates_BxS)[:, 6:] == 0).all()
     assert (world.true_affinity(world.users, slates_BxS)[:, 6:] == 0).all()
 
 
-def test_same_generator_same_luck_for_any_slate(world, asked):
+def test_same_draws_same_luck_for_any_slate(world, asked):
     """Two systems compared on equal draws: where both show the same video in the same place, the answer is the same."""
     queries, slates_BxS = asked
     other_BxS = slates_BxS.copy()
     other_BxS[:, 1::2] = other_BxS[::-1, 1::2]
-    first = world.respond(world.users, queries, slates_BxS, np.random.default_rng(7))
-    second = world.respond(world.users, queries, other_BxS, np.random.default_rng(7))
+    first = world.respond(world.users, queries, slates_BxS, draws(slates_BxS, 7))
+    second = world.respond(world.users, queries, other_BxS, draws(other_BxS, 7))
     assert (first.click_BxS[:, ::2] == second.click_BxS[:, ::2]).all()
     assert (first.play_ms_BxS[:, ::2] == second.play_ms_BxS[:, ::2]).all()
 
@@ -78,7 +84,7 @@ def test_watching_grows_with_affinity_and_likes_need_a_click(world, asked):
     _, slates_BxS = asked
     rows = many(slates_BxS, 50)
     users, slates = world.users.take(rows), slates_BxS[rows]
-    answer = world.respond(users, None, slates, np.random.default_rng(0))
+    answer = world.respond(users, None, slates, draws(slates, 0))
     affinity = world.true_affinity(users, slates)
     share = answer.play_ms_BxS / world.catalogue.duration_ms_V[slates]
     keen, cool = answer.click_BxS & (affinity > 0.8), answer.click_BxS & (affinity < 0.4)
@@ -139,7 +145,9 @@ def test_words_that_nobody_owns_leave_the_intent_open(world):
 
 
 def test_misspelt_words_stand_in_no_caption(world):
-    queries = compose_queries(world.vocabulary, np.zeros(200, np.int32), 1.0, np.random.default_rng(0))
+    queries = compose_queries(
+        world.vocabulary, np.zeros(200, np.int32), 1.0, np.random.default_rng(0).random((200, QUERY_DRAWS))
+    )
     typed = np.unique(queries.words_BxQ)
     unseen = ~np.isin(queries.words_BxQ, world.catalogue.captions_VxN) & (queries.words_BxQ > 0)
     assert unseen.any(axis=1).all()
@@ -154,6 +162,25 @@ def test_interests_are_shares_of_a_few_subtopics():
 
 def test_rows_are_sampled_by_weight():
     weights = np.tile(np.array([[0.0, 1.0, 3.0, 0.0]]), (8_000, 1))
-    counts = np.bincount(sample_rows(weights, np.random.default_rng(0)), minlength=4)
+    counts = np.bincount(sample_rows(weights, np.random.default_rng(0).random(8_000)), minlength=4)
     assert counts[0] == counts[3] == 0
     assert counts[2] / counts[1] == pytest.approx(3.0, rel=0.1)
+
+
+def test_people_are_drawn_towards_what_they_watch(world):
+    """One watches an hour of one subtopic, one a second, and one nothing."""
+    users, catalogue = world.users.take(np.arange(3)), world.catalogue
+    video = int(np.argmin(users.interest_UxG[:2, catalogue.subtopic_V].sum(axis=0)))
+    subtopic, style = catalogue.subtopic_V[video], catalogue.taste_VxL[video]
+    watched = (np.array([0, 1]), np.array([video, video]), np.array([3_600_000, 1_000]))
+    after = drawn_along(users, SMALL.loyalty, catalogue, *watched)
+    gain = after.interest_UxG[:, subtopic] - users.interest_UxG[:, subtopic]
+    closer = after.taste_UxL @ style - users.taste_UxL @ style
+    full = SMALL.loyalty.interest_pull * (1 - users.interest_UxG[0, subtopic])
+    assert gain[0] == pytest.approx(full, rel=0.01)
+    assert 0 < gain[1] < 0.01 * gain[0]
+    assert closer[0] > 100 * closer[1] > 0
+    np.testing.assert_array_equal(after.interest_UxG[2], users.interest_UxG[2])
+    np.testing.assert_allclose(after.taste_UxL[2], users.taste_UxL[2], atol=1e-6)
+    np.testing.assert_allclose(after.interest_UxG.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(after.taste_UxL, axis=1), 1.0, atol=1e-5)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config_world import WorldConfig
+from pr2_jax.simulation.day_log import DayLog, Searches
 from pr2_jax.simulation.queries import interpret
 from pr2_jax.simulation.serving import SearchRequests
 from pr2_jax.simulation.truth import describe, shown_truth, slate_ndcg
@@ -12,6 +13,15 @@ from pr2_jax.simulation.world import World
 SMALL = WorldConfig(
     users=200, videos=1_000, creators=100, topics=4, subtopics=4, words_per_subtopic=12, days=3, sessions_per_day=2.0
 )
+
+
+def first_asked(log: DayLog) -> Searches:
+    """Searches in the words that come first, one a need: what is asked again depends on what was shown."""
+    return log.searches.take(np.flatnonzero(log.searches.retry_B == 0))
+
+
+def keys(user: np.ndarray, video: np.ndarray) -> np.ndarray:
+    return user.astype(np.int64) * 100_000 + video
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +51,11 @@ def test_streams_are_apart(world):
     """Another slate length or watching rate leaves who searches for what, and when, as it was."""
     _, log = world.step_day(world.start())
     _, short = World.build(dataclasses.replace(SMALL, slate=5)).step_day(world.start())
+    first, short = first_asked(log), first_asked(short)
     for name in ("user_B", "time_ms_B"):
-        assert (getattr(log.searches, name) == getattr(short.searches, name)).all()
-    assert (log.searches.queries.words_BxQ == short.searches.queries.words_BxQ).all()
-    assert (log.searches.slates_BxS[:, :4] == short.searches.slates_BxS[:, :4]).mean() > 0.9
+        assert (getattr(first, name) == getattr(short, name)).all()
+    assert (first.queries.words_BxQ == short.queries.words_BxQ).all()
+    assert (first.slates_BxS[:, :4] == short.slates_BxS[:, :4]).mean() > 0.9
     calm = dataclasses.replace(SMALL, people=dataclasses.replace(SMALL.people, like_rate=0.0))
     _, unliked = World.build(calm).step_day(world.start())
     assert not unliked.views.like_N.any()
@@ -109,10 +120,67 @@ def test_another_system_may_serve_and_a_better_one_is_clicked_more(world):
 
     _, logged = world.step_day(world.start())
     _, known = world.step_day(world.start(), Knowing(world))
-    assert (logged.searches.user_B == known.searches.user_B).all()
-    assert (logged.searches.queries.words_BxQ == known.searches.queries.words_BxQ).all()
-    clicks = [log.searches.responses.click_BxS.sum() for log in (logged, known)]
+    first = [first_asked(log) for log in (logged, known)]
+    assert (first[0].user_B == first[1].user_B).all()
+    assert (first[0].queries.words_BxQ == first[1].queries.words_BxQ).all()
+    clicks = [searches.responses.click_BxS.sum() for searches in first]
     assert clicks[1] > 1.5 * clicks[0]
+
+
+def test_nobody_s_luck_depends_on_who_else_is_there(world):
+    """Half of the people leave before the day begins: what the others search for, watch and click stays as it was,
+    where they are shown the same."""
+    state = world.start()
+    gone = np.arange(200) % 2 == 0
+    loyalty = dataclasses.replace(state.loyalty, left_U=gone)
+    calm = dataclasses.replace(world.logging, config=dataclasses.replace(SMALL.logging, noise=0.0))
+    _, whole = world.step_day(state, calm)
+    _, half = world.step_day(dataclasses.replace(state, loyalty=loyalty), calm)
+    assert not half.visited_U[gone].any()
+    assert (half.visited_U[~gone] == whole.visited_U[~gone]).all()
+    clicked = []  # in searches: some of these turn up in the feed again
+    for searches in (whole.searches, half.searches):
+        row, column = np.nonzero(searches.responses.click_BxS)
+        clicked += keys(searches.user_B[row], searches.slates_BxS[row, column]).tolist()
+    views, fewer = (
+        log.views.take(
+            np.flatnonzero(~gone[log.views.user_N] & ~np.isin(keys(log.views.user_N, log.views.video_N), clicked))
+        )
+        for log in (whole, half)
+    )
+    assert len(views.user_N) > 300
+    for name in ("user_N", "video_N", "time_ms_N", "play_ms_N", "like_N"):
+        assert (getattr(views, name) == getattr(fewer, name)).all()
+    searches, left = (first_asked(log) for log in (whole, half))
+    searches, left = (s.take(np.flatnonzero(~gone[s.user_B])) for s in (searches, left))
+    assert len(searches.user_B) == len(left.user_B) > 100
+    assert (searches.queries.words_BxQ == left.queries.words_BxQ).all()
+    same = (searches.slates_BxS == left.slates_BxS).all(axis=1)  # free places are filled at random
+    assert same.mean() > 0.5
+    assert (searches.responses.click_BxS[same] == left.responses.click_BxS[same]).all()
+
+
+def test_questions_are_asked_again_in_other_words_until_something_is_clicked(world):
+    _, log = world.step_day(world.start())
+    searches = log.searches
+    found = searches.responses.click_BxS.any(axis=1)
+    needs = np.unique(searches.need_B)
+    assert searches.retry_B.max() == SMALL.loyalty.retries
+    again = 0
+    for need in needs:
+        rows = np.flatnonzero(searches.need_B == need)
+        assert searches.retry_B[rows].tolist() == list(range(len(rows)))  # in order of time
+        assert not found[rows[:-1]].any()
+        assert len(set(searches.user_B[rows].tolist())) == len(set(searches.queries.intent_B[rows].tolist())) == 1
+        again += len(rows) - 1
+    unanswered = (~found & (searches.retry_B < SMALL.loyalty.retries)).sum()
+    assert again / unanswered == pytest.approx(SMALL.loyalty.retry_share, abs=4 * 0.5 / np.sqrt(unanswered))
+    other = [
+        (searches.queries.words_BxQ[r] != searches.queries.words_BxQ[r - 1]).any()
+        for need in needs
+        for r in np.flatnonzero(searches.need_B == need)[1:]
+    ]
+    assert np.mean(other) > 0.6  # the same words may come to mind
 
 
 def test_truth_lines_up_with_the_shown_results(world):

@@ -1,0 +1,152 @@
+"""What people search for on one day, and what comes of it: needs, questions, answers, and questions asked again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import poisson
+
+from pr2_jax.config_world import WorldConfig
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.simulation.catalogue import Catalogue
+from pr2_jax.simulation.clock import activity, day_start_ms, moments
+from pr2_jax.simulation.day_log import SOURCES, Searches, Views
+from pr2_jax.simulation.loyalty import Loyalty, joy, searches_a_visit
+from pr2_jax.simulation.luck import Luck, choose
+from pr2_jax.simulation.queries import QUERY_DRAWS, compose_queries
+from pr2_jax.simulation.users import RESPONSE_DRAWS, Users, respond, sample_rows
+from pr2_jax.simulation.vocabulary import Vocabulary
+
+_RELATED, _TYPED_BEFORE = SOURCES.index("RELATED_SEARCH"), SOURCES.index("HISTORY")
+_OFFERED = 0.6  # questions that a feed view led to and that were taken from what it offers
+_FROM_HISTORY = 0.12
+_AFTER_VIEW_MS, _AFTER_SEARCH_MS = (5_000, 240_000), (8_000, 60_000)
+
+Serve = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(user_B, words_BxQ, time_ms_B): slates_BxS."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """M reasons to search on one day, ascending in time."""
+
+    user_M: np.ndarray  # int32
+    number_M: np.ndarray  # int64, of the person's needs of the day
+    time_ms_M: np.ndarray  # int64
+    intent_M: np.ndarray  # int32 subtopic
+    source_M: np.ndarray  # int8, row of SOURCES
+
+    def __len__(self) -> int:
+        return len(self.user_M)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchDay:
+    """The searches of one day, by the luck of its people."""
+
+    config: WorldConfig
+    catalogue: Catalogue
+    vocabulary: Vocabulary
+    day: int
+    luck: Luck
+
+    def needs(
+        self, users: Users, loyalty: Loyalty, visited_U: np.ndarray, views: Views, appeal_G: np.ndarray
+    ) -> tuple[Needs, Views]:
+        """What makes people search, and the day's views with those marked that led to it."""
+        config, people = self.config, np.arange(len(users))
+        count_luck, time_luck, intent_luck, led_luck, source_luck = (self.luck.child(n) for n in range(5))
+        rate_U = searches_a_visit(config.loyalty, users, loyalty) * activity(config, self.day) * visited_U
+        count_U = poisson.ppf(count_luck.draw(1, people)[:, 0], rate_U).astype(np.int64)
+        user_M = np.repeat(people.astype(np.int32), count_U)
+        number_M = np.arange(len(user_M)) - np.repeat(np.cumsum(count_U) - count_U, count_U)
+        time_ms_M = moments(config, self.day, time_luck.draw(2, user_M, number_M))
+        intent_M = self._intents(users, user_M, appeal_G, intent_luck.draw(3, user_M, number_M))
+        draw_Mx3 = led_luck.draw(3, user_M, number_M)
+        view_M = _trigger(views, user_M, config.people.trigger_share, draw_Mx3[:, :2])
+        led_M = view_M >= 0
+        time_ms_M[led_M] = views.time_ms_N[view_M[led_M]] + _between(_AFTER_VIEW_MS, draw_Mx3[led_M, 2])
+        intent_M[led_M] = self.catalogue.subtopic_V[views.video_N[view_M[led_M]]]
+        flagged_N, related_N = views.search_N.copy(), views.related_N.copy()
+        flagged_N[view_M[led_M]] = related_N[view_M[led_M]] = True
+        draw_Mx2 = source_luck.draw(2, user_M, number_M)
+        source_M = np.where(draw_Mx2[:, 0] < _FROM_HISTORY, _TYPED_BEFORE, 0)
+        source_M = np.where(led_M & (draw_Mx2[:, 1] < _OFFERED), _RELATED, source_M).astype(np.int8)
+        order_M = np.lexsort((number_M, user_M, time_ms_M))
+        found = Needs(*(x[order_M] for x in (user_M, number_M, self._today(time_ms_M), intent_M, source_M)))
+        return found, dataclasses.replace(views, search_N=flagged_N, related_N=related_N)
+
+    def searches(self, users: Users, needs: Needs, serve: Serve, first_session: int) -> Searches:
+        """Questions until something is clicked or patience ends. `serve` is asked once a round."""
+        loyalty = self.config.loyalty
+        rounds, open_M, time_ms_M = [], np.arange(len(needs)), needs.time_ms_M
+        for retry in range(loyalty.retries + 1):
+            if retry and not len(open_M):
+                break
+            found = self._round(users, needs, open_M, time_ms_M[open_M], retry, serve)
+            rounds.append(found)
+            draw_Bx2 = self.luck.child(8).draw(2, found.user_B, needs.number_M[open_M], np.full(len(open_M), retry))
+            again_B = ~found.responses.click_BxS.any(axis=1) & (draw_Bx2[:, 0] < loyalty.retry_share)
+            time_ms_M = time_ms_M.copy()
+            time_ms_M[open_M] = self._today(found.time_ms_B + _between(_AFTER_SEARCH_MS, draw_Bx2[:, 1]))
+            open_M = open_M[again_B]
+        both = Searches.joined(rounds)
+        both = both.take(np.lexsort((both.retry_B, both.need_B, both.user_B, both.time_ms_B)))
+        return dataclasses.replace(both, session_B=first_session + np.arange(len(both.user_B), dtype=np.int64))
+
+    def joys(self, needs: Needs, searches: Searches) -> np.ndarray:
+        """float64 [M]: joy of each need."""
+        answer, need_B, count = searches.responses, searches.need_B, len(needs)
+
+        def total(x_BxS: np.ndarray) -> np.ndarray:
+            return np.bincount(need_B, x_BxS.sum(axis=1), count)
+
+        retries_M = np.bincount(need_B, minlength=count) - 1
+        passed_M = total(answer.looked_BxS & ~answer.click_BxS)
+        return joy(self.config.loyalty, total(answer.play_ms_BxS), total(answer.like_BxS) > 0, passed_M, retries_M)
+
+    def _round(
+        self, users: Users, needs: Needs, row_B: np.ndarray, time_ms_B: np.ndarray, retry: int, serve: Serve
+    ) -> Searches:
+        user_B, people = needs.user_M[row_B], self.config.people
+        occasion = (user_B, needs.number_M[row_B], np.full(len(row_B), retry))
+        draw_BxQ = self.luck.child(6).draw(QUERY_DRAWS, *occasion)
+        queries = compose_queries(self.vocabulary, needs.intent_M[row_B], people.misspelt_share, draw_BxQ)
+        slates_BxS = serve(user_B, queries.words_BxQ, time_ms_B)
+        draw_BxD = self.luck.child(7).draw(RESPONSE_DRAWS * slates_BxS.shape[1], *occasion)
+        answer = respond(people, self.catalogue, self.vocabulary, users.take(user_B), queries, slates_BxS, draw_BxD)
+        source_B = needs.source_M[row_B] if retry == 0 else np.zeros(len(row_B), np.int8)
+        retry_B = np.full(len(row_B), retry, np.int8)
+        unnumbered = np.zeros(len(row_B), np.int64)
+        need_B = row_B.astype(np.int32)
+        return Searches(unnumbered, user_B, time_ms_B, source_B, queries, slates_BxS, answer, need_B, retry_B)
+
+    def _intents(self, users: Users, user_M: np.ndarray, appeal_G: np.ndarray, draw_Mx3: np.ndarray) -> np.ndarray:
+        """Returns subtopics: today's mood, the person's interests, or what everyone searches."""
+        people = self.config.people
+        own_M = sample_rows(users.interest_UxG[user_M], draw_Mx3[:, 0])
+        trend_M = choose(appeal_G, draw_Mx3[:, 1])
+        intent_M = np.where(draw_Mx3[:, 2] < people.mood_share, users.mood_U[user_M], own_M)
+        return np.where(draw_Mx3[:, 2] > 1 - people.trend_share, trend_M, intent_M).astype(np.int32)
+
+    def _today(self, time_ms_M: np.ndarray) -> np.ndarray:
+        return np.minimum(time_ms_M, day_start_ms(self.config, self.day) + DAY_MS - 1)
+
+
+def _between(bounds_ms: tuple[int, int], point_N: np.ndarray) -> np.ndarray:
+    low, high = bounds_ms
+    return low + (point_N * (high - low)).astype(np.int64)
+
+
+def _trigger(views: Views, user_M: np.ndarray, share: float, draw_Mx2: np.ndarray) -> np.ndarray:
+    """Returns for each need the feed view of that person and day that it springs from, or -1."""
+    order_N = np.argsort(views.user_N, kind="stable")
+    low_M = np.searchsorted(views.user_N[order_N], user_M, side="left")
+    high_M = np.searchsorted(views.user_N[order_N], user_M, side="right")
+    place_M = low_M + (draw_Mx2[:, 0] * (high_M - low_M)).astype(np.int64)
+    led_M = (draw_Mx2[:, 1] < share) & (high_M > low_M)
+    view_M = np.full(len(user_M), -1, np.int64)
+    view_M[led_M] = order_N[place_M[led_M]]
+    return view_M
