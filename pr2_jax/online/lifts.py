@@ -5,8 +5,9 @@ one person's searches depend on each other. With the influence of person u on lo
 
     i_u = (x_u - R d_u) / sum_v d_v * n / R,     Var(log R) = Var_u(i_u) / n
 
-by the delta method [lit: Deng et al. 2018], and CUPED [lit: Deng et al. 2013] takes from log R what the person's pre-period foretells, `theta^T (mean z of the arm -
-mean z of all)`, which the arm cannot have changed. The lift is `exp(log R_treated - log R_control) - 1`.
+by the delta method [lit: Deng et al. 2018], and CUPED [lit: Deng et al. 2013] takes from log R what the person's
+pre-period foretells, `theta^T (mean z of the arm - mean z of all)`, which the arm cannot have changed. The lift is
+`exp(log R_treated - log R_control) - 1`.
 """
 
 from __future__ import annotations
