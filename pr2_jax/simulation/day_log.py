@@ -73,6 +73,8 @@ class DayLog:
     searches: Searches
     views: Views
     visited_U: np.ndarray  # bool, who opened the app
+    need_user_M: np.ndarray  # int32, whose the day's needs to search were
+    joy_M: np.ndarray  # float64, what came of them
 
 
 def _joined(parts: list[Any]) -> Any:

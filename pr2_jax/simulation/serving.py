@@ -29,6 +29,11 @@ class SearchRequests:
     engaged: np.ndarray  # int64 ascending keys `user * V + video` of what was clicked up to yesterday
     views: Views | None = None  # feed views of the day; what comes after a search is not for it to see
 
+    def take(self, rows: np.ndarray) -> SearchRequests:
+        """Some of the searches; what is known of the platform stays."""
+        part = {name: getattr(self, name)[rows] for name in ("user_B", "words_BxQ", "time_ms_B")}
+        return dataclasses.replace(self, **part)
+
 
 class SearchSystem(Protocol):
     """What an arm of an experiment has to do."""
@@ -41,7 +46,7 @@ class SearchSystem(Protocol):
 def is_member(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Which keys are among the sorted ones."""
     place = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return sorted_keys[place] == keys if len(sorted_keys) else np.zeros(len(keys), bool)
+    return sorted_keys[place] == keys if len(sorted_keys) else np.zeros(np.shape(keys), bool)
 
 
 def bm25_weights(vocabulary: Vocabulary, captions_VxN: np.ndarray) -> scipy.sparse.csr_matrix:

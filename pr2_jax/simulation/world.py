@@ -98,8 +98,8 @@ class World:
             return (system or self.logging).search(requests, config.slate, serve_rng)
 
         searches = search.searches(users, needs, serve, state.next_session)
-        log = DayLog(state.day, users, searches, feed.reappear(views, searches), visited_U)
         joy_M = search.joys(needs, searches)
+        log = DayLog(state.day, users, searches, feed.reappear(views, searches), visited_U, needs.user_M, joy_M)
         leave_U = leave_luck.draw(1, everyone)[:, 0]
         loyalty = tomorrow(config.loyalty, loyalty, visited_U, needs.user_M, joy_M, leave_U)
         return self._tomorrow(state, log, loyalty, drift_rng), log

@@ -1,0 +1,77 @@
+"""Systems that serve by themselves, without a work directory: the bounds of every comparison, and who asks whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from pr2_jax.simulation.queries import interpret
+from pr2_jax.simulation.serving import SearchRequests, SearchSystem, is_member
+from pr2_jax.simulation.users import attraction
+from pr2_jax.simulation.world import World, WorldState
+
+BLOCK = 64
+"""Requests that meet the whole catalogue at once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Anything:
+    """Videos drawn by chance from all that are out."""
+
+    world: World
+
+    def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
+        out_V = np.flatnonzero(self.world.catalogue.upload_day_V <= requests.day)
+        key_BxV = rng.random((len(requests.user_B), len(out_V)), dtype=np.float32)
+        return out_V[np.argpartition(key_BxV, min(slate, len(out_V) - 1), axis=1)[:, :slate]].astype(np.int32)
+
+
+@dataclasses.dataclass
+class Knowing:
+    """Who knows people's tastes of today and what words mean to them, and ranks by the chance of a click.
+
+    It reads words as a person with these interests means them; what is in the head of this very search (a mood, a facet
+    left unsaid) it does not know. `state` is set before each day.
+    """
+
+    world: World
+    state: WorldState | None = None
+
+    def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
+        parts = [
+            self._block(requests, np.arange(n, min(n + BLOCK, len(requests.user_B))), slate)
+            for n in range(0, len(requests.user_B), BLOCK)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, slate), np.int32)
+
+    def _block(self, requests: SearchRequests, rows: np.ndarray, slate: int) -> np.ndarray:
+        world, catalogue = self.world, self.world.catalogue
+        users = self.state.users.take(requests.user_B[rows])
+        queries = interpret(world.vocabulary, requests.words_BxQ[rows], users.interest_UxG)
+        every_BxV = np.broadcast_to(np.arange(len(catalogue), dtype=np.int32), (len(rows), len(catalogue)))
+        chance_BxV = attraction(world.config.people, catalogue, world.vocabulary, users, queries, every_BxV)
+        key_BxV = requests.user_B[rows].astype(np.int64)[:, None] * len(catalogue) + every_BxV
+        gone_BxV = (catalogue.upload_day_V > requests.day) | is_member(requests.engaged, key_BxV)
+        score_BxV = np.where(gone_BxV, -1.0, chance_BxV)
+        best_BxS = np.argpartition(-score_BxV, slate - 1, axis=1)[:, :slate]
+        order_BxS = np.argsort(-np.take_along_axis(score_BxV, best_BxS, 1), axis=1, kind="stable")
+        return np.take_along_axis(best_BxS, order_BxS, 1).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Each person is served by the system of their arm."""
+
+    systems: Mapping[int, SearchSystem]  # by arm
+    arm_U: np.ndarray
+
+    def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
+        slates_BxS = np.full((len(requests.user_B), slate), -1, np.int32)
+        streams = rng.spawn(len(self.systems))  # one arm's draws are not another's
+        for (arm, system), own_rng in zip(self.systems.items(), streams, strict=True):
+            rows = np.flatnonzero(self.arm_U[requests.user_B] == arm)
+            if len(rows):
+                slates_BxS[rows] = system.search(requests.take(rows), slate, own_rng)
+        return slates_BxS
