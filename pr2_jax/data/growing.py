@@ -110,6 +110,10 @@ class GrowingLog:
             fingerprint=f"{base.fingerprint}+{len(events.user)}",
         )
 
+    def query_rows(self, words: Sequence[np.ndarray]) -> np.ndarray:
+        """int32 rows of questions as the log knows them, 0 for those never asked so far."""
+        return np.array([self._query_row.get(np.asarray(one, np.int32).tobytes(), 0) for one in words], np.int32)
+
     def _row_of(self, words_Q: np.ndarray) -> int:
         words = np.asarray(words_Q, np.int32)
         key = words.tobytes()

@@ -17,7 +17,7 @@ from pr2_jax.ranking.fusion import FusionWeights, fuse
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK
 from pr2_jax.retrieval.merge import Merged
-from pr2_jax.search.system import RANKERS, Snapshot, System
+from pr2_jax.search.system import RANKERS, SCORES, Snapshot, System
 from pr2_jax.types import TASKS, Candidates, Channel, Requests
 
 LEAST_CANDIDATES = 50
@@ -67,7 +67,7 @@ class Ranked:
 
 
 class Searcher:
-    """One of `PIPELINES` over one snapshot."""
+    """One of `PIPELINES`, or of the steps between them, over one snapshot."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Searcher:
             self.channels = {channel: everything[channel] for channel in system.channels_of(name)}
         self._ranker: Ranker = system.ranker(RANKERS[name], rankers)
         self._features = system.features()
-        self.calibrated = calibrated or Calibrated.load(rankers / f"{name}.json")
+        self.calibrated = calibrated or Calibrated.load(rankers / f"{SCORES[RANKERS[name]]}.json")
 
     def retrieve(self, requests: Requests) -> dict[str, Candidates]:
         """Every channel's results, to the configured depth."""

@@ -49,8 +49,12 @@ if TYPE_CHECKING:
 
 PIPELINES = ("base", "pr2")
 """The two that are compared. `base` knows nothing of the person: bm25, dr, and the ranker without the person."""
-RANKERS = {"base": "base", "pr2": "qin"}
+LADDER = {"+qrcf": ("qrcf",), "+pdr": ("pdr",), "+qrcf+pdr": ("qrcf", "pdr"), "+qin": ()}
+"""Steps from one to the other, for experiments: channels that each adds to those of `base`."""
+RANKERS = {"base": "base", "+qrcf": "base", "+pdr": "base", "+qrcf+pdr": "base", "+qin": "qin", "pr2": "qin"}
 """By pipeline, its ranker."""
+SCORES = {"base": "base", "qin": "pr2"}
+"""By ranker, the pipeline with whose candidates its scores were fused."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +83,8 @@ class System:
     def over(self, store: LogStore) -> System:
         """The same system over another view of the log (the leak probe's). What is trained or fitted is shared."""
         view = System(self.workdir, self.config, store, self.exported)
-        shared = ("bm25", "space", "held_out_spaces", "fitted", "content_neighbours")
+        shared = ["bm25", "space", "held_out_spaces", "fitted", "content_neighbours"]
+        shared += ["trained"] if self.exported is None else []
         view.__dict__ |= {name: getattr(self, name) for name in shared}
         view.__dict__["reader"] = EventReader(store, self.reader.long_play)
         view.__dict__["taste"] = self.taste.over(view.reader)
@@ -173,8 +178,8 @@ class System:
 
     def channels_of(self, pipeline: str) -> tuple[str, ...]:
         """The channels that it merges, in the order of `CHANNELS`."""
-        if pipeline == "base":
-            return ("bm25", "dr")
+        if pipeline == "base" or pipeline in LADDER:
+            return ("bm25", "dr", *LADDER.get(pipeline, ()))
         return tuple(name for name in CHANNELS if name in self.config.retrieval.channels.split("+"))
 
     def merged(self, pipeline: str, requests: Requests, found: Mapping[str, Candidates], k: int) -> Merged:

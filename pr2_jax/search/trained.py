@@ -33,15 +33,17 @@ FUNCTIONS = {
 
 
 class TrainedModels:
-    """Tasks over one system's log, each made once."""
+    """Tasks over one system's log, each made once, and finished models, each loaded and compiled once."""
 
     def __init__(self, system: System) -> None:
-        self._system, self._tasks = system, {}
+        self._system, self._tasks, self._loaded = system, {}, {}
 
     def functions(self, model: str, directory: Path) -> Functions:
         """Of a model whose parameters lie in `directory`."""
-        task = self.task(model)
-        return FUNCTIONS[model](task, *load_model(task, directory))
+        if (model, directory) not in self._loaded:
+            task = self.task(model)
+            self._loaded[model, directory] = FUNCTIONS[model](task, *load_model(task, directory))
+        return self._loaded[model, directory]
 
     def insides(self, ranker: str, directory: Path) -> ModelFunction:
         """Of `qin` or `base`: logits, what positions add, and gates (models/functions.py)."""

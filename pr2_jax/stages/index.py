@@ -14,7 +14,7 @@ from pr2_jax.data.sessions import training_sessions
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import build_index
 from pr2_jax.retrieval.qrcf import QrcfChannel, cosine_sample, fit_epsilon
-from pr2_jax.search.system import PIPELINES, System
+from pr2_jax.search.system import LADDER, PIPELINES, System
 from pr2_jax.stages.days import day_of
 from pr2_jax.types import Candidates, Requests
 
@@ -84,7 +84,7 @@ def _merge_weights(system: System, config: Config, fitted: dict, out: Path) -> d
     channels |= system.dense_channels(out, exact=True)
     found = retrieve_all(channels, day.requests, config.retrieval.depth)
     weights, scorers = {}, system.scorers(day.requests)
-    for label in PIPELINES:
+    for label in (*PIPELINES, *LADDER):
         mine = {name: found[name] for name in system.channels_of(label)}
         weights[label] = merge.choose_weights(mine, day.clicked, scorers=scorers)
         shares = ", ".join(f"{name} {weight:.2f}" for name, weight in weights[label].items())

@@ -1,0 +1,154 @@
+"""A finished work directory that serves the simulated platform: its log grows by days, its models stay as trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax.data.assemble import rows_of
+from pr2_jax.data.growing import GrowingLog, NewSearches, NewViews
+from pr2_jax.data.histories import seen
+from pr2_jax.data.labels import popularity
+from pr2_jax.errors import BadInput
+from pr2_jax.retrieval.blocks import REQUEST_BLOCK
+from pr2_jax.retrieval.dense import DenseChannel
+from pr2_jax.retrieval.qrcf import QrcfChannel
+from pr2_jax.search.searcher import Searcher
+from pr2_jax.search.system import Snapshot, System
+from pr2_jax.simulation.clock import day_start_ms
+from pr2_jax.simulation.day_log import SOURCES, DayLog, Searches, Views
+from pr2_jax.simulation.serving import SearchRequests
+from pr2_jax.simulation.world import World
+from pr2_jax.types import Channel, Requests
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows of the simulation, which start at 0, as rows of a store."""
+
+    user_U: np.ndarray  # int32
+    video_V: np.ndarray  # int32
+    word_W: np.ndarray  # int32, 0 = the log never held it
+    source: np.ndarray  # int32 by row of SOURCES
+
+    @staticmethod
+    def of(system: System, world: World) -> Rows:
+        """BadInput where the work directory's log is not of this world."""
+        store = system.store
+        user_U = rows_of(store.users.raw_id, world.users.raw_id_U)
+        video_V = rows_of(store.videos.raw_id, world.catalogue.raw_id_V)
+        if not (user_U.all() and video_V.all() and store.counts.users == len(user_U) + 1):
+            raise BadInput(
+                f"{system.workdir}: its log is not of the simulated world that its config describes "
+                f"({store.counts.users - 1:,} people in the log, {len(user_U):,} in the world)"
+            )
+        names = {name: row for row, name in enumerate(store.source_names, start=1)}
+        source = np.array([names.get(name, 0) for name in SOURCES], np.int32)
+        return Rows(user_U, video_V, rows_of(store.words.raw_id, np.arange(len(world.vocabulary.text))), source)
+
+
+class Platform:
+    """What some lane of an experiment knows: one growing log, and searchers over it that are opened anew every day."""
+
+    def __init__(self, system: System, world: World, pipelines: tuple[str, ...]) -> None:
+        self._system, self._world, self._rows = system, world, Rows.of(system, world)
+        self._log = GrowingLog(system.store)
+        self._indices = {
+            name: channel.index for name, channel in system.dense_channels(system.workdir / "index").items()
+        }
+        self._pipelines = pipelines
+        self._video_of_row = np.full(system.store.counts.videos, -1, np.int32)
+        self._video_of_row[self._rows.video_V] = np.arange(len(world.catalogue), dtype=np.int32)
+        self._open: tuple[int, System, dict[str, Searcher]] | None = None
+
+    def served(self, pipeline: str) -> Served:
+        """An arm."""
+        return Served(self, pipeline)
+
+    def add(self, log: DayLog) -> None:
+        """A day that is over."""
+        self._log.add(self._views(log.views), self._searches(log.searches))
+        self._open = None
+
+    def searcher(self, pipeline: str, requests: SearchRequests) -> tuple[System, Searcher]:
+        """As it stands on the day of the requests: what was counted up to midnight, and people's views so far."""
+        if self._open is None or self._open[0] != requests.day:
+            self._open = (requests.day, *self._opened(requests))
+        _, view, searchers = self._open
+        return view, searchers[pipeline]
+
+    def search(self, pipeline: str, requests: SearchRequests, slate: int) -> np.ndarray:
+        """Video rows of the simulation `[B, slate]`, best first, padded with -1."""
+        view, searcher = self.searcher(pipeline, requests)
+        rows, width = self._rows, view.config.data.query_tokens
+        words = [rows.word_W[words_Q[words_Q > 0]] for words_Q in requests.words_BxQ]
+        words_BxQ = np.zeros((len(words), width), np.int32)
+        for row, given in zip(words_BxQ, words, strict=True):
+            row[: min(len(given), width)] = given[:width]
+        user_B = rows.user_U[requests.user_B]
+        asked = Requests(user_B, requests.time_ms_B, words_BxQ, seen(view.store, user_B, requests.time_ms_B))
+        query_B, depth = self._log.query_rows(words), view.config.evaluation.pipeline_candidates
+        out_BxS = np.full((len(words), slate), -1, np.int32)
+        for start in range(0, len(words), REQUEST_BLOCK):
+            part = asked.slice(start, start + REQUEST_BLOCK)
+            merged = searcher.candidates(part, searcher.retrieve(part), max(depth, slate))
+            ids_BxK = searcher.rank(part, query_B[start : start + REQUEST_BLOCK], merged).ids_BxK[:, :slate]
+            out_BxS[start : start + len(part), : ids_BxK.shape[1]] = np.where(
+                ids_BxK > 0, self._video_of_row[np.maximum(ids_BxK, 0)], -1
+            )
+        return out_BxS
+
+    def _opened(self, requests: SearchRequests) -> tuple[System, dict[str, Searcher]]:
+        start_ms = day_start_ms(self._world.config, requests.day)
+        today = None if requests.views is None else self._views(requests.views)
+        view = self._system.over(self._log.store(today, end_ms=start_ms))
+        snapshot = Snapshot(start_ms, view.similarity_as_of(start_ms), popularity(view.store, start_ms))
+        channels: dict[str, Channel] = {
+            "bm25": view.bm25,
+            "dr": DenseChannel("dr", lambda asked: view.space.queries(asked.words_BxQ), self._indices["dr"]),
+            "qrcf": QrcfChannel(view.seeds, snapshot.similarity),
+            "pdr": DenseChannel("pdr", view.pdr, self._indices["pdr"]),
+        }
+        return view, {
+            name: Searcher(view, snapshot, name, opened={one: channels[one] for one in view.channels_of(name)})
+            for name in self._pipelines
+        }
+
+    def _views(self, views: Views) -> NewViews:
+        video_N, rows = views.video_N, self._rows
+        return NewViews(
+            rows.user_U[views.user_N],
+            rows.video_V[video_N],
+            views.time_ms_N,
+            views.click_N,
+            views.like_N,
+            views.follow_N,
+            views.forward_N,
+            views.play_ms_N,
+            self._world.catalogue.duration_ms_V[video_N],
+        )
+
+    def _searches(self, searches: Searches) -> NewSearches:
+        rows, shown_BxS = self._rows, searches.slates_BxS
+        words = [rows.word_W[words_Q[words_Q > 0]] for words_Q in searches.queries.words_BxQ]
+        return NewSearches(
+            searches.session_B,
+            rows.user_U[searches.user_B],
+            words,
+            searches.time_ms_B,
+            rows.source[searches.source_B],
+            np.where(shown_BxS >= 0, rows.video_V[np.maximum(shown_BxS, 0)], 0),
+            searches.responses.click_BxS.astype(np.int32),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """One pipeline of a platform, as the simulation asks it."""
+
+    platform: Platform
+    pipeline: str
+
+    def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
+        return self.platform.search(self.pipeline, requests, slate)
