@@ -1,0 +1,147 @@
+"""`pr2 abtest`: people split over arms on the simulated platform, served for weeks, compared with intervals.
+
+    log's days (logging system) → A/A days (everybody: control) → warm-up (arms begin, not counted) → counted days
+
+Control is the first arm. Beside the lane in which people are split runs a shadow lane: the same people with the same
+luck (simulation/luck.py), all served by control. What a person did there is a covariate like their past, only better:
+it takes out the luck of the counted days themselves. A real platform has no shadow; without it (`shared_luck=False`)
+intervals are those of a real experiment of this size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from pr2_jax import console
+from pr2_jax.errors import BadInput
+from pr2_jax.online.lanes import Lane, Route
+from pr2_jax.online.lifts import Lift, Ratio, compare, foretold, needed_people
+from pr2_jax.online.metrics import METRICS, ratios
+from pr2_jax.online.split import arms_of, check_split
+
+CONTROL = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is compared, on whom, for how long. Fixed before the first counted day."""
+
+    arms: tuple[str, ...] = ("base", "pr2")  # control first
+    days: int = 28  # counted
+    aa_days: int = 7  # everybody on control, before
+    warm_up: int = 2  # arms on, not counted
+    salt: str = "pr2"
+    shared_luck: bool = True
+    decided_by: str = "ctr"  # the metric that people's number must suffice for
+    foreseen: float = 0.05  # its relative change that the experiment is to show
+
+    def __post_init__(self) -> None:
+        if len(self.arms) < 2 or len(set(self.arms)) < len(self.arms):
+            raise BadInput(f"arms {', '.join(self.arms) or 'none'}: expected two or more different ones, control first")
+        if self.decided_by not in METRICS:
+            raise BadInput(f"metric {self.decided_by!r}, expected one of {', '.join(METRICS)}")
+        for name, least in (("days", 1), ("aa_days", 2), ("warm_up", 0)):
+            if getattr(self, name) < least:
+                raise BadInput(f"{name} = {getattr(self, name)}, expected {least} or more")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of people by arm."""
+        return (1 / len(self.arms),) * len(self.arms)
+
+    @property
+    def all_days(self) -> int:
+        return self.aa_days + self.warm_up + self.days
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Of one experiment: lifts of every arm over control by metric, and the A/A period's."""
+
+    plan: Plan
+    people_by_arm: tuple[int, ...]
+    lifts: Mapping[str, Mapping[str, Lift]]  # by arm but control, then metric
+    before: Mapping[str, Mapping[str, Lift]]  # the same people in the A/A days
+    by_day: Mapping[str, Mapping[str, Sequence[Lift]]]  # what somebody would have seen after each counted day
+
+
+def live_through(plan: Plan, split: Lane, shadow: Lane | None, route: Callable[[np.ndarray | None], Route]) -> None:
+    """Every day of both lanes that has not been lived yet. `route(arm_U)`: people by arm; None: all on control."""
+    arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
+    check_split(np.bincount(arm_U, minlength=len(plan.arms)).tolist(), plan.shares, "people")
+    for lane, arms in ((split, arm_U), (shadow, None)):
+        if lane is None:
+            continue
+        done = lane.carry_on()
+        what = "split" if lane is split else "shadow"
+        for day in console.progress(range(done, plan.all_days), f"{what} lane", unit=" days"):
+            lane.live(route(arms if day >= plan.aa_days else None))
+
+
+def judge(plan: Plan, split: Lane, shadow: Lane | None, past: Sequence[Mapping[str, np.ndarray]]) -> Outcome:
+    """`past`: counters of the log's last days, before any arm."""
+    arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
+    rows = [np.flatnonzero(arm_U == arm) for arm in range(len(plan.arms))]
+    first = plan.aa_days + plan.warm_up
+    _check_counted(plan, rows, ratios(split.days[first:]))
+    earlier = ratios([*past, *split.days[: plan.aa_days]])
+
+    def compared(days: slice) -> dict[str, dict[str, Lift]]:
+        now = ratios(split.days[days])
+        alike = None if shadow is None else ratios(shadow.days[days])
+        told = {name: _told(name, earlier, alike) for name in METRICS}
+        return {
+            name: {m: compare(now[m], rows[CONTROL], rows[arm], told[m]) for m in METRICS}
+            for arm, name in enumerate(plan.arms)
+            if arm != CONTROL
+        }
+
+    whole = compared(slice(first, None))
+    each = [compared(slice(first, first + day)) for day in range(1, plan.days + 1)]
+    by_day = {arm: {m: [seen[arm][m] for seen in each] for m in METRICS} for arm in whole}
+    return Outcome(plan, tuple(map(len, rows)), whole, _before(plan, rows, past, split), by_day)
+
+
+def require_people(plan: Plan, past: Sequence[Mapping[str, np.ndarray]], forced: bool) -> int:
+    """The people that the plan needs, told by the log's last days. BadInput where there are fewer, unless forced."""
+    metric = ratios(past)[plan.decided_by]
+    everybody = np.arange(len(metric.of_U))
+    # Errors shrink with the days, as far as people do not differ lastingly; that part is what CUPED is for.
+    needed = int(np.ceil(needed_people(metric, everybody, plan.foreseen) * len(past) / plan.days * len(plan.arms) / 2))
+    if len(everybody) < needed and not forced:
+        raise BadInput(
+            f"{len(everybody):,} people cannot show a change of {plan.foreseen:.0%} in "
+            f"{METRICS[plan.decided_by].title} in {plan.days} days with 80 % power: {needed:,} are needed. Take more people, more days, a larger "
+            "--foreseen, or go on with --force"
+        )
+    return needed
+
+
+def _told(name: str, earlier: Mapping[str, Ratio], alike: Mapping[str, Ratio] | None) -> np.ndarray:
+    """Covariates of one metric: the person's own past, how much they did, and their shadow."""
+    everybody = np.arange(len(earlier[name].of_U))
+    columns = [foretold(earlier[name], everybody, (np.log1p(earlier["ctr"].of_U), earlier["active"].counted_U))]
+    if alike is not None:
+        columns.append(foretold(alike[name], everybody))
+    return np.concatenate(columns, axis=1)
+
+
+def _before(
+    plan: Plan, rows: list[np.ndarray], past: Sequence[Mapping[str, np.ndarray]], split: Lane
+) -> dict[str, dict[str, Lift]]:
+    """The A/A period, adjusted by the log's days alone."""
+    now, earlier = ratios(split.days[: plan.aa_days]), ratios(past)
+    return {
+        name: {m: compare(now[m], rows[CONTROL], rows[arm], _told(m, earlier, None)) for m in METRICS}
+        for arm, name in enumerate(plan.arms)
+        if arm != CONTROL
+    }
+
+
+def _check_counted(plan: Plan, rows: list[np.ndarray], counted: Mapping[str, Ratio]) -> None:
+    """People who were there in the counted days: an arm whose log loses people shows here."""
+    present_U = counted["active"].of_U > 0
+    check_split([int(present_U[arm].sum()) for arm in rows], plan.shares, "people counted")

@@ -1,0 +1,60 @@
+"""A lane: one population that lives through an experiment day by day, whoever serves it.
+
+Each finished day is kept: what it counted, what happened (for the growing log), and the state that it left. A killed
+run carries on after the last whole day.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax.online.metrics import LongPlays, counters_of
+from pr2_jax.online.platform import Platform
+from pr2_jax.online.records import flat, load, restored, save
+from pr2_jax.simulation.day_log import DayLog
+from pr2_jax.simulation.serving import SearchSystem
+from pr2_jax.simulation.world import World, WorldState
+
+Route = Callable[[WorldState], SearchSystem]
+"""Who serves on the day that begins with this state."""
+
+
+@dataclasses.dataclass
+class Lane:
+    """`directory` holds a file a finished day."""
+
+    world: World
+    platform: Platform | None  # None where no arm reads a log
+    directory: Path
+    long_plays: LongPlays
+    state: WorldState
+    days: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)  # counters, a day each
+
+    def carry_on(self) -> int:
+        """Reads the days that are finished already, and says how many."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        while (path := self._file(len(self.days))).exists():
+            kept = load(path)
+            self.state = restored(WorldState, kept, "state.")
+            if self.platform is not None:
+                self.platform.add(restored(DayLog, kept, "log."))
+            self.days.append({n.removeprefix("counted."): x for n, x in kept.items() if n.startswith("counted.")})
+        return len(self.days)
+
+    def live(self, route: Route) -> None:
+        """One more day."""
+        after, log = self.world.step_day(self.state, route(self.state))
+        counted = counters_of(self.world, log, self.long_plays)
+        kept = {f"counted.{name}": value for name, value in counted.items()}
+        save(self._file(len(self.days)), kept | flat(after, "state.") | flat(log, "log."))
+        if self.platform is not None:
+            self.platform.add(log)
+        self.state = after
+        self.days.append(counted)
+
+    def _file(self, day: int) -> Path:
+        return self.directory / f"day_{day:03d}.npz"

@@ -1,0 +1,79 @@
+"""A lane that is cut short goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pr2_jax.config_world import WorldConfig
+from pr2_jax.online.lanes import Lane
+from pr2_jax.online.records import flat, load, restored, save
+from pr2_jax.online.sides import Knowing
+from pr2_jax.simulation.world import World, WorldState
+
+SMALL = WorldConfig(users=80, videos=400, creators=40, topics=4, subtopics=4, words_per_subtopic=12, days=3)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.build(SMALL)
+
+
+def lane(world: World, directory) -> Lane:
+    return Lane(world, None, directory, lambda play_ms, duration_ms: play_ms > duration_ms / 2, world.start())
+
+
+def test_states_come_back_as_they_were(world, tmp_path):
+    state, log = world.step_day(world.start())
+    save(tmp_path / "a.npz", flat(state, "state.") | flat(log, "log."))
+    kept = load(tmp_path / "a.npz")
+    again, same = restored(WorldState, kept, "state."), restored(type(log), kept, "log.")
+    for one, other in ((state, again), (log, same)):
+        left, right = flat(one), flat(other)
+        assert left.keys() == right.keys()
+        for name in left:
+            np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+            assert left[name].dtype == right[name].dtype, name
+    assert isinstance(again.day, int)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_cut_short_and_carried_on(world, tmp_path):
+    def route(state):
+        return Knowing(world, state)
+
+    whole = lane(world, tmp_path / "whole")
+    assert whole.carry_on() == 0
+    for _ in range(4):
+        whole.live(route)
+    first = lane(world, tmp_path / "cut")
+    first.carry_on()
+    for _ in range(2):
+        first.live(route)
+    (tmp_path / "cut" / "day_002.npz.partial").write_bytes(b"half a day")
+    second = lane(world, tmp_path / "cut")
+    assert second.carry_on() == 2
+    for _ in range(2):
+        second.live(route)
+    assert len(second.days) == len(whole.days) == 4
+    for one, other in zip(whole.days, second.days, strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    for name, value in flat(whole.state).items():
+        np.testing.assert_array_equal(value, flat(second.state)[name])
+
+
+def test_the_same_luck_whoever_serves(world, tmp_path):
+    """Two lanes from one state, one served better: on the first day the same people come with the same needs."""
+    lanes = [lane(world, tmp_path / name) for name in ("plain", "better")]
+    for one in lanes:
+        one.carry_on()
+    lanes[0].live(lambda state: world.logging)
+    lanes[1].live(lambda state: Knowing(world, state))
+    plain, better = (one.days[0] for one in lanes)
+    np.testing.assert_array_equal(plain["visits"], better["visits"])
+    np.testing.assert_array_equal(plain["needs"], better["needs"])
+    assert better["clicks"].sum() > plain["clicks"].sum()
+    assert dataclasses.is_dataclass(lanes[0].state)
