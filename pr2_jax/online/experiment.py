@@ -11,13 +11,13 @@ intervals are those of a real experiment of this size.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pr2_jax import console
 from pr2_jax.errors import BadInput
-from pr2_jax.online.lanes import Lane, Route
+from pr2_jax.online.lanes import Lane
 from pr2_jax.online.lifts import Lift, Ratio, compare, foretold, needed_people
 from pr2_jax.online.metrics import METRICS, ratios
 from pr2_jax.online.split import arms_of, check_split
@@ -68,17 +68,16 @@ class Outcome:
     by_day: Mapping[str, Mapping[str, Sequence[Lift]]]  # what somebody would have seen after each counted day
 
 
-def live_through(plan: Plan, split: Lane, shadow: Lane | None, route: Callable[[np.ndarray | None], Route]) -> None:
-    """Every day of both lanes that has not been lived yet. `route(arm_U)`: people by arm; None: all on control."""
+def live_through(plan: Plan, split: Lane, shadow: Lane | None) -> None:
+    """Every day of both lanes that has not been lived yet."""
     arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
     check_split(np.bincount(arm_U, minlength=len(plan.arms)).tolist(), plan.shares, "people")
-    for lane, arms in ((split, arm_U), (shadow, None)):
+    for name, lane, arms in (("split", split, arm_U), ("shadow", shadow, None)):
         if lane is None:
             continue
         done = lane.carry_on()
-        what = "split" if lane is split else "shadow"
-        for day in console.progress(range(done, plan.all_days), f"{what} lane", unit=" days"):
-            lane.live(route(arms if day >= plan.aa_days else None))
+        for day in console.progress(range(done, plan.all_days), f"{name} lane", unit=" days"):
+            lane.live(arms if day >= plan.aa_days else None)
 
 
 def judge(plan: Plan, split: Lane, shadow: Lane | None, past: Sequence[Mapping[str, np.ndarray]]) -> Outcome:
@@ -114,8 +113,8 @@ def require_people(plan: Plan, past: Sequence[Mapping[str, np.ndarray]], forced:
     if len(everybody) < needed and not forced:
         raise BadInput(
             f"{len(everybody):,} people cannot show a change of {plan.foreseen:.0%} in "
-            f"{METRICS[plan.decided_by].title} in {plan.days} days with 80 % power: {needed:,} are needed. Take more people, more days, a larger "
-            "--foreseen, or go on with --force"
+            f"{METRICS[plan.decided_by].title} in {plan.days} days with 80 % power: "
+            f"{needed:,} are needed. Take more people, more days, a larger --foreseen, or go on with --force"
         )
     return needed
 

@@ -19,8 +19,8 @@ from pr2_jax.simulation.day_log import DayLog
 from pr2_jax.simulation.serving import SearchSystem
 from pr2_jax.simulation.world import World, WorldState
 
-Route = Callable[[WorldState], SearchSystem]
-"""Who serves on the day that begins with this state."""
+Serve = Callable[["Lane", np.ndarray | None], SearchSystem]
+"""(lane, arm of each person; None = all are on control): who serves there on the lane's next day."""
 
 
 @dataclasses.dataclass
@@ -31,6 +31,7 @@ class Lane:
     platform: Platform | None  # None where no arm reads a log
     directory: Path
     long_plays: LongPlays
+    serve: Serve
     state: WorldState
     days: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)  # counters, a day each
 
@@ -45,9 +46,9 @@ class Lane:
             self.days.append({n.removeprefix("counted."): x for n, x in kept.items() if n.startswith("counted.")})
         return len(self.days)
 
-    def live(self, route: Route) -> None:
+    def live(self, arm_U: np.ndarray | None) -> None:
         """One more day."""
-        after, log = self.world.step_day(self.state, route(self.state))
+        after, log = self.world.step_day(self.state, self.serve(self, arm_U))
         counted = counters_of(self.world, log, self.long_plays)
         kept = {f"counted.{name}": value for name, value in counted.items()}
         save(self._file(len(self.days)), kept | flat(after, "state.") | flat(log, "log."))

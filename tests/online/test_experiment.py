@@ -35,14 +35,14 @@ def lived():
 
 def run(lived, plan: Plan, place, system_of):
     world, state, past = lived
-    lanes = [Lane(world, None, place / name, long_plays, state) for name in ("split", "shadow")]
-    shadow = lanes[1] if plan.shared_luck else None
 
-    def route(arm_U):
+    def serve(lane, arm_U):
         arms = np.zeros(SMALL.users, int) if arm_U is None else arm_U
-        return lambda now: Split({n: system_of(world, name, now) for n, name in enumerate(plan.arms)}, arms)
+        return Split({n: system_of(world, name, lane.state) for n, name in enumerate(plan.arms)}, arms)
 
-    live_through(plan, lanes[0], shadow, route)
+    lanes = [Lane(world, None, place / name, long_plays, serve, state) for name in ("split", "shadow")]
+    shadow = lanes[1] if plan.shared_luck else None
+    live_through(plan, lanes[0], shadow)
     return judge(plan, lanes[0], shadow, past)
 
 

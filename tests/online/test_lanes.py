@@ -21,8 +21,12 @@ def world() -> World:
     return World.build(SMALL)
 
 
-def lane(world: World, directory) -> Lane:
-    return Lane(world, None, directory, lambda play_ms, duration_ms: play_ms > duration_ms / 2, world.start())
+def knowing(lane: Lane, arm_U: np.ndarray | None) -> Knowing:
+    return Knowing(lane.world, lane.state)
+
+
+def lane(world: World, directory, serve=knowing) -> Lane:
+    return Lane(world, None, directory, lambda play_ms, duration_ms: play_ms > duration_ms / 2, serve, world.start())
 
 
 def test_states_come_back_as_they_were(world, tmp_path):
@@ -41,22 +45,19 @@ def test_states_come_back_as_they_were(world, tmp_path):
 
 
 def test_cut_short_and_carried_on(world, tmp_path):
-    def route(state):
-        return Knowing(world, state)
-
     whole = lane(world, tmp_path / "whole")
     assert whole.carry_on() == 0
     for _ in range(4):
-        whole.live(route)
+        whole.live(None)
     first = lane(world, tmp_path / "cut")
     first.carry_on()
     for _ in range(2):
-        first.live(route)
+        first.live(None)
     (tmp_path / "cut" / "day_002.npz.partial").write_bytes(b"half a day")
     second = lane(world, tmp_path / "cut")
     assert second.carry_on() == 2
     for _ in range(2):
-        second.live(route)
+        second.live(None)
     assert len(second.days) == len(whole.days) == 4
     for one, other in zip(whole.days, second.days, strict=True):
         assert one.keys() == other.keys()
@@ -67,11 +68,10 @@ def test_cut_short_and_carried_on(world, tmp_path):
 
 def test_the_same_luck_whoever_serves(world, tmp_path):
     """Two lanes from one state, one served better: on the first day the same people come with the same needs."""
-    lanes = [lane(world, tmp_path / name) for name in ("plain", "better")]
+    lanes = [lane(world, tmp_path / "plain", lambda *_: world.logging), lane(world, tmp_path / "better")]
     for one in lanes:
         one.carry_on()
-    lanes[0].live(lambda state: world.logging)
-    lanes[1].live(lambda state: Knowing(world, state))
+        one.live(None)
     plain, better = (one.days[0] for one in lanes)
     np.testing.assert_array_equal(plain["visits"], better["visits"])
     np.testing.assert_array_equal(plain["needs"], better["needs"])

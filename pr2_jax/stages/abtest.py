@@ -1,0 +1,153 @@
+"""`pr2 abtest`: a finished work directory of the simulated world serves it on, arm by arm."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import artifacts, console
+from pr2_jax import workdir as stages
+from pr2_jax.config import Config
+from pr2_jax.config_loader import to_dict
+from pr2_jax.errors import BadInput
+from pr2_jax.online.experiment import Outcome, Plan, judge, live_through, require_people
+from pr2_jax.online.lanes import Lane
+from pr2_jax.online.lifts import Lift
+from pr2_jax.online.metrics import METRICS, counters_of
+from pr2_jax.online.platform import Platform
+from pr2_jax.online.sides import Anything, Knowing, Split
+from pr2_jax.search.system import RANKERS, System, open_system
+from pr2_jax.simulation.serving import SearchSystem
+from pr2_jax.simulation.world import World, WorldState
+
+DIRECTORY, SCHEMA = "abtest", "abtest/1"
+SOURCE = "short_video_world"
+BY_THEMSELVES = ("oracle", "random", "logging")
+"""Arms that need no work directory: who knows people's tastes, anything, and the system that wrote the log."""
+ARMS = (*RANKERS, *BY_THEMSELVES)
+PAST_DAYS = 14
+"""Of the log, for what is known of people beforehand."""
+
+
+def run(workdir: Path, config: Config, plan: Plan, force: bool = False) -> Path:
+    """Lives through the plan, or through what is left of it, and writes `abtest/NAME/`."""
+    for arm in plan.arms:
+        if arm not in ARMS:
+            raise BadInput(f"arm {arm!r}, expected one of {', '.join(ARMS)}")
+    if config.data.source != SOURCE:
+        raise BadInput(f"{workdir}: its log is not a simulated world's, and nobody else's people can answer")
+    system = open_system(workdir, config)
+    if system.exported is not None:
+        raise BadInput(f"{workdir} is a serving artifact, expected a work directory")
+    claim = {
+        "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
+        "world": to_dict(config)["world"],
+        "inputs": {
+            name: artifacts.identity(workdir / name) for name in (stages.STORE, *stages.STAGES) if name != "eval"
+        },
+    }
+    out = workdir / DIRECTORY / "+".join(arm.strip("+").replace("+", "_") for arm in plan.arms)
+    if artifacts.fresh(out, claim, SCHEMA):
+        console.log("fresh, skipped")
+        return out
+    out.parent.mkdir(exist_ok=True)
+    world = World.build(config.world)
+    state, past = _after_the_log(world, system)
+    needed = require_people(plan, past, force)
+    console.log(f"{len(world.users):,} people; {needed:,} needed to show {plan.foreseen:.0%} in {plan.decided_by}")
+    with artifacts.writing(out, claim, SCHEMA, keep_partial=True) as partial:
+        outcome = _experiment(plan, world, system, state, past, partial)
+        (partial / "table.txt").write_text(text_of(outcome))
+        artifacts.write_json(partial / "abtest.json", json_of(outcome))
+    return out
+
+
+def _after_the_log(world: World, system: System) -> tuple[WorldState, list[dict[str, np.ndarray]]]:
+    """What the log ended with, and what its last days counted."""
+    state, past = world.start(), []
+    for day in console.progress(range(world.config.days), "the log's days again", unit=" days"):
+        state, log = world.step_day(state)
+        if day >= world.config.days - PAST_DAYS:
+            past.append(counters_of(world, log, system.reader.long_play.label))
+    return state, past
+
+
+def _experiment(
+    plan: Plan, world: World, system: System, state: WorldState, past: list[dict[str, np.ndarray]], place: Path
+) -> Outcome:
+    trained = tuple(arm for arm in plan.arms if arm in RANKERS)
+
+    def serve(lane: Lane, arm_U: np.ndarray | None) -> SearchSystem:
+        arms = np.zeros(len(world.users), np.int8) if arm_U is None else arm_U
+        return Split({n: _system(plan.arms[n], lane) for n in np.unique(arms).tolist()}, arms)
+
+    def lane(name: str, pipelines: tuple[str, ...]) -> Lane:
+        platform = Platform(system, world, pipelines) if pipelines else None
+        return Lane(world, platform, place / name, system.reader.long_play.label, serve, state)
+
+    split = lane("split", trained)
+    shadow = lane("shadow", trained[:1] if plan.arms[0] in RANKERS else ()) if plan.shared_luck else None
+    live_through(plan, split, shadow)
+    return judge(plan, split, shadow, past)
+
+
+def _system(arm: str, lane: Lane) -> SearchSystem:
+    world = lane.world
+    if arm in RANKERS:
+        return lane.platform.served(arm)
+    return {"oracle": Knowing(world, lane.state), "random": Anything(world), "logging": world.logging}[arm]
+
+
+def text_of(outcome: Outcome) -> str:
+    """The table, plain."""
+    plan, lines = outcome.plan, []
+    sizes = ", ".join(f"{arm} {n:,}" for arm, n in zip(plan.arms, outcome.people_by_arm, strict=True))
+    lines.append(f"{plan.days} days, people by arm: {sizes}; lift over {plan.arms[0]}, 95 % interval over people")
+    for arm, lifts in outcome.lifts.items():
+        lines += ["", f"{arm:<36}{plan.arms[0]:>10}{arm:>10}      lift  95 % interval         A/A before"]
+        for name, lift in lifts.items():
+            lines.append(_line(METRICS[name].title, lift, outcome.before[arm][name]))
+    return "\n".join(lines) + "\n"
+
+
+def _line(title: str, lift: Lift, before: Lift) -> str:
+    if not np.isfinite(lift.log_lift) or not lift.error > 0:
+        return f"{title:<36}{lift.control:>10.4f}{lift.treated:>10.4f}         -"
+    low, high = lift.interval()
+    earlier = f"{before.lift:+.1%} (p {before.p:.2f})" if np.isfinite(before.log_lift) else "-"
+    return (
+        f"{title:<36}{lift.control:>10.4f}{lift.treated:>10.4f}{lift.lift:>+10.1%}  [{low:+.1%}, {high:+.1%}]".ljust(88)
+        + earlier
+    )
+
+
+def json_of(outcome: Outcome) -> dict:
+    """Everything in numbers; what could not be counted is null."""
+
+    def one(lift: Lift) -> dict[str, float | int | None]:
+        values = {"control": lift.control, "treated": lift.treated, "lift": lift.lift, "p": lift.p}
+        values |= dict(zip(("low", "high"), lift.interval(), strict=True))
+        values |= dict(zip(("low_at_any_time", "high_at_any_time"), _any_time(outcome.plan, lift), strict=True))
+        return {name: value if np.isfinite(value) else None for name, value in values.items()} | {"people": lift.people}
+
+    def every(arms: Mapping[str, Mapping[str, Lift]]) -> dict:
+        return {arm: {name: one(lift) for name, lift in lifts.items()} for arm, lifts in arms.items()}
+
+    return {
+        "plan": dataclasses.asdict(outcome.plan),
+        "people_by_arm": dict(zip(outcome.plan.arms, outcome.people_by_arm, strict=True)),
+        "lifts": every(outcome.lifts),
+        "before": every(outcome.before),
+        "by_day": {
+            arm: {name: [one(lift) for lift in days] for name, days in metrics.items()}
+            for arm, metrics in outcome.by_day.items()
+        },
+    }
+
+
+def _any_time(plan: Plan, lift: Lift) -> tuple[float, float]:
+    return lift.interval_at_any_time(plan.foreseen) if lift.error > 0 else (np.nan, np.nan)
