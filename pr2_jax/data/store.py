@@ -105,6 +105,13 @@ class LogStore:
         """int32 rows of raw video ids; 0 where unknown."""
         return rows_of(self.videos.raw_id, np.asarray(raw, np.int64))
 
+    def caption(self, raw: int, words: int) -> str:
+        """The first words of a video's caption, word ids where the log has no words.csv."""
+        row = _row_of(self.videos.raw_id, raw)
+        caption = np.asarray(self.videos.words[self.videos.first_word[row] : self.videos.first_word[row + 1]])
+        shown = [self.words.text[word] or str(int(self.words.raw_id[word])) for word in caption[:words] if word]
+        return " ".join(shown) + (" …" if len(caption) > words else "") if shown else "(no caption)"
+
     def word_rows(self, words: Iterable[int | str]) -> np.ndarray:
         """int32 rows of words given by raw id or by text (case does not matter); 0 where unknown."""
         given = list(words)

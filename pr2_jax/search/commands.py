@@ -6,7 +6,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -38,15 +37,6 @@ def print_search(place: Path, user: str, query: str, k: int, as_json: bool) -> N
         _print_table(engine, found)
 
 
-def title(engine: SearchEngine, video_id: int, words: int = 6) -> str:
-    """The first words of a caption, or word ids where the log has no words.csv."""
-    store = engine.system.store
-    row = int(store.video_rows(np.array([video_id]))[0])
-    caption = np.asarray(store.videos.words[store.videos.first_word[row] : store.videos.first_word[row + 1]])
-    shown = [store.words.text[word] or str(int(store.words.raw_id[word])) for word in caption[:words] if word]
-    return " ".join(shown) + (" …" if len(caption) > words else "") if shown else "(no caption)"
-
-
 def _print_table(engine: SearchEngine, found: SearchResults) -> None:
     out = Console() if Console().is_terminal else Console(width=PIPE_WIDTH)
     table = Table(box=None, pad_edge=False)
@@ -61,7 +51,7 @@ def _print_table(engine: SearchEngine, found: SearchResults) -> None:
 
 def _cells(engine: SearchEngine, place: int, result: Result) -> list[str]:
     channels = " ".join(f"{name} {score:.2f}" for name, score in result.channels.items()) or "popularity"
-    because = "; ".join(title(engine, seed.video_id, 3) for seed in result.because)
+    because = "; ".join(engine.system.store.caption(seed.video_id, 3) for seed in result.because)
     heads = [f"{p:.3f}" for p in result.heads.values()]
-    caption = title(engine, result.video_id)
+    caption = engine.system.store.caption(result.video_id, 6)
     return [str(place), str(result.video_id), caption, f"{result.score:.3f}", *heads, channels, because]

@@ -121,7 +121,9 @@ class SearchEngine:
         ]
 
     def _because(self, requests: Requests, ids_K: np.ndarray, most: int = 3) -> list[tuple[Because, ...]]:
-        """The QRCF seeds that reach each video, strongest first."""
+        """The QRCF seeds that reach each video, strongest first; none where nothing of the person was asked."""
+        if self.searcher.impersonal:
+            return [()] * len(ids_K)
         seeds = self.system.seeds(requests)
         kept = seeds.strength_BxK[0] > 0
         video_S, strength_S = seeds.video_BxK[0][kept], seeds.strength_BxK[0][kept]

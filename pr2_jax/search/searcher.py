@@ -95,6 +95,11 @@ class Searcher:
         self._features = system.features()
         self.calibrated = calibrated or Calibrated.load(rankers / f"{SCORES[RANKERS[name]]}.json")
 
+    @property
+    def impersonal(self) -> bool:
+        """Whether neither its channels nor its ranker know the person."""
+        return RANKERS[self.name] == "base" and not {"qrcf", "pdr"} & set(self.channels)
+
     def retrieve(self, requests: Requests) -> dict[str, Candidates]:
         """Every channel's results, to the configured depth."""
         depth = self._system.config.retrieval.depth

@@ -26,7 +26,7 @@ def test_table_with_captions_in_words(search, engine, watcher, known_query, caps
     rows = [line for line in lines if line.split()[0] in {"1", "2", "3", "4"} and line.split()[1].isdigit()]
     found = engine.search(watcher, known_query, 4).results
     assert [int(row.split()[1]) for row in rows] == [result.video_id for result in found]
-    captions = [commands.title(engine, result.video_id) for result in found]
+    captions = [engine.system.store.caption(result.video_id, 6) for result in found]
     assert any(word in engine.system.store.words.text for word in captions[0].split())
     assert all(caption.split()[0] in row for caption, row in zip(captions, rows, strict=True))
 
@@ -34,12 +34,12 @@ def test_table_with_captions_in_words(search, engine, watcher, known_query, caps
 def test_ids_where_the_log_has_no_words(engine, watcher, known_query, monkeypatch):
     words = engine.system.store.words
     video = engine.search(watcher, known_query, 1).results[0].video_id
-    text = commands.title(engine, video).removesuffix(" …").split()
+    text = engine.system.store.caption(video, 6).removesuffix(" …").split()
     raw_of = dict(zip(words.text, words.raw_id.tolist(), strict=True))
     monkeypatch.setattr(type(words), "text", [None] * len(words.raw_id), raising=False)
     if hasattr(words, "__dict__") and "text" in vars(words):
         monkeypatch.setitem(vars(words), "text", [None] * len(words.raw_id))
-    assert commands.title(engine, video).removesuffix(" …").split() == [str(raw_of[word]) for word in text]
+    assert engine.system.store.caption(video, 6).removesuffix(" …").split() == [str(raw_of[word]) for word in text]
 
 
 def test_json(search, engine, watcher, known_query, capsys):

@@ -1,0 +1,98 @@
+"""One person and one query, answered by two systems: what each shows and why, in words for people to read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax.data.columns import SEARCH_CHANNEL
+from pr2_jax.data.histories import latest
+from pr2_jax.search.engine import Result, SearchEngine
+from pr2_jax.search.system import PIPELINES, open_system
+
+CAPTION_WORDS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """Something that the person did, a feed view or a click on a search result."""
+
+    video_id: int  # raw
+    caption: str
+    days_ago: float  # before the moment of the search
+    searched: bool  # found by search, not in the feed
+    engaged: bool  # clicked, liked, followed or forwarded
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A result of one of the systems."""
+
+    result: Result
+    caption: str
+    because: tuple[tuple[str, float], ...]  # captions of the past views that led to it, and their shares
+    elsewhere: tuple[int | None, ...]  # places among the other systems' results, from 1; None = not among them
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Of one search."""
+
+    user: int | None  # raw
+    query: str
+    known_user: bool
+    unknown_words: tuple[str, ...]
+    past: tuple[Past, ...]  # latest first
+    lists: dict[str, tuple[Shown, ...]]  # by system, best first
+
+
+class SideBySide:
+    """Engines over one opened work directory or serving artifact."""
+
+    def __init__(self, engines: dict[str, SearchEngine]) -> None:
+        self.engines = engines
+        self.system = next(iter(engines.values())).system
+
+    @classmethod
+    def load(cls, place: Path | str, names: Sequence[str] = PIPELINES) -> SideBySide:
+        """As `SearchEngine.load`."""
+        system = open_system(Path(place))
+        return cls({name: SearchEngine(system, name) for name in names})
+
+    def search(self, user: int | None, query: str, k: int = 10, past: int = 12) -> Comparison:
+        """The k best of each system for a raw user id, beside the last `past` things that the person did."""
+        found = {name: engine.search(user, query, k) for name, engine in self.engines.items()}
+        places = {name: {r.video_id: n for n, r in enumerate(f.results, 1)} for name, f in found.items()}
+
+        def shown(name: str, result: Result) -> Shown:
+            because = tuple((self.caption(one.video_id), one.share) for one in result.because)
+            others = tuple(places[other].get(result.video_id) for other in places if other != name)
+            return Shown(result, self.caption(result.video_id), because, others)
+
+        one = next(iter(found.values()))
+        lists = {name: tuple(shown(name, result) for result in f.results) for name, f in found.items()}
+        return Comparison(user, query, one.known_user, one.unknown_words, self.past(user, past), lists)
+
+    def past(self, user: int | None, most: int) -> tuple[Past, ...]:
+        """The last things that a person did, latest first; none of somebody unknown."""
+        store, now_ms = self.system.store, next(iter(self.engines.values())).now_ms
+        row = 0 if user is None else store.user_row(user)
+        (first,), (end,) = latest(store, np.array([row]), np.array([now_ms]), most)
+        events, raw = store.events, store.videos.raw_id
+        return tuple(
+            Past(
+                video_id := int(raw[events.video[at]]),
+                self.caption(video_id),
+                (now_ms - int(events.time_ms[at])) / 86_400_000,
+                bool(events.channel[at] == SEARCH_CHANNEL),
+                bool(events.click[at] | events.like[at] | events.follow[at] | events.forward[at]),
+            )
+            for at in range(int(end) - 1, int(first) - 1, -1)
+        )
+
+    def caption(self, video_id: int) -> str:
+        """The first words of a caption."""
+        return self.system.store.caption(video_id, CAPTION_WORDS)
