@@ -19,7 +19,7 @@ from pr2_jax import console
 from pr2_jax.errors import BadInput
 from pr2_jax.online.lanes import Lane
 from pr2_jax.online.lifts import Lift, Ratio, compare, foretold, needed_people
-from pr2_jax.online.metrics import METRICS, ratios
+from pr2_jax.online.measures import METRICS, ratios
 from pr2_jax.online.split import arms_of, check_split
 
 CONTROL = 0

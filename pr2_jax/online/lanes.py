@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax.online.metrics import LongPlays, counters_of
+from pr2_jax.online.measures import LongPlays, counters_of
 from pr2_jax.online.platform import Platform
 from pr2_jax.online.records import flat, load, restored, save
 from pr2_jax.simulation.day_log import DayLog

@@ -17,7 +17,7 @@ from pr2_jax.errors import BadInput
 from pr2_jax.online.experiment import Outcome, Plan, judge, live_through, require_people
 from pr2_jax.online.lanes import Lane
 from pr2_jax.online.lifts import Lift
-from pr2_jax.online.metrics import METRICS, counters_of
+from pr2_jax.online.measures import METRICS, counters_of
 from pr2_jax.online.platform import Platform
 from pr2_jax.online.sides import Anything, Knowing, Split
 from pr2_jax.search.system import RANKERS, System, open_system

@@ -9,7 +9,7 @@ from pr2_jax.config_world import WorldConfig
 from pr2_jax.errors import BadInput
 from pr2_jax.online.experiment import Plan, judge, live_through, require_people
 from pr2_jax.online.lanes import Lane
-from pr2_jax.online.metrics import counters_of
+from pr2_jax.online.measures import counters_of
 from pr2_jax.online.sides import Knowing, Split
 from pr2_jax.simulation.world import World
 

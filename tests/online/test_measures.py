@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config_world import WorldConfig
-from pr2_jax.online.metrics import METRICS, counters_of, distinct, ratios, retention_of
+from pr2_jax.online.measures import METRICS, counters_of, distinct, ratios, retention_of
 from pr2_jax.online.sides import Anything, Knowing, Split
 from pr2_jax.simulation.world import World
 
