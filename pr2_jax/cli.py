@@ -140,6 +140,17 @@ def _score(options: argparse.Namespace) -> None:
     scoring.score_file(options.workdir or options.artifact, options.requests, options.out, options.k)
 
 
+def _abtest(options: argparse.Namespace) -> None:
+    with _workdir(options) as config:
+        from pr2_jax import pipeline
+        from pr2_jax.online.experiment import Plan
+
+        given = ("days", "aa_days", "warm_up", "salt", "decided_by", "foreseen")
+        knobs = {name: value for name in given if (value := getattr(options, name)) is not None}
+        plan = Plan(arms=tuple(options.arms.split(",")), shared_luck=not options.own_luck, **knobs)
+        pipeline.abtest(options.workdir, config, plan, options.force)
+
+
 def _bench(options: argparse.Namespace) -> int:
     from pr2_jax.bench import commands
 
@@ -299,6 +310,7 @@ def _add_services(verbs: _Verbs) -> None:
     for verb in (search, score):
         _add_place(verb)
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
+    _add_abtest(verbs)
     bench = _add(verbs, "bench", _bench, "time a workload on this machine's devices", "tables --json")
     bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf", "feed", "resume"))
     bench.add_argument("--repeats", type=_count, metavar="N", help="timed steps (default: 20)")
@@ -308,6 +320,29 @@ def _add_services(verbs: _Verbs) -> None:
     simulate = _add(verbs, "simulate", _simulate, "write the five tables of a simulated platform", "--out work/world")
     simulate.add_argument("--out", required=True, type=Path, metavar="DIR")
     _add_config(simulate, "every field's own")
+
+
+def _add_abtest(verbs: _Verbs) -> None:
+    abtest = _add(
+        verbs,
+        "abtest",
+        _abtest,
+        "simulated people, split over systems of a finished work directory of the simulated world, for weeks",
+        "--workdir work/quickstart",
+        "--workdir work/quickstart --arms base,+qrcf,+pdr,+qrcf+pdr,+qin,pr2",
+    )
+    _add_workdir(abtest)
+    abtest.add_argument("--arms", default="base,pr2", metavar="A,B,...", help="control first (default: %(default)s)")
+    abtest.add_argument("--days", type=_count, metavar="N", help="counted (default: 28)")
+    abtest.add_argument("--aa-days", type=_count, metavar="N", help="before, everybody on control (default: 7)")
+    abtest.add_argument("--warm-up", type=_number, metavar="N", help="days with arms, not counted (default: 2)")
+    abtest.add_argument("--salt", metavar="TEXT", help="of the hash that splits people (default: pr2)")
+    abtest.add_argument("--decided-by", metavar="METRIC", help="what people must suffice for (default: ctr)")
+    abtest.add_argument("--foreseen", type=float, metavar="X", help="its relative change to be shown (default: 0.05)")
+    abtest.add_argument(
+        "--own-luck", action="store_true", help="no shadow: intervals as on a real platform, where nobody lives twice"
+    )
+    abtest.add_argument("--force", action="store_true", help="go on with fewer people than needed")
 
 
 def _add(

@@ -16,8 +16,10 @@ from pr2_jax.data.builders.kuaisar import Kuaisar
 from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
 from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
+from pr2_jax.online.experiment import Plan
 from pr2_jax.simulation.dataset_builder import ShortVideoWorld
 from pr2_jax.stages import ablations, content, pdr, qin, sweep_qrcf, sweep_report, taste
+from pr2_jax.stages import abtest as experiment
 from pr2_jax.stages import diagnose as diagnosis
 from pr2_jax.stages import evaluate as evaluation
 from pr2_jax.stages import index as indexing
@@ -120,6 +122,16 @@ def diagnose(workdir: Path, config: Config) -> None:
         diagnosis.run(workdir, config)
         console.log(f"done in {console.duration(time.monotonic() - started)}")
     diagnosis.print_text(workdir)
+
+
+def abtest(workdir: Path, config: Config, plan: Plan, force: bool) -> None:
+    """An experiment on the simulated platform (stages/abtest.py)."""
+    check_config(config)
+    with console.stage("abtest"):
+        started = time.monotonic()
+        out = experiment.run(workdir, config, plan, force)
+        console.log(f"done in {console.duration(time.monotonic() - started)}; results in {out}")
+    print((out / "table.txt").read_text(), end="")
 
 
 def _agree(config: Config) -> None:

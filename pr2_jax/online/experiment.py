@@ -6,6 +6,9 @@ Control is the first arm. Beside the lane in which people are split runs a shado
 luck (simulation/luck.py), all served by control. What a person did there is a covariate like their past, only better:
 it takes out the luck of the counted days themselves. A real platform has no shadow; without it (`shared_luck=False`)
 intervals are those of a real experiment of this size.
+
+In the A/A days both lanes are one. Split anew by hundreds of other salts, their p-values must be uniform, or the
+intervals of this population cannot be trusted.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.stats import kstest
 
 from pr2_jax import console
 from pr2_jax.errors import BadInput
 from pr2_jax.online.lanes import Lane
-from pr2_jax.online.lifts import Lift, Ratio, compare, foretold, needed_people
+from pr2_jax.online.lifts import CONFIDENCE, Lift, Ratio, compare, foretold, needed_people
 from pr2_jax.online.measures import METRICS, ratios
 from pr2_jax.online.split import arms_of, check_split
 
@@ -58,14 +62,33 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
+class AaCheck:
+    """The A/A days split by other salts: of so many splits, how many find a difference where there is none."""
+
+    splits: int
+    below: float  # share with p < 0.05
+    uniform_p: float  # of uniform p-values, Kolmogorov-Smirnov
+
+
+@dataclasses.dataclass(frozen=True)
 class Outcome:
     """Of one experiment: lifts of every arm over control by metric, and the A/A period's."""
 
     plan: Plan
     people_by_arm: tuple[int, ...]
+    aa: AaCheck
     lifts: Mapping[str, Mapping[str, Lift]]  # by arm but control, then metric
     before: Mapping[str, Mapping[str, Lift]]  # the same people in the A/A days
     by_day: Mapping[str, Mapping[str, Sequence[Lift]]]  # what somebody would have seen after each counted day
+    daily: Mapping[str, Mapping[str, Sequence[float]]]  # by arm, metric and day (all days): the metric of that day
+
+    def decided_after(self, arm: str) -> int | None:
+        """Counted days after which the deciding metric had left 0, by the interval that allows looking every day."""
+        for day, lift in enumerate(self.by_day[arm][self.plan.decided_by], start=1):
+            low, high = lift.interval_at_any_time(self.plan.foreseen) if lift.error > 0 else (0.0, 0.0)
+            if low > 0 or high < 0:
+                return day
+        return None
 
 
 def live_through(plan: Plan, split: Lane, shadow: Lane | None) -> None:
@@ -75,6 +98,8 @@ def live_through(plan: Plan, split: Lane, shadow: Lane | None) -> None:
     for name, lane, arms in (("split", split, arm_U), ("shadow", shadow, None)):
         if lane is None:
             continue
+        if lane is shadow:
+            shadow.share_days(split, plan.aa_days)
         done = lane.carry_on()
         for day in console.progress(range(done, plan.all_days), f"{name} lane", unit=" days"):
             lane.live(arms if day >= plan.aa_days else None)
@@ -85,7 +110,7 @@ def judge(plan: Plan, split: Lane, shadow: Lane | None, past: Sequence[Mapping[s
     arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
     rows = [np.flatnonzero(arm_U == arm) for arm in range(len(plan.arms))]
     first = plan.aa_days + plan.warm_up
-    _check_counted(plan, rows, ratios(split.days[first:]))
+    _check_present(plan, rows, split.days[plan.aa_days :])
     earlier = ratios([*past, *split.days[: plan.aa_days]])
 
     def compared(days: slice) -> dict[str, dict[str, Lift]]:
@@ -101,7 +126,20 @@ def judge(plan: Plan, split: Lane, shadow: Lane | None, past: Sequence[Mapping[s
     whole = compared(slice(first, None))
     each = [compared(slice(first, first + day)) for day in range(1, plan.days + 1)]
     by_day = {arm: {m: [seen[arm][m] for seen in each] for m in METRICS} for arm in whole}
-    return Outcome(plan, tuple(map(len, rows)), whole, _before(plan, rows, past, split), by_day)
+    aa, before = aa_check(plan, past, split), _before(plan, rows, past, split)
+    return Outcome(plan, tuple(map(len, rows)), aa, whole, before, by_day, _daily(plan, rows, split))
+
+
+def aa_check(plan: Plan, past: Sequence[Mapping[str, np.ndarray]], split: Lane, splits: int = 200) -> AaCheck:
+    """Splits in half what all lived through on control, many times over; the deciding metric, adjusted by the log."""
+    name = plan.decided_by
+    metric = ratios(split.days[: plan.aa_days])[name]
+    told = _told(name, ratios(past), None)
+    p = []
+    for number in range(splits):
+        arm_U = arms_of(split.world.users.raw_id_U, f"{plan.salt}/{number}", (0.5, 0.5))
+        p.append(compare(metric, np.flatnonzero(arm_U == 0), np.flatnonzero(arm_U == 1), told).p)
+    return AaCheck(splits, float(np.mean(np.array(p) < 1 - CONFIDENCE)), float(kstest(p, "uniform").pvalue))
 
 
 def require_people(plan: Plan, past: Sequence[Mapping[str, np.ndarray]], forced: bool) -> int:
@@ -140,7 +178,17 @@ def _before(
     }
 
 
-def _check_counted(plan: Plan, rows: list[np.ndarray], counted: Mapping[str, Ratio]) -> None:
-    """People who were there in the counted days: an arm whose log loses people shows here."""
-    present_U = counted["active"].of_U > 0
-    check_split([int(present_U[arm].sum()) for arm in rows], plan.shares, "people counted")
+def _daily(plan: Plan, rows: list[np.ndarray], split: Lane) -> dict[str, dict[str, list[float]]]:
+    """Day by day; retention, which needs several, is left out."""
+    days = [ratios([day]) for day in split.days]
+    single = [name for name in METRICS if not name.startswith("day_")]
+    return {
+        arm: {name: [day[name].value(rows[n]) for day in days] for name in single} for n, arm in enumerate(plan.arms)
+    }
+
+
+def _check_present(plan: Plan, rows: list[np.ndarray], days: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """People who came at all since there are arms: until they do, no arm can have kept them away, so that an arm with
+    fewer of them has lost their log and not them."""
+    came_U = np.sum([day["visits"] for day in days], axis=0) > 0
+    check_split([int(came_U[arm].sum()) for arm in rows], plan.shares, "people who came")

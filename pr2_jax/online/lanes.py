@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pr2_jax import artifacts
 from pr2_jax.online.measures import LongPlays, counters_of
 from pr2_jax.online.platform import Platform
 from pr2_jax.online.records import flat, load, restored, save
@@ -46,10 +47,17 @@ class Lane:
             self.days.append({n.removeprefix("counted."): x for n, x in kept.items() if n.startswith("counted.")})
         return len(self.days)
 
+    def share_days(self, other: Lane, days: int) -> None:
+        """Takes the first days that another lane has lived as its own: they were the same."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for day in range(days):
+            if not self._file(day).exists():
+                artifacts.link_or_copy(other._file(day), self._file(day))
+
     def live(self, arm_U: np.ndarray | None) -> None:
         """One more day."""
         after, log = self.world.step_day(self.state, self.serve(self, arm_U))
-        counted = counters_of(self.world, log, self.long_plays)
+        counted = counters_of(self.world, self.state, log, self.long_plays)
         kept = {f"counted.{name}": value for name, value in counted.items()}
         save(self._file(len(self.days)), kept | flat(after, "state.") | flat(log, "log."))
         if self.platform is not None:

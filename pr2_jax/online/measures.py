@@ -9,7 +9,8 @@ import numpy as np
 
 from pr2_jax.online.lifts import Ratio
 from pr2_jax.simulation.day_log import DayLog
-from pr2_jax.simulation.world import World
+from pr2_jax.simulation.serving import is_member
+from pr2_jax.simulation.world import World, WorldState
 
 TOP = 10
 """Results of a search that count."""
@@ -40,6 +41,8 @@ METRICS = {
     **{f"day_{k}": Metric(f"day-{k} retention", f"returns_{k}", f"leavers_{k}") for k in LIFETIMES},
     "authors": Metric(f"distinct authors in the top {TOP}", "distinct_authors", "shown", better=0),
     "categories": Metric(f"distinct categories in the top {TOP}", "distinct_categories", "shown", better=0),
+    "novelty": Metric("results by authors new to the person", "new_authors", "shown", better=0),
+    "breadth": Metric("interests, effective number", "breadth", "days", better=0),
     "relevance": Metric("true relevance of what is shown", "relevance", "shown"),
     "joy": Metric("joy of a need", "joy", "needs"),
 }
@@ -49,8 +52,9 @@ LongPlays = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(play_ms, duration_ms): which plays are long."""
 
 
-def counters_of(world: World, log: DayLog, long_plays: LongPlays) -> dict[str, np.ndarray]:
-    """float64 [U] each: what a day adds to every counter, but for retention, which takes several days."""
+def counters_of(world: World, state: WorldState, log: DayLog, long_plays: LongPlays) -> dict[str, np.ndarray]:
+    """float64 [U] each: what a day adds to every counter, but for retention, which takes several days. `state`: as the
+    day began."""
     s, people = log.searches, len(log.users)
     top_BxS = s.slates_BxS[:, :TOP]
     shown_BxS = top_BxS >= 0
@@ -76,6 +80,8 @@ def counters_of(world: World, log: DayLog, long_plays: LongPlays) -> dict[str, n
         "unclicked": per_person(~click_BxS.any(axis=1)),
         "distinct_authors": per_person(distinct(world.catalogue.creator_V[top_BxS], shown_BxS)),
         "distinct_categories": per_person(distinct(world.catalogue.subtopic_V[top_BxS], shown_BxS)),
+        "new_authors": per_person((new_authors(world, state, s.user_B, top_BxS) & shown_BxS).sum(axis=1)),
+        "breadth": breadth(state.users.interest_UxG),
         "relevance": per_person(relevance_BxS.sum(axis=1)),
         "joy": np.bincount(log.need_user_M, log.joy_M, people),
     }
@@ -86,6 +92,20 @@ def distinct(value_BxS: np.ndarray, real_BxS: np.ndarray) -> np.ndarray:
     sorted_BxS = np.sort(np.where(real_BxS, value_BxS, -1), axis=1)
     opens_BxS = np.concatenate([sorted_BxS[:, :1] >= 0, sorted_BxS[:, 1:] > sorted_BxS[:, :-1]], axis=1)
     return (opens_BxS & (sorted_BxS >= 0)).sum(axis=1)
+
+
+def new_authors(world: World, state: WorldState, user_B: np.ndarray, video_BxS: np.ndarray) -> np.ndarray:
+    """bool [B, S]: videos by whom the person had watched nothing when the day began."""
+    creators, videos = len(world.catalogue.creator_raw_C), len(world.catalogue)
+    known = np.unique(state.engaged // videos * creators + world.catalogue.creator_V[state.engaged % videos])
+    return ~is_member(known, user_B.astype(np.int64)[:, None] * creators + world.catalogue.creator_V[video_BxS])
+
+
+def breadth(interest_UxG: np.ndarray) -> np.ndarray:
+    """float64 [U]: how many equal interests would be as spread as these: the exponential of their entropy."""
+    share_UxG = interest_UxG.astype(np.float64)
+    share_UxG /= share_UxG.sum(axis=1, keepdims=True)
+    return np.exp(-(share_UxG * np.log(np.maximum(share_UxG, 1e-12))).sum(axis=1))
 
 
 def retention_of(visits_DxU: np.ndarray) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,20 @@ from pr2_jax.config_loader import to_dict
 from pr2_jax.errors import BadInput
 from pr2_jax.online.experiment import Outcome, Plan, judge, live_through, require_people
 from pr2_jax.online.lanes import Lane
-from pr2_jax.online.lifts import Lift
-from pr2_jax.online.measures import METRICS, counters_of
+from pr2_jax.online.measures import counters_of
 from pr2_jax.online.platform import Platform
 from pr2_jax.online.sides import Anything, Knowing, Split
 from pr2_jax.search.system import RANKERS, System, open_system
 from pr2_jax.simulation.serving import SearchSystem
 from pr2_jax.simulation.world import World, WorldState
+from pr2_jax.stages import abtest_report
 
 DIRECTORY, SCHEMA = "abtest", "abtest/1"
 SOURCE = "short_video_world"
 BY_THEMSELVES = ("oracle", "random", "logging")
 """Arms that need no work directory: who knows people's tastes, anything, and the system that wrote the log."""
 ARMS = (*RANKERS, *BY_THEMSELVES)
+LANES = ("split", "shadow")
 PAST_DAYS = 14
 """Of the log, for what is known of people beforehand."""
 
@@ -61,8 +62,9 @@ def run(workdir: Path, config: Config, plan: Plan, force: bool = False) -> Path:
     console.log(f"{len(world.users):,} people; {needed:,} needed to show {plan.foreseen:.0%} in {plan.decided_by}")
     with artifacts.writing(out, claim, SCHEMA, keep_partial=True) as partial:
         outcome = _experiment(plan, world, system, state, past, partial)
-        (partial / "table.txt").write_text(text_of(outcome))
-        artifacts.write_json(partial / "abtest.json", json_of(outcome))
+        abtest_report.write(partial, outcome)
+        for lane in LANES:
+            shutil.rmtree(partial / lane, ignore_errors=True)  # what a killed run would have carried on from
     return out
 
 
@@ -70,9 +72,10 @@ def _after_the_log(world: World, system: System) -> tuple[WorldState, list[dict[
     """What the log ended with, and what its last days counted."""
     state, past = world.start(), []
     for day in console.progress(range(world.config.days), "the log's days again", unit=" days"):
-        state, log = world.step_day(state)
+        after, log = world.step_day(state)
         if day >= world.config.days - PAST_DAYS:
-            past.append(counters_of(world, log, system.reader.long_play.label))
+            past.append(counters_of(world, state, log, system.reader.long_play.label))
+        state = after
     return state, past
 
 
@@ -89,8 +92,8 @@ def _experiment(
         platform = Platform(system, world, pipelines) if pipelines else None
         return Lane(world, platform, place / name, system.reader.long_play.label, serve, state)
 
-    split = lane("split", trained)
-    shadow = lane("shadow", trained[:1] if plan.arms[0] in RANKERS else ()) if plan.shared_luck else None
+    split = lane(LANES[0], trained)
+    shadow = lane(LANES[1], trained[:1] if plan.arms[0] in RANKERS else ()) if plan.shared_luck else None
     live_through(plan, split, shadow)
     return judge(plan, split, shadow, past)
 
@@ -100,54 +103,3 @@ def _system(arm: str, lane: Lane) -> SearchSystem:
     if arm in RANKERS:
         return lane.platform.served(arm)
     return {"oracle": Knowing(world, lane.state), "random": Anything(world), "logging": world.logging}[arm]
-
-
-def text_of(outcome: Outcome) -> str:
-    """The table, plain."""
-    plan, lines = outcome.plan, []
-    sizes = ", ".join(f"{arm} {n:,}" for arm, n in zip(plan.arms, outcome.people_by_arm, strict=True))
-    lines.append(f"{plan.days} days, people by arm: {sizes}; lift over {plan.arms[0]}, 95 % interval over people")
-    for arm, lifts in outcome.lifts.items():
-        lines += ["", f"{arm:<36}{plan.arms[0]:>10}{arm:>10}      lift  95 % interval         A/A before"]
-        for name, lift in lifts.items():
-            lines.append(_line(METRICS[name].title, lift, outcome.before[arm][name]))
-    return "\n".join(lines) + "\n"
-
-
-def _line(title: str, lift: Lift, before: Lift) -> str:
-    if not np.isfinite(lift.log_lift) or not lift.error > 0:
-        return f"{title:<36}{lift.control:>10.4f}{lift.treated:>10.4f}         -"
-    low, high = lift.interval()
-    earlier = f"{before.lift:+.1%} (p {before.p:.2f})" if np.isfinite(before.log_lift) else "-"
-    return (
-        f"{title:<36}{lift.control:>10.4f}{lift.treated:>10.4f}{lift.lift:>+10.1%}  [{low:+.1%}, {high:+.1%}]".ljust(88)
-        + earlier
-    )
-
-
-def json_of(outcome: Outcome) -> dict:
-    """Everything in numbers; what could not be counted is null."""
-
-    def one(lift: Lift) -> dict[str, float | int | None]:
-        values = {"control": lift.control, "treated": lift.treated, "lift": lift.lift, "p": lift.p}
-        values |= dict(zip(("low", "high"), lift.interval(), strict=True))
-        values |= dict(zip(("low_at_any_time", "high_at_any_time"), _any_time(outcome.plan, lift), strict=True))
-        return {name: value if np.isfinite(value) else None for name, value in values.items()} | {"people": lift.people}
-
-    def every(arms: Mapping[str, Mapping[str, Lift]]) -> dict:
-        return {arm: {name: one(lift) for name, lift in lifts.items()} for arm, lifts in arms.items()}
-
-    return {
-        "plan": dataclasses.asdict(outcome.plan),
-        "people_by_arm": dict(zip(outcome.plan.arms, outcome.people_by_arm, strict=True)),
-        "lifts": every(outcome.lifts),
-        "before": every(outcome.before),
-        "by_day": {
-            arm: {name: [one(lift) for lift in days] for name, days in metrics.items()}
-            for arm, metrics in outcome.by_day.items()
-        },
-    }
-
-
-def _any_time(plan: Plan, lift: Lift) -> tuple[float, float]:
-    return lift.interval_at_any_time(plan.foreseen) if lift.error > 0 else (np.nan, np.nan)

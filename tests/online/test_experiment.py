@@ -28,8 +28,8 @@ def lived():
     world, past = World.build(SMALL), []
     state = world.start()
     for _ in range(SMALL.days):
-        state, log = world.step_day(state)
-        past.append(counters_of(world, log, long_plays))
+        before, (state, log) = state, world.step_day(state)
+        past.append(counters_of(world, before, log, long_plays))
     return world, state, past
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config_world import WorldConfig
-from pr2_jax.online.measures import METRICS, counters_of, distinct, ratios, retention_of
+from pr2_jax.online.measures import METRICS, breadth, counters_of, distinct, new_authors, ratios, retention_of
 from pr2_jax.online.sides import Anything, Knowing, Split
 from pr2_jax.simulation.world import World
 
@@ -30,11 +30,12 @@ def long_plays(play_ms, duration_ms):
 
 
 def test_counters_by_hand(world, log):
-    found = counters_of(world, log, long_plays)
+    found = counters_of(world, world.start(), log, long_plays)
     s, catalogue = log.searches, world.catalogue
     relevance = world.true_relevance(s.queries, s.slates_BxS)
     for user in range(150):
         want = dict.fromkeys(found, 0.0) | {"days": 1.0, "visits": float(log.visited_U[user])}
+        want["breadth"] = found["breadth"][user]
         want["joy"] = log.joy_M[log.need_user_M == user].sum()
         for row in np.flatnonzero(s.user_B == user):
             shown = [int(v) for v in s.slates_BxS[row] if v >= 0]
@@ -50,6 +51,7 @@ def test_counters_by_hand(world, log):
             want["long_plays"] += sum(bool(long_plays(*play)) for play in plays)
             want["distinct_authors"] += len({int(catalogue.creator_V[v]) for v in shown})
             want["distinct_categories"] += len({int(catalogue.subtopic_V[v]) for v in shown})
+            want["new_authors"] += len(shown)  # on the first day nobody has watched anything
             want["relevance"] += sum(relevance[row, place] for place in range(len(shown)))
         for name, value in want.items():
             assert found[name][user] == pytest.approx(value, rel=1e-5, abs=1e-9), (user, name)
@@ -68,10 +70,26 @@ def test_only_the_first_ten_count(world):
         )
     )
     _, log = wide.step_day(wide.start())
-    found = counters_of(wide, log, long_plays)
+    found = counters_of(wide, wide.start(), log, long_plays)
     assert found["shown"].sum() == 10 * found["searches"].sum()
     clicks = log.searches.responses.click_BxS
     assert found["clicks"].sum() == clicks[:, :10].sum() < clicks.sum()
+
+
+def test_authors_are_new_to_who_has_watched_none_of_theirs(world):
+    state, log = world.step_day(world.start())
+    creator_V, user = world.catalogue.creator_V, int(log.views.user_N[log.views.click_N][0])
+    watched = set(creator_V[state.engaged[state.engaged // len(creator_V) == user] % len(creator_V)].tolist())
+    found = new_authors(world, state, np.array([user]), np.arange(len(creator_V))[None])
+    assert 0 < len(watched) < len(set(creator_V.tolist()))
+    np.testing.assert_array_equal(found[0], [creator not in watched for creator in creator_V.tolist()])
+    assert new_authors(world, world.start(), np.array([user]), np.array([[0, 1]])).all()
+
+
+def test_breadth_is_an_effective_number():
+    found = breadth(np.array([[0.25, 0.25, 0.25, 0.25], [1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.7, 0.3, 0, 0]], np.float32))
+    np.testing.assert_allclose(found[:3], [4, 1, 2], rtol=1e-6)
+    assert 1 < found[3] < 2
 
 
 def test_distinct_values_of_the_real_ones():
@@ -95,7 +113,7 @@ def test_retention_by_hand():
 
 
 def test_every_metric_is_a_ratio_of_counters_over_days(world, log):
-    day = counters_of(world, log, long_plays)
+    day = counters_of(world, world.start(), log, long_plays)
     found = ratios([day] * 8)
     everyone = np.arange(150)
     assert list(found) == list(METRICS)
@@ -110,7 +128,7 @@ def test_who_knows_beats_who_does_not(world):
     state = world.start()
     arm_U = np.arange(150) % 3
     split = Split({0: Anything(world), 1: world.logging, 2: Knowing(world, state)}, arm_U)
-    day = counters_of(world, world.step_day(state, split)[1], long_plays)
+    day = counters_of(world, state, world.step_day(state, split)[1], long_plays)
     ctr = [day["clicks"][arm_U == arm].sum() / day["shown"][arm_U == arm].sum() for arm in range(3)]
     assert ctr[0] < 0.5 * ctr[1] < ctr[1] < 0.8 * ctr[2]
     relevance = [day["relevance"][arm_U == arm].sum() / day["shown"][arm_U == arm].sum() for arm in range(3)]
