@@ -141,14 +141,13 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _abtest(options: argparse.Namespace) -> None:
-    with _workdir(options) as config:
-        from pr2_jax import pipeline
-        from pr2_jax.online.experiment import Plan
+    from pr2_jax import pipeline
+    from pr2_jax.online.experiment import Plan
 
-        given = ("days", "aa_days", "warm_up", "salt", "decided_by", "foreseen")
-        knobs = {name: value for name in given if (value := getattr(options, name)) is not None}
-        plan = Plan(arms=tuple(options.arms.split(",")), shared_luck=not options.own_luck, **knobs)
-        pipeline.abtest(options.workdir, config, plan, options.force)
+    given = ("days", "aa_days", "warm_up", "salt", "decided_by", "foreseen")
+    knobs = {name: value for name in given if (value := getattr(options, name)) is not None}
+    plan = Plan(arms=tuple(options.arms.split(",")), shared_luck=not options.own_luck, **knobs)
+    pipeline.abtest(options.workdir, plan, options.force)
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -124,12 +124,13 @@ def diagnose(workdir: Path, config: Config) -> None:
     diagnosis.print_text(workdir)
 
 
-def abtest(workdir: Path, config: Config, plan: Plan, force: bool) -> None:
+def abtest(workdir: Path, plan: Plan, force: bool) -> None:
     """An experiment on the simulated platform (stages/abtest.py)."""
-    check_config(config)
     with console.stage("abtest"):
         started = time.monotonic()
-        out = experiment.run(workdir, config, plan, force)
+        system = experiment.open_world(workdir, plan)
+        with artifacts.locked(workdir):
+            out = experiment.run(system, plan, force)
         console.log(f"done in {console.duration(time.monotonic() - started)}; results in {out}")
     print((out / "table.txt").read_text(), end="")
 

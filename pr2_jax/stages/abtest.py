@@ -11,7 +11,6 @@ import numpy as np
 
 from pr2_jax import artifacts, console
 from pr2_jax import workdir as stages
-from pr2_jax.config import Config
 from pr2_jax.config_loader import to_dict
 from pr2_jax.errors import BadInput
 from pr2_jax.online.experiment import Outcome, Plan, judge, live_through, require_people
@@ -34,16 +33,22 @@ PAST_DAYS = 14
 """Of the log, for what is known of people beforehand."""
 
 
-def run(workdir: Path, config: Config, plan: Plan, force: bool = False) -> Path:
-    """Lives through the plan, or through what is left of it, and writes `abtest/NAME/`."""
+def open_world(workdir: Path, plan: Plan) -> System:
+    """The work directory whose systems are compared. BadInput or StaleArtifact where it cannot serve the plan."""
     for arm in plan.arms:
         if arm not in ARMS:
             raise BadInput(f"arm {arm!r}, expected one of {', '.join(ARMS)}")
-    if config.data.source != SOURCE:
-        raise BadInput(f"{workdir}: its log is not a simulated world's, and nobody else's people can answer")
-    system = open_system(workdir, config)
+    system = open_system(workdir)
     if system.exported is not None:
         raise BadInput(f"{workdir} is a serving artifact, expected a work directory")
+    if system.config.data.source != SOURCE:
+        raise BadInput(f"{workdir}: its log is not a simulated world's, and nobody else's people can answer")
+    return system
+
+
+def run(system: System, plan: Plan, force: bool = False) -> Path:
+    """Lives through the plan, or through what is left of it, and writes `abtest/NAME/`."""
+    workdir, config = system.workdir, system.config
     claim = {
         "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
         "world": to_dict(config)["world"],
