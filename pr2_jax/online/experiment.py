@@ -14,7 +14,8 @@ intervals of this population cannot be trusted.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import kstest
@@ -93,16 +94,33 @@ class Outcome:
 
 def live_through(plan: Plan, split: Lane, shadow: Lane | None) -> None:
     """Every day of both lanes that has not been lived yet."""
+    live_together(plan, split)
+    live_split(plan, split)
+    if shadow is not None:
+        shadow.share_days(split, plan.aa_days)
+        deque(live_shadow(plan, shadow), maxlen=0)
+
+
+def live_together(plan: Plan, split: Lane) -> None:
+    """The A/A days, which are the same for both lanes."""
     arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
     check_split(np.bincount(arm_U, minlength=len(plan.arms)).tolist(), plan.shares, "people")
-    for name, lane, arms in (("split", split, arm_U), ("shadow", shadow, None)):
-        if lane is None:
-            continue
-        if lane is shadow:
-            shadow.share_days(split, plan.aa_days)
-        done = lane.carry_on()
-        for day in console.progress(range(done, plan.all_days), f"{name} lane", unit=" days"):
-            lane.live(arms if day >= plan.aa_days else None)
+    for _ in console.progress(range(split.carry_on(), plan.aa_days), "A/A", unit=" days"):
+        split.live(None)
+
+
+def live_split(plan: Plan, split: Lane) -> None:
+    """The days with arms."""
+    arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
+    for _ in console.progress(range(len(split.days), plan.all_days), "split", unit=" days"):
+        split.live(arm_U)
+
+
+def live_shadow(plan: Plan, shadow: Lane) -> Iterator[int]:
+    """The same days on control, one at a time."""
+    for day in range(shadow.carry_on(), plan.all_days):
+        shadow.live(None)
+        yield day
 
 
 def judge(plan: Plan, split: Lane, shadow: Lane | None, past: Sequence[Mapping[str, np.ndarray]]) -> Outcome:

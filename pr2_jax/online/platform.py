@@ -13,8 +13,9 @@ from pr2_jax.data.labels import popularity
 from pr2_jax.errors import BadInput
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK
 from pr2_jax.retrieval.dense import DenseChannel
+from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.qrcf import QrcfChannel
-from pr2_jax.search.searcher import Searcher
+from pr2_jax.search.searcher import Searcher, impersonal
 from pr2_jax.search.system import Snapshot, System
 from pr2_jax.simulation.clock import day_start_ms
 from pr2_jax.simulation.day_log import SOURCES, DayLog, Searches, Views
@@ -48,19 +49,29 @@ class Rows:
         return Rows(user_U, video_V, rows_of(store.words.raw_id, np.arange(len(world.vocabulary.text))), source)
 
 
+@dataclasses.dataclass
+class Today:
+    """What is open on one day: the log up to midnight and the day's views, and searchers by pipeline."""
+
+    day: int
+    view: System
+    start_ms: int
+    searchers: dict[str, Searcher] = dataclasses.field(default_factory=dict)
+    similarity: ItemSimilarity | None = None  # until somebody walks
+
+
 class Platform:
     """What some lane of an experiment knows: one growing log, and searchers over it that are opened anew every day."""
 
-    def __init__(self, system: System, world: World, pipelines: tuple[str, ...]) -> None:
+    def __init__(self, system: System, world: World) -> None:
         self._system, self._world, self._rows = system, world, Rows.of(system, world)
         self._log = GrowingLog(system.store)
         self._indices = {
             name: channel.index for name, channel in system.dense_channels(system.workdir / "index").items()
         }
-        self._pipelines = pipelines
         self._video_of_row = np.full(system.store.counts.videos, -1, np.int32)
         self._video_of_row[self._rows.video_V] = np.arange(len(world.catalogue), dtype=np.int32)
-        self._open: tuple[int, System, dict[str, Searcher]] | None = None
+        self._today: Today | None = None
 
     def served(self, pipeline: str) -> Served:
         """An arm."""
@@ -69,14 +80,16 @@ class Platform:
     def add(self, log: DayLog) -> None:
         """A day that is over."""
         self._log.add(self._views(log.views), self._searches(log.searches))
-        self._open = None
+        self._today = None
 
     def searcher(self, pipeline: str, requests: SearchRequests) -> tuple[System, Searcher]:
         """As it stands on the day of the requests: what was counted up to midnight, and people's views so far."""
-        if self._open is None or self._open[0] != requests.day:
-            self._open = (requests.day, *self._opened(requests))
-        _, view, searchers = self._open
-        return view, searchers[pipeline]
+        if self._today is None or self._today.day != requests.day:
+            self._today = self._opened(requests)
+        today = self._today
+        if pipeline not in today.searchers:
+            today.searchers[pipeline] = self._searcher(today, pipeline)
+        return today.view, today.searchers[pipeline]
 
     def search(self, pipeline: str, requests: SearchRequests, slate: int) -> np.ndarray:
         """Video rows of the simulation `[B, slate]`, best first, padded with -1."""
@@ -99,21 +112,24 @@ class Platform:
             )
         return out_BxS
 
-    def _opened(self, requests: SearchRequests) -> tuple[System, dict[str, Searcher]]:
+    def _opened(self, requests: SearchRequests) -> Today:
         start_ms = day_start_ms(self._world.config, requests.day)
-        today = None if requests.views is None else self._views(requests.views)
-        view = self._system.over(self._log.store(today, end_ms=start_ms))
-        snapshot = Snapshot(start_ms, view.similarity_as_of(start_ms), popularity(view.store, start_ms))
+        views = None if requests.views is None else self._views(requests.views)
+        return Today(requests.day, self._system.over(self._log.store(views, end_ms=start_ms)), start_ms)
+
+    def _searcher(self, today: Today, pipeline: str) -> Searcher:
+        view, start_ms = today.view, today.start_ms
+        names = view.channels_of(pipeline)
+        if today.similarity is None and not impersonal(pipeline, names):
+            today.similarity = view.similarity_as_of(start_ms)
         channels: dict[str, Channel] = {
             "bm25": view.bm25,
             "dr": DenseChannel("dr", lambda asked: view.space.queries(asked.words_BxQ), self._indices["dr"]),
-            "qrcf": QrcfChannel(view.seeds, snapshot.similarity),
-            "pdr": DenseChannel("pdr", view.pdr, self._indices["pdr"]),
+            "qrcf": QrcfChannel(view.seeds, today.similarity) if "qrcf" in names else None,
+            "pdr": DenseChannel("pdr", view.pdr, self._indices["pdr"]) if "pdr" in names else None,
         }
-        return view, {
-            name: Searcher(view, snapshot, name, opened={one: channels[one] for one in view.channels_of(name)})
-            for name in self._pipelines
-        }
+        snapshot = Snapshot(start_ms, today.similarity, popularity(view.store, start_ms))
+        return Searcher(view, snapshot, pipeline, opened={name: channels[name] for name in names})
 
     def _views(self, views: Views) -> NewViews:
         video_N, rows = views.video_N, self._rows

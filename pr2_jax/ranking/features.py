@@ -8,6 +8,7 @@ vectors are frozen: whoever computes features of training rows hands in spaces t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,14 @@ PRIOR_SHOWN = 3.0
 """Results shown that a rate has to earn before it counts: rate = clicks / (shown + prior)."""
 
 
+def groups(config: QinConfig) -> tuple[str, ...]:
+    """Which of `GROUPS` a ranker reads."""
+    return tuple(name for name in config.inputs.split("+") if config.personal or name in IMPERSONAL)
+
+
 def columns(config: QinConfig) -> np.ndarray:
     """Which columns a ranker reads, ascending; the base ranker knows nothing of the person, whatever it names."""
-    named = [name for name in config.inputs.split("+") if config.personal or name in IMPERSONAL]
-    groups = [GROUPS[name] for name in named]
-    return np.flatnonzero(np.isin(FEATURES, [name for group in groups for name in group]))
+    return np.flatnonzero(np.isin(FEATURES, [name for group in groups(config) for name in GROUPS[group]]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,17 +105,26 @@ class RankingFeatures:
         self._bm25, self._numbers, self._seeds = bm25, numbers, seeds
 
     def __call__(
-        self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray, similarity: ItemSimilarity
+        self,
+        requests: Requests,
+        query_N: np.ndarray,
+        video_NxS: np.ndarray,
+        similarity: ItemSimilarity | None,
+        needed: Collection[str] = tuple(GROUPS),
     ) -> np.ndarray:
-        """`query_N` are query rows (0 = a query that the log does not know); `similarity` the snapshot to walk."""
-        people = self._taste.people(requests.user_B, requests.time_ms_B)
-        personal, appeal = (np.moveaxis(x, -1, 0) for x in self._taste.logits(people, video_NxS))
-        parts = [*self._relevance(requests, query_N, video_NxS), *self._video(requests, video_NxS), *appeal]
-        fits = self._taste.fit.people(requests.user_B, requests.time_ms_B)
-        durations = self._numbers.durations(video_NxS, requests.time_ms_B[:, None])
-        own = [self._taste.fit.logits(fits, video_NxS, durations), self._taste.fit.leanings(fits, video_NxS)]
-        own_columns = (column for part in own for column in np.moveaxis(part, -1, 0))
-        parts += [*self._personal(requests, video_NxS, similarity), *personal, *own_columns]
+        """`query_N` are query rows (0 = a query that the log does not know); `similarity` the snapshot to walk.
+
+        Where no group of the person is `needed`, their columns are 0 and nothing of the person is read, no
+        `similarity` either.
+        """
+        personal = not set(needed) <= set(IMPERSONAL)
+        asked = requests if personal else dataclasses.replace(requests, user_B=np.zeros_like(requests.user_B))
+        taste, appeal = self._taste.logits(self._taste.people(asked.user_B, asked.time_ms_B), video_NxS)
+        parts = [*self._relevance(requests, query_N, video_NxS), *self._video(requests, video_NxS)]
+        parts += [*np.moveaxis(appeal, -1, 0)]
+        if personal:
+            parts += self._personal(requests, video_NxS, similarity) + self._tastes(requests, video_NxS, taste)
+        parts += [np.zeros((1, 1))] * (len(FEATURES) - len(parts))
         return np.stack(np.broadcast_arrays(*parts), axis=-1).astype(np.float32)
 
     def _relevance(self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray) -> list[np.ndarray]:
@@ -167,6 +180,12 @@ class RankingFeatures:
             total_Nx1,
             views,
         ]
+
+    def _tastes(self, requests: Requests, video_NxS: np.ndarray, taste_NxSxT: np.ndarray) -> list[np.ndarray]:
+        fit, durations = self._taste.fit, self._numbers.durations(video_NxS, requests.time_ms_B[:, None])
+        fits = fit.people(requests.user_B, requests.time_ms_B)
+        own = (fit.logits(fits, video_NxS, durations), fit.leanings(fits, video_NxS))
+        return [column for part in (taste_NxSxT, *own) for column in np.moveaxis(part, -1, 0)]
 
     def _walked(
         self, requests: Requests, video_NxS: np.ndarray, similarity: ItemSimilarity, *, by_query: bool

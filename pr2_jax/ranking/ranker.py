@@ -6,7 +6,7 @@ import numpy as np
 
 from pr2_jax.config import QinConfig
 from pr2_jax.data.batches import SlateReader
-from pr2_jax.ranking.features import Scaler, columns
+from pr2_jax.ranking.features import Scaler, columns, groups
 from pr2_jax.retrieval.blocks import in_blocks, padded_size
 from pr2_jax.types import TASKS, ModelFunction
 
@@ -21,7 +21,7 @@ class Ranker:
     def __init__(self, function: ModelFunction, config: QinConfig, requests: SlateReader, scaler: Scaler) -> None:
         """`config` says which columns of the features the function reads."""
         self._function, self._requests, self._scaler = function, requests, scaler
-        self._columns = columns(config)
+        self._columns, self.needs = columns(config), groups(config)
 
     def logits(
         self,

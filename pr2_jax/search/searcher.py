@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,7 @@ class Searcher:
     @property
     def impersonal(self) -> bool:
         """Whether neither its channels nor its ranker know the person."""
-        return RANKERS[self.name] == "base" and not {"qrcf", "pdr"} & set(self.channels)
+        return impersonal(self.name, self.channels)
 
     def retrieve(self, requests: Requests) -> dict[str, Candidates]:
         """Every channel's results, to the configured depth."""
@@ -136,7 +136,9 @@ class Searcher:
         video_BxS, parts = np.maximum(video_BxS, 0), []
         for start in range(0, len(requests), REQUEST_BLOCK):
             part, rows = requests.slice(start, start + REQUEST_BLOCK), slice(start, start + REQUEST_BLOCK)
-            features = self._features(part, query_B[rows], video_BxS[rows], self._snapshot.similarity)
+            features = self._features(
+                part, query_B[rows], video_BxS[rows], self._snapshot.similarity, self._ranker.needs
+            )
             content_BxD = self._system.space.queries(part.words_BxQ)
             logits = self._ranker.logits(
                 part.user_B, part.time_ms_B, part.words_BxQ, content_BxD, video_BxS[rows], features, is_feed
@@ -188,6 +190,11 @@ class Searcher:
     def _plain(self) -> Searcher:
         """The base ranker with its own calibration and fusion. It only scores: what the other opened is good enough."""
         return Searcher(self._system, self._snapshot, "base", rankers=self._rankers, opened=self.channels)
+
+
+def impersonal(pipeline: str, channels: Iterable[str]) -> bool:
+    """Whether neither these channels nor its ranker know the person."""
+    return RANKERS[pipeline] == "base" and not {"qrcf", "pdr"} & set(channels)
 
 
 def relevance(merged: Merged) -> np.ndarray:

@@ -62,7 +62,7 @@ class Snapshot:
     """What was counted strictly before `as_of_ms`."""
 
     as_of_ms: int
-    similarity: ItemSimilarity
+    similarity: ItemSimilarity | None  # None where nobody who serves from it walks
     popularity_V: np.ndarray  # clicks per video, float32
 
 

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import os
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from pr2_jax import artifacts, console
 from pr2_jax import workdir as stages
 from pr2_jax.config_loader import to_dict
 from pr2_jax.errors import BadInput
-from pr2_jax.online.experiment import Outcome, Plan, judge, live_through, require_people
+from pr2_jax.online.experiment import (
+    Outcome,
+    Plan,
+    judge,
+    live_shadow,
+    live_split,
+    live_through,
+    live_together,
+    require_people,
+)
 from pr2_jax.online.lanes import Lane
 from pr2_jax.online.measures import counters_of
 from pr2_jax.online.platform import Platform
@@ -87,20 +100,43 @@ def _after_the_log(world: World, system: System) -> tuple[WorldState, list[dict[
 def _experiment(
     plan: Plan, world: World, system: System, state: WorldState, past: list[dict[str, np.ndarray]], place: Path
 ) -> Outcome:
-    trained = tuple(arm for arm in plan.arms if arm in RANKERS)
-
-    def serve(lane: Lane, arm_U: np.ndarray | None) -> SearchSystem:
-        arms = np.zeros(len(world.users), np.int8) if arm_U is None else arm_U
-        return Split({n: _system(plan.arms[n], lane) for n in np.unique(arms).tolist()}, arms)
-
-    def lane(name: str, pipelines: tuple[str, ...]) -> Lane:
-        platform = Platform(system, world, pipelines) if pipelines else None
-        return Lane(world, platform, place / name, system.reader.long_play.label, serve, state)
-
-    split = lane(LANES[0], trained)
-    shadow = lane(LANES[1], trained[:1] if plan.arms[0] in RANKERS else ()) if plan.shared_luck else None
-    live_through(plan, split, shadow)
+    """Where two lanes may have a core each, the shadow is another process."""
+    split = _lane(plan, system, world, place / LANES[0], state, plan.arms)
+    if not plan.shared_luck:
+        live_through(plan, split, None)
+        return judge(plan, split, None, past)
+    shadow = _lane(plan, system, world, place / LANES[1], state, plan.arms[:1])
+    if jax.default_backend() != "cpu" or (os.cpu_count() or 1) < 2:
+        live_through(plan, split, shadow)
+        return judge(plan, split, shadow, past)
+    live_together(plan, split)
+    shadow.share_days(split, plan.aa_days)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
+        apart = beside.submit(_live_shadow, plan, system.workdir, shadow.directory, os.getpid())
+        live_split(plan, split)
+        apart.result()
+    shadow.carry_on()  # reads what the other process has lived
     return judge(plan, split, shadow, past)
+
+
+def _live_shadow(plan: Plan, workdir: Path, directory: Path, parent: int) -> None:
+    """The shadow lane in a process of its own, which ends with its parent."""
+    console.silence_libraries()
+    system = open_world(workdir, plan)
+    world = World.build(system.config.world)
+    shadow = _lane(plan, system, world, directory, world.start(), plan.arms[:1])
+    for _ in live_shadow(plan, shadow):
+        if os.getppid() != parent:
+            return
+
+
+def _lane(plan: Plan, system: System, world: World, directory: Path, state: WorldState, arms: tuple[str, ...]) -> Lane:
+    def serve(lane: Lane, arm_U: np.ndarray | None) -> SearchSystem:
+        arm_U = np.zeros(len(world.users), np.int8) if arm_U is None else arm_U
+        return Split({n: _system(plan.arms[n], lane) for n in np.unique(arm_U).tolist()}, arm_U)
+
+    platform = Platform(system, world) if any(arm in RANKERS for arm in arms) else None
+    return Lane(world, platform, directory, system.reader.long_play.label, serve, state)
 
 
 def _system(arm: str, lane: Lane) -> SearchSystem:

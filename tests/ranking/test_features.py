@@ -168,6 +168,16 @@ def test_an_unknown_person_has_no_past(compute, similarity):
         assert not got[:, FEATURES.index(name)].any()
 
 
+def test_who_needs_nothing_of_the_person_is_told_nothing_of_them(compute, similarity):
+    requests = Requests(np.array([1, 2]), np.array([9, 6]) * HOUR, np.array([[1, 2], [3, 0]], np.int32))
+    whole = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
+    plain = compute(requests, np.array([1, 0]), VIDEOS_2xS, None, ("video", "relevance"))
+    read = columns(QinConfig(personal=False))
+    np.testing.assert_array_equal(plain[..., read], whole[..., read])
+    assert not np.delete(plain, read, axis=-1).any()
+    assert compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity, ("video", "links")).tobytes() == whole.tobytes()
+
+
 def test_columns():
     assert len(set(FEATURES)) == len(FEATURES)
     assert columns(QinConfig()).tolist() == list(range(len(FEATURES)))
