@@ -147,7 +147,7 @@ def _abtest(options: argparse.Namespace) -> None:
     given = ("days", "aa_days", "warm_up", "salt", "decided_by", "foreseen")
     knobs = {name: value for name in given if (value := getattr(options, name)) is not None}
     plan = Plan(arms=tuple(options.arms.split(",")), shared_luck=not options.own_luck, **knobs)
-    pipeline.abtest(options.workdir, plan, options.force)
+    pipeline.abtest(options.workdir, plan, options.force, options.trial)
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -329,6 +329,7 @@ def _add_abtest(verbs: _Verbs) -> None:
         "simulated people, split over systems of a finished work directory of the simulated world, for weeks",
         "--workdir work/quickstart",
         "--workdir work/quickstart --arms base,+qrcf,+pdr,+qrcf+pdr,+qin,pr2",
+        "--workdir work/quickstart --trial 50",
     )
     _add_workdir(abtest)
     abtest.add_argument("--arms", default="base,pr2", metavar="A,B,...", help="control first (default: %(default)s)")
@@ -341,6 +342,7 @@ def _add_abtest(verbs: _Verbs) -> None:
     abtest.add_argument(
         "--own-luck", action="store_true", help="no shadow: intervals as on a real platform, where nobody lives twice"
     )
+    abtest.add_argument("--trial", type=_count, metavar="N", help="in place of that: N runs with a known answer")
     abtest.add_argument("--force", action="store_true", help="go on with fewer people than needed")
 
 

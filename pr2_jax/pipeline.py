@@ -18,7 +18,7 @@ from pr2_jax.data.ingest import ingest as ingest_log
 from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.online.experiment import Plan
 from pr2_jax.simulation.dataset_builder import ShortVideoWorld
-from pr2_jax.stages import ablations, content, pdr, qin, sweep_qrcf, sweep_report, taste
+from pr2_jax.stages import ablations, abtest_trial, content, pdr, qin, sweep_qrcf, sweep_report, taste
 from pr2_jax.stages import abtest as experiment
 from pr2_jax.stages import diagnose as diagnosis
 from pr2_jax.stages import evaluate as evaluation
@@ -124,13 +124,13 @@ def diagnose(workdir: Path, config: Config) -> None:
     diagnosis.print_text(workdir)
 
 
-def abtest(workdir: Path, plan: Plan, force: bool) -> None:
-    """An experiment on the simulated platform (stages/abtest.py)."""
+def abtest(workdir: Path, plan: Plan, force: bool, trial: int | None = None) -> None:
+    """An experiment on the simulated platform (stages/abtest.py); `trial`: so many with a known answer instead."""
     with console.stage("abtest"):
         started = time.monotonic()
         system = experiment.open_world(workdir, plan)
         with artifacts.locked(workdir):
-            out = experiment.run(system, plan, force)
+            out = abtest_trial.tried(system, plan, trial) if trial else experiment.run(system, plan, force)
         console.log(f"done in {console.duration(time.monotonic() - started)}; results in {out}")
     print((out / "table.txt").read_text(), end="")
 

@@ -26,6 +26,7 @@ from pr2_jax.online.lanes import Lane
 from pr2_jax.online.lifts import CONFIDENCE, Lift, Ratio, compare, foretold, needed_people
 from pr2_jax.online.measures import METRICS, ratios
 from pr2_jax.online.split import arms_of, check_split
+from pr2_jax.simulation.world import World
 
 CONTROL = 0
 
@@ -123,29 +124,45 @@ def live_shadow(plan: Plan, shadow: Lane) -> Iterator[int]:
         yield day
 
 
+def people(plan: Plan, world: World) -> list[np.ndarray]:
+    """Rows of the world's users by arm."""
+    arm_U = arms_of(world.users.raw_id_U, plan.salt, plan.shares)
+    return [np.flatnonzero(arm_U == arm) for arm in range(len(plan.arms))]
+
+
 def judge(plan: Plan, split: Lane, shadow: Lane | None, past: Sequence[Mapping[str, np.ndarray]]) -> Outcome:
     """`past`: counters of the log's last days, before any arm."""
-    arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
-    rows = [np.flatnonzero(arm_U == arm) for arm in range(len(plan.arms))]
+    rows = people(plan, split.world)
     first = plan.aa_days + plan.warm_up
     _check_present(plan, rows, split.days[plan.aa_days :])
     earlier = ratios([*past, *split.days[: plan.aa_days]])
 
-    def compared(days: slice) -> dict[str, dict[str, Lift]]:
-        now = ratios(split.days[days])
+    def lifts(days: slice) -> dict[str, dict[str, Lift]]:
         alike = None if shadow is None else ratios(shadow.days[days])
-        told = {name: _told(name, earlier, alike) for name in METRICS}
-        return {
-            name: {m: compare(now[m], rows[CONTROL], rows[arm], told[m]) for m in METRICS}
-            for arm, name in enumerate(plan.arms)
-            if arm != CONTROL
-        }
+        found = compared(split.days[days], rows, earlier, alike)
+        return {plan.arms[arm]: of_metrics for arm, of_metrics in found.items()}
 
-    whole = compared(slice(first, None))
-    each = [compared(slice(first, first + day)) for day in range(1, plan.days + 1)]
+    whole = lifts(slice(first, None))
+    each = [lifts(slice(first, first + day)) for day in range(1, plan.days + 1)]
     by_day = {arm: {m: [seen[arm][m] for seen in each] for m in METRICS} for arm in whole}
     aa, before = aa_check(plan, past, split), _before(plan, rows, past, split)
     return Outcome(plan, tuple(map(len, rows)), aa, whole, before, by_day, _daily(plan, rows, split))
+
+
+def compared(
+    days: Sequence[Mapping[str, np.ndarray]],
+    rows: Sequence[np.ndarray],
+    earlier: Mapping[str, Ratio],
+    alike: Mapping[str, Ratio] | None,
+    names: Sequence[str] = tuple(METRICS),
+) -> dict[int, dict[str, Lift]]:
+    """By arm but control, then metric. `rows`: people by arm; `earlier`, `alike`: what they and their shadows did."""
+    now = ratios(days)
+    told = {name: _told(name, earlier, alike) for name in names}
+    return {
+        arm: {name: compare(now[name], rows[CONTROL], rows[arm], told[name]) for name in names}
+        for arm in range(CONTROL + 1, len(rows))
+    }
 
 
 def aa_check(plan: Plan, past: Sequence[Mapping[str, np.ndarray]], split: Lane, splits: int = 200) -> AaCheck:
@@ -188,12 +205,8 @@ def _before(
     plan: Plan, rows: list[np.ndarray], past: Sequence[Mapping[str, np.ndarray]], split: Lane
 ) -> dict[str, dict[str, Lift]]:
     """The A/A period, adjusted by the log's days alone."""
-    now, earlier = ratios(split.days[: plan.aa_days]), ratios(past)
-    return {
-        name: {m: compare(now[m], rows[CONTROL], rows[arm], _told(m, earlier, None)) for m in METRICS}
-        for arm, name in enumerate(plan.arms)
-        if arm != CONTROL
-    }
+    found = compared(split.days[: plan.aa_days], rows, ratios(past), None)
+    return {plan.arms[arm]: of_metrics for arm, of_metrics in found.items()}
 
 
 def _daily(plan: Plan, rows: list[np.ndarray], split: Lane) -> dict[str, dict[str, list[float]]]:

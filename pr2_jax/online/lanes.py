@@ -26,11 +26,11 @@ Serve = Callable[["Lane", np.ndarray | None], SearchSystem]
 
 @dataclasses.dataclass
 class Lane:
-    """`directory` holds a file a finished day."""
+    """`directory` holds a file a finished day; without one a lane lives in memory alone."""
 
     world: World
     platform: Platform | None  # None where no arm reads a log
-    directory: Path
+    directory: Path | None
     long_plays: LongPlays
     serve: Serve
     state: WorldState
@@ -38,9 +38,9 @@ class Lane:
 
     def carry_on(self) -> int:
         """Reads the days that are finished already, and says how many."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        if self.days:
+        if self.days or self.directory is None:
             return len(self.days)
+        self.directory.mkdir(parents=True, exist_ok=True)
         while (path := self._file(len(self.days))).exists():
             kept = load(path)
             self.state = restored(WorldState, kept, "state.")
@@ -56,12 +56,17 @@ class Lane:
             if not self._file(day).exists():
                 artifacts.link_or_copy(other._file(day), self._file(day))
 
+    def fork(self) -> Lane:
+        """Another lane with the same past, in memory; of one without a platform."""
+        return dataclasses.replace(self, directory=None, days=list(self.days))
+
     def live(self, arm_U: np.ndarray | None) -> None:
         """One more day."""
         after, log = self.world.step_day(self.state, self.serve(self, arm_U))
         counted = counters_of(self.world, self.state, log, self.long_plays)
-        kept = {f"counted.{name}": value for name, value in counted.items()}
-        save(self._file(len(self.days)), kept | flat(after, "state.") | flat(log, "log."))
+        if self.directory is not None:
+            kept = {f"counted.{name}": value for name, value in counted.items()}
+            save(self._file(len(self.days)), kept | flat(after, "state.") | flat(log, "log."))
         if self.platform is not None:
             self.platform.add(log)
         self.state = after

@@ -97,7 +97,7 @@ def distinct(value_BxS: np.ndarray, real_BxS: np.ndarray) -> np.ndarray:
 def new_authors(world: World, state: WorldState, user_B: np.ndarray, video_BxS: np.ndarray) -> np.ndarray:
     """bool [B, S]: videos by whom the person had watched nothing when the day began."""
     creators, videos = len(world.catalogue.creator_raw_C), len(world.catalogue)
-    known = np.unique(state.engaged // videos * creators + world.catalogue.creator_V[state.engaged % videos])
+    known = np.sort(state.engaged // videos * creators + world.catalogue.creator_V[state.engaged % videos])
     return ~is_member(known, user_B.astype(np.int64)[:, None] * creators + world.catalogue.creator_V[video_BxS])
 
 

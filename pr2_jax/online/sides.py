@@ -41,20 +41,25 @@ class Knowing:
 
     def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
         parts = [
-            self._block(requests, np.arange(n, min(n + BLOCK, len(requests.user_B))), slate)
+            self._block(requests.take(np.arange(n, min(n + BLOCK, len(requests.user_B)))), slate)
             for n in range(0, len(requests.user_B), BLOCK)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, slate), np.int32)
 
-    def _block(self, requests: SearchRequests, rows: np.ndarray, slate: int) -> np.ndarray:
+    def chance(self, requests: SearchRequests, video_BxK: np.ndarray) -> np.ndarray:
+        """float [B, K]: of a click on each video, once it is looked at; -1 for what is not out or was clicked before,
+        and where `video_BxK` is -1."""
         world, catalogue = self.world, self.world.catalogue
-        users = self.state.users.take(requests.user_B[rows])
-        queries = interpret(world.vocabulary, requests.words_BxQ[rows], users.interest_UxG)
-        every_BxV = np.broadcast_to(np.arange(len(catalogue), dtype=np.int32), (len(rows), len(catalogue)))
-        chance_BxV = attraction(world.config.people, catalogue, world.vocabulary, users, queries, every_BxV)
-        key_BxV = requests.user_B[rows].astype(np.int64)[:, None] * len(catalogue) + every_BxV
-        gone_BxV = (catalogue.upload_day_V > requests.day) | is_member(requests.engaged, key_BxV)
-        score_BxV = np.where(gone_BxV, -1.0, chance_BxV)
+        users = self.state.users.take(requests.user_B)
+        queries = interpret(world.vocabulary, requests.words_BxQ, users.interest_UxG)
+        chance_BxK = attraction(world.config.people, catalogue, world.vocabulary, users, queries, video_BxK)
+        key_BxK = requests.user_B.astype(np.int64)[:, None] * len(catalogue) + video_BxK
+        gone_BxK = (catalogue.upload_day_V[video_BxK] > requests.day) | is_member(requests.engaged, key_BxK)
+        return np.where(gone_BxK | (video_BxK < 0), -1.0, chance_BxK)
+
+    def _block(self, requests: SearchRequests, slate: int) -> np.ndarray:
+        every_V = np.arange(len(self.world.catalogue), dtype=np.int32)
+        score_BxV = self.chance(requests, np.broadcast_to(every_V, (len(requests.user_B), len(every_V))))
         best_BxS = np.argpartition(-score_BxV, slate - 1, axis=1)[:, :slate]
         order_BxS = np.argsort(-np.take_along_axis(score_BxV, best_BxS, 1), axis=1, kind="stable")
         return np.take_along_axis(best_BxS, order_BxS, 1).astype(np.int32)

@@ -26,7 +26,7 @@ from pr2_jax.simulation.loyalty import Loyalty, tomorrow, visit_chance
 from pr2_jax.simulation.luck import Luck
 from pr2_jax.simulation.queries import Queries, true_relevance
 from pr2_jax.simulation.search_day import SearchDay
-from pr2_jax.simulation.serving import LoggingSearch, SearchRequests, SearchSystem, logging_weights
+from pr2_jax.simulation.serving import LoggingSearch, SearchRequests, SearchSystem, logging_weights, merged
 from pr2_jax.simulation.tables import write_tables
 from pr2_jax.simulation.users import Responses, Users, advance, build_users, drawn_along, respond, true_affinity
 from pr2_jax.simulation.vocabulary import Vocabulary, build_vocabulary
@@ -126,7 +126,7 @@ class World:
         play_ms_E = np.concatenate([searches.responses.play_ms_BxS[at], views.play_ms_N[views.click_N]])
         fading = 0.5 ** (1.0 / self.config.logging.popularity_half_life_days)
         popularity_V = fading * state.popularity_V + np.bincount(video_E, minlength=videos)
-        engaged = np.union1d(state.engaged, user_E * videos + video_E)
+        engaged = merged(state.engaged, user_E * videos + video_E)
         users = drawn_along(state.users, self.config.loyalty, self.catalogue, user_E, video_E, play_ms_E)
         users = advance(users, self.config.people, self._appeal(), rng)
         sessions = state.next_session + len(searches.user_B)

@@ -1,0 +1,175 @@
+"""The experiment tried on itself: weeks in which nothing differs, and weeks with a known difference, many times over.
+
+One world, its people and its log; from then on every run has other luck and another split.
+
+    control      the logging system without its noise
+    planted      the same, but in a share of searches the first hundred's best video for the person comes first
+    truth        of one run: everybody planted over everybody control, the same luck; mean over the runs
+
+A/A runs split the control lane and have nobody's luck shared, as what is shared would leave nothing to test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pr2_jax.online.experiment import Plan, compared, live_shadow, live_split, live_together, people
+from pr2_jax.online.lanes import Lane
+from pr2_jax.online.lifts import Lift
+from pr2_jax.online.measures import METRICS, LongPlays, counters_of, ratios
+from pr2_jax.online.sides import Knowing, Split
+from pr2_jax.simulation.luck import Luck
+from pr2_jax.simulation.serving import LoggingSearch, SearchRequests, SearchSystem
+from pr2_jax.simulation.world import World, WorldState
+
+ARMS = ("control", "planted")
+PLANTED_SHARE, AMONG = 0.1, 100
+"""Share of searches, and how many results one is chosen from. Gives CTR@10 some +3 % in the quickstart's world."""
+AA_SPLITS = 4
+"""A/A runs made of one run's control lane."""
+PAST_DAYS = 14
+FIRST_LUCK = 1_000
+"""Seed of the first run's luck, above the world's own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """A known improvement of another system."""
+
+    base: SearchSystem
+    knowing: Knowing
+    share: float
+
+    def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
+        slates_BxS = self.base.search(requests, slate, rng)
+        luck = Luck.of(self.knowing.world.config.seed, 5, requests.day)
+        chosen_B = luck.draw(1, requests.user_B, requests.time_ms_B)[:, 0] < self.share
+        rows = np.flatnonzero(chosen_B)
+        if len(rows):
+            asked = requests.take(rows)
+            first_RxK = self.base.search(asked, AMONG, rng)
+            best_Rx1 = self.knowing.chance(asked, first_RxK).argmax(axis=1)[:, None]
+            slates_BxS[rows] = on_top(np.take_along_axis(first_RxK, best_Rx1, axis=1), slates_BxS[rows])
+        return slates_BxS
+
+
+def on_top(best_Bx1: np.ndarray, slates_BxS: np.ndarray) -> np.ndarray:
+    """The slates with one video before the others, which move down; the last falls out unless it was that video."""
+    both_BxT = np.concatenate([best_Bx1, np.where(slates_BxS == best_Bx1, -1, slates_BxS)], axis=1)
+    order_BxT = np.argsort(both_BxT < 0, axis=1, kind="stable")
+    return np.take_along_axis(both_BxT, order_BxT, axis=1)[:, : slates_BxS.shape[1]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """What all runs start from."""
+
+    world: World
+    state: WorldState  # after the log
+    past: Sequence[Mapping[str, np.ndarray]]  # counters of the log's last days
+    long_plays: LongPlays
+
+    @staticmethod
+    def of(world: World, long_plays: LongPlays) -> Ground:
+        state, past = world.start(), []
+        for _ in range(world.config.days):
+            after, log = world.step_day(state)
+            past.append(counters_of(world, state, log, long_plays))
+            state = after
+        return Ground(world, state, past[-PAST_DAYS:], long_plays)
+
+    def with_luck(self, number: int) -> World:
+        """The same platform and people, and other luck."""
+        config = dataclasses.replace(self.world.config, seed=self.world.config.seed + FIRST_LUCK + number)
+        return dataclasses.replace(self.world, config=config)
+
+
+def run(ground: Ground, plan: Plan, number: int) -> dict[str, Any]:
+    """One run: by metric its truth, what the experiment says with and without shared luck, and its A/A splits."""
+    plan = dataclasses.replace(plan, arms=ARMS, salt=f"{plan.salt}/trial/{number}", shared_luck=True)
+    world = ground.with_luck(number)
+    control = _lane(ground, world)
+    live_together(plan, control)
+    split, planted = control.fork(), control.fork()
+    live_split(plan, split)
+    everybody = np.ones(len(world.users), np.int8)
+    for _ in live_shadow(plan, control):
+        planted.live(everybody)
+    counted = slice(plan.aa_days + plan.warm_up, None)
+    before, after = ratios(control.days[counted]), ratios(planted.days[counted])
+    rows, earlier = people(plan, world), ratios([*ground.past, *control.days[: plan.aa_days]])
+    shared = compared(split.days[counted], rows, earlier, before)[1]
+    own = compared(split.days[counted], rows, earlier, None)[1]
+    every = np.arange(len(world.users))
+    truth = {name: float(np.log(after[name].value(every) / before[name].value(every))) for name in METRICS}
+    aa = [_looks(plan, control, ground.past, f"{plan.salt}/aa/{n}") for n in range(AA_SPLITS)]
+    return {
+        "run": number,
+        "truth": truth,
+        "shared": {name: _kept(lift) for name, lift in shared.items()},
+        "own": {name: _kept(lift) for name, lift in own.items()},
+        "aa": aa,
+    }
+
+
+def _lane(ground: Ground, world: World) -> Lane:
+    quiet = dataclasses.replace(ground.world.logging.config, noise=0.0)
+    base = LoggingSearch(quiet, world.catalogue, world.logging.weights_WxV)
+
+    def serve(lane: Lane, arm_U: np.ndarray | None) -> SearchSystem:
+        planted = Planted(base, Knowing(world, lane.state), PLANTED_SHARE)
+        arm_U = np.zeros(len(world.users), np.int8) if arm_U is None else arm_U
+        return Split({n: (base, planted)[n] for n in np.unique(arm_U).tolist()}, arm_U)
+
+    return Lane(world, None, None, ground.long_plays, serve, ground.state)
+
+
+def _looks(plan: Plan, lane: Lane, past: Sequence[Mapping[str, np.ndarray]], salt: str) -> list[dict[str, float]]:
+    """What somebody would have seen of the deciding metric after each counted day of two arms that are one."""
+    rows = people(dataclasses.replace(plan, salt=salt), lane.world)
+    earlier, first = ratios([*past, *lane.days[: plan.aa_days]]), plan.aa_days + plan.warm_up
+    seen = []
+    for day in range(1, plan.days + 1):
+        lift = compared(lane.days[first : first + day], rows, earlier, None, (plan.decided_by,))[1][plan.decided_by]
+        low, high = lift.interval_at_any_time(plan.foreseen)
+        seen.append({"p": lift.p, "left_0": bool(low > 0 or high < 0)})
+    return seen
+
+
+def _kept(lift: Lift) -> dict[str, float]:
+    return {"log_lift": lift.log_lift, "error": lift.error}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Of one metric over all runs."""
+
+    truth: float  # lift
+    found: float  # share of runs whose interval is above 0, or below where the truth is
+    covered: float  # share of runs whose interval holds the truth
+    error: float  # mean standard error of log lift
+    spread: float  # standard deviation of log lift over the runs
+
+
+def verdicts(runs: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Verdict]:
+    """By metric; `kind`: `shared` or `own`."""
+    out = {}
+    for name in METRICS:
+        truth = float(np.mean([run["truth"][name] for run in runs]))
+        log_R = np.array([run[kind][name]["log_lift"] for run in runs])
+        error_R = np.array([run[kind][name]["error"] for run in runs])
+        low_R, high_R = log_R - Z * error_R, log_R + Z * error_R
+        found = np.mean(low_R > 0) if truth > 0 else np.mean(high_R < 0)
+        covered = np.mean((low_R <= truth) & (truth <= high_R))
+        out[name] = Verdict(
+            float(np.expm1(truth)), float(found), float(covered), float(error_R.mean()), float(log_R.std(ddof=1))
+        )
+    return out
+
+
+Z = 1.959964
+"""Standard errors of a 95 % interval."""
