@@ -140,6 +140,12 @@ def _score(options: argparse.Namespace) -> None:
     scoring.score_file(options.workdir or options.artifact, options.requests, options.out, options.k)
 
 
+def _demo(options: argparse.Namespace) -> None:
+    from pr2_jax.demo import server
+
+    server.serve(options.workdir or options.artifact, options.port)
+
+
 def _bench(options: argparse.Namespace) -> int:
     from pr2_jax.bench import commands
 
@@ -299,6 +305,9 @@ def _add_services(verbs: _Verbs) -> None:
     for verb in (search, score):
         _add_place(verb)
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
+    demo = _add(verbs, "demo", _demo, "a local web page: base and pr2 side by side", "--workdir work/a --port 0")
+    _add_place(demo)
+    demo.add_argument("--port", type=_number, default=8765, metavar="N", help="0 = any free one (default: %(default)s)")
     bench = _add(verbs, "bench", _bench, "time a workload on this machine's devices", "tables --json")
     bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf", "feed", "resume"))
     bench.add_argument("--repeats", type=_count, metavar="N", help="timed steps (default: 20)")

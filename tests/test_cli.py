@@ -23,10 +23,11 @@ CALLS = {
     "pipeline": ("run", "ingest", "train", "index", "evaluate", "sweep", "diagnose"),
     "search.commands": ("print_search",),
     "search.scoring": ("score_file",),
+    "demo.server": ("serve",),
     "stages.export": ("export", "rebuild"),
     "simulation.world": ("write_world",),
 }
-VERBS = ("run", "ingest", "train", "index", "evaluate", "config", "export", "search", "score", "simulate")
+VERBS = ("run", "ingest", "train", "index", "evaluate", "config", "export", "search", "score", "demo", "simulate")
 RUN = ["run", "--workdir", "w", "--config", "configs/kuaisar.py"]
 
 
