@@ -44,7 +44,6 @@ class Answers:
         depth, start = self._both.system.config.evaluation.pipeline_candidates, time.perf_counter()
         found = self._both.search(asked.user, asked.query, asked.k, depth=depth)
         took_ms = (time.perf_counter() - start) * 1000
-        shown = {name: {one.result.video_id for one in results} for name, results in found.lists.items()}
         return {
             "user": asked.user,
             "query": asked.query,
@@ -54,7 +53,7 @@ class Answers:
             "notes": self._notes(asked, found.known_user, found.unknown_words),
             "took_ms": round(took_ms, 1),
             "depth": max(depth, asked.k),
-            "in_both": len(set.intersection(*shown.values())),
+            "moves": {name: _moves(results, asked.k) for name, results in found.lists.items()},
             "lists": {
                 name: [self._result(place, name, one) for place, one in enumerate(results, 1)]
                 for name, results in found.lists.items()
@@ -115,7 +114,14 @@ class Answers:
         elif unknown_words:
             told = ", ".join(unknown_words)
             rest = ": no word is known, as if the query were empty" if len(unknown_words) == len(words) else ""
-            notes.append(f"Not in the log: {told}{rest}.")
+            notes.append(f"Words that are not in the log: {told}{rest}.")
         if len(words) > config.data.query_tokens:
             notes.append(f"Only the first {config.data.query_tokens} words are read.")
         return notes
+
+
+def _moves(results: tuple[Shown, ...], k: int) -> dict[str, int]:
+    """How many of a list stand in the other one too, further down in it than is shown, or not at all."""
+    places = [place for one in results for place in one.elsewhere]
+    shown = sum(place is not None and place <= k for place in places)
+    return {"shown": shown, "deeper": len(places) - places.count(None) - shown, "absent": places.count(None)}
