@@ -180,14 +180,14 @@ def _with_headers(app: ASGIApp) -> ASGIApp:
 def application(answers: Answers, name: str) -> ASGIApp:
     """Over finished systems; `name` stands in the title."""
     pages = Pages(answers, name)
-    return _with_headers(
-        Starlette(
-            routes=[
-                Route("/", pages.page),
-                Route("/api/search", pages.api, methods=["POST"]),
-                Route("/static/{name}", pages.static),
-            ],
-            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)],
-            exception_handlers={HTTPException: pages.error, Pr2Error: pages.error, Exception: pages.error},
-        )
+    app = Starlette(
+        routes=[
+            Route("/", pages.page),
+            Route("/api/search", pages.api, methods=["POST"]),
+            Route("/static/{name}", pages.static),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)],
+        exception_handlers={HTTPException: pages.error, Pr2Error: pages.error, Exception: pages.error},
     )
+    app.router.redirect_slashes = False
+    return _with_headers(app)
