@@ -77,7 +77,6 @@ class Answers:
         row = int(self._store.video_rows(np.array([one.result.video_id]))[0])
         upload_ms, author = int(self._store.videos.upload_ms[row]), int(self._store.videos.author[row])
         others = [name for name in self._both.engines if name != system]
-        because = zip(one.result.because, one.because, strict=True)
         return {
             "place": place,
             "video_id": one.result.video_id,
@@ -88,9 +87,7 @@ class Answers:
             "relevance": one.result.relevance,
             "heads": one.result.heads,
             "channels": one.result.channels,
-            "because": [
-                {"video_id": seed.video_id, "caption": caption, "share": share} for seed, (caption, share) in because
-            ],
+            "because": _reasons(one),
             "elsewhere": dict(zip(others, one.elsewhere, strict=True)),
         }
 
@@ -125,3 +122,12 @@ def _moves(results: tuple[Shown, ...], k: int) -> dict[str, int]:
     places = [place for one in results for place in one.elsewhere]
     shown = sum(place is not None and place <= k for place in places)
     return {"shown": shown, "deeper": len(places) - places.count(None) - shown, "absent": places.count(None)}
+
+
+def _reasons(one: Shown) -> list[dict[str, Any]]:
+    """Past views that led to a result, strongest first, several of one video as one."""
+    share: dict[tuple[int, str], float] = {}
+    for seed, (caption, part) in zip(one.result.because, one.because, strict=True):
+        share[seed.video_id, caption] = share.get((seed.video_id, caption), 0.0) + part
+    best = sorted(share, key=lambda of: -share[of])
+    return [{"video_id": of[0], "caption": of[1], "share": share[of]} for of in best]
