@@ -107,7 +107,8 @@ class Answers:
                     "orders what all its channels found with the ranker that does not know the person."
                 )
         if not words:
-            notes.append("The query is empty: pr2 goes by taste alone, base by what is popular.")
+            how = "the person's taste" if known_user else "what pdr, which has a vector for everybody, offers anybody"
+            notes.append(f"The query is empty: base goes by what is popular, pr2 by {how}.")
         elif unknown_words:
             told = ", ".join(unknown_words)
             rest = ": no word is known, as if the query were empty" if len(unknown_words) == len(words) else ""

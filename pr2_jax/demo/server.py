@@ -45,7 +45,8 @@ def listen(port: int) -> socket.socket:
     """A socket on this machine's own address; 0 takes any free port. BadInput where that is not possible."""
     if port > 65_535:
         raise BadInput(f"--port {port}: expected 0 (any free one) to 65535")
-    listening = socket.socket()
+    # The protocol is named, or asyncio leaves out TCP_NODELAY and every answer waits 40 ms for an acknowledgement.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or it is taken for a minute after the last run
     try:
         listening.bind((ADDRESS, port))

@@ -142,7 +142,8 @@ def test_what_is_unknown_is_said(site, answers, watcher):
     page = _page(site, user="", query=known)
     assert "Nobody in particular" in page
     page = _page(site, user=watcher, query=" ")
-    assert "The query is empty" in page
+    assert "base goes by what is popular, pr2 by the person&#39;s taste." in page
+    assert "pr2 by what pdr, which has a vector for everybody, offers anybody" in _page(site, query="")
     tokens = answers._both.system.config.data.query_tokens
     assert f"Only the first {tokens} words are read" in _page(site, user=watcher, query=f"{known} " * (tokens + 1))
     said = json.loads(site.search(user=NOBODY, query=f"{known} zzqqxx").text)

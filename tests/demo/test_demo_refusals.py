@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -128,6 +130,18 @@ def test_paths_that_lead_nowhere(site, path):
     assert "import" not in reply.text
     assert reply.text.startswith('{"error":' if path.startswith("/api/") else "<!doctype html>")
     _goes_on(site)
+
+
+def test_answers_do_not_wait_for_an_acknowledgement(site):
+    """On a connection that stays open, which costs 40 ms a request where the server's packets are held back."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", site.port)) as connection:
+        took_s = []
+        for _ in range(12):
+            start = time.perf_counter()
+            connection.request("GET", "/static/icon.svg")
+            connection.getresponse().read()
+            took_s.append(time.perf_counter() - start)
+    assert min(took_s[1:]) < 0.02
 
 
 def test_methods(site):
