@@ -82,7 +82,7 @@ class Answers:
             "video_id": one.result.video_id,
             "caption": one.caption,
             "author": author or None,  # numbered by the store in the order of the log's ids, which it does not keep
-            "age_days": round((self._now_ms - upload_ms) / DAY_MS, 1) if upload_ms else None,
+            "age_days": round(max(0, self._now_ms - upload_ms) / DAY_MS, 1) if upload_ms else None,
             "score": one.result.score,
             "relevance": one.result.relevance,
             "heads": one.result.heads,
