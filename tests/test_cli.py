@@ -23,10 +23,11 @@ CALLS = {
     "pipeline": ("run", "ingest", "train", "index", "evaluate", "sweep", "diagnose"),
     "search.commands": ("print_search",),
     "search.scoring": ("score_file",),
+    "demo.server": ("serve",),
     "stages.export": ("export", "rebuild"),
     "simulation.world": ("write_world",),
 }
-VERBS = ("run", "ingest", "train", "index", "evaluate", "config", "export", "search", "score", "simulate")
+VERBS = ("run", "ingest", "train", "index", "evaluate", "config", "export", "search", "score", "demo", "simulate")
 RUN = ["run", "--workdir", "w", "--config", "configs/kuaisar.py"]
 
 
@@ -102,12 +103,14 @@ def test_services_pass_their_options(calls, tmp_path):
     assert cli.main(["search", *workdir, "--user", "12", "--query", "space comedy", "--k", "5", "--json"]) == 0
     assert cli.main(["search", *workdir, "--user", "12", "--query", "space"]) == 0
     assert cli.main(["score", *workdir, "--requests", str(requests), "--out", str(tmp_path / "o.run")]) == 0
+    assert cli.main(["demo", *workdir]) == 0
     assert cli.main(["export", *workdir, "--out", "a"]) == 0
     assert cli.main(["simulate", "--out", str(tmp_path / "world"), "--config.world.users=70"]) == 0
     assert calls == [
         ("search.commands.print_search", (tmp_path, "12", "space comedy", 5, True)),
         ("search.commands.print_search", (tmp_path, "12", "space", 10, False)),
         ("search.scoring.score_file", (tmp_path, requests, tmp_path / "o.run", 10)),
+        ("demo.server.serve", (tmp_path, 8765)),
         ("stages.export.export", (tmp_path, Path("a"))),
         ("simulation.world.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
     ]
@@ -119,11 +122,13 @@ def test_an_artifact_stands_in_for_the_work_directory(calls, tmp_path):
     artifact = ["--artifact", str(tmp_path)]
     assert cli.main(["search", *artifact, "--user", "12", "--query", "space"]) == 0
     assert cli.main(["score", *artifact, "--requests", str(tmp_path / "in.csv"), "--out", "o.run"]) == 0
+    assert cli.main(["demo", *artifact, "--port", "0"]) == 0
     assert cli.main(["index", *artifact]) == 0
     assert cli.main(["index", *artifact, "--out", "b"]) == 0
     assert calls == [
         ("search.commands.print_search", (tmp_path, "12", "space", 10, False)),
         ("search.scoring.score_file", (tmp_path, tmp_path / "in.csv", Path("o.run"), 10)),
+        ("demo.server.serve", (tmp_path, 0)),
         ("stages.export.rebuild", (tmp_path, tmp_path)),
         ("stages.export.rebuild", (tmp_path, Path("b"))),
     ]
@@ -131,6 +136,7 @@ def test_an_artifact_stands_in_for_the_work_directory(calls, tmp_path):
 
 def test_rooms_take_what_the_command_passes():
     from pr2_jax import pipeline
+    from pr2_jax.demo import server
     from pr2_jax.search import commands, scoring
     from pr2_jax.simulation import world
     from pr2_jax.stages import export
@@ -146,6 +152,7 @@ def test_rooms_take_what_the_command_passes():
         pipeline.diagnose: (path, config),
         commands.print_search: (path, "12", "space", 10, False),
         scoring.score_file: (path, path, path, 10),
+        server.serve: (path, 8765),
         export.export: (path, path),
         export.rebuild: (path, path),
         world.write_world: (path, config.world),

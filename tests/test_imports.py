@@ -40,6 +40,7 @@ ORDER = (
     "report",
     "demo",
     "pipeline",
+    "cli_options",
     "cli",
     "__main__",
 )

@@ -122,7 +122,7 @@ class SearchEngine:
 
     def _because(self, requests: Requests, ids_K: np.ndarray, most: int = 3) -> list[tuple[Because, ...]]:
         """The QRCF seeds that reach each video, strongest first; none where nothing of the person was asked."""
-        if self.searcher.impersonal:
+        if self.searcher.impersonal or not len(ids_K):
             return [()] * len(ids_K)
         seeds = self.system.seeds(requests)
         kept = seeds.strength_BxK[0] > 0
@@ -130,9 +130,14 @@ class SearchEngine:
         neighbour_SxM = np.asarray(self._snapshot.similarity.neighbour_VxM[video_S])
         weight_SxM = np.asarray(self._snapshot.similarity.weight_VxM[video_S])
         raw = np.asarray(self.system.store.videos.raw_id)
+        order_K = np.argsort(ids_K)
+        place_SxM = order_K[np.searchsorted(ids_K, neighbour_SxM, sorter=order_K) % len(ids_K)]
+        seed_N, column_N = np.nonzero(ids_K[place_SxM] == neighbour_SxM)
+        part_KxS = np.zeros((len(ids_K), len(video_S)), np.float32)
+        at_N = place_SxM[seed_N, column_N], seed_N
+        np.add.at(part_KxS, at_N, strength_S[seed_N] * weight_SxM[seed_N, column_N])
         out = []
-        for video in ids_K:
-            part_S = strength_S * np.where(neighbour_SxM == video, weight_SxM, 0).sum(1)
+        for part_S in part_KxS:
             best = np.argsort(-part_S, kind="stable")[:most]
             total = max(float(part_S.sum()), 1e-9)
             out.append(tuple(Because(int(raw[video_S[s]]), float(part_S[s] / total)) for s in best if part_S[s] > 0))

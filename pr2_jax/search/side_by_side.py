@@ -62,9 +62,12 @@ class SideBySide:
         system = open_system(Path(place))
         return cls({name: SearchEngine(system, name) for name in names})
 
-    def search(self, user: int | None, query: str, k: int = 10, past: int = 12) -> Comparison:
-        """The k best of each system for a raw user id, beside the last `past` things that the person did."""
-        found = {name: engine.search(user, query, k) for name, engine in self.engines.items()}
+    def search(self, user: int | None, query: str, k: int = 10, past: int = 12, depth: int = 0) -> Comparison:
+        """The k best of each system for a raw user id, beside the last `past` things that the person did.
+
+        Places among the other systems' results are looked for in their `depth` best, k if that is more.
+        """
+        found = {name: engine.search(user, query, max(k, depth)) for name, engine in self.engines.items()}
         places = {name: {r.video_id: n for n, r in enumerate(f.results, 1)} for name, f in found.items()}
 
         def shown(name: str, result: Result) -> Shown:
@@ -73,7 +76,7 @@ class SideBySide:
             return Shown(result, self.caption(result.video_id), because, others)
 
         one = next(iter(found.values()))
-        lists = {name: tuple(shown(name, result) for result in f.results) for name, f in found.items()}
+        lists = {name: tuple(shown(name, result) for result in f.results[:k]) for name, f in found.items()}
         return Comparison(user, query, one.known_user, one.unknown_words, self.past(user, past), lists)
 
     def past(self, user: int | None, most: int) -> tuple[Past, ...]:

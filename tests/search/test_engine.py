@@ -130,6 +130,27 @@ def test_because_names_past_views_by_share(engine, known_query):
     assert explained
 
 
+def test_because_is_the_sum_over_every_seed(engine, watcher, known_query):
+    """Against a plain walk over seeds and their neighbours."""
+    words = engine.system.store.word_rows(known_query.split())
+    requests = engine.requests(np.array([engine.system.store.user_row(watcher)], np.int32), [words])
+    seeds, similarity = engine.system.seeds(requests), engine._snapshot.similarity
+    explained = 0
+    for result in engine.search(watcher, known_query, 40).results:
+        (video,) = engine.system.store.video_rows(np.array([result.video_id]))
+        part = []  # of each past view; a video may have been viewed more than once
+        for seed, strength in zip(seeds.video_BxK[0], seeds.strength_BxK[0], strict=True):
+            at = similarity.neighbour_VxM[seed].tolist().index(video) if video in similarity.neighbour_VxM[seed] else -1
+            if strength > 0 and at >= 0 and (weight := float(similarity.weight_VxM[seed, at])) > 0:
+                part.append((float(strength) * weight, int(engine.system.store.videos.raw_id[seed])))
+        best = sorted(part, key=lambda one: -one[0])[:3]
+        assert [because.video_id for because in result.because] == [raw for _, raw in best]
+        shares = [because.share for because in result.because]
+        assert shares == pytest.approx([one / sum(p for p, _ in part) for one, _ in best], rel=1e-4)
+        explained += len(best) > 1
+    assert explained
+
+
 def test_a_batch_is_its_single_searches(engine, known_query):
     store = engine.system.store
     users = np.array([1, 0, 5, 9, 17, 30, 2], np.int32)

@@ -26,6 +26,22 @@ def test_lists_are_those_of_the_engines(both, watcher, known_query):
         assert one.elsewhere == (expected,)
 
 
+def test_places_can_be_looked_for_further_down(both, watcher, known_query):
+    near, far = (both.search(watcher, known_query, 5, depth=depth) for depth in (0, 40))
+    deep = {
+        name: [r.video_id for r in engine.search(watcher, known_query, 40).results]
+        for name, engine in both.engines.items()
+    }
+    beyond = 0
+    for name, other in (("base", "pr2"), ("pr2", "base")):
+        assert [one.result for one in far.lists[name]] == [one.result for one in near.lists[name]]
+        for one in far.lists[name]:
+            expected = deep[other].index(one.result.video_id) + 1 if one.result.video_id in deep[other] else None
+            assert one.elsewhere == (expected,)
+            beyond += expected is not None and expected > 5
+    assert beyond
+
+
 def test_only_what_knows_the_person_says_because(both, watcher, known_query):
     seen = both.search(watcher, known_query, 20)
     assert not any(one.because for one in seen.lists["base"])

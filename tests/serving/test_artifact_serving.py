@@ -15,8 +15,11 @@ import pytest
 
 from pr2_jax import cli
 from pr2_jax.artifacts import sha256
+from pr2_jax.demo.answers import Answers
+from pr2_jax.demo.asked import Asked
 from pr2_jax.search import scoring
 from pr2_jax.search.engine import SearchEngine
+from pr2_jax.search.side_by_side import SideBySide
 from pr2_jax.search.system import System
 from pr2_jax.serving.artifact import ServingArtifact, contents_digest
 from pr2_jax.stages.export import few_real_calls
@@ -132,6 +135,16 @@ def test_searches_are_the_same(engines, name):
         found = ours.search(user, query, 8)
         assert len(found.results) == 8
         assert found == theirs.search(user, query, 8)
+
+
+def test_the_demo_says_the_same(engines):
+    ours, theirs = (
+        Answers(SideBySide({"base": SearchEngine(engine.system, "base"), "pr2": engine})) for engine in engines
+    )
+    assert (ours.people, ours.queries, ours.log) == (theirs.people, theirs.queries, theirs.log)
+    for user in (ours.people[0].user, ours.people[-1].user, None):
+        asked = Asked(user, ours.queries[0], 6)
+        assert ours.search(asked) | {"took_ms": 0} == theirs.search(asked) | {"took_ms": 0}
 
 
 PROBE = """

@@ -1,0 +1,134 @@
+"""Searches by base and by pr2 as plain data, for the page and for the API alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from pr2_jax.data.histories import past_events
+from pr2_jax.demo.asked import DEFAULT_RESULTS, Asked
+from pr2_jax.demo.suggestions import common_queries, searches_of, suggested_people
+from pr2_jax.search.side_by_side import Shown, SideBySide
+
+QUERIES = 60
+"""Suggested ones."""
+DAY_MS = 86_400_000
+
+
+class Answers:
+    """Of two systems over one work directory or serving artifact."""
+
+    def __init__(self, both: SideBySide) -> None:
+        self._both, self._store = both, both.system.store
+        self._now_ms = next(iter(both.engines.values())).now_ms
+        self.people = suggested_people(self._store, self._now_ms)
+        self.queries = common_queries(self._store, QUERIES)
+
+    @property
+    def log(self) -> dict[str, Any]:
+        """The log's size, and the moment as of which everything is searched (ms)."""
+        counts = self._store.counts
+        return {"people": counts.users - 1, "videos": counts.videos - 1, "now_ms": self._now_ms}
+
+    def warm(self) -> None:
+        """Compiles what searches run: of everybody suggested, and of nobody."""
+        query = self.queries[0] if self.queries else ""
+        for user in (*(person.user for person in self.people), None):
+            self.search(Asked(user, query, DEFAULT_RESULTS))
+
+    def search(self, asked: Asked) -> dict[str, Any]:
+        """Both lists best first, and all that is to be said beside them; JSON can hold it."""
+        depth, start = self._both.system.config.evaluation.pipeline_candidates, time.perf_counter()
+        found = self._both.search(asked.user, asked.query, asked.k, depth=depth)
+        took_ms = (time.perf_counter() - start) * 1000
+        return {
+            "user": asked.user,
+            "query": asked.query,
+            "k": asked.k,
+            "known_user": found.known_user,
+            "unknown_words": list(found.unknown_words),
+            "notes": self._notes(asked, found.known_user, found.unknown_words),
+            "took_ms": round(took_ms, 1),
+            "depth": max(depth, asked.k),
+            "moves": {name: _moves(results, asked.k) for name, results in found.lists.items()},
+            "lists": {
+                name: [self._result(place, name, one) for place, one in enumerate(results, 1)]
+                for name, results in found.lists.items()
+            },
+            "person": self.person(asked.user),
+        }
+
+    def person(self, user: int | None) -> dict[str, Any]:
+        """What the log knows of a raw user id: number of events, the last of them, the last searches."""
+        row = 0 if user is None else self._store.user_row(user)
+        events = int(past_events(self._store, np.array([row]), np.array([self._now_ms]))[0])
+        return {
+            "user": user,
+            "known": row > 0,
+            "events": events,
+            "past": [dataclasses.asdict(one) for one in self._both.past(user, 12)],
+            "searches": list(searches_of(self._store, row, self._now_ms)),
+        }
+
+    def _result(self, place: int, system: str, one: Shown) -> dict[str, Any]:
+        row = int(self._store.video_rows(np.array([one.result.video_id]))[0])
+        upload_ms, author = int(self._store.videos.upload_ms[row]), int(self._store.videos.author[row])
+        others = [name for name in self._both.engines if name != system]
+        return {
+            "place": place,
+            "video_id": one.result.video_id,
+            "caption": one.caption,
+            "author": author or None,  # numbered by the store in the order of the log's ids, which it does not keep
+            "age_days": round(max(0, self._now_ms - upload_ms) / DAY_MS, 1) if upload_ms else None,
+            "score": one.result.score,
+            "relevance": one.result.relevance,
+            "heads": one.result.heads,
+            "channels": one.result.channels,
+            "because": _reasons(one),
+            "elsewhere": dict(zip(others, one.elsewhere, strict=True)),
+        }
+
+    def _notes(self, asked: Asked, known_user: bool, unknown_words: tuple[str, ...]) -> list[str]:
+        """What was not understood, or is done otherwise because of what is missing."""
+        config, notes = self._both.system.config, []
+        words = asked.query.split()
+        if asked.user is None:
+            notes.append("Nobody in particular: results without a person's past.")
+        elif not known_user:
+            notes.append(f"Person {asked.user} is not in the log: results without a person's past.")
+        else:
+            events = self.person(asked.user)["events"]
+            if events < config.search.least_events:
+                notes.append(
+                    f"Person {asked.user} has only {events} past events, fewer than {config.search.least_events}: pr2 "
+                    "orders what all its channels found with the ranker that does not know the person."
+                )
+        if not words:
+            how = "the person's taste" if known_user else "what pdr, which has a vector for everybody, offers anybody"
+            notes.append(f"The query is empty: base goes by what is popular, pr2 by {how}.")
+        elif unknown_words:
+            told = ", ".join(unknown_words)
+            rest = ": no word is known, as if the query were empty" if len(unknown_words) == len(words) else ""
+            notes.append(f"Words that are not in the log: {told}{rest}.")
+        if len(words) > config.data.query_tokens:
+            notes.append(f"Only the first {config.data.query_tokens} words are read.")
+        return notes
+
+
+def _moves(results: tuple[Shown, ...], k: int) -> dict[str, int]:
+    """How many of a list stand in the other one too, further down in it than is shown, or not at all."""
+    places = [place for one in results for place in one.elsewhere]
+    shown = sum(place is not None and place <= k for place in places)
+    return {"shown": shown, "deeper": len(places) - places.count(None) - shown, "absent": places.count(None)}
+
+
+def _reasons(one: Shown) -> list[dict[str, Any]]:
+    """Past views that led to a result, strongest first, several of one video as one."""
+    share: dict[tuple[int, str], float] = {}
+    for seed, (caption, part) in zip(one.result.because, one.because, strict=True):
+        share[seed.video_id, caption] = share.get((seed.video_id, caption), 0.0) + part
+    best = sorted(share, key=lambda of: -share[of])
+    return [{"video_id": of[0], "caption": of[1], "share": share[of]} for of in best]
