@@ -122,7 +122,7 @@ def _abtest(options: argparse.Namespace) -> None:
     from pr2_jax import pipeline
     from pr2_jax.online.experiment import Plan
 
-    given = ("days", "aa_days", "warm_up", "salt", "decided_by", "foreseen")
+    given = ("days", "aa_days", "warm_up", "salt", "refresh", "decided_by", "foreseen")
     knobs = {name: value for name in given if (value := getattr(options, name)) is not None}
     plan = Plan(arms=tuple(options.arms.split(",")), shared_luck=not options.own_luck, **knobs)
     pipeline.abtest(options.workdir, plan, options.force, options.trial)

@@ -154,6 +154,9 @@ def _add_abtest(verbs: _Verbs) -> None:
     abtest.add_argument("--aa-days", type=_count, metavar="N", help="before, everybody on control (default: 7)")
     abtest.add_argument("--warm-up", type=_number, metavar="N", help="days with arms, not counted (default: 2)")
     abtest.add_argument("--salt", metavar="TEXT", help="of the hash that splits people (default: pr2)")
+    abtest.add_argument(
+        "--refresh", type=_count, metavar="N", help="every N days, train each arm's models on its own log (hours)"
+    )
     abtest.add_argument("--decided-by", metavar="METRIC", help="what people must suffice for (default: ctr)")
     abtest.add_argument("--foreseen", type=float, metavar="X", help="its relative change to be shown (default: 0.05)")
     abtest.add_argument(

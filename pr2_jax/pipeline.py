@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
 from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.online.experiment import Plan
+from pr2_jax.search.system import System, open_system
 from pr2_jax.simulation.dataset_builder import ShortVideoWorld
 from pr2_jax.stages import ablations, abtest_trial, content, pdr, qin, sweep_qrcf, sweep_report, taste
 from pr2_jax.stages import abtest as experiment
@@ -130,9 +132,25 @@ def abtest(workdir: Path, plan: Plan, force: bool, trial: int | None = None) -> 
         started = time.monotonic()
         system = experiment.open_world(workdir, plan)
         with artifacts.locked(workdir):
-            out = abtest_trial.tried(system, plan, trial) if trial else experiment.run(system, plan, force)
+            if trial:
+                out = abtest_trial.tried(system, plan, trial)
+            else:
+                out = experiment.run(system, plan, lambda place, write: _retrained(system.config, place, write), force)
         console.log(f"done in {console.duration(time.monotonic() - started)}; results in {out}")
     print((out / "table.txt").read_text(), end="")
+
+
+def _retrained(config: Config, place: Path, write: Callable[[Path], None]) -> System:
+    """All models made from the tables that `write` leaves, in a work directory of their own."""
+    tables, workdir = place / "tables", place / "work"
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, source="kuaisar"))
+    if not tables.exists():
+        write(tables)
+    ingest(workdir, config, tables)
+    for name in BODIES:
+        if name != "eval":
+            _make(name, workdir, config)
+    return open_system(workdir, config)
 
 
 def _agree(config: Config) -> None:

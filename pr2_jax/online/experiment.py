@@ -41,6 +41,7 @@ class Plan:
     warm_up: int = 2  # arms on, not counted
     salt: str = "pr2"
     shared_luck: bool = True
+    refresh: int = 0  # days after which each arm's models are made anew from its own log; 0 = never
     decided_by: str = "ctr"  # the metric that people's number must suffice for
     foreseen: float = 0.05  # its relative change that the experiment is to show
 
@@ -49,7 +50,7 @@ class Plan:
             raise BadInput(f"arms {', '.join(self.arms) or 'none'}: expected two or more different ones, control first")
         if self.decided_by not in METRICS:
             raise BadInput(f"metric {self.decided_by!r}, expected one of {', '.join(METRICS)}")
-        for name, least in (("days", 1), ("aa_days", 2), ("warm_up", 0)):
+        for name, least in (("days", 1), ("aa_days", 2), ("warm_up", 0), ("refresh", 0)):
             if getattr(self, name) < least:
                 raise BadInput(f"{name} = {getattr(self, name)}, expected {least} or more")
 
@@ -138,8 +139,9 @@ def judge(plan: Plan, split: Lane, shadow: Lane | None, past: Sequence[Mapping[s
     earlier = ratios([*past, *split.days[: plan.aa_days]])
 
     def lifts(days: slice) -> dict[str, dict[str, Lift]]:
-        alike = None if shadow is None else ratios(shadow.days[days])
-        found = compared(split.days[days], rows, earlier, alike)
+        lead = slice(plan.aa_days, first)  # who came in the warm-up may be seen again in the counted days
+        alike = None if shadow is None else ratios(shadow.days[days], shadow.days[lead])
+        found = compared(ratios(split.days[days], split.days[lead]), rows, earlier, alike)
         return {plan.arms[arm]: of_metrics for arm, of_metrics in found.items()}
 
     whole = lifts(slice(first, None))
@@ -150,14 +152,14 @@ def judge(plan: Plan, split: Lane, shadow: Lane | None, past: Sequence[Mapping[s
 
 
 def compared(
-    days: Sequence[Mapping[str, np.ndarray]],
+    now: Mapping[str, Ratio],
     rows: Sequence[np.ndarray],
     earlier: Mapping[str, Ratio],
     alike: Mapping[str, Ratio] | None,
     names: Sequence[str] = tuple(METRICS),
 ) -> dict[int, dict[str, Lift]]:
-    """By arm but control, then metric. `rows`: people by arm; `earlier`, `alike`: what they and their shadows did."""
-    now = ratios(days)
+    """By arm but control, then metric. `rows`: people by arm; `now`, `earlier`: what they do and did before; `alike`:
+    what their shadows do."""
     told = {name: _told(name, earlier, alike) for name in names}
     return {
         arm: {name: compare(now[name], rows[CONTROL], rows[arm], told[name]) for name in names}
@@ -205,7 +207,7 @@ def _before(
     plan: Plan, rows: list[np.ndarray], past: Sequence[Mapping[str, np.ndarray]], split: Lane
 ) -> dict[str, dict[str, Lift]]:
     """The A/A period, adjusted by the log's days alone."""
-    found = compared(split.days[: plan.aa_days], rows, ratios(past), None)
+    found = compared(ratios(split.days[: plan.aa_days]), rows, ratios(past), None)
     return {plan.arms[arm]: of_metrics for arm, of_metrics in found.items()}
 
 

@@ -16,6 +16,7 @@ from pr2_jax import artifacts
 from pr2_jax.online.measures import LongPlays, counters_of
 from pr2_jax.online.platform import Platform
 from pr2_jax.online.records import flat, load, restored, save
+from pr2_jax.online.refresh import RefreshedPlatforms
 from pr2_jax.simulation.day_log import DayLog
 from pr2_jax.simulation.serving import SearchSystem
 from pr2_jax.simulation.world import World, WorldState
@@ -29,7 +30,7 @@ class Lane:
     """`directory` holds a file a finished day; without one a lane lives in memory alone."""
 
     world: World
-    platform: Platform | None  # None where no arm reads a log
+    platform: Platform | RefreshedPlatforms | None  # None where no arm reads a log
     directory: Path | None
     long_plays: LongPlays
     serve: Serve

@@ -108,20 +108,20 @@ def breadth(interest_UxG: np.ndarray) -> np.ndarray:
     return np.exp(-(share_UxG * np.log(np.maximum(share_UxG, 1e-12))).sum(axis=1))
 
 
-def retention_of(visits_DxU: np.ndarray) -> dict[str, np.ndarray]:
+def retention_of(visits_DxU: np.ndarray, first: int = 0) -> dict[str, np.ndarray]:
     """float64 [U] each: days on which a person came and that have a day k later, and those of them on which they came
-    then. Short experiments have none for long lifetimes."""
+    then; that later day is row `first` or after it. Short experiments have none for long lifetimes."""
     out = {}
     for k in LIFETIMES:
-        came_DxU = visits_DxU[:-k] > 0 if k < len(visits_DxU) else np.zeros((0, visits_DxU.shape[1]), bool)
-        again_DxU = came_DxU & (visits_DxU[k:] > 0) if len(came_DxU) else came_DxU
+        later_DxU = visits_DxU[max(first, k) :] > 0
+        came_DxU = visits_DxU[max(first - k, 0) :][: len(later_DxU)] > 0
         out[f"leavers_{k}"] = came_DxU.sum(axis=0).astype(np.float64)
-        out[f"returns_{k}"] = again_DxU.sum(axis=0).astype(np.float64)
+        out[f"returns_{k}"] = (came_DxU & later_DxU).sum(axis=0).astype(np.float64)
     return out
 
 
-def ratios(days: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Ratio]:
-    """Every metric over some days, person by person."""
+def ratios(days: Sequence[Mapping[str, np.ndarray]], lead: Sequence[Mapping[str, np.ndarray]] = ()) -> dict[str, Ratio]:
+    """Every metric over some days, person by person. `lead`: days just before, from which people may be seen again."""
     total = {name: np.sum([day[name] for day in days], axis=0) for name in days[0]}
-    total |= retention_of(np.stack([day["visits"] for day in days]))
+    total |= retention_of(np.stack([day["visits"] for day in (*lead, *days)]), len(lead))
     return {name: Ratio(total[metric.counted], total[metric.of]) for name, metric in METRICS.items()}

@@ -18,22 +18,20 @@ from typing import Any
 import numpy as np
 
 from pr2_jax.online.experiment import Plan, compared, live_shadow, live_split, live_together, people
+from pr2_jax.online.ground import Ground
 from pr2_jax.online.lanes import Lane
 from pr2_jax.online.lifts import Lift
-from pr2_jax.online.measures import METRICS, LongPlays, counters_of, ratios
+from pr2_jax.online.measures import METRICS, ratios
 from pr2_jax.online.sides import Knowing, Split
 from pr2_jax.simulation.luck import Luck
 from pr2_jax.simulation.serving import LoggingSearch, SearchRequests, SearchSystem
-from pr2_jax.simulation.world import World, WorldState
+from pr2_jax.simulation.world import World
 
 ARMS = ("control", "planted")
 PLANTED_SHARE, AMONG = 0.1, 100
 """Share of searches, and how many results one is chosen from. Gives CTR@10 some +3 % in the quickstart's world."""
 AA_SPLITS = 4
 """A/A runs made of one run's control lane."""
-PAST_DAYS = 14
-FIRST_LUCK = 1_000
-"""Seed of the first run's luck, above the world's own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,34 +62,15 @@ def on_top(best_Bx1: np.ndarray, slates_BxS: np.ndarray) -> np.ndarray:
     return np.take_along_axis(both_BxT, order_BxT, axis=1)[:, : slates_BxS.shape[1]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Ground:
-    """What all runs start from."""
-
-    world: World
-    state: WorldState  # after the log
-    past: Sequence[Mapping[str, np.ndarray]]  # counters of the log's last days
-    long_plays: LongPlays
-
-    @staticmethod
-    def of(world: World, long_plays: LongPlays) -> Ground:
-        state, past = world.start(), []
-        for _ in range(world.config.days):
-            after, log = world.step_day(state)
-            past.append(counters_of(world, state, log, long_plays))
-            state = after
-        return Ground(world, state, past[-PAST_DAYS:], long_plays)
-
-    def with_luck(self, number: int) -> World:
-        """The same platform and people, and other luck."""
-        config = dataclasses.replace(self.world.config, seed=self.world.config.seed + FIRST_LUCK + number)
-        return dataclasses.replace(self.world, config=config)
+def with_luck(world: World, number: int) -> World:
+    """The same platform and people, and other luck."""
+    return dataclasses.replace(world, config=dataclasses.replace(world.config, seed=world.config.seed + 1_000 + number))
 
 
 def run(ground: Ground, plan: Plan, number: int) -> dict[str, Any]:
     """One run: by metric its truth, what the experiment says with and without shared luck, and its A/A splits."""
     plan = dataclasses.replace(plan, arms=ARMS, salt=f"{plan.salt}/trial/{number}", shared_luck=True)
-    world = ground.with_luck(number)
+    world = with_luck(ground.world, number)
     control = _lane(ground, world)
     live_together(plan, control)
     split, planted = control.fork(), control.fork()
@@ -100,10 +79,11 @@ def run(ground: Ground, plan: Plan, number: int) -> dict[str, Any]:
     for _ in live_shadow(plan, control):
         planted.live(everybody)
     counted = slice(plan.aa_days + plan.warm_up, None)
-    before, after = ratios(control.days[counted]), ratios(planted.days[counted])
+    lead = slice(plan.aa_days, plan.aa_days + plan.warm_up)
+    before, after = (ratios(lane.days[counted], lane.days[lead]) for lane in (control, planted))
     rows, earlier = people(plan, world), ratios([*ground.past, *control.days[: plan.aa_days]])
-    shared = compared(split.days[counted], rows, earlier, before)[1]
-    own = compared(split.days[counted], rows, earlier, None)[1]
+    now = ratios(split.days[counted], split.days[lead])
+    shared, own = compared(now, rows, earlier, before)[1], compared(now, rows, earlier, None)[1]
     every = np.arange(len(world.users))
     truth = {name: float(np.log(after[name].value(every) / before[name].value(every))) for name in METRICS}
     aa = [_looks(plan, control, ground.past, f"{plan.salt}/aa/{n}") for n in range(AA_SPLITS)]
@@ -134,7 +114,9 @@ def _looks(plan: Plan, lane: Lane, past: Sequence[Mapping[str, np.ndarray]], sal
     earlier, first = ratios([*past, *lane.days[: plan.aa_days]]), plan.aa_days + plan.warm_up
     seen = []
     for day in range(1, plan.days + 1):
-        lift = compared(lane.days[first : first + day], rows, earlier, None, (plan.decided_by,))[1][plan.decided_by]
+        lift = compared(ratios(lane.days[first : first + day]), rows, earlier, None, (plan.decided_by,))[1][
+            plan.decided_by
+        ]
         low, high = lift.interval_at_any_time(plan.foreseen)
         seen.append({"p": lift.p, "left_0": bool(low > 0 or high < 0)})
     return seen

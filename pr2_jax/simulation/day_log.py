@@ -76,6 +76,15 @@ class DayLog:
     need_user_M: np.ndarray  # int32, whose the day's needs to search were
     joy_M: np.ndarray  # float64, what came of them
 
+    def of(self, kept_U: np.ndarray) -> DayLog:
+        """What some of the people searched and watched; the rest is as it was."""
+        searches, views = self.searches, self.views
+        return dataclasses.replace(
+            self,
+            searches=searches.take(np.flatnonzero(kept_U[searches.user_B])),
+            views=views.take(np.flatnonzero(kept_U[views.user_N])),
+        )
+
 
 def _joined(parts: list[Any]) -> Any:
     """Records of the same kind, column by column."""

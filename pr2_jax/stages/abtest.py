@@ -18,7 +18,6 @@ from pr2_jax import workdir as stages
 from pr2_jax.config_loader import to_dict
 from pr2_jax.errors import BadInput
 from pr2_jax.online.experiment import (
-    Outcome,
     Plan,
     judge,
     live_shadow,
@@ -27,10 +26,12 @@ from pr2_jax.online.experiment import (
     live_together,
     require_people,
 )
-from pr2_jax.online.lanes import Lane
-from pr2_jax.online.measures import counters_of
+from pr2_jax.online.ground import Ground
+from pr2_jax.online.lanes import Lane, Serve
 from pr2_jax.online.platform import Platform
+from pr2_jax.online.refresh import RefreshedPlatforms, Retrain
 from pr2_jax.online.sides import Anything, Knowing, Split
+from pr2_jax.online.split import arms_of
 from pr2_jax.search.system import RANKERS, System, open_system
 from pr2_jax.simulation.serving import SearchSystem
 from pr2_jax.simulation.world import World, WorldState
@@ -42,8 +43,6 @@ BY_THEMSELVES = ("oracle", "random", "logging")
 """Arms that need no work directory: who knows people's tastes, anything, and the system that wrote the log."""
 ARMS = (*RANKERS, *BY_THEMSELVES)
 LANES = ("split", "shadow")
-PAST_DAYS = 14
-"""Of the log, for what is known of people beforehand."""
 
 
 def open_world(workdir: Path, plan: Plan) -> System:
@@ -59,7 +58,7 @@ def open_world(workdir: Path, plan: Plan) -> System:
     return system
 
 
-def run(system: System, plan: Plan, force: bool = False) -> Path:
+def run(system: System, plan: Plan, retrain: Retrain, force: bool = False) -> Path:
     """Lives through the plan, or through what is left of it, and writes `abtest/NAME/`."""
     workdir, config = system.workdir, system.config
     claim = {
@@ -74,49 +73,30 @@ def run(system: System, plan: Plan, force: bool = False) -> Path:
         console.log("fresh, skipped")
         return out
     out.parent.mkdir(exist_ok=True)
-    world = World.build(config.world)
-    state, past = _after_the_log(world, system)
-    needed = require_people(plan, past, force)
-    console.log(f"{len(world.users):,} people; {needed:,} needed to show {plan.foreseen:.0%} in {plan.decided_by}")
+    ground = Ground.of(World.build(config.world), system.reader.long_play.label)
+    people, needed = len(ground.world.users), require_people(plan, ground.past, force)
+    console.log(f"{people:,} people; {needed:,} needed to show {plan.foreseen:.0%} in {plan.decided_by}")
     with artifacts.writing(out, claim, SCHEMA, keep_partial=True) as partial:
-        outcome = _experiment(plan, world, system, state, past, partial)
-        abtest_report.write(partial, outcome)
+        split, shadow = _lanes(plan, system, ground, partial, retrain)
+        _live(plan, split, shadow, workdir)
+        abtest_report.write(partial, judge(plan, split, shadow, ground.past))
         for lane in LANES:
             shutil.rmtree(partial / lane, ignore_errors=True)  # what a killed run would have carried on from
     return out
 
 
-def _after_the_log(world: World, system: System) -> tuple[WorldState, list[dict[str, np.ndarray]]]:
-    """What the log ended with, and what its last days counted."""
-    state, past = world.start(), []
-    for day in console.progress(range(world.config.days), "the log's days again", unit=" days"):
-        after, log = world.step_day(state)
-        if day >= world.config.days - PAST_DAYS:
-            past.append(counters_of(world, state, log, system.reader.long_play.label))
-        state = after
-    return state, past
-
-
-def _experiment(
-    plan: Plan, world: World, system: System, state: WorldState, past: list[dict[str, np.ndarray]], place: Path
-) -> Outcome:
+def _live(plan: Plan, split: Lane, shadow: Lane | None, workdir: Path) -> None:
     """Where two lanes may have a core each, the shadow is another process."""
-    split = _lane(plan, system, world, place / LANES[0], state, plan.arms)
-    if not plan.shared_luck:
-        live_through(plan, split, None)
-        return judge(plan, split, None, past)
-    shadow = _lane(plan, system, world, place / LANES[1], state, plan.arms[:1])
-    if jax.default_backend() != "cpu" or (os.cpu_count() or 1) < 2:
+    if shadow is None or jax.default_backend() != "cpu" or (os.cpu_count() or 1) < 2:
         live_through(plan, split, shadow)
-        return judge(plan, split, shadow, past)
+        return
     live_together(plan, split)
     shadow.share_days(split, plan.aa_days)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
-        apart = beside.submit(_live_shadow, plan, system.workdir, shadow.directory, os.getpid())
+        apart = beside.submit(_live_shadow, plan, workdir, shadow.directory, os.getpid())
         live_split(plan, split)
         apart.result()
     shadow.carry_on()  # reads what the other process has lived
-    return judge(plan, split, shadow, past)
 
 
 def _live_shadow(plan: Plan, workdir: Path, directory: Path, parent: int) -> None:
@@ -124,19 +104,38 @@ def _live_shadow(plan: Plan, workdir: Path, directory: Path, parent: int) -> Non
     console.silence_libraries()
     system = open_world(workdir, plan)
     world = World.build(system.config.world)
-    shadow = _lane(plan, system, world, directory, world.start(), plan.arms[:1])
+    shadow = _shadow(plan, system, world, world.start(), directory)  # the state of its last day is read there
     for _ in live_shadow(plan, shadow):
         if os.getppid() != parent:
             return
 
 
-def _lane(plan: Plan, system: System, world: World, directory: Path, state: WorldState, arms: tuple[str, ...]) -> Lane:
-    def serve(lane: Lane, arm_U: np.ndarray | None) -> SearchSystem:
-        arm_U = np.zeros(len(world.users), np.int8) if arm_U is None else arm_U
-        return Split({n: _system(plan.arms[n], lane) for n in np.unique(arm_U).tolist()}, arm_U)
+def _lanes(plan: Plan, system: System, ground: Ground, place: Path, retrain: Retrain) -> tuple[Lane, Lane | None]:
+    world, state = ground.world, ground.state
+    served = {arm: number for number, arm in enumerate(plan.arms) if arm in RANKERS}
+    if plan.refresh and served:
+        arm_U = arms_of(world.users.raw_id_U, plan.salt, plan.shares)
+        knobs = {"past": ground.logs, "alike": plan.aa_days, "every": plan.refresh}
+        knobs |= {"directory": place / LANES[0] / "models", "retrain": retrain}
+        platform = RefreshedPlatforms(system, world, arm_U, served, **knobs)
+    else:
+        platform = Platform(system, world) if served else None
+    split = Lane(world, platform, place / LANES[0], ground.long_plays, _server(plan.arms), state)
+    return split, _shadow(plan, system, world, state, place / LANES[1]) if plan.shared_luck else None
 
-    platform = Platform(system, world) if any(arm in RANKERS for arm in arms) else None
-    return Lane(world, platform, directory, system.reader.long_play.label, serve, state)
+
+def _shadow(plan: Plan, system: System, world: World, state: WorldState, directory: Path) -> Lane:
+    """Its models stay as they are: what it is for is people's luck."""
+    platform = Platform(system, world) if plan.arms[0] in RANKERS else None
+    return Lane(world, platform, directory, system.reader.long_play.label, _server(plan.arms[:1]), state)
+
+
+def _server(arms: tuple[str, ...]) -> Serve:
+    def serve(lane: Lane, arm_U: np.ndarray | None) -> SearchSystem:
+        arm_U = np.zeros(len(lane.world.users), np.int8) if arm_U is None else arm_U
+        return Split({n: _system(arms[n], lane) for n in np.unique(arm_U).tolist()}, arm_U)
+
+    return serve
 
 
 def _system(arm: str, lane: Lane) -> SearchSystem:

@@ -19,9 +19,10 @@ from pr2_jax import artifacts, console
 from pr2_jax.config_loader import to_dict
 from pr2_jax.config_world import WorldConfig
 from pr2_jax.online.experiment import Plan
+from pr2_jax.online.ground import Ground
 from pr2_jax.online.lifts import CONFIDENCE
 from pr2_jax.online.measures import METRICS, LongPlays
-from pr2_jax.online.trial import AMONG, PLANTED_SHARE, Ground, run, verdicts
+from pr2_jax.online.trial import AMONG, PLANTED_SHARE, run, verdicts
 from pr2_jax.search.system import System
 from pr2_jax.simulation.world import World
 from pr2_jax.stages.abtest import DIRECTORY

@@ -110,6 +110,9 @@ def test_retention_by_hand():
     assert found["leavers_7"].tolist() == [1, 1, 0]
     assert found["returns_7"].tolist() == [1, 1, 0]
     assert found["leavers_28"].tolist() == [0, 0, 0]
+    late = retention_of(visits, first=7)  # only the last day counts as one of return
+    assert [late[f"leavers_{k}"].tolist() for k in (1, 7)] == [[1, 0, 0], [1, 1, 0]]
+    assert [late[f"returns_{k}"].tolist() for k in (1, 7)] == [[1, 0, 0], [1, 1, 0]]
 
 
 def test_every_metric_is_a_ratio_of_counters_over_days(world, log):
