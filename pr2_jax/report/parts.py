@@ -27,7 +27,8 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The first column names the row. `marked`: rows to look at first; `groups`: a heading before row n."""
+    """The first column names the row. `marked`: rows to look at first; `groups`: a heading before row n; `whole`: rows
+    of values among differences."""
 
     slug: str
     caption: str
@@ -36,6 +37,7 @@ class Table:
     marked: frozenset[int] = frozenset()
     groups: Mapping[int, str] = dataclasses.field(default_factory=dict)
     folded: bool = False  # closed until somebody asks for it
+    whole: frozenset[int] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)

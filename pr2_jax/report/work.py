@@ -82,9 +82,9 @@ class Work:
         """Is the log a simulated one?"""
         return self.config.data.source == "short_video_world"
 
-    def days_before_the_end(self, time_ms: np.ndarray) -> np.ndarray:
-        """Whole days from each time to the end of the log: 0 = the test day, 1 = the validation day."""
-        return (self.store.cuts.end_ms - 1 - np.asarray(time_ms)) // DAY_MS
+    def day_of(self, time_ms: np.ndarray) -> np.ndarray:
+        """The day of each time, counted from the validation cut as everywhere (data/sessions.py): 0 = that day."""
+        return (np.asarray(time_ms) - self.store.cuts.validation_ms) // DAY_MS
 
     def test_sessions(self) -> np.ndarray:
         """Rows of the test day's searches."""
