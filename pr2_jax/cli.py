@@ -124,6 +124,12 @@ def _export(options: argparse.Namespace) -> None:
     export.export(options.workdir, options.out)
 
 
+def _report(options: argparse.Namespace) -> None:
+    from pr2_jax.report import build
+
+    build.write(options.workdir)
+
+
 def _config(options: argparse.Namespace) -> None:
     print(artifacts.canonical_text(config_loader.to_dict(_resolved(options))), end="")
 
@@ -279,6 +285,7 @@ def _add_services(verbs: _Verbs) -> None:
     )
     _add_workdir(export)
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="the artifact; an older one is replaced")
+    _add_workdir(_add(verbs, "report", _report, "write one page of everything that was found", "--workdir work/a"))
     asked = '--user 12 --query "space comedy"'
     search = _add(
         verbs, "search", _search, "search as a user", f"--workdir work/a {asked}", f"--artifact serve/a {asked}"

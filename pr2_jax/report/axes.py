@@ -29,7 +29,9 @@ class Axis:
         return self.start + share * (self.end - self.start)
 
 
-def span(values: Iterable[float], log: bool = False, from_zero: bool = False, room: float = 0.06) -> tuple[float, float]:
+def span(
+    values: Iterable[float], log: bool = False, from_zero: bool = False, room: float = 0.06
+) -> tuple[float, float]:
     """Ends of an axis that holds the finite values (on a log axis: those above 0), with some room."""
     known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0) if not log else (1.0, 10.0)

@@ -1,4 +1,4 @@
-"""Charts as plain data. `svg.py` draws them for the page, `png.py` as pictures; both show these numbers and no others."""
+"""Charts as plain data. `svg.py` draws them for the page, `png.py` as pictures; both show these numbers alone."""
 
 from __future__ import annotations
 

@@ -42,9 +42,10 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """A paragraph between the blocks."""
+    """A paragraph between the blocks, under a heading of its own where it has one."""
 
     text: str
+    heading: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,6 @@ class Charts:
     """Charts that stand beside each other where there is room."""
 
     charts: Sequence[Chart]
-    title: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,9 @@ def text_of(value: Value, form: str) -> tuple[str, str]:
         return f"{value / 1e6:,.1f} MB" if value >= 1e5 else f"{value / 1e3:,.1f} kB", ""
     if form == "signed":
         return f"{value:+.4f}", ""
-    return (f"{value:,.4g}" if form == "plain" else f"{value:.4f}"), ""
+    if form == "plain":
+        return (f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1e4 else f"{value:,.4g}"), ""
+    return f"{value:.4f}", ""
 
 
 def _interval_text(value: Interval, form: str) -> tuple[str, str]:

@@ -92,7 +92,9 @@ def _rows(chart: Rows, panel) -> None:
         from matplotlib.patches import Patch
 
         patches = [Patch(color=c, label=name) for c, name in zip(PARTS, chart.part_names, strict=False)]
-        panel.legend(handles=patches, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4)
+        panel.legend(
+            handles=patches, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4
+        )
 
 
 def _floats(values) -> np.ndarray:

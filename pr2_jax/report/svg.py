@@ -44,9 +44,10 @@ def _plot(chart: Plot) -> tuple[list[str], int]:
         out.append(_line([(x.at(low), y.at(low)), (x.at(high), y.at(high))], "reference"))
     if chart.level is not None and y.low <= chart.level <= y.high:
         out.append(_line([(x.start, y.at(chart.level)), (x.end, y.at(chart.level))], "reference"))
+    taken: list[tuple[float, float]] = []
     for place, one in enumerate(chart.series):
         number = colour_of(chart.series, place)
-        out += _bars(chart, one, number, x, y) if chart.bars else _series(one, number, x, y)
+        out += _bars(chart, one, number, x, y) if chart.bars else _series(one, number, x, y, taken)
     return out, HEIGHT
 
 
@@ -93,23 +94,33 @@ def _bars(chart: Plot, one: Series, number: int, x: Axis, y: Axis) -> Iterable[s
         )
 
 
-def _series(one: Series, number: int, x: Axis, y: Axis) -> Iterable[str]:
+def _series(one: Series, number: int, x: Axis, y: Axis, taken: list[tuple[float, float]]) -> Iterable[str]:
     for run in _runs(one.x, one.low, one.high):
         above = [(x.at(a), y.at(high)) for a, _, high in run]
         below = [(x.at(a), y.at(low)) for a, low, _ in run]
         yield f'<polygon class="band s{number}" points="{_points([*above, *below[::-1]])}"/>'
     for run in _runs(one.x, one.y) if one.line else ():
         yield _line([(x.at(a), y.at(b)) for a, b in run], f"line s{number}")
-    if not one.marks:
-        return
-    for place, (a, b) in enumerate(zip(one.x, one.y, strict=True)):
+    for place, (a, b) in enumerate(zip(one.x, one.y, strict=True) if one.marks else ()):
         if not (math.isfinite(a) and math.isfinite(b)):
             continue
         label = one.labels[place] if one.labels else ""
         said = escape(f"{one.name} {label}: {short(a)}, {b:.4g}")
-        yield f'<circle class="mark s{number}" cx="{x.at(a):.1f}" cy="{y.at(b):.1f}" r="3.4"><title>{said}</title></circle>'
-        if label:
-            yield _text(x.at(a), y.at(b) - 7, label, f"tick middle t{number}")
+        centre = f'cx="{x.at(a):.1f}" cy="{y.at(b):.1f}"'
+        yield f'<circle class="mark s{number}" {centre} r="3.4"><title>{said}</title></circle>'
+        free = [at for at in _beside(x.at(a), y.at(b)) if label and not _crowded(at, taken)]
+        if free:
+            taken.append(free[0])
+            yield _text(*free[0], label, f"tick middle t{number}")
+
+
+def _beside(x: float, y: float) -> list[tuple[float, float]]:
+    """Where a label may stand: above its mark, below, to the right, to the left."""
+    return [(x, y - 8), (x, y + 17), (min(x + 22, WIDTH - RIGHT), y + 4), (x - 22, y + 4)]
+
+
+def _crowded(at: tuple[float, float], taken: Iterable[tuple[float, float]]) -> bool:
+    return any(abs(at[0] - x) < 30 and abs(at[1] - y) < 12 for x, y in taken)
 
 
 def _rows(chart: Rows) -> tuple[list[str], int]:
@@ -136,9 +147,9 @@ def _rows(chart: Rows) -> tuple[list[str], int]:
 def rows_axis(chart: Rows) -> Axis:
     """The axis that all rows share."""
     if chart.part_names:
-        return Axis(0.0, max([sum(row.parts) for row in chart.rows] or [0.0]) or 1.0, 6, WIDTH - 14)
+        return Axis(0.0, max([sum(row.parts) for row in chart.rows] or [0.0]) or 1.0, 12, WIDTH - 18)
     ends = [v for row in chart.rows if row.value for v in (row.value.mean, row.value.low, row.value.high)]
-    return Axis(*span([*ends, *([0.0] if chart.zero else [])], room=0.03), 8, WIDTH - 14)
+    return Axis(*span([*ends, *([0.0] if chart.zero else [])], room=0.03), 12, WIDTH - 18)
 
 
 def value_text(chart: Rows, row: Row) -> str:
@@ -151,7 +162,8 @@ def value_text(chart: Rows, row: Row) -> str:
     unit, sign = "%" if chart.percent else "", "+" if chart.zero else ""
     half = (value.high - value.low) / 2 * scale
     around = f" ±{half:.{digits}f}" if math.isfinite(half) else ""
-    return f"{value.mean * scale:{sign}.{digits}f}{around}{unit}"
+    alone = ", too few people" if chart.zero and not around else ""
+    return f"{round(value.mean * scale, digits) + 0.0:{sign}.{digits}f}{around}{unit}{alone}"
 
 
 def _row(chart: Rows, row: Row, x: Axis, at: float) -> Iterable[str]:

@@ -26,7 +26,7 @@ def section(work: Work) -> Section:
     findings = []
     for number, name in enumerate(places, 1):
         found = work.json(f"{DIRECTORY}/{name}/abtest.json")
-        blocks.append(Note(f"{name}. {_plan(found)}"))
+        blocks.append(Note(_plan(found), name))
         for arm in found["lifts"]:
             blocks += _arm(f"abtest_{number}_{_slug(arm)}", found, arm)
             findings.append(_finding(found, arm))
@@ -82,7 +82,9 @@ def _arm(slug: str, found: dict[str, Any], arm: str) -> list:
         unit = f", {metric['unit']}" if metric["unit"] else ""
         before = _lift(found.get("before", {}).get(arm, {}).get(name))
         anytime = _lift(one, "low_at_any_time", "high_at_any_time")
-        rows.append([metric["title"] + unit, one["control"], one["treated"], value, anytime, one["p"], before, one["people"]])
+        rows.append(
+            [metric["title"] + unit, one["control"], one["treated"], value, anytime, one["p"], before, one["people"]]
+        )
         marked.append((metric["title"], value, tone_of(value, metric["better"])))
     control = found["plan"]["arms"][0]
     heads = [Column("metric", "text"), Column(control, "plain"), Column(arm, "plain"), Column("lift", "percent")]
@@ -107,9 +109,14 @@ def _over_days(slug: str, found: dict[str, Any], arm: str, name: str) -> list[Pl
     before = int(plan.get("aa_days") or 0) + int(plan.get("warm_up") or 0)
     if course:
         xs = [float(day) for day in range(1, len(course) + 1)]
-        once, always = [_lift(one) for one in course], [_lift(one, "low_at_any_time", "high_at_any_time") for one in course]
+        once, always = (
+            [_lift(one) for one in course],
+            [_lift(one, "low_at_any_time", "high_at_any_time") for one in course],
+        )
         series = [
-            Series("at any time", xs, [math.nan] * len(xs), [v.low for v in always], [v.high for v in always], colour=4),
+            Series(
+                "at any time", xs, [math.nan] * len(xs), [v.low for v in always], [v.high for v in always], colour=4
+            ),
             Series("lift, 95 %", xs, [v.mean for v in once], [v.low for v in once], [v.high for v in once], colour=1),
         ]
         about = f"Lift in {title} over all counted days so far, with its interval and the one that holds at any time."

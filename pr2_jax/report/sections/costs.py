@@ -22,16 +22,17 @@ def section(work: Work) -> Section:
     parts = [_part(work, name) for name in PARTS if (work.directory / name).is_dir()]
     seconds = sum(line[1] or 0.0 for line in parts)
     sizes = sum(line[2] for line in parts)
-    rows = [
-        Row(name, parts=(value,), text=f"{value:,.1f} s") for name, value, *_ in parts if value is not None
-    ]
+    rows = [Row(name, parts=(value,), text=f"{value:,.1f} s") for name, value, *_ in parts if value is not None]
     chart = Rows("cost_seconds", "Time of each stage", "Seconds that each stage took when it was last made.", "seconds",
                  rows, part_names=("seconds",))  # fmt: skip
     size = Rows("cost_bytes", "Size on disk", "Megabytes of files of each stage.", "MB",
                 [Row(line[0], parts=(line[2] / 1e6,), text=f"{line[2] / 1e6:,.1f} MB") for line in parts],
                 part_names=("MB",))  # fmt: skip
     heads = [Column("stage", "text"), Column("time", "seconds"), Column("on disk", "bytes"), Column("files", "count")]
-    blocks: list = [Charts([chart, size]), Table("costs", "Stages: time of the last making, size on disk", heads, parts)]
+    blocks: list = [
+        Charts([chart, size]),
+        Table("costs", "Stages: time of the last making, size on disk", heads, parts),
+    ]
     blocks += [_paces(work), *_of_the_whole(work)]
     blocks.append(
         Note(
@@ -61,7 +62,12 @@ def _paces(work: Work) -> Table:
         if pace or parameters:
             pace = pace or {}
             lines.append([place, pace.get("steps"), pace.get("seconds_a_step"), parameters])
-    heads = [Column("model", "text"), Column("steps", "count"), Column("a step", "seconds"), Column("parameters", "bytes")]
+    heads = [
+        Column("model", "text"),
+        Column("steps", "count"),
+        Column("a step", "seconds"),
+        Column("parameters", "bytes"),
+    ]
     return Table("training_pace", "Training: steps of the last process, compilation apart", heads, lines)
 
 
@@ -77,4 +83,6 @@ def _of_the_whole(work: Work) -> list[Table]:
     rows = {group: row[WHOLE.name] for group, row in found["test"]["tables"].items() if WHOLE.name in row}
     lines = [[g, *(row.get(c) for c in COSTS)] for g, row in rows.items() if any(c in row for c in COSTS)]
     heads = [Column("group", "text"), *(Column(c, "plain") for c in COSTS)]
-    return [Table("search_times", "The whole system as the ablations timed it, per search of a batch of 64", heads, lines)]
+    return [
+        Table("search_times", "The whole system as the ablations timed it, per search of a batch of 64", heads, lines)
+    ]

@@ -57,7 +57,9 @@ def _chart(points: list[dict[str, str]], today: dict[str, str], axis) -> Plot:
     for number, (threshold, name) in enumerate(FAMILIES.items(), 1):
         mine = [p for p in points if p["threshold"] == threshold and p["k"] == today["k"]]
         mine.sort(key=lambda p: float(p["quantile"]))
-        series.append(_series(f"{name}, K {today['k']}", mine, axis.measure, number, tuple(p["quantile"] for p in mine)))
+        series.append(
+            _series(f"{name}, K {today['k']}", mine, axis.measure, number, tuple(p["quantile"] for p in mine))
+        )
     others = [p for p in points if p["k"] != today["k"]]
     series.append(_series("other K", others, axis.measure, 5, line=False))
     series.append(_series(f"configured ({_name(today)})", [today], axis.measure, 6, line=False))

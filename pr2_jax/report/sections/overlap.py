@@ -29,7 +29,9 @@ def section(work: Work) -> Section:
     for place, name in enumerate(names):
         mine_P = found_PxC[:, place]
         recall, alone = (float(weight_P[keep].sum()) / total for keep in (mine_P, mine_P & alone_P))
-        rows.append(Row(f"{name}: {WHAT[name]}", parts=(alone, recall - alone), text=f"{alone:.1%} + {recall - alone:.1%}"))
+        rows.append(
+            Row(f"{name}: {WHAT[name]}", parts=(alone, recall - alone), text=f"{alone:.1%} + {recall - alone:.1%}")
+        )
         pairs = [float(weight_P[mine_P & found_PxC[:, other]].sum()) / total for other in range(len(names))]
         lines.append([name, recall, alone, recall - alone, *pairs])
     about = (
@@ -61,14 +63,17 @@ def section(work: Work) -> Section:
 def found_by(work: Work, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Of P clicked videos of the test day: weights, and which channel has it within `DEPTH`, bool [P, C]."""
     store = work.store
-    shown, session = impressions_of(store, work.test_sessions())
+    rows = work.test_sessions()
+    shown, owner = impressions_of(store, rows)
     hit = np.asarray(store.impressions.clicks)[shown] > 0
-    pairs = np.unique(np.stack([session[hit], np.asarray(store.impressions.video)[shown[hit]]], 1), axis=0)
+    pairs = np.unique(np.stack([rows[owner[hit]], np.asarray(store.impressions.video)[shown[hit]]], 1), axis=0)
     _, place_P, clicked_S = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
     raw_session_P = np.asarray(store.sessions.raw_id)[pairs[:, 0]]
     raw_video_P = np.asarray(store.videos.raw_id)[pairs[:, 1]]
     clicked = pl.DataFrame({"session": raw_session_P, "video": raw_video_P})
-    found = [clicked.join(_best(work, name), on=["session", "video"], how="left")["rank"].is_not_null() for name in names]
+    found = [
+        clicked.join(_best(work, name), on=["session", "video"], how="left")["rank"].is_not_null() for name in names
+    ]
     columns = [column.to_numpy() for column in found]
     return 1.0 / clicked_S[place_P], np.stack(columns, 1) if columns else np.zeros((len(pairs), 0), bool)
 
@@ -106,7 +111,11 @@ def _sets_chart(names: list[str], sets: list[tuple[tuple[bool, ...], float]]) ->
 
 def _sets_table(names: list[str], sets: list[tuple[tuple[bool, ...], float]]) -> Table:
     lines = [
-        [" + ".join(n for n, has in zip(names, which, strict=True) if has) or "none", *("yes" if has else "no" for has in which), s]
+        [
+            " + ".join(n for n, has in zip(names, which, strict=True) if has) or "none",
+            *("yes" if has else "no" for has in which),
+            s,
+        ]
         for which, s in sets
     ]
     heads = [Column("exactly these", "text"), *(Column(name, "text") for name in names), Column("share", "percent")]

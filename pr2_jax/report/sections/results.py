@@ -51,8 +51,12 @@ def section(work: Work) -> Section:
     whole = [name for name in names if not name.startswith("slate.")]
     shown = [name for name in names if name.startswith("slate.")]
     blocks = [
-        Charts([_dots(rows, whole, "recall@100", "retrieval"), _dots(rows, whole, "ndcg@10", "retrieval"), _wins(work)]),
-        _table(rows, whole, CATALOGUE_COLUMNS, "retrieval", "Whole catalogue, test day, videos already clicked removed"),
+        Charts(
+            [_dots(rows, whole, "recall@100", "retrieval"), _dots(rows, whole, "ndcg@10", "retrieval"), _wins(work)]
+        ),
+        _table(
+            rows, whole, CATALOGUE_COLUMNS, "retrieval", "Whole catalogue, test day, videos already clicked removed"
+        ),
         _table(rows, shown, SLATE_COLUMNS, "slates", "Shown results put in another order, test day"),
         _pairs(work),
         Note(TERMS),
@@ -82,7 +86,9 @@ def finding(work: Work) -> str:
     for name, row in compared(work).items():
         metric = "recall@100" if "recall@100" in row else "ndcg@10"
         value = row[metric]
-        parts.append(f"{name.replace(' - ', ' less ')}: {metric} {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]")
+        parts.append(
+            f"{name.replace(' - ', ' less ')}: {metric} {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+        )
     return "; ".join(parts) + "."
 
 
@@ -130,7 +136,9 @@ def _wins(work: Work) -> Rows:
         users, place_N = np.unique(mine.user_N[known_N], return_inverse=True)
         of_people_U = np.bincount(place_N, gain_N[known_N], len(users))
         for what, gains in (("searches", gain_N[known_N]), ("people, all their searches", of_people_U)):
-            rows.append(Row(what, parts=_shares(gains), text=_said(_shares(gains)), group=f"{said}, {one} against {other}"))
+            rows.append(
+                Row(what, parts=_shares(gains), text=_said(_shares(gains)), group=f"{said}, {one} against {other}")
+            )
     about = (
         "Shares of searches, and of people over all their searches of the day, in which NDCG@10 is higher with PR², the "
         "same, or lower."

@@ -75,7 +75,9 @@ def _table(lines: list[tuple[str, dict]], measure) -> Table:
             groups[len(rows)], before = f"by {name}", name
         cell = one["measures"][measure.name]
         value = _difference(one, measure.name)
-        rows.append([_label(name, one), value.count, cell["users"], cell[measure.against], cell[measure.ranking], value])
+        rows.append(
+            [_label(name, one), value.count, cell["users"], cell[measure.against], cell[measure.ranking], value]
+        )
     heads = [Column("slice", "text"), Column("searches", "count"), Column("people", "count"), Column(against)]
     heads += [Column(ours), Column("difference", "signed")]
     slug = f"slices_table_{measure.name.replace(' ', '_').replace('@', '_')}"

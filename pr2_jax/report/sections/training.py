@@ -40,11 +40,16 @@ def section(work: Work) -> Section:
 
 def _charts(model: str, curves: dict[str, list[dict[str, float]]]) -> list[Plot]:
     main, *_ = curves
-    names = {place: "all days" if place == main else f"without {place.rpartition('/')[2].replace('_', ' ')}" for place in curves}
+    names = {
+        place: "all days" if place == main else f"without {place.rpartition('/')[2].replace('_', ' ')}"
+        for place in curves
+    }
     metrics = [name for name in curves[main][0] if name not in ("step", "loss")]
     parts = [name for name in metrics if not name.startswith(ENTROPY) and name != "top1"]
     found = [
-        _plot(model, "loss", f"{model}: loss", "loss", [_series(names[p], lines, "loss") for p, lines in curves.items()])
+        _plot(
+            model, "loss", f"{model}: loss", "loss", [_series(names[p], lines, "loss") for p, lines in curves.items()]
+        )
     ]
     if parts:
         lines = [_series(name.replace("_", " "), curves[main], name) for name in parts]
