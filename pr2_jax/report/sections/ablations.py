@@ -36,8 +36,8 @@ def section(work: Work) -> Section:
         title,
         _finding({group: tables[group] for group in order}),
         f"The whole system trained anew without each part, {seeds} seed{'s' * (seeds > 1)}, test day. Left of 0: "
-        "without the part it is worse, so the part earns its place. Differences search by search, seeds averaged first, "
-        "95 % intervals over people; costs are the variant's own.",
+        "without the part it is worse, so the part earns its place. Differences search by search, seeds averaged "
+        "first, 95 % intervals over people; costs are the variant's own.",
         [Charts(charts), *(_table(group, tables[group]) for group in order)],
     )
 
@@ -58,8 +58,8 @@ def _chart(group: str, rows: dict, seeds: int) -> Rows:
     measure = _measure(group, rows)
     lines = [Row(name, value, tone_of(value)) for name, value in _ordered(rows, measure)]
     about = f"For each part of {group}: {SAID.get(measure, measure)} without it less with it, 95 % intervals."
-    return Rows(f"ablations_{group}", f"{group}: {SAID.get(measure, measure)}", about, "without the part, less the whole",
-                lines, zero=True)  # fmt: skip
+    title, axis = f"{group}: {SAID.get(measure, measure)}", "without the part, less the whole"
+    return Rows(f"ablations_{group}", title, about, axis, lines, zero=True)
 
 
 def _table(group: str, rows: dict) -> Table:

@@ -26,7 +26,7 @@ SHOWN = {
 def section(work: Work) -> Section:
     """From sweep_qrcf/points.csv."""
     title = "QRCF's threshold"
-    points = work.csv(f"{DIRECTORY}/points.csv")
+    points = _of_the_grid(work)
     if not points:
         return Section("frontier", title, missing="pr2 evaluate --workdir DIR --sweep qrcf")
     today = next((p for p in points if p["configured"] == "1"), points[0])
@@ -38,10 +38,18 @@ def section(work: Work) -> Section:
         f"{Y} of QRCF alone reaches {_number(best, f'{ALONE}.{Y}'):.3f} ({_name(best)}); configured "
         f"{_number(today, f'{ALONE}.{Y}'):.3f} ({_name(today)}).",
         "QRCF keeps past views whose cosine with the query is above epsilon: a strict threshold gives fewer, more "
-        "relevant seeds and narrower results, a lax one finds more. Points are thresholds (numbers: their quantiles, of "
-        "the configured K), judged on the validation day. The ring is what is configured.",
+        "relevant seeds and narrower results, a lax one finds more. Points are thresholds (numbers: their quantiles, "
+        "of the configured K), judged on the validation day. The ring is what is configured.",
         [Charts(charts), _table(points), Note("points.csv of the sweep has every measure with its interval.")],
     )
+
+
+def _of_the_grid(work: Work) -> list[dict[str, str]]:
+    """The points of the sweep but those that it adds to compare the two kinds at equally many seeds."""
+    manifest = work.json(f"{DIRECTORY}/manifest.json") or {}
+    grid = manifest.get("fingerprint", {}).get("grid", {})
+    asked = work.csv(f"{DIRECTORY}/points.csv")
+    return [p for p in asked if p["configured"] == "1" or float(p["quantile"]) in grid.get(p["threshold"], ())]
 
 
 def _number(point: dict[str, str], name: str) -> float:

@@ -16,6 +16,8 @@ from pr2_jax.stages.rankings import ORDER
 SLATES = ("random", "popularity", "bm25", "base", "qin", "oracle")
 LINES = (*ORDER, "pipeline.oracle", *(f"slate.{name}" for name in SLATES))
 """All rankings in the order of tables."""
+STEPS = {"pipeline": "retrieved and ranked", "retrieval": "retrieval alone", "slate": "shown results reordered"}
+"""What a comparison is about, by the kind of ranking."""
 OURS = ("retrieval.pr2", "pipeline.pr2", "slate.qin")
 WHAT = {
     "retrieval.random": "videos at random",
@@ -29,18 +31,12 @@ WHAT = {
     "pipeline.base": "base, ranked: knows nothing of the person",
     "pipeline.pr2": "PR², ranked by QIN",
     "pipeline.oracle": "the simulated world's truth: the most there is to gain",
-    "slate.random": "shown results at random",
-    "slate.popularity": "shown results by clicks",
-    "slate.bm25": "shown results by words",
-    "slate.base": "base's ranker",
-    "slate.qin": "QIN",
-    "slate.oracle": "the simulated world's truth",
 }
 TERMS = (
     "recall@k: share of the videos a person clicked in a search that are among the first k. NDCG@10: the same for the "
     "first 10, higher places count more; 1 is perfect. MRR: one over the place of the first clicked video. MAP: mean "
-    "precision at each clicked video. AUC: chance that a clicked result stands above one that was not; GAUC: by person. "
-    "ECE: how far predicted clicks are from what happened; PCOC: predicted over observed clicks, 1 is right."
+    "precision at each clicked video. AUC: chance that a clicked result stands above one that was not; GAUC: by "
+    "person. ECE: how far predicted clicks are from what happened; PCOC: predicted over observed clicks, 1 is right."
 )
 
 
@@ -86,10 +82,12 @@ def finding(work: Work) -> str:
     for name, row in compared(work).items():
         metric = "recall@100" if "recall@100" in row else "ndcg@10"
         value = row[metric]
-        parts.append(
-            f"{name.replace(' - ', ' less ')}: {metric} {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
-        )
-    return "; ".join(parts) + "."
+        parts.append(f"{_said(name)}: {metric} {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]")
+    return f"PR² less base. {'; '.join(parts)}."
+
+
+def _said(comparison: str) -> str:
+    return STEPS.get(comparison.partition(".")[0], comparison.replace(" - ", " less "))
 
 
 def _dots(rows: dict, names: list[str], metric: str, slug: str) -> Rows:
@@ -104,9 +102,12 @@ def _dots(rows: dict, names: list[str], metric: str, slug: str) -> Rows:
 
 
 def _table(rows: dict, names: list[str], columns: tuple[str, ...], slug: str, caption: str) -> Table:
-    lines = [[name, WHAT.get(name, ""), *(estimate(rows[name].get(c)) for c in columns)] for name in names]
+    what = [Column("what answers", "text")] if slug == "retrieval" else []
+    lines = [
+        [name, *(WHAT.get(name, "") for _ in what), *(estimate(rows[name].get(c)) for c in columns)] for name in names
+    ]
     marked = frozenset(place for place, name in enumerate(names) if name in OURS)
-    heads = [Column("ranking", "text"), Column("what answers", "text"), *map(Column, columns)]
+    heads = [Column("ranking", "text"), *what, *map(Column, columns)]
     groups = {0: "Retrieved"} | {n: "Retrieved and ranked" for n, m in enumerate(names) if m == "pipeline.base"}
     return Table(slug, caption, heads, lines, marked, groups if slug == "retrieval" else {})
 
@@ -128,23 +129,26 @@ def _wins(work: Work) -> Rows:
         ("pipeline.pr2", "pipeline.base", "whole catalogue"),
         ("slate.qin", "slate.base", "shown results"),
     ):
-        if one not in work.values or other not in work.values:
-            continue
-        mine, theirs = work.values[one], work.values[other]
-        gain_N = mine["ndcg@10"] - theirs["ndcg@10"]
-        known_N = np.isfinite(gain_N)
-        users, place_N = np.unique(mine.user_N[known_N], return_inverse=True)
-        of_people_U = np.bincount(place_N, gain_N[known_N], len(users))
-        for what, gains in (("searches", gain_N[known_N]), ("people, all their searches", of_people_U)):
-            rows.append(
-                Row(what, parts=_shares(gains), text=_said(_shares(gains)), group=f"{said}, {one} against {other}")
-            )
+        gain_N, user_N = _gains(work, one, other)
+        users, place_N = np.unique(user_N, return_inverse=True)
+        of_people_U = np.bincount(place_N, gain_N, len(users))
+        for what, gains in (("searches", gain_N), ("people, all their searches", of_people_U)):
+            shares = _shares(gains)
+            text = " / ".join(f"{share:.0%}" for share in shares)
+            rows.append(Row(what, parts=shares, text=text, group=f"{said}, {one} against {other}"))
     about = (
-        "Shares of searches, and of people over all their searches of the day, in which NDCG@10 is higher with PR², the "
-        "same, or lower."
+        "Shares of searches, and of people over all their searches of the day, in which NDCG@10 is higher with PR², "
+        "the same, or lower."
     )
     names = ("better with PR²", "the same", "worse with PR²")
     return Rows("wins", "Better, the same, worse (NDCG@10)", about, "share", rows, part_names=names, percent=True)
+
+
+def _gains(work: Work, one: str, other: str) -> tuple[np.ndarray, np.ndarray]:
+    """How much NDCG@10 differs in each search in which it is known, and whose search it is."""
+    gain_N = work.values[one]["ndcg@10"] - work.values[other]["ndcg@10"]
+    known_N = np.isfinite(gain_N)
+    return gain_N[known_N], work.values[one].user_N[known_N]
 
 
 def _shares(gains: np.ndarray) -> tuple[float, ...]:
@@ -153,18 +157,14 @@ def _shares(gains: np.ndarray) -> tuple[float, ...]:
     return tuple(float(np.mean(side)) for side in (gains > 1e-12, np.abs(gains) <= 1e-12, gains < -1e-12))
 
 
-def _said(shares: tuple[float, ...]) -> str:
-    return " / ".join(f"{share:.0%}" for share in shares)
-
-
 def headline(work: Work) -> dict:
     """What the page opens with: the one paired comparison."""
     rows, pair = work.metrics["rows"], "pipeline.pr2 - pipeline.base"
     value = compared(work)[pair]["ndcg@10"]
     base, ours = (estimate(rows[f"pipeline.{name}.run"]["ndcg@10"]) for name in ("base", "pr2"))
     lines = [
-        Row(f"{name.replace(' - ', ' less ')}", row[m], tone_of(row[m]), group=m)
-        for m in ("ndcg@10", "recall@100", "auc")
+        Row(_said(name), row[m], tone_of(row[m]), group=m)
+        for m in ("ndcg@10", "recall@100")
         for name, row in compared(work).items()
         if m in row
     ]
@@ -175,8 +175,9 @@ def headline(work: Work) -> dict:
         "base": base,
         "ours": ours,
         "relative": value.mean / base.mean if base.mean > 0 else math.nan,
-        "people": len(np.unique(work.values["pipeline.pr2"].user_N)) if "pipeline.pr2" in work.values else None,
+        "people": len(np.unique(work.values["pipeline.pr2"].user_N)),
         "sure": "better" if value.low > 0 else "worse" if value.high < 0 else "unsure",
         "gap_closed": share,
+        "wins": _shares(_gains(work, "pipeline.pr2", "pipeline.base")[0]),
         "chart": Rows("headline", "PR² less base", about, "difference", lines, zero=True),
     }

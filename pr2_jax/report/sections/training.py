@@ -32,8 +32,8 @@ def section(work: Work) -> Section:
         "training",
         title,
         f"Losses, first to last step: {', '.join(said)}.",
-        "Every 20th step, of that step's batch alone, so lines are rough. Folds are the same model trained without half "
-        "of the days, so that what comes after it learns from scores that have not seen their own answers.",
+        "Every 20th step, of that step's batch alone, so lines are rough. Folds are the same model trained without "
+        "half of the days, so that what comes after it learns from scores that have not seen their own answers.",
         [Charts(charts)],
     )
 
