@@ -54,7 +54,7 @@ def _ordered(rows: dict, measure: str) -> list[tuple[str, Interval]]:
     return sorted(((n, v) for n, v in found if isinstance(v, Interval)), key=lambda one: (one[1].mean, one[0]))
 
 
-def _chart(group: str, rows: dict, seeds: int) -> Rows:
+def _chart(group: str, rows: dict) -> Rows:
     measure = _measure(group, rows)
     lines = [Row(name, value, tone_of(value)) for name, value in _ordered(rows, measure)]
     about = f"For each part of {group}: {SAID.get(measure, measure)} without it less with it, 95 % intervals."

@@ -38,8 +38,8 @@ def section(work: Work) -> Section:
         f"In {len(examples)} searches drawn at random, {differ:.0%} of PR²'s first {RESULTS} are not among base's.",
         f"Not picked by hand: NumPy's generator with the evaluation's seed ({work.config.evaluation.seed}) puts the "
         f"searches of the test day in a random order; the first {COUNT} with a query, a person and a query each at "
-        "most once, are shown, whatever they look like. Both systems answer as of the end of the log, so what the person "
-        "clicked in that search counts as seen and is left out of both lists; it stands above them.",
+        "most once, are shown, whatever they look like. Both systems answer as of the end of the log, so what the "
+        "person clicked in that search counts as seen and is left out of both lists; it stands above them.",
         template="examples",
         extra=examples,
     )

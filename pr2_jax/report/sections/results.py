@@ -83,7 +83,7 @@ def finding(work: Work) -> str:
         metric = "recall@100" if "recall@100" in row else "ndcg@10"
         value = row[metric]
         parts.append(f"{_said(name)}: {metric} {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]")
-    return f"PR² less base. {'; '.join(parts)}."
+    return f"PR² less base, {'; '.join(parts)}."
 
 
 def _said(comparison: str) -> str:
@@ -104,10 +104,10 @@ def _dots(rows: dict, names: list[str], metric: str, slug: str) -> Rows:
 def _table(rows: dict, names: list[str], columns: tuple[str, ...], slug: str, caption: str) -> Table:
     what = [Column("what answers", "text")] if slug == "retrieval" else []
     lines = [
-        [name, *(WHAT.get(name, "") for _ in what), *(estimate(rows[name].get(c)) for c in columns)] for name in names
+        [name, *(estimate(rows[name].get(c)) for c in columns), *(WHAT.get(name, "") for _ in what)] for name in names
     ]
     marked = frozenset(place for place, name in enumerate(names) if name in OURS)
-    heads = [Column("ranking", "text"), *what, *map(Column, columns)]
+    heads = [Column("ranking", "text"), *map(Column, columns), *what]
     groups = {0: "Retrieved"} | {n: "Retrieved and ranked" for n, m in enumerate(names) if m == "pipeline.base"}
     return Table(slug, caption, heads, lines, marked, groups if slug == "retrieval" else {})
 
