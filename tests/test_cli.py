@@ -24,9 +24,10 @@ CALLS = {
     "search.commands": ("print_search",),
     "search.scoring": ("score_file",),
     "stages.export": ("export", "rebuild"),
+    "report.build": ("write",),
     "simulation.world": ("write_world",),
 }
-VERBS = ("run", "ingest", "train", "index", "evaluate", "config", "export", "search", "score", "simulate")
+VERBS = ("run", "ingest", "train", "index", "evaluate", "config", "export", "report", "search", "score", "simulate")
 RUN = ["run", "--workdir", "w", "--config", "configs/kuaisar.py"]
 
 
@@ -103,12 +104,14 @@ def test_services_pass_their_options(calls, tmp_path):
     assert cli.main(["search", *workdir, "--user", "12", "--query", "space"]) == 0
     assert cli.main(["score", *workdir, "--requests", str(requests), "--out", str(tmp_path / "o.run")]) == 0
     assert cli.main(["export", *workdir, "--out", "a"]) == 0
+    assert cli.main(["report", *workdir]) == 0
     assert cli.main(["simulate", "--out", str(tmp_path / "world"), "--config.world.users=70"]) == 0
     assert calls == [
         ("search.commands.print_search", (tmp_path, "12", "space comedy", 5, True)),
         ("search.commands.print_search", (tmp_path, "12", "space", 10, False)),
         ("search.scoring.score_file", (tmp_path, requests, tmp_path / "o.run", 10)),
         ("stages.export.export", (tmp_path, Path("a"))),
+        ("report.build.write", (tmp_path,)),
         ("simulation.world.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
     ]
 
@@ -131,6 +134,7 @@ def test_an_artifact_stands_in_for_the_work_directory(calls, tmp_path):
 
 def test_rooms_take_what_the_command_passes():
     from pr2_jax import pipeline
+    from pr2_jax.report import build
     from pr2_jax.search import commands, scoring
     from pr2_jax.simulation import world
     from pr2_jax.stages import export
@@ -146,6 +150,7 @@ def test_rooms_take_what_the_command_passes():
         pipeline.diagnose: (path, config),
         commands.print_search: (path, "12", "space", 10, False),
         scoring.score_file: (path, path, path, 10),
+        build.write: (path,),
         export.export: (path, path),
         export.rebuild: (path, path),
         world.write_world: (path, config.world),

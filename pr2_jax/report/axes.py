@@ -71,5 +71,5 @@ def short(value: float, percent: bool = False) -> str:
         return f"{value * 100:.4g}%"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
+            return f"{value / size:.4g}{letter}"
     return "0" if abs(value) < 1e-12 else f"{value:.4g}"

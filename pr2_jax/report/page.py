@@ -16,6 +16,8 @@ from pr2_jax.report.charts import Chart, Plot, Rows, Series
 from pr2_jax.report.parts import Charts, Note, Section, Table, text_of
 from pr2_jax.report.sections.examples import NAMES
 
+BECAUSE_WORDS = 6
+"""Of the captions of past views; the CSV file has more."""
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
@@ -39,7 +41,14 @@ def render(title: str, headline: dict[str, Any], sections: Sequence[Section], fa
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"kind": kind_of, "cells": cells_of, "picture": picture_of, "numeric": numeric, "ago": ago}
+    environment.filters |= {
+        "kind": kind_of,
+        "cells": cells_of,
+        "picture": picture_of,
+        "numeric": numeric,
+        "ago": ago,
+        "clipped": clipped,
+    }
     return environment.get_template("page.html.jinja").render(
         title=title,
         headline=headline,
@@ -91,3 +100,9 @@ def ago(days: float) -> str:
     if minutes < 60:
         return f"{minutes:.0f} min ago"
     return f"{minutes / 60:.0f} h ago" if minutes < 48 * 60 else f"{days:.0f} days ago"
+
+
+def clipped(caption: str) -> str:
+    """The first words of a caption."""
+    words = caption.split()
+    return " ".join(words[:BECAUSE_WORDS]) + " …" * (len(words) > BECAUSE_WORDS)

@@ -13,7 +13,7 @@ from pr2_jax.report.svg import colour_of, value_text
 COLOURS = ("#0b66c3", "#c2410c", "#157f3b", "#7e3fb0", "#946200", "#b0265d")
 DASHES = ("-", (0, (6, 3)), (0, (2, 2)), (0, (6, 2, 2, 2)), (0, (9, 3)), (0, (1, 2)))
 TONES = {BETTER: "#0b66c3", WORSE: "#c2410c", UNSURE: "#69727d", PLAIN: "#1a1d21"}
-PARTS = ("#0b66c3", "#7fb2e5", "#d9dee4", "#c2410c")
+PARTS = ("#0b66c3", "#8fbde9", "#c2410c")
 DPI = 110
 
 
@@ -28,6 +28,9 @@ def draw(chart: Chart, path: Path) -> None:
     panel = figure.subplots()
     panel.set_title(chart.title, fontsize=10, loc="left", wrap=True)
     (_rows if rows else _plot)(chart, panel)
+    keys = _parts(chart) if rows else panel.get_legend_handles_labels()[0]
+    if len(keys) > 1:
+        figure.legend(handles=keys, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
@@ -64,8 +67,6 @@ def _plot(chart: Plot, panel) -> None:
     panel.set_xlabel(chart.x_title)
     panel.set_ylabel(chart.y_title)
     panel.grid(color="#dddddd", linewidth=0.6)
-    if len(chart.series) > 1:
-        panel.legend(fontsize=8, frameon=False)
 
 
 def _rows(chart: Rows, panel) -> None:
@@ -88,13 +89,12 @@ def _rows(chart: Rows, panel) -> None:
         panel.xaxis.set_major_formatter(lambda value, _: short(value, percent=True))
     panel.set_xlabel(chart.x_title)
     panel.grid(axis="x", color="#dddddd", linewidth=0.6)
-    if chart.part_names:
-        from matplotlib.patches import Patch
 
-        patches = [Patch(color=c, label=name) for c, name in zip(PARTS, chart.part_names, strict=False)]
-        panel.legend(
-            handles=patches, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4
-        )
+
+def _parts(chart: Rows) -> list:
+    from matplotlib.patches import Patch
+
+    return [Patch(color=colour, label=name) for colour, name in zip(PARTS, chart.part_names, strict=False)]
 
 
 def _floats(values) -> np.ndarray:

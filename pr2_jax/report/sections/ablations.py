@@ -30,7 +30,7 @@ def section(work: Work) -> Section:
         return Section("ablations", title, missing=command)
     tables, seeds = found[DAY]["tables"], max((len(v) for v in found[DAY]["by_seed"].values()), default=1)
     order = [g for g in COLUMNS if g in tables] + sorted(tables.keys() - COLUMNS.keys())
-    charts = [_chart(group, tables[group], seeds) for group in order]
+    charts = [_chart(group, tables[group]) for group in order]
     return Section(
         "ablations",
         title,

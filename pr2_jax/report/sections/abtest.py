@@ -11,8 +11,8 @@ from pr2_jax.report.parts import Charts, Column, Note, Section, Table
 from pr2_jax.report.work import Work
 
 DIRECTORY = "abtest"
-DRAWN = ("ctr", "watch", "active")
-"""Metrics whose course over the days is drawn, where they were counted; else the first three."""
+DRAWN = ("ctr", "watch", "active", "reformulated")
+"""Metrics whose course over the days is drawn, where they were counted; else the first four."""
 
 
 def section(work: Work) -> Section:
@@ -21,7 +21,10 @@ def section(work: Work) -> Section:
     if (work.directory / DIRECTORY).is_dir():
         places = sorted(path.parent.name for path in (work.directory / DIRECTORY).glob("*/abtest.json"))
     if not places:
-        return Section("abtest", title, missing="pr2 abtest --workdir DIR")
+        needs = (
+            "" if work.simulated else "It takes the work directory of a simulated world; this log is of another kind."
+        )
+        return Section("abtest", title, intro=needs, missing="pr2 abtest --workdir DIR")
     blocks: list = []
     findings = []
     for number, name in enumerate(places, 1):
@@ -93,7 +96,7 @@ def _arm(slug: str, found: dict[str, Any], arm: str) -> list:
     drawn = [Row(title, value, tone) for title, value, tone in marked if math.isfinite(value.mean)]
     about = f"Relative difference of {arm} to {control} by metric with 95 % intervals over people."
     forest = Rows(f"{slug}_lifts", f"{arm} against {control}: lifts", about, "lift", drawn, zero=True, percent=True)
-    names = [name for name in DRAWN if name in lifts] or list(lifts)[:3]
+    names = [name for name in DRAWN if name in lifts] or list(lifts)[:4]
     days = [chart for name in names for chart in _over_days(f"{slug}_{_slug(name)}", found, arm, name)]
     return [
         Charts([forest, *days]),

@@ -29,17 +29,19 @@ def section(work: Work) -> Section:
     for place, name in enumerate(names):
         mine_P = found_PxC[:, place]
         recall, alone = (float(weight_P[keep].sum()) / total for keep in (mine_P, mine_P & alone_P))
-        rows.append(
-            Row(f"{name}: {WHAT[name]}", parts=(alone, recall - alone), text=f"{alone:.1%} + {recall - alone:.1%}")
-        )
+        shares = (alone, recall - alone)
+        text = " + ".join(f"{share:.1%}" for share in shares)
+        rows.append(Row(f"{name}: {WHAT[name]}", parts=shares, text=text))
         pairs = [float(weight_P[mine_P & found_PxC[:, other]].sum()) / total for other in range(len(names))]
         lines.append([name, recall, alone, recall - alone, *pairs])
     about = (
         f"Of the videos that people clicked: the share that a channel has among its best {DEPTH} and no other channel "
         "has, and the share that others have too."
     )
-    bars = Rows("channels", f"Clicked videos found, best {DEPTH} of each channel", about, "share of clicked videos",
-                rows, part_names=("found alone", "found by others too"), percent=True)  # fmt: skip
+    title_of_bars = f"Clicked videos found, best {DEPTH} of each channel"
+    names_of_parts = ("found alone", "found by others too")
+    axis = "share of clicked videos"
+    bars = Rows("channel_shares", title_of_bars, about, axis, rows, part_names=names_of_parts, percent=True)
     heads = [Column("channel", "text"), Column("found", "percent"), Column("alone", "percent")]
     heads += [Column("shared", "percent"), *(Column(f"with {name}", "percent") for name in names)]
     sets = _combinations(names, weight_P / total, found_PxC)
