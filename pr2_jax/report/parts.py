@@ -57,7 +57,8 @@ class Charts:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """`finding`: one line for the summary. `missing`: the command that makes what is not there."""
+    """`finding`: one line for the summary. `missing`: the command that makes what is not there. `stale`: what it was
+    made from is no longer what is there."""
 
     slug: str
     title: str
@@ -65,6 +66,7 @@ class Section:
     intro: str = ""
     blocks: Sequence[Table | Charts | Note] = ()
     missing: str = ""
+    stale: str = ""
     template: str = ""  # of a section that is laid out otherwise
     extra: Any = None  # for that template
 

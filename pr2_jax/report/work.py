@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,20 @@ class Work:
             return {}
         with artifacts.reading(path.parent):
             return values.load(path)
+
+    def stale(self, place: str, command: str) -> str:
+        """A sentence where an artifact was made from other stages than there are now, else nothing."""
+        manifest = self.json(f"{place}/{artifacts.MANIFEST}") or {"fingerprint": {}}
+        made_from = manifest["fingerprint"].get("inputs", {})
+        return self.stale_unless(made_from, command)
+
+    def stale_unless(self, made_from: Mapping[str, str], command: str) -> str:
+        """The same, of stages and their identities then."""
+        there = {name for name in made_from if (self.directory / name / artifacts.MANIFEST).is_file()}
+        other = [n for n, then in made_from.items() if n not in there or artifacts.identity(self.directory / n) != then]
+        if not other:
+            return ""
+        return f"Made from another {', '.join(sorted(other))} than is here now: `{command}` makes it anew."
 
     @property
     def simulated(self) -> bool:

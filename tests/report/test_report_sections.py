@@ -8,6 +8,7 @@ import math
 
 import pytest
 
+from pr2_jax import artifacts
 from pr2_jax.config import Config
 from pr2_jax.report import page, svg
 from pr2_jax.report.charts import BETTER, UNSURE, WORSE, Plot, Rows
@@ -152,9 +153,22 @@ def test_the_sweep_shows_the_grid_and_rings_what_is_configured(tmp_path):
     _work(tmp_path, "sweep_qrcf/points.csv", "\n".join(lines) + "\n")
     grid = {"fingerprint": {"grid": {"quantile": [0.0, 0.5], "adaptive": []}}}
     section = frontier.section(_work(tmp_path, "sweep_qrcf/manifest.json", grid))
-    line, adaptive, others, ring = _charts(section)["frontier_seeds"].series
+    others, line, adaptive, ring = _charts(section)["frontier_seeds"].series
     assert (list(line.labels), list(line.y), list(line.x)) == (["0", "0.5"], [0.5, 0.4], [5, 4])
     assert (list(adaptive.x), list(others.y), list(ring.y)) == ([], [0.2], [0.4])
     assert len(_tables(section)["frontier"].rows) == 3, "without the point of equally many seeds"
     assert "reaches 0.500 (one epsilon 0, K 9); configured 0.400" in section.finding
     assert "<svg" in svg.draw(_charts(section)["frontier_entropy"]), "an axis without a single number"
+
+
+def test_what_was_made_from_something_else_says_so(tmp_path, experiment):
+    _work(tmp_path, "qin/manifest.json", {"schema": "7", "fingerprint": {"config": 1}})
+    made_from = {"qin": artifacts.identity(tmp_path / "qin")}
+    _work(tmp_path, "abtest/a/manifest.json", {"schema": "1", "fingerprint": {"inputs": made_from}})
+    work = _work(tmp_path, "abtest/a/abtest.json", experiment)
+    assert abtest.section(work).stale == ""
+    _work(tmp_path, "qin/manifest.json", {"schema": "7", "fingerprint": {"config": 2}})
+    said = "Made from another qin than is here now: `pr2 abtest --workdir DIR` makes it anew."
+    assert abtest.section(work).stale == said
+    (tmp_path / "qin" / "manifest.json").unlink()
+    assert abtest.section(work).stale == said

@@ -9,6 +9,7 @@ from pr2_jax.report.parts import Charts, Column, Section, Table, estimate
 from pr2_jax.report.work import Work
 from pr2_jax.stages.ablation_tables import COLUMNS, EVERY, METRICS
 
+COMMAND = "pr2 evaluate --workdir DIR --ablations configs/ablations.py --seeds 3"
 DAY = "test"
 FIRST = {"qin": "slates", "taste": "ranked", "pdr": "recall@100", "qrcf": "channel", "channels": "NDCG@10"}
 """By group, the measure that is drawn; another group's is the first that it has."""
@@ -26,8 +27,7 @@ def section(work: Work) -> Section:
     """From ablations/ablations.json, the test day's tables."""
     title, found = "What each part earns", work.json("ablations/ablations.json")
     if not found or DAY not in found:
-        command = "pr2 evaluate --workdir DIR --ablations configs/ablations.py --seeds 3"
-        return Section("ablations", title, missing=command)
+        return Section("ablations", title, missing=COMMAND)
     tables, seeds = found[DAY]["tables"], max((len(v) for v in found[DAY]["by_seed"].values()), default=1)
     order = [g for g in COLUMNS if g in tables] + sorted(tables.keys() - COLUMNS.keys())
     charts = [_chart(group, tables[group]) for group in order]
@@ -39,7 +39,14 @@ def section(work: Work) -> Section:
         "without the part it is worse, so the part earns its place. Differences search by search, seeds averaged "
         "first, 95 % intervals over people; costs are the variant's own.",
         [Charts(charts), *(_table(group, tables[group]) for group in order)],
+        stale=_stale(work),
     )
+
+
+def _stale(work: Work) -> str:
+    """A variant's values name the log that they are of."""
+    judged = work.json(f"ablations/seed_0/{WHOLE.directory}/judged/manifest.json")
+    return work.stale_unless({"store": judged["fingerprint"]["store"]}, COMMAND) if judged else ""
 
 
 def _measure(group: str, rows: dict) -> str:

@@ -10,7 +10,7 @@ from pr2_jax.report.charts import Plot, Row, Rows, Series, tone_of
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table
 from pr2_jax.report.work import Work
 
-DIRECTORY = "abtest"
+DIRECTORY, COMMAND = "abtest", "pr2 abtest --workdir DIR"
 DRAWN = ("ctr", "watch", "active", "reformulated")
 """Metrics whose course over the days is drawn, where they were counted; else the first four."""
 
@@ -24,7 +24,7 @@ def section(work: Work) -> Section:
         needs = (
             "" if work.simulated else "It takes the work directory of a simulated world; this log is of another kind."
         )
-        return Section("abtest", title, intro=needs, missing="pr2 abtest --workdir DIR")
+        return Section("abtest", title, intro=needs, missing=COMMAND)
     blocks: list = []
     findings = []
     for number, name in enumerate(places, 1):
@@ -41,6 +41,7 @@ def section(work: Work) -> Section:
         "back, or not. Lifts are relative to the first arm, intervals over people. These are a simulation's figures: "
         "they say what happens in this world, not what a real platform would see.",
         blocks,
+        stale=" ".join(filter(None, (work.stale(f"{DIRECTORY}/{name}", COMMAND) for name in places))),
     )
 
 

@@ -10,6 +10,7 @@ from pr2_jax.report.work import Work
 from pr2_jax.stages.sweep_qrcf import ALONE, DIRECTORY, MERGED
 from pr2_jax.stages.sweep_report import AXES, FAMILIES
 
+COMMAND = "pr2 evaluate --workdir DIR --sweep qrcf"
 Y = "recall@100"
 SHOWN = {
     "epsilon": "epsilon",
@@ -28,7 +29,7 @@ def section(work: Work) -> Section:
     title = "QRCF's threshold"
     points = _of_the_grid(work)
     if not points:
-        return Section("frontier", title, missing="pr2 evaluate --workdir DIR --sweep qrcf")
+        return Section("frontier", title, missing=COMMAND)
     today = next((p for p in points if p["configured"] == "1"), points[0])
     charts = [_chart(points, today, axis) for axis in AXES]
     best = max(points, key=lambda p: _number(p, f"{ALONE}.{Y}"))
@@ -41,6 +42,7 @@ def section(work: Work) -> Section:
         "relevant seeds and narrower results, a lax one finds more. Points are thresholds (numbers: their quantiles, "
         "of the configured K), judged on the validation day. The ring is what is configured.",
         [Charts(charts), _table(points), Note("points.csv of the sweep has every measure with its interval.")],
+        stale=work.stale(DIRECTORY, COMMAND),
     )
 
 
@@ -61,15 +63,14 @@ def _name(point: dict[str, str]) -> str:
 
 
 def _chart(points: list[dict[str, str]], today: dict[str, str], axis) -> Plot:
-    series = []
+    others = [p for p in points if p["k"] != today["k"]]
+    series = [_series("other K", others, axis.measure, 5, line=False)]
     for number, (threshold, name) in enumerate(FAMILIES.items(), 1):
         mine = [p for p in points if p["threshold"] == threshold and p["k"] == today["k"]]
         mine.sort(key=lambda p: float(p["quantile"]))
         series.append(
             _series(f"{name}, K {today['k']}", mine, axis.measure, number, tuple(p["quantile"] for p in mine))
         )
-    others = [p for p in points if p["k"] != today["k"]]
-    series.append(_series("other K", others, axis.measure, 5, line=False))
     series.append(_series(f"configured ({_name(today)})", [today], axis.measure, 6, line=False))
     about = f"{Y} of QRCF alone against {axis.title}, one line for each kind of threshold, from lax to strict."
     return Plot(f"frontier_{axis.measure}", f"{Y} against {axis.measure}", about, axis.title, Y, series, log_x=axis.log)

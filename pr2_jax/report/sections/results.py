@@ -22,15 +22,15 @@ OURS = ("retrieval.pr2", "pipeline.pr2", "slate.qin")
 WHAT = {
     "retrieval.random": "videos at random",
     "retrieval.popularity": "the most clicked",
-    "retrieval.bm25": "words of query and caption",
-    "retrieval.dr": "content vectors of query and video",
-    "retrieval.bm25+dr": "both merged: what base ranks",
-    "retrieval.qrcf": "from past views that fit the query",
-    "retrieval.pdr": "dual encoder that knows the person",
-    "retrieval.pr2": "all four merged: what PR² ranks",
-    "pipeline.base": "base, ranked: knows nothing of the person",
-    "pipeline.pr2": "PR², ranked by QIN",
-    "pipeline.oracle": "the simulated world's truth: the most there is to gain",
+    "retrieval.bm25": "words",
+    "retrieval.dr": "content vectors",
+    "retrieval.bm25+dr": "both merged",
+    "retrieval.qrcf": "past views that fit",
+    "retrieval.pdr": "dual encoder",
+    "retrieval.pr2": "all four merged",
+    "pipeline.base": "base's ranker on its list",
+    "pipeline.pr2": "QIN on PR²'s list",
+    "pipeline.oracle": "the simulated truth",
 }
 TERMS = (
     "recall@k: share of the videos a person clicked in a search that are among the first k. NDCG@10: the same for the "
