@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax.report.axes import short
-from pr2_jax.report.charts import BETTER, PLAIN, UNSURE, WORSE, Chart, Plot, Rows
+from pr2_jax.report.charts import BETTER, PLAIN, UNSURE, WORSE, Chart, Plot, Rows, Series
 from pr2_jax.report.svg import colour_of, value_text
 
-COLOURS = ("#0b66c3", "#c2410c", "#157f3b", "#7e3fb0", "#946200", "#b0265d")
+COLOURS = ("#0b66c3", "#c2410c", "#157f3b", "#7e3fb0", "#69727d", "#b0265d")
 DASHES = ("-", (0, (6, 3)), (0, (2, 2)), (0, (6, 2, 2, 2)), (0, (9, 3)), (0, (1, 2)))
 TONES = {BETTER: "#0b66c3", WORSE: "#c2410c", UNSURE: "#69727d", PLAIN: "#1a1d21"}
 PARTS = ("#0b66c3", "#8fbde9", "#c2410c")
@@ -43,10 +43,13 @@ def _plot(chart: Plot, panel) -> None:
         if chart.bars:
             panel.bar(one.x, one.y, width=0.78, color=colour, label=one.name)
             continue
+        shade = not np.isfinite(_floats(one.y)).any()
         if len(one.low):
-            panel.fill_between(one.x, _floats(one.low), _floats(one.high), color=colour, alpha=0.16, linewidth=0)
-        style = {"linestyle": DASHES[number] if one.line else "none", "marker": "o" if one.marks else None}
-        panel.plot(one.x, _floats(one.y), color=colour, linewidth=1.5, markersize=4, label=one.name, **style)
+            name = one.name if shade else None
+            low, high = _floats(one.low), _floats(one.high)
+            panel.fill_between(one.x, low, high, color=colour, alpha=0.16, linewidth=0, label=name)
+        if not shade:
+            panel.plot(one.x, _floats(one.y), color=colour, label=one.name, **_style(one, number))
         for x, y, text in zip(one.x, one.y, one.labels, strict=False):
             panel.annotate(text, (x, y), (0, 5), textcoords="offset points", ha="center", fontsize=7, color=colour)
     if chart.diagonal:
@@ -67,6 +70,14 @@ def _plot(chart: Plot, panel) -> None:
     panel.set_xlabel(chart.x_title)
     panel.set_ylabel(chart.y_title)
     panel.grid(color="#dddddd", linewidth=0.6)
+
+
+def _style(one: Series, number: int) -> dict:
+    """Of a line with or without marks; marks alone in the last colour are rings around others."""
+    if one.line:
+        return {"linestyle": DASHES[number], "linewidth": 1.5, "marker": "o" if one.marks else None, "markersize": 4}
+    ring = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.6}
+    return {"linestyle": "none", "marker": "o", **(ring if number == len(COLOURS) - 1 else {"markersize": 4})}
 
 
 def _rows(chart: Rows, panel) -> None:

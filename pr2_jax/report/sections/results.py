@@ -135,7 +135,7 @@ def _wins(work: Work) -> Rows:
         for what, gains in (("searches", gain_N), ("people, all their searches", of_people_U)):
             shares = _shares(gains)
             text = " / ".join(f"{share:.0%}" for share in shares)
-            rows.append(Row(what, parts=shares, text=text, group=f"{said}, {one} against {other}"))
+            rows.append(Row(what, parts=shares, text=text, group=said))
     about = (
         "Shares of searches, and of people over all their searches of the day, in which NDCG@10 is higher with PR², "
         "the same, or lower."
