@@ -132,6 +132,23 @@ def test_channels_find_alone_what_the_evaluation_says(work, reported):
     assert overlap.DEPTH == 100
 
 
+def test_days_and_queries_are_counted(work, reported):
+    store = work.store
+    for name, times in (
+        ("searches", store.sessions.time_ms),
+        ("feed_views", store.events.time_ms[store.events.channel == 0]),
+    ):
+        rows = _csv(reported, name)
+        assert sum(float(row["y"]) for row in rows) == len(times)
+        test_day = sum(store.cuts.test_ms <= t for t in times.tolist())
+        assert [float(row["y"]) for row in rows if row["series"] == "test"] == [test_day]
+    counts = np.sort(np.bincount(store.sessions.query)[1:])[::-1]
+    curve = {float(row["x"]): float(row["y"]) for row in _csv(reported, "query_frequency")}
+    assert all(curve[rank] == counts[int(rank) - 1] for rank in curve)
+    share = _csv(reported, "query_share")[-1]
+    assert float(share["y"]) == pytest.approx(1)
+
+
 def test_examples_follow_the_rule_and_stay_text(page, work, reported):
     chosen = examples.choose(work)
     assert 0 < len(chosen) <= examples.COUNT

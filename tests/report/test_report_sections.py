@@ -95,6 +95,7 @@ def test_the_course_over_the_days_has_both_bands_and_gaps(tmp_path, experiment):
 
 def test_every_experiment_gets_its_place(tmp_path, experiment, work):
     _work(tmp_path, "abtest/b/abtest.json", experiment)
+    _work(tmp_path, "abtest/a.partial/abtest.json", "{}")
     other = copy.deepcopy(experiment) | {"daily": {}, "by_day": {}}
     section = abtest.section(_work(tmp_path, "abtest/a/abtest.json", other))
     assert set(_tables(section)) == {"abtest_1_pr2_table", "abtest_2_pr2_table"}

@@ -19,7 +19,8 @@ def section(work: Work) -> Section:
     """From abtest/NAME/abtest.json of every experiment."""
     title, places = "A/B test on the simulated platform", []
     if (work.directory / DIRECTORY).is_dir():
-        places = sorted(path.parent.name for path in (work.directory / DIRECTORY).glob("*/abtest.json"))
+        found = (path.parent.name for path in (work.directory / DIRECTORY).glob("*/abtest.json"))
+        places = sorted(name for name in found if not name.endswith((".partial", ".old")))  # of a run cut short
     if not places:
         needs = (
             "" if work.simulated else "It takes the work directory of a simulated world; this log is of another kind."

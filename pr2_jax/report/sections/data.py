@@ -65,11 +65,17 @@ def section(work: Work) -> Section:
     )  # fmt: skip
 
 
+def _days(work: Work) -> tuple[int, int]:
+    """The first and the last day of the log, views before the first search and after the last one included."""
+    store = work.store
+    days = [work.day_of(times) for times in (store.events.time_ms, store.sessions.time_ms) if len(times)]
+    return min(int(day_N.min()) for day_N in days), max(int(day_N.max()) for day_N in days)
+
+
 def _by_day(work: Work, slug: str, title: str, time_ms: np.ndarray) -> Plot:
-    cuts, day_N = work.store.cuts, work.day_of(time_ms)
-    first, last = (int(work.day_of(np.array([t]))[0]) for t in (cuts.start_ms, max(cuts.start_ms, cuts.end_ms - 1)))
-    count_D = np.bincount(day_N - first, minlength=last - first + 1)[: last - first + 1]
-    starts_ms = [max(cuts.start_ms, cuts.validation_ms + day * DAY_MS) for day in range(first, last + 1)]
+    cuts, (first, last) = work.store.cuts, _days(work)
+    count_D = np.bincount(work.day_of(time_ms) - first, minlength=last - first + 1)
+    starts_ms = [cuts.validation_ms + day * DAY_MS for day in range(first, last + 1)]
     labels = [(float(day), _date(ms)) for day, ms in zip(range(first, last + 1), starts_ms, strict=True)]
     parts = {"training": range(first, 0), "validation": range(0, 1), "test": range(1, last + 1)}
     series = [
