@@ -15,7 +15,7 @@ import pytest
 
 from pr2_jax import cli
 from pr2_jax.report import build
-from pr2_jax.report.sections import examples, overlap, results
+from pr2_jax.report.sections import examples, overlap, results, slices
 from pr2_jax.report.work import Work
 
 VOID = {"meta", "link", "img", "br", "input"}
@@ -147,6 +147,16 @@ def test_days_and_queries_are_counted(work, reported):
     assert all(curve[rank] == counts[int(rank) - 1] for rank in curve)
     share = _csv(reported, "query_share")[-1]
     assert float(share["y"]) == pytest.approx(1)
+
+
+def test_slices_that_can_tell_are_counted(work, metrics):
+    found = [one for cut in metrics["slices"].values() for one in cut["slices"]]
+    values = [one["measures"]["pipeline ndcg@10"]["difference"] for one in found]
+    known = [value for value in values if value["low"] is not None]
+    better = sum(value["low"] > 0 for value in known)
+    said = slices.section(work).finding
+    assert f"in {better} of {len(known)} slices" in said
+    assert ("lower in none" in said) == (not any(value["high"] < 0 for value in known))
 
 
 def test_examples_follow_the_rule_and_stay_text(page, work, reported):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pr2_jax.evaluation.bootstrap import Interval
-from pr2_jax.report.charts import Row, Rows, tone_of
+from pr2_jax.report.charts import BETTER, WORSE, Row, Rows, tone_of
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table, estimate
 from pr2_jax.report.work import Work
 from pr2_jax.stages.slices import MEASURES
@@ -49,11 +49,12 @@ def _difference(one: dict, measure: str) -> Interval:
 
 
 def _finding(lines: list[tuple[str, dict]]) -> str:
-    tones = [(name, one, tone_of(_difference(one, CHARTED[0]))) for name, one in lines]
-    counted = [tone for *_, tone in tones if tone != "unsure"]
-    worse = [f"{name} {one['name']}" for name, one, tone in tones if tone == "worse"]
-    text = f"NDCG@10 is higher with PR² in {counted.count('better')} of {len(tones)} slices"
-    return text + (f", lower for {', '.join(worse)}." if worse else ", lower in none; the others cannot tell.")
+    """Of the slices with people enough for an interval."""
+    told = [(f"{name} {one['name']}", _difference(one, CHARTED[0])) for name, one in lines]
+    tones = [(name, tone_of(value)) for name, value in told if math.isfinite(value.low)]
+    better, worse = ([name for name, tone in tones if tone == wanted] for wanted in (BETTER, WORSE))
+    lower = f"lower for {', '.join(worse)}" if worse else "lower in none"
+    return f"NDCG@10 is higher with PR² in {len(better)} of {len(tones)} slices with people enough to tell, {lower}."
 
 
 def _chart(lines: list[tuple[str, dict]], measure: str) -> Rows:
