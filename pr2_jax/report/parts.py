@@ -19,7 +19,7 @@ Value = Interval | float | int | str | None
 @dataclasses.dataclass(frozen=True)
 class Column:
     """`form`: text, metric (4 digits, ± half of the interval), signed (a difference, ends of the interval), count,
-    percent, seconds, bytes or plain."""
+    percent, chance (a p-value), seconds, bytes or plain."""
 
     name: str
     form: str = "metric"
@@ -93,6 +93,8 @@ def text_of(value: Value, form: str) -> tuple[str, str]:
         return f"{value:.1%}", ""
     if form == "seconds":
         return _seconds(value), ""
+    if form == "chance":
+        return ("< 0.001" if value < 0.001 else f"{value:.3f}"), ""
     if form == "bytes":
         return f"{value / 1e6:,.1f} MB" if value >= 1e5 else f"{value / 1e3:,.1f} kB", ""
     if form == "signed":

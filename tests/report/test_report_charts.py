@@ -177,6 +177,7 @@ def test_cells():
         assert text_of(nothing, "metric") == ("–", "")
     assert [text_of(v, "plain")[0] for v in (20_000, 19.0, 12_345.6)] == ["20,000", "19", "12,346"]
     assert [text_of(v, "seconds")[0] for v in (0.0204, 30.94, 95.0)] == ["20.4 ms", "30.9 s", "1.6 min"]
+    assert [text_of(v, "chance")[0] for v in (0.0, 0.0312)] == ["< 0.001", "0.031"]
     assert [text_of(v, "bytes")[0] for v in (1500.0, 2.5e6)] == ["1.5 kB", "2.5 MB"]
     assert [ago(v) for v in (0.01, 0.5, 3.2)] == ["14 min ago", "12 h ago", "3 days ago"]
     assert clipped("a b c d e f g") == "a b c d e f …"

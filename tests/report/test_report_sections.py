@@ -11,7 +11,7 @@ import pytest
 from pr2_jax import artifacts
 from pr2_jax.config import Config
 from pr2_jax.report import page, svg
-from pr2_jax.report.charts import BETTER, UNSURE, WORSE, Plot, Rows
+from pr2_jax.report.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Rows
 from pr2_jax.report.parts import Charts, Table, numbers_of
 from pr2_jax.report.sections import ablations, abtest, costs, frontier, results
 from pr2_jax.report.work import Work
@@ -33,11 +33,13 @@ def _lift(low: float, high: float) -> dict:
 def experiment() -> dict:
     """As `pr2 abtest` writes it, of four days."""
     lifts = {"ctr": _lift(0.02, 0.06), "no_click": _lift(-0.05, -0.01), "like": _lift(-0.02, 0.03), "day_28": NOTHING}
+    lifts |= {"a_metric_of_its_own": _lift(0.1, 0.2)}
     titles = {
         "ctr": ("CTR@10 <b>", 1),
         "no_click": ("without a click", -1),
         "like": ("likes", 1),
         "day_28": ("day 28", 0),
+        "a_metric_of_its_own": ("mine", 0),
     }
     days = {name: [one, NOTHING, one, one] for name, one in lifts.items()}
     return {
@@ -47,6 +49,9 @@ def experiment() -> dict:
         "lifts": {"pr2": lifts},
         "before": {"pr2": {name: _lift(-0.01, 0.01) for name in lifts}},
         "by_day": {"pr2": days},
+        "aa": {"splits": 200, "below": 0.055, "uniform_p": 0.5},
+        "decided_after": {"pr2": 3},
+        "guardrail": {"pr2": "kept"},
         "daily": {arm: {"ctr": [0.25, None, 0.26, 0.27, 0.25, 0.24, 0.25]} for arm in ("base", "pr2")},
     }
 
@@ -69,14 +74,19 @@ def _tables(section) -> dict[str, Table]:
 def test_lifts_are_those_of_the_experiment(tmp_path, experiment):
     section = abtest.section(_work(tmp_path, "abtest/base+pr2/abtest.json", experiment))
     assert section.finding == "pr2 against base: CTR@10 <b> +4.0% [+2.0%, +6.0%]."
+    said = section.blocks[0].text
+    assert "split 200 other ways: p below 0.05 in 5.5% of them." in said
+    assert "CTR@10 <b> told apart from day 3 on, looking every day. pr2: guardrail (true relevance) kept." in said
     (table,) = _tables(section).values()
     header, rows = numbers_of(table)
     first = dict(zip(header, rows[0], strict=True))
     assert (first["lift"], first["lift low"], first["lift high"]) == (0.04, 0.02, 0.06)
     assert (first["at any time low"], first["at any time high"], first["people"]) == (0.01, pytest.approx(0.07), 90)
-    assert [row[0] for row in rows] == ["CTR@10 <b>", "without a click", "likes", "day 28"]
+    assert [row[0] for row in rows] == ["CTR@10 <b>", "likes", "without a click", "day 28", "mine"]
     forest = _charts(section)["abtest_1_pr2_lifts"]
-    assert [row.tone for row in forest.rows] == [BETTER, BETTER, UNSURE], "fewer searches without a click are better"
+    assert [row.tone for row in forest.rows] == [BETTER, UNSURE, BETTER, PLAIN], (
+        "fewer searches without a click are better"
+    )
 
 
 def test_the_course_over_the_days_has_both_bands_and_gaps(tmp_path, experiment):

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from pr2_jax.evaluation.bootstrap import Interval
+from pr2_jax.online.measures import METRICS
 from pr2_jax.report.charts import Plot, Row, Rows, Series, tone_of
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table
 from pr2_jax.report.work import Work
@@ -57,7 +58,20 @@ def _plan(found: dict[str, Any]) -> str:
     said += f"{plan.get('days', '?')} counted."
     if plan.get("shared_luck"):
         said += " A shadow lane with the same luck takes chance out of the intervals, as no real platform could."
+    aa = found.get("aa") or {}
+    if aa.get("splits") and aa.get("below") is not None:
+        said += f" The A/A days split {aa['splits']:,} other ways: p below 0.05 in {aa['below']:.1%} of them."
+    decided_by = _metric(found, plan.get("decided_by", "ctr"))["title"]
+    for arm in found["lifts"]:
+        day, kept = ((found.get(name) or {}).get(arm) for name in ("decided_after", "guardrail"))
+        said += f" {arm}: {decided_by} told apart from day {day} on, looking every day." if day else ""
+        said += f" {arm}: guardrail (true relevance) {kept}." if kept else ""
     return said
+
+
+def _ordered(lifts: dict[str, Any]) -> list[str]:
+    """As in the experiment's own table; metrics that it does not name come last."""
+    return [name for name in METRICS if name in lifts] + sorted(lifts.keys() - METRICS.keys())
 
 
 def _lift(one: dict[str, float | None] | None, low: str = "low", high: str = "high") -> Interval:
@@ -82,8 +96,9 @@ def _finding(found: dict[str, Any], arm: str) -> str:
 def _arm(slug: str, found: dict[str, Any], arm: str) -> list:
     lifts = found["lifts"][arm]
     rows, marked = [], []
-    for name, one in lifts.items():
-        metric, value = _metric(found, name), _lift(one)
+    for name in _ordered(lifts):
+        one, metric = lifts[name], _metric(found, name)
+        value = _lift(one)
         unit = f", {metric['unit']}" if metric["unit"] else ""
         before = _lift(found.get("before", {}).get(arm, {}).get(name))
         anytime = _lift(one, "low_at_any_time", "high_at_any_time")
@@ -92,13 +107,13 @@ def _arm(slug: str, found: dict[str, Any], arm: str) -> list:
         )
         marked.append((metric["title"], value, tone_of(value, metric["better"])))
     control = found["plan"]["arms"][0]
-    heads = [Column("metric", "text"), Column(control, "plain"), Column(arm, "plain"), Column("lift", "percent")]
-    heads += [Column("at any time", "percent"), Column("p", "plain"), Column("A/A before", "percent")]
+    heads = [Column("metric", "text"), Column(control), Column(arm), Column("lift", "percent")]
+    heads += [Column("at any time", "percent"), Column("p", "chance"), Column("A/A before", "percent")]
     heads += [Column("people", "count")]
     drawn = [Row(title, value, tone) for title, value, tone in marked if math.isfinite(value.mean)]
     about = f"Relative difference of {arm} to {control} by metric with 95 % intervals over people."
     forest = Rows(f"{slug}_lifts", f"{arm} against {control}: lifts", about, "lift", drawn, zero=True, percent=True)
-    names = [name for name in DRAWN if name in lifts] or list(lifts)[:4]
+    names = [name for name in DRAWN if name in lifts] or _ordered(lifts)[:4]
     days = [chart for name in names for chart in _over_days(f"{slug}_{_slug(name)}", found, arm, name)]
     return [
         Charts([forest, *days]),
