@@ -102,6 +102,12 @@ def _export(options: argparse.Namespace) -> None:
     export.export(options.workdir, options.out)
 
 
+def _report(options: argparse.Namespace) -> None:
+    from pr2_jax.report import build
+
+    build.write(options.workdir)
+
+
 def _config(options: argparse.Namespace) -> None:
     print(artifacts.canonical_text(config_loader.to_dict(_resolved(options))), end="")
 
@@ -203,6 +209,7 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace], int | None]]:
         "index": _index,
         "evaluate": _evaluate,
         "export": _export,
+        "report": _report,
         "config": _config,
         "search": _search,
         "score": _score,

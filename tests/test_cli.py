@@ -20,14 +20,29 @@ from pr2_jax.config import Config
 from pr2_jax.errors import BadInput, Stopped
 
 CALLS = {
-    "pipeline": ("run", "ingest", "train", "index", "evaluate", "sweep", "diagnose"),
+    "pipeline": ("run", "ingest", "train", "index", "evaluate", "sweep", "diagnose", "abtest"),
     "search.commands": ("print_search",),
     "search.scoring": ("score_file",),
     "demo.server": ("serve",),
     "stages.export": ("export", "rebuild"),
+    "report.build": ("write",),
     "simulation.world": ("write_world",),
 }
-VERBS = ("run", "ingest", "train", "index", "evaluate", "config", "export", "search", "score", "demo", "simulate")
+VERBS = (
+    "run",
+    "ingest",
+    "train",
+    "index",
+    "evaluate",
+    "config",
+    "export",
+    "report",
+    "search",
+    "score",
+    "abtest",
+    "demo",
+)
+VERBS += ("simulate",)
 RUN = ["run", "--workdir", "w", "--config", "configs/kuaisar.py"]
 
 
@@ -105,6 +120,7 @@ def test_services_pass_their_options(calls, tmp_path):
     assert cli.main(["score", *workdir, "--requests", str(requests), "--out", str(tmp_path / "o.run")]) == 0
     assert cli.main(["demo", *workdir]) == 0
     assert cli.main(["export", *workdir, "--out", "a"]) == 0
+    assert cli.main(["report", *workdir]) == 0
     assert cli.main(["simulate", "--out", str(tmp_path / "world"), "--config.world.users=70"]) == 0
     assert calls == [
         ("search.commands.print_search", (tmp_path, "12", "space comedy", 5, True)),
@@ -112,6 +128,7 @@ def test_services_pass_their_options(calls, tmp_path):
         ("search.scoring.score_file", (tmp_path, requests, tmp_path / "o.run", 10)),
         ("demo.server.serve", (tmp_path, 8765)),
         ("stages.export.export", (tmp_path, Path("a"))),
+        ("report.build.write", (tmp_path,)),
         ("simulation.world.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
     ]
 
@@ -134,9 +151,39 @@ def test_an_artifact_stands_in_for_the_work_directory(calls, tmp_path):
     ]
 
 
+def test_an_experiment_is_told_its_plan(calls, tmp_path):
+    from pr2_jax.online.experiment import Plan
+
+    command = ["abtest", "--workdir", str(tmp_path)]
+    assert cli.main(command) == 0
+    more = [
+        "--arms",
+        "base,+qrcf,pr2",
+        "--days",
+        "3",
+        "--aa-days",
+        "2",
+        "--warm-up",
+        "0",
+        "--salt",
+        "x",
+        "--refresh",
+        "2",
+    ]
+    assert cli.main([*command, *more, "--decided-by", "watch", "--foreseen", "0.1", "--own-luck", "--force"]) == 0
+    assert cli.main([*command, "--trial", "5"]) == 0
+    told = Plan(("base", "+qrcf", "pr2"), 3, 2, 0, "x", False, 2, "watch", 0.1)
+    assert calls == [
+        ("pipeline.abtest", (tmp_path, Plan(), False, None)),
+        ("pipeline.abtest", (tmp_path, told, True, None)),
+        ("pipeline.abtest", (tmp_path, Plan(), False, 5)),
+    ]
+
+
 def test_rooms_take_what_the_command_passes():
     from pr2_jax import pipeline
     from pr2_jax.demo import server
+    from pr2_jax.report import build
     from pr2_jax.search import commands, scoring
     from pr2_jax.simulation import world
     from pr2_jax.stages import export
@@ -149,10 +196,12 @@ def test_rooms_take_what_the_command_passes():
         pipeline.index: (path, config),
         pipeline.evaluate: (path, config),
         pipeline.sweep: (path, config, "qrcf"),
+        pipeline.abtest: (path, None, False, None),
         pipeline.diagnose: (path, config),
         commands.print_search: (path, "12", "space", 10, False),
         scoring.score_file: (path, path, path, 10),
         server.serve: (path, 8765),
+        build.write: (path,),
         export.export: (path, path),
         export.rebuild: (path, path),
         world.write_world: (path, config.world),

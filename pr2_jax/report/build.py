@@ -1,0 +1,111 @@
+"""Makes `report/` of a finished work directory: report.html, and beside it `csv/` and `png/` of all that it shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pr2_jax import artifacts, config_loader, console, workdir
+from pr2_jax.config import Config
+from pr2_jax.errors import BadInput
+from pr2_jax.report import charts, page, parts, png
+from pr2_jax.report.charts import Chart
+from pr2_jax.report.parts import Charts, Section, Table
+from pr2_jax.report.sections import (
+    ablations,
+    abtest,
+    calibration,
+    costs,
+    data,
+    examples,
+    frontier,
+    overlap,
+    results,
+    slices,
+    training,
+)
+from pr2_jax.report.work import Work
+
+DIRECTORY, SCHEMA = "report", "report/1"
+PAGE, TABLES, PICTURES = "report.html", "csv", "png"
+SECTIONS = (
+    results.section,
+    slices.section,
+    examples.section,
+    abtest.section,
+    overlap.section,
+    frontier.section,
+    ablations.section,
+    calibration.section,
+    data.section,
+    training.section,
+    costs.section,
+)
+"""In the order of the page: what came out, why, and what it was made from."""
+
+
+def write(place: Path) -> None:
+    """Writes `report/`, always anew: it takes seconds, and whatever was made since then is in it.
+
+    BadInput where `place` is no work directory; StaleArtifact where the evaluation is missing or of something else.
+    """
+    config = _config_of(place)
+    with artifacts.locked(place), console.stage("report"):
+        started = time.monotonic()
+        workdir.require("eval", place, config)
+        stages = (workdir.STORE, *workdir.STAGES)
+        claim = {"inputs": {name: artifacts.identity(place / name) for name in stages}}
+        facts: dict = {}
+        out = place / DIRECTORY
+        with artifacts.writing(out, claim, SCHEMA, facts=facts) as made:
+            work = Work(place, config)
+            write_page(work, made)
+            facts["made_from"] = dict(sorted(work.inputs.items()))
+        console.log(f"done in {console.duration(time.monotonic() - started)}; open {out / PAGE}")
+
+
+def write_page(work: Work, out: Path) -> None:
+    """The page, a CSV file for each table and chart, a PNG for each chart."""
+    headline = results.headline(work)
+    sections = [make(work) for make in console.progress(SECTIONS, "sections", unit=" sections")]
+    for name in (TABLES, PICTURES):
+        (out / name).mkdir()
+    drawn = [headline["chart"], *charts_of(sections)]
+    for chart in console.progress(drawn, "pictures", unit=" pictures"):
+        parts.write_csv(out / TABLES / f"{chart.slug}.csv", *charts.numbers_of(chart))
+        png.draw(chart, out / PICTURES / f"{chart.slug}.png")
+    for table in tables_of(sections):
+        parts.write_csv(out / TABLES / f"{table.slug}.csv", *parts.numbers_of(table))
+    for section in sections:
+        if section.template == "examples":
+            parts.write_csv(out / TABLES / "examples.csv", *examples.lines_of(section.extra))
+    title = f"PR² report: {work.config.name}"
+    facts = {"simulated": work.simulated, "name": work.config.name, "version": artifacts.versions()["pr2_jax"]}
+    facts["sessions"] = len(work.test_sessions())
+    artifacts.write_text(out / PAGE, page.render(title, headline, sections, facts))
+
+
+def charts_of(sections: Sequence[Section]) -> Iterator[Chart]:
+    """Every chart of the page but the first."""
+    for section in sections:
+        for block in section.blocks:
+            if isinstance(block, Charts):
+                yield from block.charts
+
+
+def tables_of(sections: Sequence[Section]) -> Iterator[Table]:
+    """Every table."""
+    for section in sections:
+        yield from (block for block in section.blocks if isinstance(block, Table))
+
+
+def _config_of(place: Path) -> Config:
+    """The config of the work directory. Nothing is made where there is none, not even a lock."""
+    if (place / artifacts.MANIFEST).is_file():
+        raise BadInput(f"{place} is a finished artifact, expected a work directory (see pr2 run --help)")
+    kept = place / workdir.CONFIG_FILE
+    if not kept.is_file():
+        raise BadInput(f"{place} is not a work directory, it has no {kept.name}: make one with `pr2 run`")
+    workdir.refuse_foreign_config(place)
+    return config_loader.load(str(kept))

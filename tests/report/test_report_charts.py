@@ -1,0 +1,192 @@
+"""Axes, drawings and cells of the report, by hand and by property."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from pr2_jax.evaluation.bootstrap import Interval
+from pr2_jax.report import charts, parts, png, svg
+from pr2_jax.report.axes import Axis, short, span, ticks
+from pr2_jax.report.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Row, Rows, Series, tone_of
+from pr2_jax.report.page import ago, clipped, picture_of
+from pr2_jax.report.parts import Column, Table, text_of
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_ticks_are_round_few_and_inside(rng, log):
+    for _ in range(300):
+        low = float(10 ** rng.uniform(-4, 5))
+        high = low * float(10 ** rng.uniform(0.01, 4))
+        low, high = span([low, high], log)
+        found = ticks(low, high, 5, log)
+        assert found == sorted(found)
+        assert len(found) <= 7
+        assert all(low * (1 - 1e-9) <= tick <= high * (1 + 1e-9) for tick in found)
+        if not log:
+            steps = {f"{step:.2e}"[:4].rstrip("0").rstrip(".") for step in np.diff(found)}
+            assert steps in ({"1"}, {"2"}, {"2.5"}, {"5"})
+
+
+def test_ticks_by_hand():
+    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert ticks(-0.04, 0.011, 5) == [-0.04, -0.02, 0]
+    assert ticks(1, 1000, 5, log=True) == [1, 10, 100, 1000]
+    assert ticks(2, 30, 5, log=True) == [2, 5, 10, 20]
+    assert [short(v) for v in (0.0, 0.25, 1234, 12_000, 3.4e6)] == ["0", "0.25", "1.234k", "12k", "3.4M"]
+    assert short(0.125, percent=True) == "12.5%"
+
+
+def test_spans_hold_every_number_and_are_never_empty():
+    assert span([]) != span([], log=True)
+    for values in ([3.0], [0.0], [-2.0, -2.0], [NAN, 5.0], [1e-9, 1e9]):
+        low, high = span(values)
+        assert low < high
+        assert all(low <= v <= high for v in values if math.isfinite(v))
+    assert span([2.0, 4.0], from_zero=True)[0] == 0
+    assert span([0.0, -1.0, 10.0, 20.0], log=True)[0] == pytest.approx(10 / 1.15), "what has no logarithm is no end"
+
+
+def test_axes_map_ends_to_ends():
+    for log in (False, True):
+        axis = Axis(1, 100, 200, 20, log)
+        assert [axis.at(v) for v in (1, 100)] == pytest.approx([200, 20])
+    assert Axis(1, 100, 0, 10, True).at(10) == pytest.approx(5)
+    assert Axis(1, 100, 0, 10, True).at(0) == 0
+
+
+def test_tones_follow_the_whole_interval():
+    above, below, across = Interval(1, 0.5, 2, 9), Interval(-1, -2, -0.5, 9), Interval(1, -1, 3, 9)
+    assert [tone_of(v) for v in (above, below, across)] == [BETTER, WORSE, UNSURE]
+    assert [tone_of(v, -1) for v in (above, below, across)] == [WORSE, BETTER, UNSURE]
+    assert tone_of(above, 0) == PLAIN
+    assert tone_of(Interval(1, NAN, NAN, 3)) == UNSURE
+
+
+@pytest.fixture
+def plot() -> Plot:
+    curve = Series("a <b> & c", [1, 2, 3, 4], [1.0, NAN, 3.0, 4.0], [0.5, NAN, 2, 3], [2, NAN, 4, 5], marks=True)
+    return Plot("slug", "Title <i>", 'about "it"', "x", "y", [curve, Series("d", [1, 4], [2.0, 2.0])], level=2.0)
+
+
+@pytest.fixture
+def rows() -> Rows:
+    lines = [
+        Row("one", Interval(0.5, 0.25, 0.75, 4), BETTER, group="g"),
+        Row("two", Interval(-1, NAN, NAN, 2), group="g"),
+    ]
+    return Rows("r", "Rows", "about", "difference", lines, zero=True)
+
+
+def _drawn(chart) -> ElementTree.Element:
+    return ElementTree.fromstring(str(svg.draw(chart)))
+
+
+def test_drawings_are_well_formed_named_and_inside(plot, rows):
+    bars = Plot(
+        "b", "t", "a", "x", "y", [Series("n", [0, 1], [5.0, 10.0])], bars=True, x_labels=[(0, "mon"), (1, "tue")]
+    )
+    empty = [Plot("e", "t", "a", "x", "y", []), Rows("f", "t", "a", "x", [])]
+    for chart in (plot, rows, bars, *empty):
+        tree = _drawn(chart)
+        title, about = tree[0], tree[1]
+        assert (title.text, about.text) == (chart.title, chart.about)
+        assert tree.attrib["aria-labelledby"].split() == [title.attrib["id"], about.attrib["id"]]
+        height = float(tree.attrib["viewBox"].split()[3])
+        for node in tree.iter():
+            assert "fill" not in node.attrib, "colours are the style sheet's"
+            assert "style" not in node.attrib
+            for x, y in re.findall(r"([-\d.]+),([-\d.]+)", node.attrib.get("points", "")):
+                assert -1 <= float(x) <= svg.WIDTH + 1
+                assert -1 <= float(y) <= height + 1
+
+
+def test_lines_and_bands_break_where_nothing_is_known(plot):
+    found = [node.attrib.get("class") for node in _drawn(plot).iter()]
+    assert found.count("band s1") == 2
+    assert found.count("line s1") == 2
+    assert found.count("line s2") == 1
+    assert found.count("mark s1") == 3
+    assert found.count("reference") == 1
+
+
+def test_rows_say_their_numbers_and_lie_by_them(rows):
+    tree = _drawn(rows)
+    said = [node.text for node in tree.iter() if node.attrib.get("class") == "label end"]
+    assert said == ["+0.500 ±0.250", "-1.000, too few people"]
+    one, two = [node for node in tree.iter() if node.attrib.get("class", "").startswith("dot")]
+    zero = next(node for node in tree.iter() if node.attrib.get("class") == "zero").attrib["points"].split(",")[0]
+    assert float(two.attrib["cx"]) < float(zero) < float(one.attrib["cx"])
+    assert [node.text for node in tree.iter() if node.attrib.get("class") == "heading"] == ["g"]
+
+
+def test_stacked_bars_add_up():
+    chart = Rows(
+        "p", "t", "a", "x", [Row("one", parts=(0.25, 0.5)), Row("two", parts=(0.75, 0.25))], part_names=("u", "v")
+    )
+    bars = [node.attrib for node in _drawn(chart).iter() if node.attrib.get("class", "").startswith("bar")]
+    axis = svg.rows_axis(chart)
+    ends = [float(bar["x"]) + float(bar["width"]) for bar in bars]
+    assert ends == pytest.approx([axis.at(v) for v in (0.25, 0.75, 0.75, 1.0)], abs=0.2)
+    assert picture_of(chart).legend == [("block p1", "u"), ("block p2", "v")]
+
+
+def test_labels_keep_off_each_other():
+    many = [Series("n", [x / 10 for x in range(20)], [1.0] * 20, marks=True, labels=[f"{x}" for x in range(20)])]
+    placed = [
+        (float(node.attrib["x"]), float(node.attrib["y"]))
+        for node in _drawn(Plot("l", "t", "a", "x", "y", many)).iter()
+        if "t1" in node.attrib.get("class", "").split()
+    ]
+    assert len(placed) > 8
+    assert not [1 for n, a in enumerate(placed) for b in placed[:n] if abs(a[0] - b[0]) < 30 and abs(a[1] - b[1]) < 12]
+
+
+def test_csv_has_what_is_drawn_with_every_digit(plot, rows, tmp_path):
+    parts.write_csv(tmp_path / "a.csv", *charts.numbers_of(plot))
+    with (tmp_path / "a.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(one["series"], one["y"], one["low"]) for one in found[:2]] == [
+        ("a <b> & c", "1.0", "0.5"),
+        ("a <b> & c", "", ""),
+    ]
+    assert len(found) == 6
+    assert charts.numbers_of(rows)[1][0] == ["g", "one", 0.5, 0.25, 0.75]
+    value = Interval(1 / 3, 0.1, np.float64(2 / 3), 3)
+    table = Table(
+        "t", "c", [Column("name", "text"), Column("m"), Column("n", "count")], [["a", value, 3], ["b", None, None]]
+    )
+    parts.write_csv(tmp_path / "b.csv", *parts.numbers_of(table))
+    assert (tmp_path / "b.csv").read_text() == f"name,m,m low,m high,n\na,{1 / 3!r},0.1,{2 / 3!r},3\nb,,,,\n"
+
+
+def test_cells():
+    value = Interval(0.12345, 0.1, 0.2, 5)
+    assert text_of(value, "metric") == ("0.1235", "±0.0500")
+    assert text_of(value, "signed") == ("+0.1235", "[+0.1000, +0.2000]")
+    assert text_of(value, "percent") == ("+12.3%", "[+10.0%, +20.0%]")
+    assert text_of(Interval(0.5, NAN, NAN, 1), "signed") == ("+0.5000", "")
+    for nothing in (None, NAN, Interval(NAN, NAN, NAN, 0)):
+        assert text_of(nothing, "metric") == ("–", "")
+    assert [text_of(v, "plain")[0] for v in (20_000, 19.0, 12_345.6)] == ["20,000", "19", "12,346"]
+    assert [text_of(v, "seconds")[0] for v in (0.0204, 30.94, 95.0)] == ["20.4 ms", "30.9 s", "1.6 min"]
+    assert [text_of(v, "chance")[0] for v in (0.0, 0.0312)] == ["< 0.001", "0.031"]
+    assert [text_of(v, "bytes")[0] for v in (1500.0, 2.5e6)] == ["1.5 kB", "2.5 MB"]
+    assert [ago(v) for v in (0.01, 0.5, 3.2)] == ["14 min ago", "12 h ago", "3 days ago"]
+    assert clipped("a b c d e f g") == "a b c d e f …"
+    assert clipped("a b") == "a b"
+
+
+def test_pictures_have_the_same_bytes_each_time(plot, rows, tmp_path):
+    for chart in (plot, rows):
+        for name in ("one.png", "two.png"):
+            png.draw(chart, tmp_path / name)
+        assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+        assert b"matplotlib" not in (tmp_path / "one.png").read_bytes().lower()
