@@ -14,6 +14,7 @@ intervals of this population cannot be trusted.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -53,6 +54,9 @@ class Plan:
         for name, least in (("days", 1), ("aa_days", 2), ("warm_up", 0), ("refresh", 0)):
             if getattr(self, name) < least:
                 raise BadInput(f"{name} = {getattr(self, name)}, expected {least} or more")
+
+        if not 0 < self.foreseen < math.inf:
+            raise BadInput(f"foreseen = {self.foreseen:g}, expected a relative change above 0, as 0.05")
 
     @property
     def shares(self) -> tuple[float, ...]:

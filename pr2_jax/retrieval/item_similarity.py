@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ DENSE_CELLS = 100_000_000
 """Largest item x item block summed densely (float32, 400 MB); larger catalogues are summed sparsely."""
 SPARSE_CELLS = 60_000_000
 """Entries the sparse sum may hold between prunings to each item's best (about 0.7 GB)."""
+POSTINGS = 2_000_000
+"""Shared clicks of pairs of users looked at once (about 100 MB)."""
 NEIGHBOUR_CELLS = 200_000_000
 """Largest [V, M] (1.6 GB for ids and weights): M shrinks on larger catalogues. Long lists pay where people are few:
 on movielens-search's validation day recall@100 of BM25 + Swing is .424 with 200 neighbours and .458 with 1,000."""
@@ -166,40 +169,61 @@ def _swing(active_UxN: sp.csr_array, size_U: np.ndarray, m: int, config: QrcfCon
     that a few popular seeds would drown all others (movielens-search, validation day, recall@100 of BM25 + Swing: .319
     plain, .458 so).
 
-    One user a at a time: the users after a that share two items with a, restricted to a's items, are a small matrix Z,
-    and s[I_a, I_a] grows by Z^T diag(w_a w_c / (alpha + n_ac)) Z.
+    Of users a, those after a that share two items with one of them make a row each of a small matrix Z, which holds
+    their common items, and s grows by Z^T diag(w_a w_c / (alpha + n_ac)) Z.
     """
     users, items = active_UxN.shape
     weight_U = ((config.swing_user_alpha + size_U) ** -config.swing_user_beta).astype(np.float32)
     by_item = active_UxN.tocsc()
-    total = _DenseSum(items) if items * items <= DENSE_CELLS else _SparseSum(items, 4 * m)
-    column_N = np.zeros(items, np.int64)
-    for a in range(users):
-        mine = active_UxN.indices[active_UxN.indptr[a] : active_UxN.indptr[a + 1]]
-        if len(mine) < 2:
+    dense = items * items <= DENSE_CELLS
+    total = _DenseSum(items) if dense else _SparseSum(items, 4 * m)
+    for first, end in _runs_of_users(active_UxN, dense):
+        user, other, item = _postings_after(by_item, active_UxN, first, end)
+        key = user * np.int64(users) + other
+        shared = np.bincount(key)
+        kept = shared[key] >= 2
+        key, item = key[kept], item[kept]
+        if not len(key):
             continue
-        other, item = _postings_after(by_item, mine, a)
-        shared_U = np.bincount(other, minlength=users)
-        keep = shared_U[other] >= 2
-        other, item = other[keep], item[keep]
-        if not len(other):
-            continue
-        peers = np.flatnonzero(shared_U >= 2)
-        scale = np.sqrt(weight_U[a] * weight_U[peers] / np.float32(config.swing_alpha + shared_U[peers]))
-        row = np.searchsorted(peers, other)
-        column_N[mine] = np.arange(len(mine))
-        total.add(mine, row, column_N[item], scale[row].astype(np.float32), len(peers))
+        pairs = np.flatnonzero(shared >= 2)
+        a, c = pairs // users + first, pairs % users
+        scale = np.sqrt(weight_U[a] * weight_U[c] / np.float32(config.swing_alpha + shared[pairs]))
+        row = np.searchsorted(pairs, key)
+        total.add(row, item, scale[row].astype(np.float32), len(pairs))
     return total.best_rows(m, config.swing_power)
 
 
-def _postings_after(by_item: sp.csc_array, items: np.ndarray, user: int) -> tuple[np.ndarray, np.ndarray]:
-    """(user, item) of every click on `items` by users after `user`."""
+def _runs_of_users(active_UxN: sp.csr_array, alone: bool) -> Iterator[tuple[int, int]]:
+    """(first, end) of users that are summed at once; `alone`: one at a time."""
+    users = active_UxN.shape[0]
+    if alone:
+        yield from ((user, user + 1) for user in range(users))
+        return
+    by_item_N = np.bincount(active_UxN.indices, minlength=active_UxN.shape[1])
+    postings_E = np.concatenate([[0], np.cumsum(by_item_N[active_UxN.indices])])[active_UxN.indptr]
+    cells_U = np.cumsum(np.diff(active_UxN.indptr).astype(np.int64) ** 2)
+    first = 0
+    while first < users:
+        few = np.searchsorted(postings_E, postings_E[first] + POSTINGS, side="right") - 1
+        small = np.searchsorted(cells_U, (cells_U[first - 1] if first else 0) + SPARSE_CELLS // 2, side="right")
+        end = max(int(min(few, small)), first + 1)
+        yield first, end
+        first = end
+
+
+def _postings_after(
+    by_item: sp.csc_array, active_UxN: sp.csr_array, first: int, end: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(user counted from `first`, later user, item) of all that users in [first, end) share with users after them."""
+    low, high = active_UxN.indptr[[first, end]]
+    items = active_UxN.indices[low:high]
+    user = np.repeat(np.arange(end - first), np.diff(active_UxN.indptr[first : end + 1]))
     start, stop = by_item.indptr[items], by_item.indptr[items + 1]
     length = (stop - start).astype(np.int64)
     at = np.repeat(start - np.r_[0, np.cumsum(length)[:-1]], length) + np.arange(length.sum())
-    other = by_item.indices[at]
-    after = other > user
-    return other[after], np.repeat(items, length)[after]
+    other, user = by_item.indices[at], np.repeat(user, length)
+    after = other > user + first
+    return user[after], other[after], np.repeat(items, length)[after]
 
 
 class _DenseSum:
@@ -208,7 +232,8 @@ class _DenseSum:
     def __init__(self, items: int):
         self._sum_NxN = np.zeros((items, items), np.float32)
 
-    def add(self, items: np.ndarray, row: np.ndarray, column: np.ndarray, value: np.ndarray, rows: int):
+    def add(self, row: np.ndarray, item: np.ndarray, value: np.ndarray, rows: int):
+        items, column = np.unique(item, return_inverse=True)
         z = np.zeros((rows, len(items)), np.float32)
         z[row, column] = value
         self._sum_NxN[np.ix_(items, items)] += z.T @ z
@@ -230,32 +255,15 @@ class _SparseSum:
     def __init__(self, items: int, keep: int):
         self._keep = keep
         self._sum = sp.csr_array((items, items), dtype=np.float32)
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._pending = 0
 
-    def add(self, items: np.ndarray, row: np.ndarray, column: np.ndarray, value: np.ndarray, rows: int):
-        z = sp.csr_array((value, (row, column)), shape=(rows, len(items)))
-        product = (z.T @ z).tocoo()
-        off = product.row != product.col
-        self._parts.append((product.data[off], items[product.row[off]], items[product.col[off]]))
-        self._pending += len(self._parts[-1][0])
-        if self._pending > SPARSE_CELLS // 4:
-            self._collect()
-
-    def _collect(self):
-        if self._parts:
-            value, i, j = (np.concatenate(x) for x in zip(*self._parts, strict=True))
-            self._sum = (self._sum + sp.csr_array((value, (i, j)), shape=self._sum.shape)).tocsr()
-            self._parts, self._pending = [], 0
+    def add(self, row: np.ndarray, item: np.ndarray, value: np.ndarray, rows: int):
+        z = sp.csr_array((value, (row, item)), shape=(rows, self._sum.shape[0]))
+        self._sum = self._sum + z.T.tocsr() @ z
         if self._sum.nnz > SPARSE_CELLS:
-            row, rank, order = _ranked(self._sum)
-            kept = order[rank < self._keep]
-            self._sum = sp.csr_array(
-                (self._sum.data[kept], (row[rank < self._keep], self._sum.indices[kept])), shape=self._sum.shape
-            )
+            self._sum = _best_entries(_without_diagonal(self._sum), self._keep)
 
     def best_rows(self, m: int, power: float) -> Iterator[Block]:
-        self._collect()
+        self._sum = _without_diagonal(self._sum)
         root_N = _inverse_root(np.asarray(self._sum.sum(1), np.float64))
         step = max(1, BLOCK_CELLS // (10 * m))
         for start in range(0, self._sum.shape[0], step):
@@ -269,22 +277,44 @@ def _inverse_root(degree_N: np.ndarray) -> np.ndarray:
     return np.divide(1, np.sqrt(degree_N), out=np.zeros(len(degree_N)), where=degree_N > 0).astype(np.float32)
 
 
-def _ranked(rows_NxN: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row, rank within the row, position in `data`) of all entries, best first in each row, ties by column."""
+def _without_diagonal(rows_NxN: sp.csr_array) -> sp.csr_array:
     row = np.repeat(np.arange(rows_NxN.shape[0]), np.diff(rows_NxN.indptr))
-    order = np.lexsort((rows_NxN.indices, -rows_NxN.data, row))
-    return row[order], _rank_within(row[order]), order
+    rows_NxN.data[row == rows_NxN.indices] = 0
+    rows_NxN.eliminate_zeros()
+    return rows_NxN
+
+
+def _best_entries(rows_BxN: sp.csr_array, m: int) -> sp.csr_array:
+    """The m greatest entries of each row, the first of equal ones, in ascending order of columns.
+
+    Row by row: sorting all entries would take several times as long.
+    """
+    rows_BxN.sort_indices()
+    data, kept = rows_BxN.data, np.ones(rows_BxN.nnz, bool)
+    for low, high in itertools.pairwise(rows_BxN.indptr.tolist()):
+        if high - low > m:
+            part = data[low:high]
+            least = np.partition(part, high - low - m)[high - low - m]
+            above = part > least
+            equal = np.flatnonzero(part == least)[: m - np.count_nonzero(above)]
+            kept[low:high] = above
+            kept[low + equal] = True
+    row = np.repeat(np.arange(rows_BxN.shape[0]), np.diff(rows_BxN.indptr))[kept]
+    return sp.csr_array((data[kept], (row, rows_BxN.indices[kept])), shape=rows_BxN.shape)
 
 
 def _best_of_rows(rows_BxN: sp.csr_array, m: int) -> tuple[np.ndarray, np.ndarray]:
-    """(column [B, m], value [B, m]) of the m greatest entries of each row, 0 where it has fewer."""
-    row, rank, order = _ranked(rows_BxN)
-    best = rank < m
-    column_BxK = np.zeros((rows_BxN.shape[0], m), np.int64)
-    value_BxK = np.zeros((rows_BxN.shape[0], m), np.float32)
-    column_BxK[row[best], rank[best]] = rows_BxN.indices[order][best]
-    value_BxK[row[best], rank[best]] = rows_BxN.data[order][best]
-    return column_BxK, value_BxK
+    """(column [B, m], value [B, m]) of the m greatest entries of each row, best first, ties by ascending column, 0
+    where it has fewer."""
+    best = _best_entries(rows_BxN, m)
+    length = np.diff(best.indptr)
+    row = np.repeat(np.arange(len(length)), length)
+    place = np.arange(best.nnz) - np.repeat(best.indptr[:-1], length)
+    column_BxK = np.zeros((len(length), m), np.int64)
+    value_BxK = np.zeros((len(length), m), np.float32)
+    column_BxK[row, place], value_BxK[row, place] = best.indices, best.data
+    order_BxK = np.argsort(-value_BxK, axis=1, kind="stable")
+    return np.take_along_axis(column_BxK, order_BxK, axis=1), np.take_along_axis(value_BxK, order_BxK, axis=1)
 
 
 def _cosine(active_UxN: sp.csr_array, m: int, config: QrcfConfig) -> Iterator[Block]:

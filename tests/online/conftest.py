@@ -1,0 +1,19 @@
+"""The finished work directory and its world, at the end of the log."""
+
+from __future__ import annotations
+
+import pytest
+
+from pr2_jax.online.ground import Ground
+from pr2_jax.search.system import System, open_system
+from pr2_jax.simulation.world import World
+
+
+@pytest.fixture(scope="session")
+def system(finished) -> System:
+    return open_system(finished)
+
+
+@pytest.fixture(scope="session")
+def ground(system) -> Ground:
+    return Ground.of(World.build(system.config.world), system.reader.long_play.label)

@@ -1,0 +1,186 @@
+"""`pr2 abtest` on a finished work directory: what it leaves, how it carries on, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from pr2_jax import cli, pipeline
+from pr2_jax.errors import BadInput, StaleArtifact
+from pr2_jax.online.experiment import Plan
+from pr2_jax.online.lanes import Lane
+from pr2_jax.online.measures import METRICS
+from pr2_jax.stages import abtest, abtest_report, abtest_trial
+
+PLAN = Plan(arms=("base", "pr2", "oracle"), days=3, aa_days=2, warm_up=1)
+COMMAND = ["--arms", "base,pr2,oracle", "--days", "3", "--aa-days", "2", "--warm-up", "1"]
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    """Both lanes in this process: another would compile everything again."""
+    monkeypatch.setattr(abtest.os, "cpu_count", lambda: 1)
+
+
+@pytest.fixture(scope="module")
+def served(finished, tmp_path_factory):
+    """A copy with an experiment in it."""
+    workdir = tmp_path_factory.mktemp("abtest") / "w"
+    shutil.copytree(finished, workdir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(abtest.os, "cpu_count", lambda: 1)
+        pipeline.abtest(workdir, PLAN, force=True)
+    return workdir
+
+
+@pytest.fixture
+def found(served):
+    return json.loads((served / "abtest" / "base+pr2+oracle" / "abtest.json").read_text())
+
+
+def test_what_it_leaves(served, found):
+    place = served / "abtest" / "base+pr2+oracle"
+    assert sorted(path.name for path in place.iterdir()) == [
+        "abtest.json", "manifest.json", "over_days.png", "table.txt",
+    ]  # fmt: skip
+    assert sum(found["people_by_arm"].values()) == 100
+    assert set(found["lifts"]) == {"pr2", "oracle"}
+    assert list(found["metrics"]) == sorted(METRICS)
+    assert all(len(days) == 3 for days in found["by_day"]["pr2"].values())
+    assert found["by_day"]["oracle"]["ctr"][-1] == found["lifts"]["oracle"]["ctr"]
+    assert all(len(found["daily"][arm]["ctr"]) == 6 for arm in PLAN.arms)
+    assert found["lifts"]["oracle"]["ctr"]["low"] > 0
+    assert found["lifts"]["pr2"]["day_28"]["lift"] is None
+    assert found["aa"]["splits"] == 200
+    text = (place / "table.txt").read_text()
+    assert f"{found['lifts']['oracle']['ctr']['lift']:+.1%}" in text
+    assert "A/A days split 200 other ways" in text
+
+
+def test_fresh_is_skipped_and_another_plan_is_not(served, capsys, monkeypatch):
+    monkeypatch.setattr(Lane, "live", None)
+    assert cli.main(["abtest", "--workdir", str(served), *COMMAND, "--force"]) == 0
+    assert "fresh, skipped" in capsys.readouterr().err
+    with pytest.raises(TypeError):
+        cli.main(["abtest", "--workdir", str(served), *COMMAND, "--force", "--salt", "other"])
+
+
+def test_killed_and_carried_on(served, found, tmp_path, monkeypatch):
+    """Killed in the middle of either lane, it ends with the same numbers."""
+    workdir, live, lived = tmp_path / "w", Lane.live, []
+    shutil.copytree(served, workdir, ignore=shutil.ignore_patterns("abtest"))
+
+    def mortal(lane, arm_U):
+        lived.append(lane.directory.name)
+        if len(lived) in (4, 9):
+            raise KeyboardInterrupt
+        live(lane, arm_U)
+
+    monkeypatch.setattr(Lane, "live", mortal)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.abtest(workdir, PLAN, force=True)
+    pipeline.abtest(workdir, PLAN, force=True)
+    assert lived.count("split") == 6 + 1
+    assert lived.count("shadow") == 4 + 1  # the A/A days are those of the split lane
+    again = json.loads((workdir / "abtest" / "base+pr2+oracle" / "abtest.json").read_text())
+    assert again == found
+
+
+def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
+    """What the other process runs, run here: it begins from the split lane's A/A days."""
+    from pr2_jax.online.ground import Ground
+    from pr2_jax.simulation.world import World
+
+    system = abtest.open_world(served, PLAN)
+    ground = Ground.of(World.build(system.config.world), system.reader.long_play.label)
+    split, shadow = abtest._lanes(PLAN, system, ground, tmp_path, None)
+    for _ in range(2):
+        split.live(None)
+    shadow.share_days(split, 2)
+    abtest._live_shadow(PLAN, served, shadow.directory, os.getppid())
+    assert shadow.carry_on() == PLAN.all_days
+    assert len(split.days) == 2
+    for _ in range(4):
+        split.live(None)
+    for one, other in zip(split.days, shadow.days, strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--arms", "base,bert"], "arm 'bert', expected one of base, +qrcf, "),
+        (["--arms", "base"], "expected two or more different ones"),
+        (["--decided-by", "smiles"], "metric 'smiles', expected one of ctr, watch"),
+        (["--days", "28"], "100 people cannot show a change of 5% in CTR@10 in 28 days with 80 % power: "),
+        (["--foreseen", "0"], "foreseen = 0, expected a relative change above 0"),
+        (["--foreseen", "nan"], "foreseen = nan, expected"),
+    ],
+)
+def test_refused_in_one_line(served, more, said, capsys):
+    before = sorted((served / "abtest").iterdir())
+    assert cli.main(["abtest", "--workdir", str(served), *more]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") <= 2
+    assert sorted((served / "abtest").iterdir()) == before
+
+
+def test_a_directory_without_models_names_the_command(served, tmp_path, capsys):
+    workdir = tmp_path / "w"
+    shutil.copytree(served, workdir, ignore=shutil.ignore_patterns("abtest", "qin"))
+    with pytest.raises(StaleArtifact, match="pr2 train qin"):
+        abtest.open_world(workdir, PLAN)
+    assert cli.main(["abtest", "--workdir", str(tmp_path / "none")]) == 2
+    assert "pr2 run" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_log_of_real_people_has_nobody_to_answer(served, tmp_path):
+    workdir = tmp_path / "w"
+    shutil.copytree(served, workdir, ignore=shutil.ignore_patterns("abtest"))
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["source"] = "kuaisar"
+    (workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises((BadInput, StaleArtifact)):
+        abtest.open_world(workdir, PLAN)
+
+
+def test_guardrail():
+    from pr2_jax.online.lifts import Lift
+
+    def lift(log_lift: float, error: float) -> Lift:
+        return Lift(1.0, 1.0, log_lift, error, 10)
+
+    assert abtest_report.guardrail(lift(0.0, 0.004)) == "kept"
+    assert abtest_report.guardrail(lift(-0.05, 0.01)) == "broken"
+    assert abtest_report.guardrail(lift(-0.005, 0.01)) == "open"
+    assert abtest_report.guardrail(lift(0.0, 0.0)) == "kept"
+
+
+def test_a_trial_carries_on_with_the_runs_it_has(served, monkeypatch):
+    """Runs that are finished are not lived again; the answer is that of all."""
+    plan, lived = dataclasses.replace(PLAN, days=2), []
+
+    def counted(system, plan, runs, done):
+        for number in range(runs):
+            if number not in done:
+                lived.append(number)
+                yield abtest_trial.run(abtest_trial._ground, plan, number)
+
+    system = abtest.open_world(served, plan)
+    abtest_trial._stand(system.config.world, system.reader.long_play.label)
+    monkeypatch.setattr(abtest_trial, "_more", counted)
+    for runs in (1, 2, 2):
+        out = abtest_trial.tried(system, plan, runs)
+    assert lived == [0, 1]
+    found = json.loads((out / "trial.json").read_text())
+    assert (found["runs"], found["aa"]["runs"]) == (2, 8)
+    assert set(found["planted"]) == {"shared", "own"}
+    assert "Planted: in 10% of searches" in (out / "table.txt").read_text()
