@@ -23,6 +23,9 @@ from pr2_jax.simulation.serving import SearchRequests
 from pr2_jax.simulation.world import World
 from pr2_jax.types import Channel, Requests
 
+LEAST_REQUESTS = 32
+"""Fewer are asked several times over: each number of requests up to a power of two has programs of its own to compile."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
@@ -93,6 +96,9 @@ class Platform:
 
     def search(self, pipeline: str, requests: SearchRequests, slate: int) -> np.ndarray:
         """Video rows of the simulation `[B, slate]`, best first, padded with -1."""
+        count = len(requests.user_B)
+        if count < LEAST_REQUESTS:
+            requests = requests.take(np.resize(np.arange(count), LEAST_REQUESTS))
         view, searcher = self.searcher(pipeline, requests)
         rows, width = self._rows, view.config.data.query_tokens
         words = [rows.word_W[words_Q[words_Q > 0]] for words_Q in requests.words_BxQ]
@@ -110,7 +116,7 @@ class Platform:
             out_BxS[start : start + len(part), : ids_BxK.shape[1]] = np.where(
                 ids_BxK > 0, self._video_of_row[np.maximum(ids_BxK, 0)], -1
             )
-        return out_BxS
+        return out_BxS[:count]
 
     def _opened(self, requests: SearchRequests) -> Today:
         start_ms = day_start_ms(self._world.config, requests.day)

@@ -36,6 +36,9 @@ IMPERSONAL = ("relevance", "video")
 FEATURES = tuple(name for group in GROUPS.values() for name in group)
 HEAVY_TAILED = ("bm25", "query_searches", "query_video_clicks", "clicks", "search_clicks", "shown")
 HEAVY_TAILED += ("item_cf", "item_cf_by_clicks", "qrcf", "author_clicks", "user_clicks", "views_of_video")
+DENSE_VIDEOS, DENSE_CELLS = 1_000_000, 8_000_000
+"""Catalogues up to which a request's reached videos are laid out whole to be read, and cells laid out at once; of
+larger ones each read searches its row, which takes longer but no longer the larger they are."""
 PRIOR_SHOWN = 3.0
 """Results shown that a rate has to earn before it counts: rate = clicks / (shown + prior)."""
 
@@ -198,5 +201,10 @@ class RankingFeatures:
             (seeds.strength_BxK[kept], (kept[0], seeds.video_BxK[kept])), shape=(len(requests), size)
         )
         reached = (strength @ similarity.matrix).tocsr()
+        if size <= DENSE_VIDEOS:
+            step = max(DENSE_CELLS // size, 1)
+            parts = [reached[n : n + step].toarray() for n in range(0, len(requests), step)]
+            found = [np.take_along_axis(part, video_NxS[n * step :][: len(part)], 1) for n, part in enumerate(parts)]
+            return np.concatenate(found)
         rows = np.repeat(np.arange(len(requests)), video_NxS.shape[1])
         return np.asarray(reached[rows, video_NxS.reshape(-1)]).reshape(video_NxS.shape)

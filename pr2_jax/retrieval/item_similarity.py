@@ -205,7 +205,7 @@ def _runs_of_users(active_UxN: sp.csr_array, alone: bool) -> Iterator[tuple[int,
     first = 0
     while first < users:
         few = np.searchsorted(postings_E, postings_E[first] + POSTINGS, side="right") - 1
-        small = np.searchsorted(cells_U, (cells_U[first - 1] if first else 0) + SPARSE_CELLS // 2, side="right")
+        small = np.searchsorted(cells_U, (cells_U[first - 1] if first else 0) + SPARSE_CELLS, side="right")
         end = max(int(min(few, small)), first + 1)
         yield first, end
         first = end

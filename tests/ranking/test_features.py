@@ -9,6 +9,7 @@ import pytest
 
 from pr2_jax.config import QinConfig, RetrievalConfig
 from pr2_jax.data.counters import Counters
+from pr2_jax.ranking import features
 from pr2_jax.ranking.features import FEATURES, RELEVANCE, TASTE, VIDEO, RankingFeatures, Scaler, columns
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
@@ -176,6 +177,15 @@ def test_who_needs_nothing_of_the_person_is_told_nothing_of_them(compute, simila
     np.testing.assert_array_equal(plain[..., read], whole[..., read])
     assert not np.delete(plain, read, axis=-1).any()
     assert compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity, ("video", "links")).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize(("videos", "cells"), [(0, 1), (1_000_000, 1), (1_000_000, 8)])
+def test_large_catalogues_are_read_alike(compute, similarity, monkeypatch, videos, cells):
+    requests = Requests(np.array([1, 2]), np.array([9, 6]) * HOUR, np.array([[1, 2], [3, 0]], np.int32))
+    whole = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
+    monkeypatch.setattr(features, "DENSE_VIDEOS", videos)
+    monkeypatch.setattr(features, "DENSE_CELLS", cells)
+    assert compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity).tobytes() == whole.tobytes()
 
 
 def test_columns():
