@@ -23,6 +23,7 @@ class TimedCounter:
         self._span = int(times_E.max()) - self._origin + 2 if len(times_E) else 2
         self._keys, slot_E = np.unique(keys_E, return_inverse=True)
         self._stamp = np.sort(slot_E * self._span + (times_E - self._origin))
+        self._first = np.searchsorted(self._stamp, np.arange(len(self._keys)) * self._span)
 
     def before(self, keys_x: np.ndarray, times_x: np.ndarray) -> np.ndarray:
         """Counts, of the shape that keys and times broadcast to, as int64."""
@@ -32,9 +33,8 @@ class TimedCounter:
         slot_x = np.minimum(np.searchsorted(self._keys, keys_x), len(self._keys) - 1)
         found_x = self._keys[slot_x] == keys_x
         since_x = np.clip(times_x - self._origin, 0, self._span - 1)
-        first_x = np.searchsorted(self._stamp, slot_x * self._span)
         last_x = np.searchsorted(self._stamp, slot_x * self._span + since_x)
-        return np.where(found_x, last_x - first_x, 0)
+        return np.where(found_x, last_x - self._first[slot_x], 0)
 
 
 def pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from pr2_jax.simulation.world import World
 from pr2_jax.types import Channel, Requests
 
 LEAST_REQUESTS = 32
-"""Fewer are asked several times over: each number of requests up to a power of two has programs of its own to compile."""
+"""Fewer are padded: each number of requests, up to a power of two, has programs of its own to compile."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +62,12 @@ class Today:
     start_ms: int
     searchers: dict[str, Searcher] = dataclasses.field(default_factory=dict)
     similarity: ItemSimilarity | None = None  # until somebody walks
+    walking: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
 class Platform:
-    """What some lane of an experiment knows: one growing log, and searchers over it that are opened anew every day."""
+    """What some lane of an experiment knows: one growing log, and searchers over it that are opened anew every day. Arms
+    may be asked side by side, in threads."""
 
     def __init__(self, system: System, world: World) -> None:
         self._system, self._world, self._rows = system, world, Rows.of(system, world)
@@ -75,6 +78,7 @@ class Platform:
         self._video_of_row = np.full(system.store.counts.videos, -1, np.int32)
         self._video_of_row[self._rows.video_V] = np.arange(len(world.catalogue), dtype=np.int32)
         self._today: Today | None = None
+        self._opening = threading.Lock()
 
     def served(self, pipeline: str) -> Served:
         """An arm."""
@@ -87,9 +91,10 @@ class Platform:
 
     def searcher(self, pipeline: str, requests: SearchRequests) -> tuple[System, Searcher]:
         """As it stands on the day of the requests: what was counted up to midnight, and people's views so far."""
-        if self._today is None or self._today.day != requests.day:
-            self._today = self._opened(requests)
-        today = self._today
+        with self._opening:
+            if self._today is None or self._today.day != requests.day:
+                self._today = self._opened(requests)
+            today = self._today
         if pipeline not in today.searchers:
             today.searchers[pipeline] = self._searcher(today, pipeline)
         return today.view, today.searchers[pipeline]
@@ -126,15 +131,18 @@ class Platform:
     def _searcher(self, today: Today, pipeline: str) -> Searcher:
         view, start_ms = today.view, today.start_ms
         names = view.channels_of(pipeline)
-        if today.similarity is None and not impersonal(pipeline, names):
-            today.similarity = view.similarity_as_of(start_ms)
+        similarity = None
+        if not impersonal(pipeline, names):
+            with today.walking:
+                today.similarity = today.similarity or view.similarity_as_of(start_ms)
+            similarity = today.similarity
         channels: dict[str, Channel] = {
             "bm25": view.bm25,
             "dr": DenseChannel("dr", lambda asked: view.space.queries(asked.words_BxQ), self._indices["dr"]),
-            "qrcf": QrcfChannel(view.seeds, today.similarity) if "qrcf" in names else None,
+            "qrcf": QrcfChannel(view.seeds, similarity) if "qrcf" in names else None,
             "pdr": DenseChannel("pdr", view.pdr, self._indices["pdr"]) if "pdr" in names else None,
         }
-        snapshot = Snapshot(start_ms, today.similarity, popularity(view.store, start_ms))
+        snapshot = Snapshot(start_ms, similarity, popularity(view.store, start_ms))
         return Searcher(view, snapshot, pipeline, opened={name: channels[name] for name in names})
 
     def _views(self, views: Views) -> NewViews:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -75,8 +76,10 @@ class Split:
     def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
         slates_BxS = np.full((len(requests.user_B), slate), -1, np.int32)
         streams = rng.spawn(len(self.systems))  # one arm's draws are not another's
-        for (arm, system), own_rng in zip(self.systems.items(), streams, strict=True):
-            rows = np.flatnonzero(self.arm_U[requests.user_B] == arm)
-            if len(rows):
-                slates_BxS[rows] = system.search(requests.take(rows), slate, own_rng)
+        rows = [np.flatnonzero(self.arm_U[requests.user_B] == arm) for arm in self.systems]
+        asked = [(*one, own) for *one, own in zip(self.systems.values(), rows, streams, strict=True) if len(one[1])]
+        with ThreadPoolExecutor(max(len(asked), 1)) as pool:  # most of it is array work, which does not hold the others
+            answers = pool.map(lambda one: one[0].search(requests.take(one[1]), slate, one[2]), asked)
+            for (_, own_rows, _), found_BxS in zip(asked, answers, strict=True):
+                slates_BxS[own_rows] = found_BxS
         return slates_BxS

@@ -110,15 +110,15 @@ class TasteFit:
 
     def _sums(self, first_N: np.ndarray, end_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Over the events of each range, none of them empty: `sum w z z^T` and `sum (y - p) z`."""
-        length_N = end_N - first_N
-        opens_N = np.cumsum(length_N) - length_N
+        ends_N = np.cumsum(end_N - first_N)
         z_ExZ, appeal_E, stayed_E, _ = self._events(first_N, end_N)
         p_E, weight_E = likelihood(appeal_E)
         weighed_ExZ = z_ExZ * weight_E[:, None]
-        outer_ExZZ = (weighed_ExZ[:, :, None] * z_ExZ[:, None, :]).reshape(len(z_ExZ), -1)
-        gram_NxZZ = np.add.reduceat(outer_ExZZ, opens_N)
-        pull_NxZ = np.add.reduceat(z_ExZ * (stayed_E - p_E)[:, None], opens_N)
-        return gram_NxZZ.reshape(len(length_N), z_ExZ.shape[1], -1), pull_NxZ
+        # A product a person: outer products of all events at once would be Z times as much to write and read.
+        parts = zip(np.split(weighed_ExZ, ends_N[:-1]), np.split(z_ExZ, ends_N[:-1]), strict=True)
+        gram_NxZxZ = np.stack([weighed.T @ z for weighed, z in parts])
+        pull_NxZ = np.add.reduceat(z_ExZ * (stayed_E - p_E)[:, None], ends_N - (end_N - first_N))
+        return gram_NxZxZ, pull_NxZ
 
     def _described(self, video_x: np.ndarray, duration_ms_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`z [..., Z]` and the appeal of videos."""
