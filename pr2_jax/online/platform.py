@@ -66,8 +66,10 @@ class Today:
 
 
 class Platform:
-    """What some lane of an experiment knows: one growing log, and searchers over it that are opened anew every day. Arms
-    may be asked side by side, in threads."""
+    """What some lane of an experiment knows: one growing log, and searchers over it that are opened anew every day.
+
+    Its arms may be asked side by side, in threads.
+    """
 
     def __init__(self, system: System, world: World) -> None:
         self._system, self._world, self._rows = system, world, Rows.of(system, world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -43,15 +44,14 @@ def test_planted_where_it_says(small):
 
     world.step_day(small.state, Asked())
     quiet = LoggingSearch(dataclasses.replace(SMALL.logging, noise=0.0), world.catalogue, world.logging.weights_WxV)
-    knowing, rng = Knowing(world, small.state), np.random.default_rng(0)
-    plain = quiet.search(asked[0], 10, rng)
-    none, half, all_ = (Planted(quiet, knowing, share).search(asked[0], 10, rng) for share in (0.0, 0.5, 1.0))
-    full = (plain >= 0).all(axis=1)
-    np.testing.assert_array_equal(none[full], plain[full])
+    knowing = Knowing(world, small.state)
+    systems = [quiet, *(Planted(quiet, knowing, share) for share in (0.0, 0.5, 1.0))]
+    plain, none, half, all_ = (system.search(asked[0], 10, np.random.default_rng(0)) for system in systems)
+    np.testing.assert_array_equal(none, plain)
     chance = knowing.chance(asked[0], np.concatenate([all_, plain], axis=1))
     assert (chance[:, 0] >= chance[:, 1:].max(axis=1)).all()
     changed = (half != plain).any(axis=1)
-    assert 0.2 < changed[full].mean() < 0.55  # some of the best were first already
+    assert 0.2 < changed.mean() < 0.55  # some of the best were first already
     assert (half[changed] == all_[changed]).all()
 
 
@@ -63,7 +63,7 @@ def test_other_luck_is_of_the_same_people(small):
 
 def test_a_run(small):
     found = run(small, PLAN, 0)
-    assert found == run(small, PLAN, 0)
+    assert json.dumps(found) == json.dumps(run(small, PLAN, 0))  # NaN is not itself
     assert found["truth"]["ctr"] > 0
     assert found["shared"]["ctr"]["error"] < found["own"]["ctr"]["error"]
     assert len(found["aa"]) == AA_SPLITS
