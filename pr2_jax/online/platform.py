@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -81,6 +82,8 @@ class Platform:
         self._video_of_row[self._rows.video_V] = np.arange(len(world.catalogue), dtype=np.int32)
         self._today: Today | None = None
         self._opening = threading.Lock()
+        self._ahead = ThreadPoolExecutor(1)  # what somebody walked on today will be walked on tomorrow
+        self._tomorrow: tuple[int, Future[ItemSimilarity]] | None = None
 
     def served(self, pipeline: str) -> Served:
         """An arm."""
@@ -89,7 +92,12 @@ class Platform:
     def add(self, log: DayLog) -> None:
         """A day that is over."""
         self._log.add(self._views(log.views), self._searches(log.searches))
-        self._today = None
+        walked = self._today is not None and self._today.similarity is not None
+        self._today = self._tomorrow = None
+        if walked:
+            start_ms = day_start_ms(self._world.config, log.day + 1)
+            known = self._system.over(self._log.store(end_ms=start_ms))
+            self._tomorrow = start_ms, self._ahead.submit(known.similarity_as_of, start_ms)
 
     def searcher(self, pipeline: str, requests: SearchRequests) -> tuple[System, Searcher]:
         """As it stands on the day of the requests: what was counted up to midnight, and people's views so far."""
@@ -136,7 +144,7 @@ class Platform:
         similarity = None
         if not impersonal(pipeline, names):
             with today.walking:
-                today.similarity = today.similarity or view.similarity_as_of(start_ms)
+                today.similarity = today.similarity or self._similarity(view, start_ms)
             similarity = today.similarity
         channels: dict[str, Channel] = {
             "bm25": view.bm25,
@@ -146,6 +154,11 @@ class Platform:
         }
         snapshot = Snapshot(start_ms, similarity, popularity(view.store, start_ms))
         return Searcher(view, snapshot, pipeline, opened={name: channels[name] for name in names})
+
+    def _similarity(self, view: System, start_ms: int) -> ItemSimilarity:
+        if self._tomorrow is not None and self._tomorrow[0] == start_ms:
+            return self._tomorrow[1].result()
+        return view.similarity_as_of(start_ms)
 
     def _views(self, views: Views) -> NewViews:
         video_N, rows = views.video_N, self._rows
