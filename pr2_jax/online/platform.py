@@ -123,15 +123,16 @@ class Platform:
         user_B = rows.user_U[requests.user_B]
         asked = Requests(user_B, requests.time_ms_B, words_BxQ, seen(view.store, user_B, requests.time_ms_B))
         query_B, depth = self._log.query_rows(words), view.config.evaluation.pipeline_candidates
-        out_BxS = np.full((len(words), slate), -1, np.int32)
-        for start in range(0, len(words), REQUEST_BLOCK):
+
+        def block(start: int) -> np.ndarray:
             part = asked.slice(start, start + REQUEST_BLOCK)
             merged = searcher.candidates(part, searcher.retrieve(part), max(depth, slate))
             ids_BxK = searcher.rank(part, query_B[start : start + REQUEST_BLOCK], merged).ids_BxK[:, :slate]
-            out_BxS[start : start + len(part), : ids_BxK.shape[1]] = np.where(
-                ids_BxK > 0, self._video_of_row[np.maximum(ids_BxK, 0)], -1
-            )
-        return out_BxS[:count]
+            return np.pad(ids_BxK, ((0, 0), (0, slate - ids_BxK.shape[1])), constant_values=-1)
+
+        with ThreadPoolExecutor() as pool:  # array work, which does not hold the other blocks
+            ids_BxS = np.concatenate([*pool.map(block, range(0, len(words), REQUEST_BLOCK))])[:count]
+        return np.where(ids_BxS > 0, self._video_of_row[np.maximum(ids_BxS, 0)], -1)
 
     def _opened(self, requests: SearchRequests) -> Today:
         start_ms = day_start_ms(self._world.config, requests.day)
