@@ -112,6 +112,8 @@ class Platform:
     def search(self, pipeline: str, requests: SearchRequests, slate: int) -> np.ndarray:
         """Video rows of the simulation `[B, slate]`, best first, padded with -1."""
         count = len(requests.user_B)
+        if not count:
+            return np.zeros((0, slate), np.int32)
         if count < LEAST_REQUESTS:
             requests = requests.take(np.resize(np.arange(count), LEAST_REQUESTS))
         view, searcher = self.searcher(pipeline, requests)

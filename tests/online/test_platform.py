@@ -125,3 +125,4 @@ def test_words_that_the_log_never_held_are_unknown(platform, next_day):
     requests = next_day[0].take(np.arange(1))
     nothing = dataclasses.replace(requests, words_BxQ=np.zeros_like(requests.words_BxQ))
     assert (platform.search("pr2", nothing, SLATE) >= 0).all()
+    assert platform.search("pr2", requests.take(np.arange(0)), SLATE).shape == (0, SLATE)
