@@ -147,9 +147,8 @@ def verdicts(runs: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Verdict]
         low_R, high_R = log_R - Z * error_R, log_R + Z * error_R
         found = np.mean(low_R > 0) if truth > 0 else np.mean(high_R < 0)
         covered = np.mean((low_R <= truth) & (truth <= high_R))
-        out[name] = Verdict(
-            float(np.expm1(truth)), float(found), float(covered), float(error_R.mean()), float(log_R.std(ddof=1))
-        )
+        spread = float(log_R.std(ddof=1)) if len(runs) > 1 else 0.0
+        out[name] = Verdict(float(np.expm1(truth)), float(found), float(covered), float(error_R.mean()), spread)
     return out
 
 

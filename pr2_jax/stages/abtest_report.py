@@ -121,10 +121,10 @@ def _draw(outcome: Outcome, path: Path) -> None:
         for n, arm in enumerate(plan.arms):
             value_D = np.array(outcome.daily[arm][name], np.float64)
             days_D = np.arange(len(value_D)) - plan.aa_days - plan.warm_up + 1
+            width = min(WEEK, len(value_D) - (len(value_D) + 1) % 2)  # odd: a mean stands at the day in its middle
+            smooth_D = np.convolve(value_D, np.full(width, 1 / width), mode="valid")
             axis.plot(days_D, value_D, color=f"C{n}", alpha=0.3, linewidth=1)
-            if len(value_D) >= WEEK:
-                smooth_D = np.convolve(value_D, np.full(WEEK, 1 / WEEK), mode="valid")
-                axis.plot(days_D[WEEK // 2 : len(value_D) - WEEK // 2], smooth_D, color=f"C{n}", linewidth=2, label=arm)
+            axis.plot(days_D[width // 2 : len(days_D) - width // 2], smooth_D, color=f"C{n}", linewidth=2, label=arm)
         axis.axvspan(days_D[0] - 0.5, 0.5 - plan.warm_up, color="0.5", alpha=0.12, linewidth=0)
         axis.set_title(METRICS[name].title, fontsize=10)
         axis.grid(alpha=0.25)

@@ -100,6 +100,7 @@ def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
     system = abtest.open_world(served, PLAN)
     ground = Ground.of(World.build(system.config.world), system.reader.long_play.label)
     split, shadow = abtest._lanes(PLAN, system, ground, tmp_path, None)
+    split.carry_on()
     for _ in range(2):
         split.live(None)
     shadow.share_days(split, 2)
