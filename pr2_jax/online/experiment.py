@@ -17,6 +17,7 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import quote
 
 import numpy as np
 from scipy.stats import kstest
@@ -30,6 +31,8 @@ from pr2_jax.online.split import arms_of, check_split
 from pr2_jax.simulation.world import World
 
 CONTROL = 0
+MOST_SALT = 40
+"""Characters: it is part of a directory's name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +54,24 @@ class Plan:
             raise BadInput(f"arms {', '.join(self.arms) or 'none'}: expected two or more different ones, control first")
         if self.decided_by not in METRICS:
             raise BadInput(f"metric {self.decided_by!r}, expected one of {', '.join(METRICS)}")
+        if len(self.salt) > MOST_SALT:
+            raise BadInput(f"salt has {len(self.salt)} characters, expected {MOST_SALT} or fewer")
         for name, least in (("days", 1), ("aa_days", 2), ("warm_up", 0), ("refresh", 0)):
             if getattr(self, name) < least:
                 raise BadInput(f"{name} = {getattr(self, name)}, expected {least} or more")
 
         if not 0 < self.foreseen < math.inf:
             raise BadInput(f"foreseen = {self.foreseen:g}, expected a relative change above 0, as 0.05")
+
+    @property
+    def name(self) -> str:
+        """Of files: the arms, and whatever is not as usual."""
+        usual = Plan(arms=self.arms)
+        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        more = [
+            f",{name}={quote(str(value), safe='')}" for name, value in named.items() if value != getattr(usual, name)
+        ]
+        return "+".join(arm.strip("+").replace("+", "_") for arm in self.arms) + "".join(more)
 
     @property
     def shares(self) -> tuple[float, ...]:

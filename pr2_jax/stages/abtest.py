@@ -68,7 +68,7 @@ def run(system: System, plan: Plan, retrain: Retrain, force: bool = False) -> Pa
             name: artifacts.identity(workdir / name) for name in (stages.STORE, *stages.STAGES) if name != "eval"
         },
     }
-    out = workdir / DIRECTORY / "+".join(arm.strip("+").replace("+", "_") for arm in plan.arms)
+    out = workdir / DIRECTORY / plan.name
     if artifacts.fresh(out, claim, SCHEMA):
         console.log("fresh, skipped")
         return out

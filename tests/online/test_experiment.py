@@ -89,6 +89,16 @@ def test_what_cannot_be_shown_is_refused_with_the_number_needed(lived):
     assert require_people(Plan(foreseen=0.01, days=56), past, forced=True) == pytest.approx(many / 2, rel=0.01)
 
 
+def test_plans_have_names_of_their_own():
+    names = [
+        Plan().name,
+        Plan(days=60).name,
+        Plan(("base", "+qrcf+pdr")).name,
+        Plan(salt="../a b", shared_luck=False).name,
+    ]
+    assert names == ["base+pr2", "base+pr2,days=60", "base+qrcf_pdr", "base+pr2,salt=..%2Fa%20b,shared_luck=False"]
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -96,6 +106,8 @@ def test_what_cannot_be_shown_is_refused_with_the_number_needed(lived):
         ({"arms": ("base", "base")}, "different"),
         ({"decided_by": "smiles"}, "expected one of ctr"),
         ({"days": 0}, "days = 0, expected 1 or more"),
+        ({"salt": "x" * 41}, "salt has 41 characters, expected 40 or fewer"),
+        ({"foreseen": 0.0}, "foreseen = 0, expected a relative change above 0"),
         ({"aa_days": 1}, "aa_days = 1, expected 2 or more"),
     ],
 )

@@ -40,11 +40,11 @@ def served(finished, tmp_path_factory):
 
 @pytest.fixture
 def found(served):
-    return json.loads((served / "abtest" / "base+pr2+oracle" / "abtest.json").read_text())
+    return json.loads((served / "abtest" / PLAN.name / "abtest.json").read_text())
 
 
 def test_what_it_leaves(served, found):
-    place = served / "abtest" / "base+pr2+oracle"
+    place = served / "abtest" / PLAN.name
     assert sorted(path.name for path in place.iterdir()) == [
         "abtest.json", "manifest.json", "over_days.png", "table.txt",
     ]  # fmt: skip
@@ -88,7 +88,7 @@ def test_killed_and_carried_on(served, found, tmp_path, monkeypatch):
     pipeline.abtest(workdir, PLAN, force=True)
     assert lived.count("split") == 6 + 1
     assert lived.count("shadow") == 4 + 1  # the A/A days are those of the split lane
-    again = json.loads((workdir / "abtest" / "base+pr2+oracle" / "abtest.json").read_text())
+    again = json.loads((workdir / "abtest" / PLAN.name / "abtest.json").read_text())
     assert again == found
 
 
