@@ -214,7 +214,7 @@ def refuse_unknown(directory: Path, ours: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def reading(directory: Path) -> Iterator[None]:
+def reading(directory: Path, command: str = "pr2 run") -> Iterator[None]:
     """StaleArtifact, naming the artifact to remove, where files in `directory`, or a part of one, cannot be read."""
     try:
         yield
@@ -225,7 +225,7 @@ def reading(directory: Path) -> Iterator[None]:
         whole = next((place for place in (directory, *directory.parents) if (place / MANIFEST).exists()), directory)
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StaleArtifact(
-            f"{directory} is damaged ({first[:200]}): remove {whole} and make it anew with `pr2 run`"
+            f"{directory} is damaged ({first[:200]}): remove {whole} and make it anew with `{command}`"
         ) from error
 
 

@@ -130,7 +130,7 @@ def _abtest(options: argparse.Namespace) -> None:
 
     given = ("days", "aa_days", "warm_up", "salt", "refresh", "decided_by", "foreseen")
     knobs = {name: value for name in given if (value := getattr(options, name)) is not None}
-    plan = Plan(arms=tuple(options.arms.split(",")), shared_luck=not options.own_luck, **knobs)
+    plan = Plan(arms=tuple(arm.strip() for arm in options.arms.split(",")), shared_luck=not options.own_luck, **knobs)
     pipeline.abtest(options.workdir, plan, options.force, options.trial)
 
 

@@ -146,7 +146,7 @@ def _add_abtest(verbs: _Verbs) -> None:
         "abtest",
         "simulated people, split over systems of a finished work directory of the simulated world, for weeks",
         "--workdir work/quickstart",
-        "--workdir work/quickstart --arms base,+qrcf,+pdr,+qrcf+pdr,+qin,pr2",
+        "--workdir work/quickstart --arms base,+qrcf,+pdr,+qrcf+pdr,+qin,pr2 --force",
         "--workdir work/quickstart --trial 50",
     )
     _add_workdir(abtest)
@@ -156,9 +156,14 @@ def _add_abtest(verbs: _Verbs) -> None:
     abtest.add_argument("--warm-up", type=_number, metavar="N", help="days with arms, not counted (default: 2)")
     abtest.add_argument("--salt", metavar="TEXT", help="of the hash that splits people (default: pr2)")
     abtest.add_argument(
-        "--refresh", type=_count, metavar="N", help="every N days, train each arm's models on its own log (hours)"
+        "--refresh",
+        type=_count,
+        metavar="N",
+        help="every N days, train each arm's models on its own log; as long as pr2 run each",
     )
-    abtest.add_argument("--decided-by", metavar="METRIC", help="what people must suffice for (default: ctr)")
+    abtest.add_argument(
+        "--decided-by", metavar="METRIC", help="what people must suffice for, as ctr, watch, active (default: ctr)"
+    )
     abtest.add_argument("--foreseen", type=float, metavar="X", help="its relative change to be shown (default: 0.05)")
     abtest.add_argument(
         "--own-luck", action="store_true", help="no shadow: intervals as on a real platform, where nobody lives twice"

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import numpy as np
@@ -31,6 +30,10 @@ from pr2_jax.online.split import arms_of, check_split
 from pr2_jax.simulation.world import World
 
 CONTROL = 0
+LOGGED_DAYS = 7
+MOST_TOLD = 4
+"""Times the days that the log tells about, for which more days are taken to need fewer people."""
+MOST_DAYS = 365
 MOST_SALT = 40
 """Characters: it is part of a directory's name."""
 
@@ -54,11 +57,13 @@ class Plan:
             raise BadInput(f"arms {', '.join(self.arms) or 'none'}: expected two or more different ones, control first")
         if self.decided_by not in METRICS:
             raise BadInput(f"metric {self.decided_by!r}, expected one of {', '.join(METRICS)}")
+        if not self.salt.isprintable():
+            raise BadInput(f"salt {self.salt!r}, expected characters that can be printed")
         if len(self.salt) > MOST_SALT:
             raise BadInput(f"salt has {len(self.salt)} characters, expected {MOST_SALT} or fewer")
         for name, least in (("days", 1), ("aa_days", 2), ("warm_up", 0), ("refresh", 0)):
-            if getattr(self, name) < least:
-                raise BadInput(f"{name} = {getattr(self, name)}, expected {least} or more")
+            if not least <= getattr(self, name) <= MOST_DAYS:
+                raise BadInput(f"{name} = {getattr(self, name)}, expected {least} to {MOST_DAYS}")
 
         if not 0 < self.foreseen < math.inf:
             raise BadInput(f"foreseen = {self.foreseen:g}, expected a relative change above 0, as 0.05")
@@ -119,7 +124,7 @@ def live_through(plan: Plan, split: Lane, shadow: Lane | None) -> None:
     live_split(plan, split)
     if shadow is not None:
         shadow.share_days(split, plan.aa_days)
-        deque(live_shadow(plan, shadow), maxlen=0)
+        live_shadow(plan, shadow)
 
 
 def live_together(plan: Plan, split: Lane) -> None:
@@ -133,15 +138,16 @@ def live_together(plan: Plan, split: Lane) -> None:
 def live_split(plan: Plan, split: Lane) -> None:
     """The days with arms."""
     arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
-    for _ in console.progress(range(len(split.days), plan.all_days), "split", unit=" days"):
+    for day in console.progress(range(len(split.days), plan.all_days), "split", unit=" days"):
         split.live(arm_U)
+        if (day - plan.aa_days + 1) % LOGGED_DAYS == 0:
+            console.log(f"day {day - plan.aa_days + 1} of {plan.all_days - plan.aa_days} with arms")
 
 
-def live_shadow(plan: Plan, shadow: Lane) -> Iterator[int]:
-    """The same days on control, one at a time."""
-    for day in range(shadow.carry_on(), plan.all_days):
+def live_shadow(plan: Plan, shadow: Lane) -> None:
+    """The same days on control."""
+    for _ in range(shadow.carry_on(), plan.all_days):
         shadow.live(None)
-        yield day
 
 
 def people(plan: Plan, world: World) -> list[np.ndarray]:
@@ -202,8 +208,11 @@ def require_people(plan: Plan, past: Sequence[Mapping[str, np.ndarray]], forced:
     """The people that the plan needs, told by the log's last days. BadInput where there are fewer, unless forced."""
     metric = ratios(past)[plan.decided_by]
     everybody = np.arange(len(metric.of_U))
-    # Errors shrink with the days, as far as people do not differ lastingly; that part is what CUPED is for.
-    needed = int(np.ceil(needed_people(metric, everybody, plan.foreseen) * len(past) / plan.days * len(plan.arms) / 2))
+    if not np.isfinite(metric.influence(everybody)).all():
+        raise BadInput(f"metric {plan.decided_by!r} cannot be counted in {len(past)} days, choose another to decide by")
+    # Errors shrink with the days, but not for ever: people differ lastingly, and CUPED takes a part of that alone.
+    days = min(plan.days, MOST_TOLD * len(past)) / len(past)
+    needed = int(np.ceil(needed_people(metric, everybody, plan.foreseen) / days * len(plan.arms) / 2))
     if len(everybody) < needed and not forced:
         raise BadInput(
             f"{len(everybody):,} people cannot show a change of {plan.foreseen:.0%} in "

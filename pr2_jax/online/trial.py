@@ -76,7 +76,8 @@ def run(ground: Ground, plan: Plan, number: int) -> dict[str, Any]:
     split, planted = control.fork(), control.fork()
     live_split(plan, split)
     everybody = np.ones(len(world.users), np.int8)
-    for _ in live_shadow(plan, control):
+    live_shadow(plan, control)
+    for _ in range(plan.aa_days, plan.all_days):
         planted.live(everybody)
     counted = slice(plan.aa_days + plan.warm_up, None)
     lead = slice(plan.aa_days, plan.aa_days + plan.warm_up)

@@ -18,6 +18,9 @@ from pr2_jax.data.store import LogStore
 from pr2_jax.evaluation import values
 from pr2_jax.stages.evaluate import SESSIONS
 
+MADE_BY = {"abtest": "pr2 abtest", "ablations": "pr2 evaluate --ablations", "sweep_qrcf": "pr2 evaluate --sweep qrcf"}
+"""What is made by other commands than `pr2 run`."""
+
 
 class Work:
     """Read-only. `inputs`: the digest of each file read, by its place below the directory."""
@@ -36,11 +39,11 @@ class Work:
         return path
 
     def json(self, place: str) -> Any:
-        """None where there is no such file; StaleArtifact where it is damaged."""
+        """None where there is no such file; StaleArtifact where it is damaged, with the command that made it."""
         path = self.path(place)
         if path is None:
             return None
-        with artifacts.reading(path.parent):
+        with artifacts.reading(path.parent, MADE_BY.get(place.split("/")[0], "pr2 run")):
             return json.loads(path.read_text(encoding="utf-8"))
 
     def curve(self, place: str) -> list[dict[str, float]]:

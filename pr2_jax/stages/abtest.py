@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import jax
@@ -17,6 +15,7 @@ from pr2_jax import artifacts, console
 from pr2_jax import workdir as stages
 from pr2_jax.config_loader import to_dict
 from pr2_jax.errors import BadInput
+from pr2_jax.online.beside import Beside
 from pr2_jax.online.experiment import (
     Plan,
     judge,
@@ -92,22 +91,18 @@ def _live(plan: Plan, split: Lane, shadow: Lane | None, workdir: Path) -> None:
         return
     live_together(plan, split)
     shadow.share_days(split, plan.aa_days)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
-        apart = beside.submit(_live_shadow, plan, workdir, shadow.directory, os.getpid())
+    with Beside("shadow lane's", _live_shadow, plan, workdir, shadow.directory) as beside:
         live_split(plan, split)
-        apart.result()
+        beside.wait()
     shadow.carry_on()  # reads what the other process has lived
 
 
-def _live_shadow(plan: Plan, workdir: Path, directory: Path, parent: int) -> None:
-    """The shadow lane in a process of its own, which ends with its parent."""
+def _live_shadow(plan: Plan, workdir: Path, directory: Path) -> None:
+    """The shadow lane in a process of its own."""
     console.silence_libraries()
     system = open_world(workdir, plan)
     world = World.build(system.config.world)
-    shadow = _shadow(plan, system, world, world.start(), directory)  # the state of its last day is read there
-    for _ in live_shadow(plan, shadow):
-        if os.getppid() != parent:
-            return
+    live_shadow(plan, _shadow(plan, system, world, world.start(), directory))  # the state of its last day is read there
 
 
 def _lanes(plan: Plan, system: System, ground: Ground, place: Path, retrain: Retrain) -> tuple[Lane, Lane | None]:

@@ -34,6 +34,8 @@ def text_of(outcome: Outcome) -> str:
     luck = "luck shared with a shadow on control" if plan.shared_luck else "everybody's luck their own"
     lines = [
         f"{plan.days} days after {plan.aa_days} A/A days and {plan.warm_up} of warm-up; people by arm: {sizes}; {luck}",
+        *([f"models made anew from each arm's own log every {plan.refresh} days"] if plan.refresh else []),
+        f"intervals are one by one: of so many some lie off the truth; salt of the split: {plan.salt}",
         f"A/A days split {aa.splits} other ways: p < 0.05 in {aa.below:.1%} of them (uniform: p = {aa.uniform_p:.2f})",
     ]
     for arm, lifts in outcome.lifts.items():
@@ -63,7 +65,7 @@ def _line(title: str, lift: Lift, before: Lift) -> str:
 def _verdict(outcome: Outcome, arm: str) -> list[str]:
     plan, lift = outcome.plan, outcome.lifts[arm][GUARDRAIL]
     title, days = METRICS[plan.decided_by].title, outcome.decided_after(arm)
-    when = f"after {days} counted days" if days else f"not within {plan.days} days"
+    when = f"after {days} counted day{'s' * (days > 1)}" if days else f"not within {plan.days} days"
     kept = {"kept": "kept", "broken": "broken", "open": "not decided: the interval holds both"}[guardrail(lift)]
     return [
         f"{arm}: {title} differs from {plan.arms[0]}'s, looking every day (always-valid interval): {when}",

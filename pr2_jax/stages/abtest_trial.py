@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
 import json
-import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from scipy.stats import kstest
 from pr2_jax import artifacts, console
 from pr2_jax.config_loader import to_dict
 from pr2_jax.config_world import WorldConfig
+from pr2_jax.errors import BadInput
+from pr2_jax.online.beside import Beside
 from pr2_jax.online.experiment import Plan
 from pr2_jax.online.ground import Ground
 from pr2_jax.online.lifts import CONFIDENCE
@@ -29,10 +30,16 @@ from pr2_jax.stages.abtest import DIRECTORY
 
 NAME, SCHEMA = "trial", "abtest-trial/1"
 RUNS = "runs.jsonl"
+LEAST_RUNS = 2
 
 
 def tried(system: System, plan: Plan, runs: int) -> Path:
-    """Lives through what is left of the runs, one a core at a time, and writes `abtest/trial/`."""
+    """Lives through what is left of the runs, one a core at a time, and writes `abtest/trial/`.
+
+    Runs that are there already stay, also more than are asked for.
+    """
+    if runs < LEAST_RUNS:
+        raise BadInput(f"--trial {runs}, expected {LEAST_RUNS} or more")
     claim = {
         "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
         "world": to_dict(system.config)["world"],
@@ -41,51 +48,66 @@ def tried(system: System, plan: Plan, runs: int) -> Path:
     }
     out = system.workdir / DIRECTORY / NAME
     out.parent.mkdir(exist_ok=True)
-    finished = _lines(out / RUNS) if artifacts.reason_stale(out, claim, SCHEMA) is None else []
-    if len(finished) == runs:
+    finished = _read([out / RUNS]) if artifacts.reason_stale(out, claim, SCHEMA) is None else {}
+    if set(range(runs)) <= finished.keys():
         console.log("fresh, skipped")
         return out
     with artifacts.writing(out, claim, SCHEMA, keep_partial=True) as partial:
-        done = {one["run"]: one for one in [*finished, *_lines(partial / RUNS)] if one["run"] < runs}
-        with (partial / RUNS).open("w") as file:
-            for one in done.values():
-                file.write(json.dumps(one) + "\n")
-            for one in console.progress(_more(system, plan, runs, done), "trial", unit=" runs", total=runs - len(done)):
-                done[one["run"]] = one
-                file.write(json.dumps(one) + "\n")
-                file.flush()
-        found = [done[number] for number in range(runs)]
+        parts = sorted(partial.glob("runs*.jsonl"))
+        done = finished | _read(parts)
+        _write(partial / RUNS, done.values())
+        for part in parts:
+            if part.name != RUNS:
+                part.unlink()
+        done |= _lived(system, plan, [number for number in range(runs) if number not in done], partial)
+        found = [done[number] for number in sorted(done)]
         (partial / "table.txt").write_text(text_of(found, plan))
         artifacts.write_json(partial / "trial.json", json_of(found))
+        _write(partial / RUNS, found)
+        for part in partial.glob("runs.*.jsonl"):
+            part.unlink()
     return out
 
 
-def _more(system: System, plan: Plan, runs: int, done: Mapping[int, Any]) -> Iterator[dict[str, Any]]:
-    left = [number for number in range(runs) if number not in done]
+def _lived(system: System, plan: Plan, left: list[int], partial: Path) -> dict[int, dict[str, Any]]:
+    """The runs that are left, each process with a file of its own."""
     workers = min(os.cpu_count() or 1, len(left))
-    ground = (system.config.world, system.reader.long_play.label)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _stand, ground) as pool:
-        yield from pool.map(functools.partial(_run, plan), left)
+    paths = [partial / f"runs.{worker}.jsonl" for worker in range(workers)]
+    told = (system.config.world, system.reader.long_play.label, plan)
+    with contextlib.ExitStack() as stack, console.Bar("trial", len(left), " runs") as bar:
+        processes = [
+            stack.enter_context(Beside("trial's", _live, *told, left[worker::workers], path))
+            for worker, path in enumerate(paths)
+        ]
+        seen = 0
+        while any(process.alive for process in processes):
+            time.sleep(1)
+            seen, before = len(_read(paths)), seen
+            bar.advance(seen - before)
+        for process in processes:
+            process.wait()
+    return _read(paths)
 
 
-_ground: Ground | None = None
-"""Of a worker process."""
+def _live(world: WorldConfig, long_plays: LongPlays, plan: Plan, numbers: Sequence[int], path: Path) -> None:
+    """In a process of its own: a line a run."""
+    console.silence_libraries()
+    ground = Ground.of(World.build(world), long_plays)
+    with path.open("a") as file:
+        for number in numbers:
+            file.write(json.dumps(run(ground, plan, number)) + "\n")
+            file.flush()
 
 
-def _stand(world: WorldConfig, long_plays: LongPlays) -> None:
-    global _ground
-    _ground = Ground.of(World.build(world), long_plays)
+def _write(path: Path, runs: Iterable[dict[str, Any]]) -> None:
+    artifacts.write_text(path, "".join(json.dumps(one) + "\n" for one in runs))
 
 
-def _run(plan: Plan, number: int) -> dict[str, Any]:
-    return run(_ground, plan, number)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of a file that may be missing or end in half a line."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+def _read(paths: Sequence[Path]) -> dict[int, dict[str, Any]]:
+    """By number: whole lines of files that may be missing or end in half a line."""
+    lines = (line for path in paths if path.exists() for line in path.read_text().splitlines(keepends=True))
+    runs = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {one["run"]: one for one in runs}
 
 
 def aa_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

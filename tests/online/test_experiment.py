@@ -86,7 +86,9 @@ def test_what_cannot_be_shown_is_refused_with_the_number_needed(lived):
     many = require_people(Plan(foreseen=0.01), past, forced=True)
     assert many > 300
     assert require_people(Plan(foreseen=0.5), past, forced=False) < 300
-    assert require_people(Plan(foreseen=0.01, days=56), past, forced=True) == pytest.approx(many / 2, rel=0.01)
+    few = require_people(Plan(foreseen=0.01, days=10), past, forced=True)
+    assert require_people(Plan(foreseen=0.01, days=5), past, forced=True) == pytest.approx(2 * few, rel=0.01)
+    assert require_people(Plan(foreseen=0.01, days=300), past, forced=True) == many  # people differ lastingly
 
 
 def test_plans_have_names_of_their_own():
@@ -105,10 +107,10 @@ def test_plans_have_names_of_their_own():
         ({"arms": ("base",)}, "two or more"),
         ({"arms": ("base", "base")}, "different"),
         ({"decided_by": "smiles"}, "expected one of ctr"),
-        ({"days": 0}, "days = 0, expected 1 or more"),
+        ({"days": 0}, "days = 0, expected 1 to 365"),
         ({"salt": "x" * 41}, "salt has 41 characters, expected 40 or fewer"),
         ({"foreseen": 0.0}, "foreseen = 0, expected a relative change above 0"),
-        ({"aa_days": 1}, "aa_days = 1, expected 2 or more"),
+        ({"aa_days": 1}, "aa_days = 1, expected 2 to 365"),
     ],
 )
 def test_plans_that_cannot_be(fields, said):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 
 import numpy as np
@@ -13,8 +12,10 @@ import pytest
 from pr2_jax import cli, pipeline
 from pr2_jax.errors import BadInput, StaleArtifact
 from pr2_jax.online.experiment import Plan
+from pr2_jax.online.ground import Ground
 from pr2_jax.online.lanes import Lane
 from pr2_jax.online.measures import METRICS
+from pr2_jax.simulation.world import World
 from pr2_jax.stages import abtest, abtest_report, abtest_trial
 
 PLAN = Plan(arms=("base", "pr2", "oracle"), days=3, aa_days=2, warm_up=1)
@@ -94,9 +95,6 @@ def test_killed_and_carried_on(served, found, tmp_path, monkeypatch):
 
 def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
     """What the other process runs, run here: it begins from the split lane's A/A days."""
-    from pr2_jax.online.ground import Ground
-    from pr2_jax.simulation.world import World
-
     system = abtest.open_world(served, PLAN)
     ground = Ground.of(World.build(system.config.world), system.reader.long_play.label)
     split, shadow = abtest._lanes(PLAN, system, ground, tmp_path, None)
@@ -104,7 +102,7 @@ def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
     for _ in range(2):
         split.live(None)
     shadow.share_days(split, 2)
-    abtest._live_shadow(PLAN, served, shadow.directory, os.getppid())
+    abtest._live_shadow(PLAN, served, shadow.directory)
     assert shadow.carry_on() == PLAN.all_days
     assert len(split.days) == 2
     for _ in range(4):
@@ -120,6 +118,10 @@ def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
         (["--arms", "base"], "expected two or more different ones"),
         (["--decided-by", "smiles"], "metric 'smiles', expected one of ctr, watch"),
         (["--days", "28"], "100 people cannot show a change of 5% in CTR@10 in 28 days with 80 % power: "),
+        (["--decided-by", "day_28"], "metric 'day_28' cannot be counted in 4 days"),
+        (["--days", "99999999999"], "days = 99999999999, expected 1 to 365"),
+        (["--salt", "a\tb"], "expected characters that can be printed"),
+        (["--trial", "1"], "--trial 1, expected 2 or more"),
         (["--foreseen", "0"], "foreseen = 0, expected a relative change above 0"),
         (["--foreseen", "nan"], "foreseen = nan, expected"),
     ],
@@ -166,22 +168,33 @@ def test_guardrail():
 
 
 def test_a_trial_carries_on_with_the_runs_it_has(served, monkeypatch):
-    """Runs that are finished are not lived again; the answer is that of all."""
+    """Runs that are finished are neither lived again nor dropped; the answer is that of all."""
     plan, lived = dataclasses.replace(PLAN, days=2), []
-
-    def counted(system, plan, runs, done):
-        for number in range(runs):
-            if number not in done:
-                lived.append(number)
-                yield abtest_trial.run(abtest_trial._ground, plan, number)
-
     system = abtest.open_world(served, plan)
-    abtest_trial._stand(system.config.world, system.reader.long_play.label)
-    monkeypatch.setattr(abtest_trial, "_more", counted)
-    for runs in (1, 2, 2):
+    ground = Ground.of(World.build(system.config.world), system.reader.long_play.label)
+
+    def here(system, plan, left, partial):
+        lived.extend(left)
+        return {number: json.loads(json.dumps(abtest_trial.run(ground, plan, number))) for number in left}
+
+    monkeypatch.setattr(abtest_trial, "_lived", here)
+    for runs in (2, 3, 3, 2):
         out = abtest_trial.tried(system, plan, runs)
-    assert lived == [0, 1]
+    assert lived == [0, 1, 2]
     found = json.loads((out / "trial.json").read_text())
-    assert (found["runs"], found["aa"]["runs"]) == (2, 8)
+    assert (found["runs"], found["aa"]["runs"]) == (3, 12)
     assert set(found["planted"]) == {"shared", "own"}
     assert "Planted: in 10% of searches" in (out / "table.txt").read_text()
+    with pytest.raises(BadInput, match="expected 2 or more"):
+        abtest_trial.tried(system, plan, 1)
+
+
+def test_a_trials_process_writes_a_line_a_run(served, tmp_path):
+    """What the other processes run, run here; half a line of a killed one is no run."""
+    plan = dataclasses.replace(PLAN, days=2)
+    system = abtest.open_world(served, plan)
+    told = (system.config.world, system.reader.long_play.label, plan)
+    abtest_trial._live(*told, [4, 7], tmp_path / "runs.0.jsonl")
+    with (tmp_path / "runs.0.jsonl").open("a") as file:
+        file.write('{"run": 9, "truth"')
+    assert sorted(abtest_trial._read([tmp_path / "runs.0.jsonl", tmp_path / "none"])) == [4, 7]

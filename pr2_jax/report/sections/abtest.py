@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pr2_jax import artifacts
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.online.measures import METRICS
 from pr2_jax.report.charts import Plot, Row, Rows, Series, tone_of
@@ -30,11 +31,12 @@ def section(work: Work) -> Section:
     blocks: list = []
     findings = []
     for number, name in enumerate(places, 1):
-        found = work.json(f"{DIRECTORY}/{name}/abtest.json")
-        blocks.append(Note(_plan(found), name))
-        for arm in found["lifts"]:
-            blocks += _arm(f"abtest_{number}_{_slug(arm)}", found, arm)
-            findings.append(_finding(found, arm))
+        with artifacts.reading(work.directory / DIRECTORY / name, "pr2 abtest"):
+            found = work.json(f"{DIRECTORY}/{name}/abtest.json")
+            blocks.append(Note(_plan(found), name))
+            for arm in found["lifts"]:
+                blocks += _arm(f"abtest_{number}_{_slug(arm)}", found, arm)
+                findings.append(_finding(found, arm))
     return Section(
         "abtest",
         title,
