@@ -140,7 +140,7 @@ def live_split(plan: Plan, split: Lane) -> None:
     arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
     for day in console.progress(range(len(split.days), plan.all_days), "split", unit=" days"):
         split.live(arm_U)
-        if (day - plan.aa_days + 1) % LOGGED_DAYS == 0:
+        if split.directory is not None and (day - plan.aa_days + 1) % LOGGED_DAYS == 0:
             console.log(f"day {day - plan.aa_days + 1} of {plan.all_days - plan.aa_days} with arms")
 
 

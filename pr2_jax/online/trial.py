@@ -2,7 +2,7 @@
 
 One world, its people and its log; from then on every run has other luck and another split.
 
-    control      the logging system without its noise
+    control      the words of the logging system, without its noise and what is popular
     planted      the same, but in a share of searches the first hundred's best video for the person comes first
     truth        of one run: everybody planted over everybody control, the same luck; mean over the runs
 
@@ -98,7 +98,8 @@ def run(ground: Ground, plan: Plan, number: int) -> dict[str, Any]:
 
 
 def _lane(ground: Ground, world: World) -> Lane:
-    quiet = dataclasses.replace(ground.world.logging.config, noise=0.0)
+    # Popularity would tell control what the planted arm's people clicked: then the split measures less than the truth.
+    quiet = dataclasses.replace(ground.world.logging.config, noise=0.0, popularity_weight=0.0)
     base = LoggingSearch(quiet, world.catalogue, world.logging.weights_WxV)
 
     def serve(lane: Lane, arm_U: np.ndarray | None) -> SearchSystem:
