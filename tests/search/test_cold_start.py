@@ -176,13 +176,18 @@ def test_strangers_get_the_plain_order_of_the_same_candidates(system, snapshot, 
     personal, plain = (Searcher(system, snapshot, name, exact=True) for name in ("pr2", "base"))
     merged = personal.candidates(requests, personal.retrieve(requests), CANDIDATES)
     mixed, all_plain = personal.rank(requests, query_B, merged), plain.rank(requests, query_B, merged)
-    for one, other in ((mixed.ids_BxK, all_plain.ids_BxK), (mixed.scores_BxK, all_plain.scores_BxK)):
-        np.testing.assert_array_equal(one[:2], other[:2])
-    assert not np.array_equal(mixed.scores_BxK[2], all_plain.scores_BxK[2])
+
+    def alike(one: np.ndarray, other: np.ndarray) -> bool:
+        """Up to the last bit, which depends on how many are asked at once."""
+        return np.allclose(one, other, rtol=1e-6)
+
+    np.testing.assert_array_equal(mixed.ids_BxK[:2], all_plain.ids_BxK[:2])
+    assert alike(mixed.scores_BxK[:2], all_plain.scores_BxK[:2])
+    assert not alike(mixed.scores_BxK[2], all_plain.scores_BxK[2])
     events = int(np.diff(np.asarray(system.store.users.first_event))[requests.user_B[2]])
     for least, as_plain in ((events, False), (events + 1, True), (0, False)):
         config = dataclasses.replace(system.config, search=SearchConfig(least_events=least))
         monkeypatch.setattr(system, "config", config)
         found = personal.rank(requests, query_B, merged)
-        assert np.array_equal(found.scores_BxK[2], all_plain.scores_BxK[2]) == as_plain
-    assert not np.array_equal(found.scores_BxK[0], all_plain.scores_BxK[0])  # least 0: nobody is a stranger
+        assert alike(found.scores_BxK[2], all_plain.scores_BxK[2]) == as_plain
+    assert not alike(found.scores_BxK[0], all_plain.scores_BxK[0])  # least 0: nobody is a stranger

@@ -112,12 +112,12 @@ def test_order_is_kept_across_blocks(score, engine, known_query, tmp_path):
         csv.writer(file).writerows(
             [("user_id", "query"), *((users[n % 7], known_query) for n in range(count))]
         )  # fmt: skip
-    score(tmp_path / "in.csv", tmp_path / "out.parquet", 3)
-    score(tmp_path / "in.csv", tmp_path / "out.run", 3)
+    score(tmp_path / "in.csv", tmp_path / "out.parquet", 20)
+    score(tmp_path / "in.csv", tmp_path / "out.run", 20)
     out = pl.read_parquet(tmp_path / "out.parquet")
-    assert out["request_id"].to_list() == [str(n) for n in range(1, count + 1) for _ in range(3)]
+    assert out["request_id"].to_list() == [str(n) for n in range(1, count + 1) for _ in range(20)]
     assert [line[0] for line in _trec(tmp_path / "out.run")] == out["request_id"].to_list()
-    ids = out["video_id"].to_numpy().reshape(count, 3)
+    ids = out["video_id"].to_numpy().reshape(count, 20)
     np.testing.assert_array_equal(ids, ids[np.arange(count) % 7])
     assert len(np.unique(ids[:7], axis=0)) > 1
 
