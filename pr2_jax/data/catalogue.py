@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pr2_jax.config import DataConfig
@@ -27,6 +29,14 @@ def pad_ragged(first_N1: np.ndarray, values: np.ndarray, rows: np.ndarray, width
 def query_words(store: LogStore, queries_N: np.ndarray, config: DataConfig) -> np.ndarray:
     """Word rows `[N, Q]` of query rows."""
     return pad_ragged(store.queries.first_word, store.queries.words, queries_N, config.query_tokens)
+
+
+def padded_words(words: Sequence[np.ndarray], config: DataConfig) -> np.ndarray:
+    """int32 word rows `[N, Q]` of N lists of them, cut or padded with 0."""
+    words_NxQ = np.zeros((len(words), config.query_tokens), np.int32)
+    for row, given in zip(words_NxQ, words, strict=True):
+        row[: min(len(given), len(row))] = given[: len(row)]
+    return words_NxQ
 
 
 def _log_age(upload_ms_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:

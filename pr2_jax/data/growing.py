@@ -51,8 +51,7 @@ class GrowingLog:
 
     def __init__(self, store: LogStore) -> None:
         self._base = store
-        words, first = np.asarray(store.queries.words, np.int32), np.asarray(store.queries.first_word)
-        self._query_row = {words[first[row] : first[row + 1]].tobytes(): row for row in range(len(first) - 1)}
+        self._query_row = dict(store.query_of_words)
         self._query_words: list[np.ndarray] = []
         self._events: list[Events] = []
         self._sessions: list[Sessions] = []

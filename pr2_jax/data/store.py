@@ -105,12 +105,22 @@ class LogStore:
         """int32 rows of raw video ids; 0 where unknown."""
         return rows_of(self.videos.raw_id, np.asarray(raw, np.int64))
 
+    @functools.cached_property
+    def query_of_words(self) -> dict[bytes, int]:
+        """Row of each distinct query by the bytes of its word rows (int32), for what is kept per query."""
+        words, first = np.asarray(self.queries.words, np.int32), np.asarray(self.queries.first_word)
+        return {words[first[row] : first[row + 1]].tobytes(): row for row in range(len(first) - 1)}
+
+    def text_of(self, words: Iterable[int]) -> str:
+        """Word rows as text, word ids where the log has no words.csv; unknown ones are left out."""
+        return " ".join(self.words.text[word] or str(int(self.words.raw_id[word])) for word in words if word)
+
     def caption(self, raw: int, words: int) -> str:
-        """The first words of a video's caption, word ids where the log has no words.csv."""
+        """The first words of a video's caption."""
         row = _row_of(self.videos.raw_id, raw)
         caption = np.asarray(self.videos.words[self.videos.first_word[row] : self.videos.first_word[row + 1]])
-        shown = [self.words.text[word] or str(int(self.words.raw_id[word])) for word in caption[:words] if word]
-        return " ".join(shown) + (" …" if len(caption) > words else "") if shown else "(no caption)"
+        shown = self.text_of(caption[:words])
+        return shown + (" …" if len(caption) > words else "") if shown else "(no caption)"
 
     def word_rows(self, words: Iterable[int | str]) -> np.ndarray:
         """int32 rows of words given by raw id or by text (case does not matter); 0 where unknown."""

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from pr2_jax.data.histories import past_events
+from pr2_jax.data.schema import DAY_MS
 from pr2_jax.demo.asked import DEFAULT_RESULTS, Asked
 from pr2_jax.demo.suggestions import common_queries, searches_of, suggested_people
 from pr2_jax.search.side_by_side import Shown, SideBySide
 
 QUERIES = 60
 """Suggested ones."""
-DAY_MS = 86_400_000
 
 
 class Answers:

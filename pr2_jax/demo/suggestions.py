@@ -68,5 +68,5 @@ def _texts(store: LogStore, query_N: np.ndarray, most: int) -> tuple[str, ...]:
             break
         words = store.queries.words[store.queries.first_word[row] : store.queries.first_word[row + 1]]
         if len(words) and words.all():
-            texts[" ".join(store.words.text[word] or str(int(store.words.raw_id[word])) for word in words)] = None
+            texts[store.text_of(words)] = None
     return tuple(texts)

@@ -64,24 +64,24 @@ class Plan:
         for name, least in (("days", 1), ("aa_days", 2), ("warm_up", 0), ("refresh", 0)):
             if not least <= getattr(self, name) <= MOST_DAYS:
                 raise BadInput(f"{name} = {getattr(self, name)}, expected {least} to {MOST_DAYS}")
-
         if not 0 < self.foreseen < math.inf:
             raise BadInput(f"foreseen = {self.foreseen:g}, expected a relative change above 0, as 0.05")
 
     @property
     def name(self) -> str:
         """Of files: the arms, and whatever is not as usual."""
-        usual = Plan(arms=self.arms)
-        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        more = [
-            f",{name}={quote(str(value), safe='')}" for name, value in named.items() if value != getattr(usual, name)
-        ]
+        usual = vars(Plan(arms=self.arms))
+        more = [f",{name}={quote(str(value), safe='')}" for name, value in vars(self).items() if value != usual[name]]
         return "+".join(arm.strip("+").replace("+", "_") for arm in self.arms) + "".join(more)
 
     @property
     def shares(self) -> tuple[float, ...]:
         """Of people by arm."""
         return (1 / len(self.arms),) * len(self.arms)
+
+    def arm_of(self, world: World) -> np.ndarray:
+        """int8 [U]: the arm of each of its people."""
+        return arms_of(world.users.raw_id_U, self.salt, self.shares)
 
     @property
     def all_days(self) -> int:
@@ -129,15 +129,14 @@ def live_through(plan: Plan, split: Lane, shadow: Lane | None) -> None:
 
 def live_together(plan: Plan, split: Lane) -> None:
     """The A/A days, which are the same for both lanes."""
-    arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
-    check_split(np.bincount(arm_U, minlength=len(plan.arms)).tolist(), plan.shares, "people")
+    check_split([len(rows) for rows in people(plan, split.world)], plan.shares, "people")
     for _ in console.progress(range(split.carry_on(), plan.aa_days), "A/A", unit=" days"):
         split.live(None)
 
 
 def live_split(plan: Plan, split: Lane) -> None:
     """The days with arms."""
-    arm_U = arms_of(split.world.users.raw_id_U, plan.salt, plan.shares)
+    arm_U = plan.arm_of(split.world)
     for day in console.progress(range(len(split.days), plan.all_days), "split", unit=" days"):
         split.live(arm_U)
         if split.directory is not None and (day - plan.aa_days + 1) % LOGGED_DAYS == 0:
@@ -152,7 +151,7 @@ def live_shadow(plan: Plan, shadow: Lane) -> None:
 
 def people(plan: Plan, world: World) -> list[np.ndarray]:
     """Rows of the world's users by arm."""
-    arm_U = arms_of(world.users.raw_id_U, plan.salt, plan.shares)
+    arm_U = plan.arm_of(world)
     return [np.flatnonzero(arm_U == arm) for arm in range(len(plan.arms))]
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from scipy.stats import norm
 
 CONFIDENCE = 0.95
+ERRORS = float(norm.isf((1 - CONFIDENCE) / 2))
+"""Standard errors to either side in such an interval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +62,9 @@ class Lift:
         """Two-sided, of no difference."""
         return float(2 * norm.sf(abs(self.log_lift) / self.error)) if self.error > 0 else np.nan
 
-    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    def interval(self) -> tuple[float, float]:
         """Of the lift, for the one look that was planned."""
-        return self._within(float(norm.isf((1 - confidence) / 2)))
+        return self._within(ERRORS)
 
     def interval_at_any_time(self, foreseen: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Of the lift, however often somebody looks and stops when they like what they see.
@@ -108,5 +110,5 @@ def foretold(metric: Ratio, people: np.ndarray, others: tuple[np.ndarray, ...] =
 def needed_people(metric: Ratio, people: np.ndarray, lift: float, power: float = 0.8) -> int:
     """People in both arms together that show such a lift with that power, if they are as these."""
     variance = float(metric.influence(people).var(ddof=1))
-    errors = norm.isf((1 - CONFIDENCE) / 2) + norm.isf(1 - power)
+    errors = ERRORS + norm.isf(1 - power)
     return int(np.ceil(4 * variance * (errors / np.log1p(lift)) ** 2))

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from pr2_jax.data.assemble import rows_of
+from pr2_jax.data.catalogue import padded_words
 from pr2_jax.data.growing import GrowingLog, NewSearches, NewViews
 from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import popularity
@@ -117,11 +118,9 @@ class Platform:
         if count < LEAST_REQUESTS:
             requests = requests.take(np.resize(np.arange(count), LEAST_REQUESTS))
         view, searcher = self.searcher(pipeline, requests)
-        rows, width = self._rows, view.config.data.query_tokens
+        rows = self._rows
         words = [rows.word_W[words_Q[words_Q > 0]] for words_Q in requests.words_BxQ]
-        words_BxQ = np.zeros((len(words), width), np.int32)
-        for row, given in zip(words_BxQ, words, strict=True):
-            row[: min(len(given), width)] = given[:width]
+        words_BxQ = padded_words(words, view.config.data)
         user_B = rows.user_U[requests.user_B]
         asked = Requests(user_B, requests.time_ms_B, words_BxQ, seen(view.store, user_B, requests.time_ms_B))
         query_B, depth = self._log.query_rows(words), view.config.evaluation.pipeline_candidates

@@ -20,7 +20,7 @@ import numpy as np
 from pr2_jax.online.experiment import Plan, compared, live_shadow, live_split, live_together, people
 from pr2_jax.online.ground import Ground
 from pr2_jax.online.lanes import Lane
-from pr2_jax.online.lifts import Lift
+from pr2_jax.online.lifts import ERRORS, Lift
 from pr2_jax.online.measures import METRICS, ratios
 from pr2_jax.online.sides import Knowing, Split
 from pr2_jax.simulation.luck import Luck
@@ -146,13 +146,9 @@ def verdicts(runs: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Verdict]
         truth = float(np.mean([run["truth"][name] for run in runs]))
         log_R = np.array([run[kind][name]["log_lift"] for run in runs])
         error_R = np.array([run[kind][name]["error"] for run in runs])
-        low_R, high_R = log_R - Z * error_R, log_R + Z * error_R
+        low_R, high_R = log_R - ERRORS * error_R, log_R + ERRORS * error_R
         found = np.mean(low_R > 0) if truth > 0 else np.mean(high_R < 0)
         covered = np.mean((low_R <= truth) & (truth <= high_R))
         spread = float(log_R.std(ddof=1)) if len(runs) > 1 else 0.0
         out[name] = Verdict(float(np.expm1(truth)), float(found), float(covered), float(error_R.mean()), spread)
     return out
-
-
-Z = 1.959964
-"""Standard errors of a 95 % interval."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pr2_jax.config import Config
+from pr2_jax.data.catalogue import padded_words
 from pr2_jax.data.histories import seen
 from pr2_jax.errors import BadInput
 from pr2_jax.search.searcher import Ranked, Searcher
@@ -80,25 +80,16 @@ class SearchEngine:
 
     def requests(self, user_B: np.ndarray, words: Sequence[np.ndarray]) -> Requests:
         """Requests of now: user rows and ragged word rows."""
-        words_BxQ = np.zeros((len(user_B), self.system.config.data.query_tokens), np.int32)
-        for row, given in zip(words_BxQ, words, strict=True):
-            row[: min(len(given), len(row))] = given[: len(row)]
+        words_BxQ = padded_words(words, self.system.config.data)
         time_ms_B = np.full(len(user_B), self.now_ms, np.int64)
         return Requests(user_B, time_ms_B, words_BxQ, seen(self.system.store, user_B, time_ms_B))
 
     def rank(self, requests: Requests, words: Sequence[np.ndarray], k: int) -> Ranked:
         """Retrieves, ranks and orders a batch; at least k results where the catalogue has them."""
-        query_B = np.array([self._query_rows.get(given.tobytes(), 0) for given in words], np.int32)
+        query_B = np.array([self.system.store.query_of_words.get(given.tobytes(), 0) for given in words], np.int32)
         depth = max(k, self.system.config.evaluation.pipeline_candidates)
         merged = self.searcher.candidates(requests, self.searcher.retrieve(requests), depth)
         return self.searcher.rank(requests, query_B, merged)
-
-    @functools.cached_property
-    def _query_rows(self) -> dict[bytes, int]:
-        """Row of each query of the log by its word rows, for counters that are kept per query."""
-        queries = self.system.store.queries
-        words, first = np.asarray(queries.words, np.int32), np.asarray(queries.first_word)
-        return {words[first[row] : first[row + 1]].tobytes(): row for row in range(1, len(first) - 1)}
 
     def _results(self, requests: Requests, ranked: Ranked, k: int) -> list[Result]:
         ids_K = ranked.ids_BxK[0][ranked.ids_BxK[0] > 0][:k]

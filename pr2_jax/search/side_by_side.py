@@ -10,6 +10,7 @@ import numpy as np
 
 from pr2_jax.data.columns import SEARCH_CHANNEL
 from pr2_jax.data.histories import latest
+from pr2_jax.data.schema import DAY_MS
 from pr2_jax.search.engine import Result, SearchEngine
 from pr2_jax.search.system import PIPELINES, open_system
 
@@ -89,7 +90,7 @@ class SideBySide:
             Past(
                 video_id := int(raw[events.video[at]]),
                 self.caption(video_id),
-                (now_ms - int(events.time_ms[at])) / 86_400_000,
+                (now_ms - int(events.time_ms[at])) / DAY_MS,
                 bool(events.channel[at] == SEARCH_CHANNEL),
                 bool(events.click[at] | events.like[at] | events.follow[at] | events.forward[at]),
             )

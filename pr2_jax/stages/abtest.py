@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from pathlib import Path
@@ -30,7 +29,6 @@ from pr2_jax.online.lanes import Lane, Serve
 from pr2_jax.online.platform import Platform
 from pr2_jax.online.refresh import RefreshedPlatforms, Retrain
 from pr2_jax.online.sides import Anything, Knowing, Split
-from pr2_jax.online.split import arms_of
 from pr2_jax.search.system import RANKERS, System, open_system
 from pr2_jax.simulation.serving import SearchSystem
 from pr2_jax.simulation.world import World, WorldState
@@ -61,7 +59,7 @@ def run(system: System, plan: Plan, retrain: Retrain, force: bool = False) -> Pa
     """Lives through the plan, or through what is left of it, and writes `abtest/NAME/`."""
     workdir, config = system.workdir, system.config
     claim = {
-        "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
+        "plan": dataclasses.asdict(plan),
         "world": to_dict(config)["world"],
         "inputs": {
             name: artifacts.identity(workdir / name) for name in (stages.STORE, *stages.STAGES) if name != "eval"
@@ -109,10 +107,9 @@ def _lanes(plan: Plan, system: System, ground: Ground, place: Path, retrain: Ret
     world, state = ground.world, ground.state
     served = {arm: number for number, arm in enumerate(plan.arms) if arm in RANKERS}
     if plan.refresh and served:
-        arm_U = arms_of(world.users.raw_id_U, plan.salt, plan.shares)
         knobs = {"past": ground.logs, "alike": plan.aa_days, "every": plan.refresh}
         knobs |= {"directory": place / LANES[0] / "models", "retrain": retrain}
-        platform = RefreshedPlatforms(system, world, arm_U, served, **knobs)
+        platform = RefreshedPlatforms(system, world, plan.arm_of(world), served, **knobs)
     else:
         platform = Platform(system, world) if served else None
     split = Lane(world, platform, place / LANES[0], ground.long_plays, _server(plan.arms), state)

@@ -41,7 +41,7 @@ def tried(system: System, plan: Plan, runs: int) -> Path:
     if runs < LEAST_RUNS:
         raise BadInput(f"--trial {runs}, expected {LEAST_RUNS} or more")
     claim = {
-        "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
+        "plan": dataclasses.asdict(plan),
         "world": to_dict(system.config)["world"],
         "long_play_ms": system.reader.long_play.thresholds_ms.tolist(),
         "planted": [PLANTED_SHARE, AMONG],

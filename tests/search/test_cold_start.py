@@ -40,7 +40,11 @@ def asked(engine, known_query, watcher) -> tuple[Requests, np.ndarray]:
     words = engine.system.store.word_rows(known_query.split())
     users = np.array([NOBODY, NOBODY, engine.system.store.user_row(watcher)], np.int32)
     given = [words, np.zeros(0, np.int32), words]
-    query = [engine._query_rows[words.tobytes()], 0, engine._query_rows[words.tobytes()]]
+    query = [
+        engine.system.store.query_of_words[words.tobytes()],
+        0,
+        engine.system.store.query_of_words[words.tobytes()],
+    ]
     return engine.requests(users, given), np.array(query, np.int32)
 
 

@@ -66,7 +66,7 @@ def words_of(work: Work, query: int) -> str:
     """The query as a person types it; word ids where the log has no words."""
     store = work.store
     rows = np.asarray(store.queries.words[store.queries.first_word[query] : store.queries.first_word[query + 1]])
-    return " ".join(store.words.text[row] or str(int(store.words.raw_id[row])) for row in rows.tolist() if row)
+    return store.text_of(rows.tolist())
 
 
 def _example(work: Work, both: SideBySide, row: int) -> Example:
