@@ -31,5 +31,32 @@ def search_by_video(video_BxSxD: Array, kept_BxKxD: Array, mask_BxK: Array, k: i
     k = min(k, kept_BxKxD.shape[1])
     similarity_BxSxK = jnp.einsum("bsd,bkd->bsk", video_BxSxD, kept_BxKxD)
     similarity_BxSxK = jnp.where(mask_BxK[:, None, :], similarity_BxSxK, NEVER)
-    threshold_BxSx1 = jax.lax.top_k(similarity_BxSxK, k)[0][..., -1:]
-    return (similarity_BxSxK >= threshold_BxSx1) & mask_BxK[:, None, :]
+    return (similarity_BxSxK >= kth_largest(similarity_BxSxK, k)) & mask_BxK[:, None, :]
+
+
+def kth_largest(x_xN: Array, k: int) -> Array:
+    """The k-th largest of each row of finite float32 numbers, `[..., 1]`: what sorting would find.
+
+    Bisects over the bits of a float: 32 times it asks how many of a row are at least so large. Each is one pass of
+    compares and sums over what lies in the cache, all rows at once, where `top_k` on a CPU orders row after row on one
+    core (64 requests with 256 candidates and 100 views: twenty times as long).
+    """
+    half = jnp.int32(-(2**31))
+
+    def holds(ordinal_x1: Array) -> Array:
+        # Counted in float32, which is exact here and keeps the loop in one kind of vector register.
+        return (x_xN >= _float_of(ordinal_x1)).astype(jnp.float32).sum(-1, keepdims=True) >= k
+
+    def lower_bit(number: Array, ordinal_x1: Array) -> Array:
+        raised_x1 = ordinal_x1 + jnp.left_shift(jnp.int32(1), 30 - number)
+        return jnp.where(holds(raised_x1), raised_x1, ordinal_x1)
+
+    zero_x1 = jnp.zeros((*x_xN.shape[:-1], 1), jnp.int32)
+    ordinal_x1 = jax.lax.fori_loop(0, 31, lower_bit, jnp.where(holds(zero_x1), zero_x1, half))
+    # A number of the row itself: XLA compares denormals as 0 on a CPU, so the last bits found may be any of theirs.
+    return jnp.where(x_xN >= _float_of(ordinal_x1), x_xN, jnp.inf).min(-1, keepdims=True)
+
+
+def _float_of(ordinal: Array) -> Array:
+    """Floats numbered in their order by int32: those above 0 by their own bits, the others' bits are turned round."""
+    return jax.lax.bitcast_convert_type(jnp.where(ordinal < 0, ordinal ^ 0x7FFFFFFF, ordinal), jnp.float32)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.models.gsu import search_by_query, search_by_video
+from pr2_jax.models.gsu import kth_largest, search_by_query, search_by_video
+from pr2_jax.types import NEVER
 
 
 def plain_by_query(query_D, history_HxD, mask_H, k) -> list[int]:
@@ -59,3 +61,22 @@ def test_by_video_lets_all_of_equals_stay():
     mask_BxK = jnp.array([[True, True, True, False, True]])
     keep = search_by_video(jnp.ones((1, 1, 1)), kept_BxKxD, mask_BxK, 2)
     assert keep[0, 0].tolist() == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("k", [1, 2, 30, 99, 100])
+def test_kth_largest_is_that_of_a_sort(k, rng):
+    """Of any size and sign, with equals, both zeros, denormals (which XLA may take for 0) and the largest floats."""
+    x_RxN = (rng.normal(size=(40, 100)) * 10.0 ** rng.integers(-30, 30, (40, 1))).astype(np.float32)
+    x_RxN[1:10] = rng.integers(-2, 3, (9, 100))
+    x_RxN[10, :50], x_RxN[11:15, 20:] = -0.0, NEVER
+    x_RxN[15], x_RxN[16] = -np.finfo(np.float32).max, np.finfo(np.float32).max
+    x_RxN[17, ::2], x_RxN[18, ::2] = 1e-42, -1e-42
+    found_R = np.asarray(jax.jit(kth_largest, static_argnums=1)(x_RxN, k))[:, 0]
+    want_R = np.sort(x_RxN, axis=1)[:, -k]
+    np.testing.assert_array_equal(*(np.where(np.abs(x_R) < 1e-40, 0, x_R) for x_R in (found_R, want_R)))
+
+
+def test_kth_largest_takes_rows_of_any_rank(rng):
+    x_BxSxK = rng.normal(size=(2, 3, 7)).astype(np.float32)
+    found_BxSx1 = np.asarray(kth_largest(jnp.asarray(x_BxSxK), 4))
+    np.testing.assert_array_equal(found_BxSx1, np.sort(x_BxSxK)[..., -4, None])

@@ -10,6 +10,8 @@ import pytest
 
 from pr2_jax import artifacts
 from pr2_jax.config import Config
+from pr2_jax.config_loader import to_dict
+from pr2_jax.errors import StaleArtifact
 from pr2_jax.report import page, svg
 from pr2_jax.report.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Rows
 from pr2_jax.report.parts import Charts, Table, numbers_of
@@ -113,6 +115,41 @@ def test_every_experiment_gets_its_place(tmp_path, experiment, work):
     html = page.render("t", results.headline(work), [section], {"simulated": True, "version": "1", "sessions": 3})
     assert "CTR@10 &lt;b&gt;" in html
     assert "<b>" not in html.partition('<section id="abtest"')[2]
+
+
+@pytest.fixture
+def tried() -> dict:
+    """As `pr2 abtest --trial` writes it; the metric of the last column could not be counted without a shadow."""
+    one = {"truth": 0.03125, "found": 0.5, "covered": 0.96, "error": 0.0125, "spread": 0.0625}
+    aa = {"runs": 80, "below": 0.05, "uniform_p": 0.5, "ever_below": 0.25, "ever_left_0": 0.0125}
+    shared = {"no_click": one | {"truth": -0.125}, "ctr": one, "day_28": one}
+    return {"runs": 20, "aa": aa, "planted": {"shared": shared, "own": {"ctr": one | {"found": 0.25}}}}
+
+
+def test_a_trial_has_its_metrics_with_and_without_a_shadow(tmp_path, experiment, tried):
+    _work(tmp_path, "abtest/trial/trial.json", tried)
+    section = abtest.section(_work(tmp_path, "abtest/a/abtest.json", experiment))
+    note, table = section.blocks[-2:]
+    assert "p below 0.05 in 5.0%" in note.text
+    assert "another world" not in note.text
+    header, rows = numbers_of(table)
+    assert [row[1] for row in rows] == ["CTR@10", "searches without a click", "day-28 retention", "CTR@10"]
+    assert list(table.groups) == [0, 3]
+    assert dict(zip(header, rows[3], strict=True))["found"] == 0.25
+    assert dict(zip(header, rows[1], strict=True))["truth"] == -0.125
+
+
+def test_a_trial_alone_leaves_the_experiment_to_be_made(tmp_path, tried):
+    made_in = {"fingerprint": {"world": to_dict(Config())["world"] | {"seed": 99}}}
+    _work(tmp_path, "abtest/trial/manifest.json", made_in)
+    section = abtest.section(_work(tmp_path, "abtest/trial/trial.json", tried))
+    assert section.missing == "pr2 abtest --workdir DIR"
+    assert "tried on another world" in section.blocks[0].text
+
+
+def test_a_damaged_trial_names_what_to_remove(tmp_path, tried):
+    with pytest.raises(StaleArtifact, match=r"trial is damaged.*--trial N"):
+        abtest.section(_work(tmp_path, "abtest/trial/trial.json", tried | {"planted": {}}))
 
 
 def test_real_logs_are_told_that_nobody_can_answer(tmp_path):

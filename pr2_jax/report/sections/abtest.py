@@ -10,6 +10,7 @@ from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.online.measures import METRICS
 from pr2_jax.report.charts import Plot, Row, Rows, Series, tone_of
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table
+from pr2_jax.report.sections import trial
 from pr2_jax.report.work import Work
 
 DIRECTORY, COMMAND = "abtest", "pr2 abtest --workdir DIR"
@@ -18,12 +19,14 @@ DRAWN = ("ctr", "watch", "active", "reformulated")
 
 
 def section(work: Work) -> Section:
-    """From abtest/NAME/abtest.json of every experiment."""
+    """From abtest/NAME/abtest.json of every experiment, and what a trial of experiments found."""
     title, places = "A/B test on the simulated platform", []
     if (work.directory / DIRECTORY).is_dir():
         found = (path.parent.name for path in (work.directory / DIRECTORY).glob("*/abtest.json"))
         places = sorted(name for name in found if not name.endswith((".partial", ".old")))  # of a run cut short
-    if not places:
+    with artifacts.reading(work.directory / trial.PLACE, trial.COMMAND):
+        tried = trial.blocks(work)
+    if not places and not tried:
         needs = (
             "" if work.simulated else "It takes the work directory of a simulated world; this log is of another kind."
         )
@@ -44,7 +47,8 @@ def section(work: Work) -> Section:
         "People of the simulated world are split by a hash, each arm answers their searches for weeks, and they come "
         "back, or not. Lifts are relative to the first arm, intervals over people. These are a simulation's figures: "
         "they say what happens in this world, not what a real platform would see.",
-        blocks,
+        [*blocks, *tried],
+        missing="" if places else COMMAND,
         stale=" ".join(filter(None, (work.stale(f"{DIRECTORY}/{name}", COMMAND) for name in places))),
     )
 
