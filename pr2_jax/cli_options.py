@@ -168,7 +168,7 @@ def _add_abtest(verbs: _Verbs) -> None:
     abtest.add_argument(
         "--own-luck", action="store_true", help="no shadow: intervals as on a real platform, where nobody lives twice"
     )
-    abtest.add_argument("--trial", type=_count, metavar="N", help="in place of that: N runs with a known answer")
+    abtest.add_argument("--trial", type=_count, metavar="N", help="instead: N (2 or more) with a known answer")
     abtest.add_argument("--force", action="store_true", help="go on with fewer people than needed")
 
 

@@ -137,7 +137,8 @@ def abtest(workdir: Path, plan: Plan, force: bool, trial: int | None = None) -> 
             else:
                 out = experiment.run(system, plan, lambda place, write: _retrained(system.config, place, write), force)
         console.log(f"done in {console.duration(time.monotonic() - started)}; results in {out}")
-    print((out / "table.txt").read_text(), end="")
+    with artifacts.reading(out, "pr2 abtest"):
+        print((out / "table.txt").read_text(), end="")
 
 
 def _retrained(config: Config, place: Path, write: Callable[[Path], None]) -> System:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -145,7 +145,7 @@ def _largest(answer: dict[str, Any]) -> dict[str, float]:
 
 
 async def _body(request: Request) -> bytes:
-    """At most BODY_BYTES; HTTPException 413 for more, 408 where it does not come."""
+    """At most BODY_BYTES; HTTPException 413 for more, 408 or 400 where it does not come, 503 where the server ends."""
     parts, size = [], 0
     try:
         async with asyncio.timeout(BODY_S):
@@ -157,6 +157,10 @@ async def _body(request: Request) -> bytes:
                     parts.append(part)
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {BODY_S} s") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the body did not arrive whole") from None
+    except asyncio.CancelledError:  # the server has waited long enough for it
+        raise HTTPException(503, "the demo ends") from None
     if size > asked.BODY_BYTES:
         raise HTTPException(413, f"the body is too large: at most {asked.BODY_BYTES:,} bytes are read")
     return b"".join(parts)

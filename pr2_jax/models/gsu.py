@@ -35,7 +35,7 @@ def search_by_video(video_BxSxD: Array, kept_BxKxD: Array, mask_BxK: Array, k: i
 
 
 def kth_largest(x_xN: Array, k: int) -> Array:
-    """The k-th largest of each row of finite float32 numbers, `[..., 1]`: what sorting would find.
+    """The k-th largest of each row of finite float32 numbers, `[..., 1]`: what sorting would find. `k`: 1 to N.
 
     Bisects over the bits of a float: 32 times it asks how many of a row are at least so large. Each is one pass of
     compares and sums over what lies in the cache, all rows at once, where `top_k` on a CPU orders row after row on one

@@ -40,6 +40,10 @@ class Beside:
     def wait(self) -> None:
         """Until it has done its work. Pr2Error where it failed; it has said why."""
         self._process.join()
+        self.check()
+
+    def check(self) -> None:
+        """Pr2Error where it has failed by now."""
         if self._process.exitcode:
             raise Pr2Error(f"the {self._name} process ended with status {self._process.exitcode}")
 

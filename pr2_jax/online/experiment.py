@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 import numpy as np
@@ -34,8 +34,13 @@ LOGGED_DAYS = 7
 MOST_TOLD = 4
 """Times the days that the log tells about, for which more days are taken to need fewer people."""
 MOST_DAYS = 365
-MOST_SALT = 40
-"""Characters: it is part of a directory's name."""
+MOST_SALT = 120
+"""Bytes as it stands in a directory's name, where a letter beyond ASCII takes six and more."""
+LEAST_FORESEEN = 0.001
+
+
+def _quoted(value: object) -> str:
+    return quote(str(value), safe="").replace(".", "%2E")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +64,37 @@ class Plan:
             raise BadInput(f"metric {self.decided_by!r}, expected one of {', '.join(METRICS)}")
         if not self.salt.isprintable():
             raise BadInput(f"salt {self.salt!r}, expected characters that can be printed")
-        if len(self.salt) > MOST_SALT:
-            raise BadInput(f"salt has {len(self.salt)} characters, expected {MOST_SALT} or fewer")
+        if len(_quoted(self.salt)) > MOST_SALT:
+            raise BadInput(f"salt takes {len(_quoted(self.salt))} bytes of a name, expected {MOST_SALT} or fewer")
         for name, least in (("days", 1), ("aa_days", 2), ("warm_up", 0), ("refresh", 0)):
             if not least <= getattr(self, name) <= MOST_DAYS:
                 raise BadInput(f"{name} = {getattr(self, name)}, expected {least} to {MOST_DAYS}")
-        if not 0 < self.foreseen < math.inf:
-            raise BadInput(f"foreseen = {self.foreseen:g}, expected a relative change above 0, as 0.05")
+        if not LEAST_FORESEEN <= self.foreseen < math.inf:
+            raise BadInput(
+                f"foreseen = {self.foreseen:g}, expected a relative change of {LEAST_FORESEEN:g} or more, as 0.05"
+            )
+        self._require_days()
+
+    def _require_days(self) -> None:
+        """For what decides, also in the A/A days."""
+        later = METRICS[self.decided_by].later
+        for told, days in (("aa_days", self.aa_days), ("warm_up and days together", self.warm_up + self.days)):
+            if days <= later:
+                raise BadInput(
+                    f"metric {self.decided_by!r} is seen {later} days later: expected {told} of {later + 1} or more, "
+                    f"not {days}"
+                )
 
     @property
     def name(self) -> str:
         """Of files: the arms, and whatever is not as usual."""
+        return "+".join(arm.strip("+").replace("+", "_") for arm in self.arms) + self.unusual(vars(self))
+
+    def unusual(self, names: Iterable[str]) -> str:
+        """`,name=value` of those of the fields that are not as usual; no dots, whose endings have a meaning of their
+        own in artifacts' names."""
         usual = vars(Plan(arms=self.arms))
-        more = [f",{name}={quote(str(value), safe='')}" for name, value in vars(self).items() if value != usual[name]]
-        return "+".join(arm.strip("+").replace("+", "_") for arm in self.arms) + "".join(more)
+        return "".join(f",{n}={_quoted(value)}" for n in names if (value := getattr(self, n)) != usual[n])
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -92,8 +114,8 @@ class Plan:
 class AaCheck:
     """The A/A days split by other salts: of so many splits, how many find a difference where there is none."""
 
-    splits: int
-    below: float  # share with p < 0.05
+    splits: int  # those in which the metric could be counted
+    below: float  # share with p < 0.05, NaN without any
     uniform_p: float  # of uniform p-values, Kolmogorov-Smirnov
 
 
@@ -134,11 +156,12 @@ def live_together(plan: Plan, split: Lane) -> None:
         split.live(None)
 
 
-def live_split(plan: Plan, split: Lane) -> None:
-    """The days with arms."""
+def live_split(plan: Plan, split: Lane, check: Callable[[], None] = lambda: None) -> None:
+    """The days with arms; `check` is called after each."""
     arm_U = plan.arm_of(split.world)
     for day in console.progress(range(len(split.days), plan.all_days), "split", unit=" days"):
         split.live(arm_U)
+        check()
         if split.directory is not None and (day - plan.aa_days + 1) % LOGGED_DAYS == 0:
             console.log(f"day {day - plan.aa_days + 1} of {plan.all_days - plan.aa_days} with arms")
 
@@ -200,7 +223,10 @@ def aa_check(plan: Plan, past: Sequence[Mapping[str, np.ndarray]], split: Lane, 
     for number in range(splits):
         arm_U = arms_of(split.world.users.raw_id_U, f"{plan.salt}/{number}", (0.5, 0.5))
         p.append(compare(metric, np.flatnonzero(arm_U == 0), np.flatnonzero(arm_U == 1), told).p)
-    return AaCheck(splits, float(np.mean(np.array(p) < 1 - CONFIDENCE)), float(kstest(p, "uniform").pvalue))
+    p = [one for one in p if np.isfinite(one)]  # a small world may leave an arm without a like
+    if not p:
+        return AaCheck(0, np.nan, np.nan)
+    return AaCheck(len(p), float(np.mean(np.array(p) < 1 - CONFIDENCE)), float(kstest(p, "uniform").pvalue))
 
 
 def require_people(plan: Plan, past: Sequence[Mapping[str, np.ndarray]], forced: bool) -> int:
@@ -214,8 +240,8 @@ def require_people(plan: Plan, past: Sequence[Mapping[str, np.ndarray]], forced:
     needed = int(np.ceil(needed_people(metric, everybody, plan.foreseen) / days * len(plan.arms) / 2))
     if len(everybody) < needed and not forced:
         raise BadInput(
-            f"{len(everybody):,} people cannot show a change of {plan.foreseen:.0%} in "
-            f"{METRICS[plan.decided_by].title} in {plan.days} days with 80 % power: "
+            f"{len(everybody):,} people cannot show a change of {100 * plan.foreseen:g} % in "
+            f"{METRICS[plan.decided_by].title} (--decided-by {plan.decided_by}) in {plan.days} days with 80 % power: "
             f"{needed:,} are needed. Take more people, more days, a larger --foreseen, or go on with --force"
         )
     return needed

@@ -43,10 +43,11 @@ class Lane:
             return len(self.days)
         self.directory.mkdir(parents=True, exist_ok=True)
         while (path := self._file(len(self.days))).exists():
-            kept = load(path)
-            self.state = restored(WorldState, kept, "state.")
+            with artifacts.reading(path, "pr2 abtest"):
+                kept = load(path)
+                self.state, log = restored(WorldState, kept, "state."), restored(DayLog, kept, "log.")
             if self.platform is not None:
-                self.platform.add(restored(DayLog, kept, "log."))
+                self.platform.add(log)
             self.days.append({n.removeprefix("counted."): x for n, x in kept.items() if n.startswith("counted.")})
         return len(self.days)
 

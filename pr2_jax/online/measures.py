@@ -27,6 +27,7 @@ class Metric:
     of: str
     unit: str = ""
     better: int = 1  # -1 = less is better, 0 = neither
+    later: int = 0  # days after which it is seen
 
 
 METRICS = {
@@ -38,7 +39,7 @@ METRICS = {
     "reformulated": Metric("searches asked again", "retries", "searches", better=-1),
     "searches": Metric("searches per person and day", "searches", "days"),
     "active": Metric("daily actives", "visits", "days"),
-    **{f"day_{k}": Metric(f"day-{k} retention", f"returns_{k}", f"leavers_{k}") for k in LIFETIMES},
+    **{f"day_{k}": Metric(f"day-{k} retention", f"returns_{k}", f"leavers_{k}", later=k) for k in LIFETIMES},
     "authors": Metric(f"distinct authors in the top {TOP}", "distinct_authors", "shown", better=0),
     "categories": Metric(f"distinct categories in the top {TOP}", "distinct_categories", "shown", better=0),
     "novelty": Metric("results by authors new to the person", "new_authors", "shown", better=0),

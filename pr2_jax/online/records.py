@@ -47,5 +47,5 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def load(path: Path) -> dict[str, np.ndarray]:
     """What `save` wrote."""
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
+    with path.open("rb") as file, np.load(file) as arrays:  # opened here: NumPy would leave a damaged one open
+        return {name: arrays[name] for name in arrays.files}

@@ -111,15 +111,16 @@ def _lane(ground: Ground, world: World) -> Lane:
 
 
 def _looks(plan: Plan, lane: Lane, past: Sequence[Mapping[str, np.ndarray]], salt: str) -> list[dict[str, float]]:
-    """What somebody would have seen of the deciding metric after each counted day of two arms that are one."""
+    """What somebody would have seen of the deciding metric after each counted day of two arms that are one; p is NaN
+    until there is something to count."""
     rows = people(dataclasses.replace(plan, salt=salt), lane.world)
     earlier, first = ratios([*past, *lane.days[: plan.aa_days]]), plan.aa_days + plan.warm_up
+    lead = lane.days[plan.aa_days : first]
     seen = []
     for day in range(1, plan.days + 1):
-        lift = compared(ratios(lane.days[first : first + day]), rows, earlier, None, (plan.decided_by,))[1][
-            plan.decided_by
-        ]
-        low, high = lift.interval_at_any_time(plan.foreseen)
+        now = ratios(lane.days[first : first + day], lead)
+        lift = compared(now, rows, earlier, None, (plan.decided_by,))[1][plan.decided_by]
+        low, high = lift.interval_at_any_time(plan.foreseen) if lift.error > 0 else (0.0, 0.0)
         seen.append({"p": lift.p, "left_0": bool(low > 0 or high < 0)})
     return seen
 
@@ -140,15 +141,20 @@ class Verdict:
 
 
 def verdicts(runs: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Verdict]:
-    """By metric; `kind`: `shared` or `own`."""
+    """By metric, of the runs in which it could be counted; without those that it could in none. `kind`: `shared` or
+    `own`."""
     out = {}
     for name in METRICS:
-        truth = float(np.mean([run["truth"][name] for run in runs]))
-        log_R = np.array([run[kind][name]["log_lift"] for run in runs])
-        error_R = np.array([run[kind][name]["error"] for run in runs])
+        told_Rx3 = np.array(
+            [[run["truth"][name], *(run[kind][name][of] for of in ("log_lift", "error"))] for run in runs]
+        )
+        truth_R, log_R, error_R = told_Rx3[np.isfinite(told_Rx3).all(axis=1) & (told_Rx3[:, 2] > 0)].T
+        if not len(truth_R):
+            continue
+        truth = float(truth_R.mean())
         low_R, high_R = log_R - ERRORS * error_R, log_R + ERRORS * error_R
         found = np.mean(low_R > 0) if truth > 0 else np.mean(high_R < 0)
         covered = np.mean((low_R <= truth) & (truth <= high_R))
-        spread = float(log_R.std(ddof=1)) if len(runs) > 1 else 0.0
+        spread = float(log_R.std(ddof=1)) if len(log_R) > 1 else 0.0
         out[name] = Verdict(float(np.expm1(truth)), float(found), float(covered), float(error_R.mean()), spread)
     return out

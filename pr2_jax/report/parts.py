@@ -19,7 +19,8 @@ Value = Interval | float | int | str | None
 @dataclasses.dataclass(frozen=True)
 class Column:
     """`form`: text, metric (4 digits, ± half of the interval), signed (a difference, ends of the interval), count,
-    percent, chance (a p-value), seconds, bytes or plain."""
+    percent, lift and fine (percent with two digits, with a sign and without), chance (a p-value), seconds, bytes or
+    plain."""
 
     name: str
     form: str = "metric"
@@ -91,6 +92,8 @@ def text_of(value: Value, form: str) -> tuple[str, str]:
         return f"{value:,.0f}", ""
     if form == "percent":
         return f"{value:.1%}", ""
+    if form in ("lift", "fine"):
+        return f"{value:{'+' if form == 'lift' else ''}.2%}", ""
     if form == "seconds":
         return _seconds(value), ""
     if form == "chance":

@@ -18,8 +18,20 @@ from pr2_jax.data.store import LogStore
 from pr2_jax.evaluation import values
 from pr2_jax.stages.evaluate import SESSIONS
 
-MADE_BY = {"abtest": "pr2 abtest", "ablations": "pr2 evaluate --ablations", "sweep_qrcf": "pr2 evaluate --sweep qrcf"}
+MADE_BY = {
+    "abtest": "pr2 abtest",
+    "trial": "pr2 abtest --trial N",
+    "ablations": "pr2 evaluate --ablations",
+    "sweep_qrcf": "pr2 evaluate --sweep qrcf",
+}
 """What is made by other commands than `pr2 run`."""
+
+
+def made_by(place: str) -> str:
+    """The command that makes a file or an artifact; `place` is below the work directory."""
+    parts = place.split("/")
+    kind = "trial" if parts[0] == "abtest" and parts[1:] and parts[1].startswith("trial") else parts[0]
+    return MADE_BY.get(kind, "pr2 run")
 
 
 class Work:
@@ -43,7 +55,7 @@ class Work:
         path = self.path(place)
         if path is None:
             return None
-        with artifacts.reading(path.parent, MADE_BY.get(place.split("/")[0], "pr2 run")):
+        with artifacts.reading(path.parent, made_by(place)):
             return json.loads(path.read_text(encoding="utf-8"))
 
     def curve(self, place: str) -> list[dict[str, float]]:

@@ -26,6 +26,7 @@ from pr2_jax.online.experiment import (
 )
 from pr2_jax.online.ground import Ground
 from pr2_jax.online.lanes import Lane, Serve
+from pr2_jax.online.measures import METRICS
 from pr2_jax.online.platform import Platform
 from pr2_jax.online.refresh import RefreshedPlatforms, Retrain
 from pr2_jax.online.sides import Anything, Knowing, Split
@@ -47,6 +48,8 @@ def open_world(workdir: Path, plan: Plan) -> System:
     for arm in plan.arms:
         if arm not in ARMS:
             raise BadInput(f"arm {arm!r}, expected one of {', '.join(ARMS)}")
+    if plan.refresh and not set(plan.arms) & set(RANKERS):
+        raise BadInput(f"refresh = {plan.refresh}, but none of the arms {', '.join(plan.arms)} has a model to train")
     system = open_system(workdir)
     if system.exported is not None:
         raise BadInput(f"{workdir} is a serving artifact, expected a work directory")
@@ -72,7 +75,8 @@ def run(system: System, plan: Plan, retrain: Retrain, force: bool = False) -> Pa
     out.parent.mkdir(exist_ok=True)
     ground = Ground.of(World.build(config.world), system.reader.long_play.label)
     people, needed = len(ground.world.users), require_people(plan, ground.past, force)
-    console.log(f"{people:,} people; {needed:,} needed to show {plan.foreseen:.0%} in {plan.decided_by}")
+    shown = f"{100 * plan.foreseen:g} % in {METRICS[plan.decided_by].title}"
+    console.log(f"{people:,} people; {needed:,} needed to show {shown}")
     with artifacts.writing(out, claim, SCHEMA, keep_partial=True) as partial:
         split, shadow = _lanes(plan, system, ground, partial, retrain)
         _live(plan, split, shadow, workdir)
@@ -90,7 +94,7 @@ def _live(plan: Plan, split: Lane, shadow: Lane | None, workdir: Path) -> None:
     live_together(plan, split)
     shadow.share_days(split, plan.aa_days)
     with Beside("shadow lane's", _live_shadow, plan, workdir, shadow.directory) as beside:
-        live_split(plan, split)
+        live_split(plan, split, beside.check)
         beside.wait()
     shadow.carry_on()  # reads what the other process has lived
 

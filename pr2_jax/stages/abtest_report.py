@@ -34,8 +34,9 @@ def text_of(outcome: Outcome) -> str:
     luck = "luck shared with a shadow on control" if plan.shared_luck else "everybody's luck their own"
     lines = [
         f"{plan.days} days after {plan.aa_days} A/A days and {plan.warm_up} of warm-up; people by arm: {sizes}; {luck}",
-        *([f"models made anew from each arm's own log every {plan.refresh} days"] if plan.refresh else []),
+        *([f"models made anew from each arm's own log every {_days(plan.refresh)}"] if plan.refresh else []),
         f"intervals are one by one: of so many some lie off the truth; salt of the split: {plan.salt}",
+        "an arm's column is what its people did; lifts are adjusted by what is known of them otherwise",
         f"A/A days split {aa.splits} other ways: p < 0.05 in {aa.below:.1%} of them (uniform: p = {aa.uniform_p:.2f})",
     ]
     for arm, lifts in outcome.lifts.items():
@@ -65,12 +66,16 @@ def _line(title: str, lift: Lift, before: Lift) -> str:
 def _verdict(outcome: Outcome, arm: str) -> list[str]:
     plan, lift = outcome.plan, outcome.lifts[arm][GUARDRAIL]
     title, days = METRICS[plan.decided_by].title, outcome.decided_after(arm)
-    when = f"after {days} counted day{'s' * (days > 1)}" if days else f"not within {plan.days} days"
+    when = f"after {_days(days, 'counted ')}" if days else f"not within {_days(plan.days)}"
     kept = {"kept": "kept", "broken": "broken", "open": "not decided: the interval holds both"}[guardrail(lift)]
     return [
         f"{arm}: {title} differs from {plan.arms[0]}'s, looking every day (always-valid interval): {when}",
         f"{arm}: guardrail, true relevance not more than {MOST_LOST:.0%} lower: {kept}",
     ]
+
+
+def _days(number: int, kind: str = "") -> str:
+    return f"{number} {kind}day{'s' * (number != 1)}"
 
 
 def json_of(outcome: Outcome) -> dict:
@@ -91,7 +96,7 @@ def json_of(outcome: Outcome) -> dict:
     return {
         "plan": dataclasses.asdict(outcome.plan),
         "people_by_arm": dict(zip(outcome.plan.arms, outcome.people_by_arm, strict=True)),
-        "aa": dataclasses.asdict(outcome.aa),
+        "aa": {name: _number(value) for name, value in dataclasses.asdict(outcome.aa).items()},
         "metrics": {name: {"title": m.title, "unit": m.unit, "better": m.better} for name, m in METRICS.items()},
         "lifts": every(outcome.lifts),
         "guardrail": {arm: guardrail(lifts[GUARDRAIL]) for arm, lifts in outcome.lifts.items()},
@@ -103,7 +108,7 @@ def json_of(outcome: Outcome) -> dict:
 
 
 def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return value if np.isfinite(value) else None
 
 
 def _any_time(plan: Plan, lift: Lift) -> tuple[float, float]:

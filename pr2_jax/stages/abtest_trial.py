@@ -28,28 +28,31 @@ from pr2_jax.search.system import System
 from pr2_jax.simulation.world import World
 from pr2_jax.stages.abtest import DIRECTORY
 
-NAME, SCHEMA = "trial", "abtest-trial/1"
-RUNS = "runs.jsonl"
+NAME, SCHEMA = "trial", "abtest-trial/2"
+READ = ("days", "aa_days", "warm_up", "salt", "decided_by", "foreseen")
+"""What of a plan a trial goes by; it has arms and luck of its own."""
+RUNS, TABLE, NUMBERS = "runs.jsonl", "table.txt", "trial.json"
 LEAST_RUNS = 2
 
 
 def tried(system: System, plan: Plan, runs: int) -> Path:
-    """Lives through what is left of the runs, one a core at a time, and writes `abtest/trial/`.
+    """Lives through what is left of the runs, one a core at a time, and writes `abtest/trial/` (a plan that is not as
+    usual has its place beside it).
 
     Runs that are there already stay, also more than are asked for.
     """
     if runs < LEAST_RUNS:
         raise BadInput(f"--trial {runs}, expected {LEAST_RUNS} or more")
     claim = {
-        "plan": dataclasses.asdict(plan),
+        "plan": {name: getattr(plan, name) for name in READ},
         "world": to_dict(system.config)["world"],
         "long_play_ms": system.reader.long_play.thresholds_ms.tolist(),
         "planted": [PLANTED_SHARE, AMONG],
     }
-    out = system.workdir / DIRECTORY / NAME
+    out = system.workdir / DIRECTORY / (NAME + plan.unusual(READ))
     out.parent.mkdir(exist_ok=True)
     finished = _read([out / RUNS]) if artifacts.reason_stale(out, claim, SCHEMA) is None else {}
-    if set(range(runs)) <= finished.keys():
+    if set(range(runs)) <= finished.keys() and all((out / name).exists() for name in (TABLE, NUMBERS)):
         console.log("fresh, skipped")
         return out
     with artifacts.writing(out, claim, SCHEMA, keep_partial=True) as partial:
@@ -61,8 +64,8 @@ def tried(system: System, plan: Plan, runs: int) -> Path:
                 part.unlink()
         done |= _lived(system, plan, [number for number in range(runs) if number not in done], partial)
         found = [done[number] for number in sorted(done)]
-        (partial / "table.txt").write_text(text_of(found, plan))
-        artifacts.write_json(partial / "trial.json", json_of(found))
+        (partial / TABLE).write_text(text_of(found, plan))
+        artifacts.write_json(partial / NUMBERS, json_of(found, plan))
         _write(partial / RUNS, found)
         for part in partial.glob("runs.*.jsonl"):
             part.unlink()
@@ -111,25 +114,29 @@ def _read(paths: Sequence[Path]) -> dict[int, dict[str, Any]]:
 
 
 def aa_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Of all A/A runs: shares called different, by one look at the end and by looking every day."""
-    aa = [splits for one in runs for splits in one["aa"]]
-    last = np.array([days[-1]["p"] for days in aa])
+    """Of all A/A runs whose metric could be counted: shares called different, by one look at the end and by looking
+    every day. BadInput where there is none."""
+    aa = [splits for one in runs for splits in one["aa"] if np.isfinite(splits[-1]["p"])]
+    if not aa:
+        raise BadInput("the deciding metric could be counted in no run: choose another with --decided-by")
+    p_AxD = np.array([[day["p"] for day in days] for days in aa])
     return {
         "runs": len(aa),
-        "below": float(np.mean(last < 1 - CONFIDENCE)),
-        "uniform_p": float(kstest(last, "uniform").pvalue),
-        "ever_below": float(np.mean([min(day["p"] for day in days) < 1 - CONFIDENCE for days in aa])),
+        "below": float(np.mean(p_AxD[:, -1] < 1 - CONFIDENCE)),
+        "uniform_p": float(kstest(p_AxD[:, -1], "uniform").pvalue),
+        "ever_below": float(np.mean(np.nanmin(p_AxD, axis=1) < 1 - CONFIDENCE)),
         "ever_left_0": float(np.mean([any(day["left_0"] for day in days) for days in aa])),
     }
 
 
-def json_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def json_of(runs: Sequence[Mapping[str, Any]], plan: Plan) -> dict[str, Any]:
     """Everything in numbers."""
     planted = {
-        kind: {name: dataclasses.asdict(one) for name, one in verdicts(runs, kind).items() if np.isfinite(one.error)}
+        kind: {name: dataclasses.asdict(one) for name, one in verdicts(runs, kind).items()}
         for kind in ("shared", "own")
     }
-    return {"runs": len(runs), "aa": aa_of(runs), "planted": planted}
+    told = {name: getattr(plan, name) for name in READ} | {"share": PLANTED_SHARE, "among": AMONG}
+    return {"plan": told, "runs": len(runs), "aa": aa_of(runs), "planted": planted}
 
 
 def text_of(runs: Sequence[Mapping[str, Any]], plan: Plan) -> str:
@@ -148,10 +155,9 @@ def text_of(runs: Sequence[Mapping[str, Any]], plan: Plan) -> str:
     ]
     for kind, title in (("shared", "luck shared with a shadow on control"), ("own", "everybody's luck their own")):
         lines += ["", f"{title:<40}{'truth':>8}{'found':>8}{'covered':>9}{'error':>8}{'spread':>8}"]
-        for name, one in verdicts(runs, kind).items():
-            if one.error > 0:  # not of what could not be counted
-                lines.append(
-                    f"{METRICS[name].title:<40}{one.truth:>+8.2%}{one.found:>8.0%}{one.covered:>9.1%}"
-                    f"{one.error:>8.2%}{one.spread:>8.2%}"
-                )
+        lines += [
+            f"{METRICS[name].title:<40}{one.truth:>+8.2%}{one.found:>8.0%}{one.covered:>9.1%}"
+            f"{one.error:>8.2%}{one.spread:>8.2%}"
+            for name, one in verdicts(runs, kind).items()
+        ]
     return "\n".join(lines) + "\n"

@@ -189,7 +189,7 @@ def test_a_body_that_does_not_come(site, monkeypatch):
     _goes_on(site)
 
 
-def test_who_leaves_early(site):
+def test_who_leaves_early(site, caplog):
     for sent in (
         b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
         b"GET / HTTP/1.1\r\n",
@@ -197,6 +197,7 @@ def test_who_leaves_early(site):
         with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
             connection.sendall(sent)
     _goes_on(site)
+    assert not caplog.records, "what others send amiss is not logged"
 
 
 def test_one_at_a_time_few_wait_and_the_rest_is_served(answer, opened, stand_in):

@@ -137,3 +137,11 @@ def test_ctrl_c_in_the_middle_of_an_answer(started):
         assert process.stdout.readline() == "begun\n"
         _end(process, signal.SIGINT)
         assert caller.recv(100).startswith(b"HTTP/1.1 200 OK"), "what was asked is still answered"
+
+
+def test_ctrl_c_while_a_body_is_awaited(started):
+    process, port = started(BUSY.replace("server._ready", "server.PATIENCE_S = 1\nserver._ready"))
+    with socket.create_connection(("127.0.0.1", port)) as caller:
+        caller.sendall(b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        assert _get(port, "/")[0] == 200, "by now the other is being read"
+        _end(process, signal.SIGINT)

@@ -71,6 +71,14 @@ def test_says_that_it_failed():
         beside.wait()
 
 
+def test_says_so_before_anybody_waits():
+    with Beside("test's", fails) as beside:
+        beside.check()  # nothing yet: it starts
+        beside._process.join(60)
+        with pytest.raises(Pr2Error, match="the test's process ended with status 2"):
+            beside.check()
+
+
 def test_is_ended_when_the_body_is_left(tmp_path):
     with contextlib.suppress(KeyboardInterrupt), Beside("test's", forever, str(tmp_path / "pid")):
         pid = _appears(tmp_path / "pid")

@@ -81,7 +81,7 @@ def test_the_same_system_twice_differs_by_nothing_but_chance(lived, tmp_path):
 
 def test_what_cannot_be_shown_is_refused_with_the_number_needed(lived):
     _, _, past = lived
-    with pytest.raises(BadInput, match=r"300 people cannot show a change of 1% in CTR@10 .* [\d,]+ are needed"):
+    with pytest.raises(BadInput, match=r"300 people cannot show a change of 1 % in CTR@10 .* [\d,]+ are needed"):
         require_people(Plan(foreseen=0.01), past, forced=False)
     many = require_people(Plan(foreseen=0.01), past, forced=True)
     assert many > 300
@@ -97,8 +97,16 @@ def test_plans_have_names_of_their_own():
         Plan(days=60).name,
         Plan(("base", "+qrcf+pdr")).name,
         Plan(salt="../a b", shared_luck=False).name,
+        Plan(salt="b.old").name,
     ]
-    assert names == ["base+pr2", "base+pr2,days=60", "base+qrcf_pdr", "base+pr2,salt=..%2Fa%20b,shared_luck=False"]
+    assert names == [
+        "base+pr2",
+        "base+pr2,days=60",
+        "base+qrcf_pdr",
+        "base+pr2,salt=%2E%2E%2Fa%20b,shared_luck=False",
+        "base+pr2,salt=b%2Eold",
+    ]
+    assert Plan(salt="b", days=3, foreseen=0.1).unusual(("days", "foreseen")) == ",days=3,foreseen=0%2E1"
 
 
 @pytest.mark.parametrize(
@@ -108,8 +116,12 @@ def test_plans_have_names_of_their_own():
         ({"arms": ("base", "base")}, "different"),
         ({"decided_by": "smiles"}, "expected one of ctr"),
         ({"days": 0}, "days = 0, expected 1 to 365"),
-        ({"salt": "x" * 41}, "salt has 41 characters, expected 40 or fewer"),
-        ({"foreseen": 0.0}, "foreseen = 0, expected a relative change above 0"),
+        ({"salt": "x" * 121}, "salt takes 121 bytes of a name, expected 120 or fewer"),
+        ({"salt": "日本" * 10}, "salt takes 180 bytes of a name"),
+        ({"foreseen": 0.0}, "foreseen = 0, expected a relative change of 0.001 or more"),
+        ({"foreseen": 1e-320}, "expected a relative change of 0.001 or more"),
+        ({"decided_by": "day_7"}, "'day_7' is seen 7 days later: expected aa_days of 8 or more, not 7"),
+        ({"decided_by": "day_7", "aa_days": 8, "days": 5}, "expected warm_up and days together of 8 or more, not 7"),
         ({"aa_days": 1}, "aa_days = 1, expected 2 to 365"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config_world import WorldConfig
+from pr2_jax.errors import StaleArtifact
 from pr2_jax.online.lanes import Lane
 from pr2_jax.online.records import flat, load, restored, save
 from pr2_jax.online.sides import Knowing
@@ -64,6 +65,16 @@ def test_cut_short_and_carried_on(world, tmp_path):
         assert all(np.array_equal(one[name], other[name]) for name in one)
     for name, value in flat(whole.state).items():
         np.testing.assert_array_equal(value, flat(second.state)[name])
+
+
+def test_a_damaged_day_names_what_to_remove(world, tmp_path):
+    first = lane(world, tmp_path)
+    first.carry_on()
+    first.live(None)
+    day = tmp_path / "day_000.npz"
+    day.write_bytes(day.read_bytes()[:1000])
+    with pytest.raises(StaleArtifact, match=r"day_000\.npz is damaged .*: remove .*day_000\.npz"):
+        lane(world, tmp_path).carry_on()
 
 
 def test_the_same_luck_whoever_serves(world, tmp_path):

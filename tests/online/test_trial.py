@@ -74,6 +74,13 @@ def test_a_run(small):
     assert run(small, PLAN, 1)["truth"] != found["truth"]
 
 
+def test_looks_at_what_is_seen_days_later_begin_in_the_warm_up(small):
+    """Who came on the warm-up day may be seen again on the first counted one, as in an experiment."""
+    plan = dataclasses.replace(PLAN, decided_by="day_1")
+    first = [splits[0]["p"] for splits in run(small, plan, 0)["aa"]]
+    assert np.isfinite(first).all()
+
+
 def test_verdicts_by_hand():
     def one(truth: float, log_lift: float) -> dict:
         metrics = {name: {"log_lift": log_lift, "error": 0.01} for name in METRICS}
@@ -85,3 +92,14 @@ def test_verdicts_by_hand():
     assert found.covered == pytest.approx(2 / 3)
     assert found.error == 0.01
     assert found.spread == pytest.approx(np.std([0.03, 0.015, 0.06], ddof=1))
+
+
+def test_verdicts_leave_out_what_could_not_be_counted():
+    def one(log_lift: float, error: float = 0.01) -> dict:
+        found = {"log_lift": log_lift, "error": error}
+        return {"truth": dict.fromkeys(METRICS, 0.03), "shared": dict.fromkeys(METRICS, found)}
+
+    found = verdicts([one(0.03), one(np.nan), one(0.03, 0.0), one(0.05)], "shared")["ctr"]
+    assert (found.found, found.error) == (1.0, 0.01)
+    assert found.spread == pytest.approx(np.std([0.03, 0.05], ddof=1))
+    assert verdicts([one(np.nan)], "shared") == {}

@@ -62,6 +62,9 @@ def _work(place, name: str, found: object) -> Work:
     path = place / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(found if isinstance(found, str) else json.dumps(found))
+    manifest = path.with_name("manifest.json")
+    if place / "abtest" in path.parents and not manifest.exists():
+        manifest.write_text(json.dumps({"fingerprint": {"inputs": {}, "world": to_dict(Config())["world"]}}))
     return Work(place, Config())
 
 
@@ -75,10 +78,13 @@ def _tables(section) -> dict[str, Table]:
 
 def test_lifts_are_those_of_the_experiment(tmp_path, experiment):
     section = abtest.section(_work(tmp_path, "abtest/base+pr2/abtest.json", experiment))
-    assert section.finding == "pr2 against base: CTR@10 <b> +4.0% [+2.0%, +6.0%]."
+    assert section.finding == "pr2 against base, 100 people: CTR@10 <b> +4.0% [+2.0%, +6.0%]."
     said = section.blocks[0].text
     assert "split 200 other ways: p below 0.05 in 5.5% of them." in said
-    assert "CTR@10 <b> told apart from day 3 on, looking every day. pr2: guardrail (true relevance) kept." in said
+    assert (
+        "CTR@10 <b> told apart from day 3 on, looking every day. pr2: guardrail (true relevance at most 1% lower) kept."
+        in said
+    )
     (table,) = _tables(section).values()
     header, rows = numbers_of(table)
     first = dict(zip(header, rows[0], strict=True))
@@ -117,39 +123,89 @@ def test_every_experiment_gets_its_place(tmp_path, experiment, work):
     assert "<b>" not in html.partition('<section id="abtest"')[2]
 
 
+def test_arms_stand_as_planned_and_more_of_them_in_one_line(tmp_path, experiment):
+    """JSON has them by name, where `+pdr` comes before `base`."""
+    more = copy.deepcopy(experiment)
+    more["plan"]["arms"] = ["base", "pr2", "+pdr"]
+    more["people_by_arm"]["+pdr"] = 50
+    for part in ("lifts", "before", "by_day"):
+        more[part]["+pdr"] = more[part]["pr2"]
+    more["lifts"]["+pdr"] = more["lifts"]["pr2"] | {"ctr": NOTHING}
+    section = abtest.section(_work(tmp_path, "abtest/a/abtest.json", more))
+    assert section.blocks[0].text.startswith("People by arm: base 51, pr2 49, +pdr 50.")
+    assert section.finding == "CTR@10 <b> of 3 arms against base: pr2 +4.0% [+2.0%, +6.0%]; +pdr –."
+    assert list(_tables(section)) == ["abtest_1_pr2_table", "abtest_1__pdr_table"]
+
+
+def test_what_no_run_finished_is_not_shown(tmp_path, experiment, tried):
+    for place in ("abtest/a/abtest.json", "abtest/trial/trial.json"):
+        work = _work(tmp_path, place, experiment if "/a/" in place else tried)
+        (tmp_path / place).with_name("manifest.json").unlink()
+    assert abtest.section(work).missing == "pr2 abtest --workdir DIR"
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", "nothing"])
+def test_a_damaged_experiment_names_what_to_remove(tmp_path, experiment, damage):
+    work = _work(tmp_path, "abtest/a/abtest.json", experiment)
+    for file in ("manifest.json", "abtest.json"):
+        path = tmp_path / "abtest" / "a" / file
+        before = path.read_text()
+        path.write_text(damage)
+        with pytest.raises(StaleArtifact, match=r"remove .*abtest/a and make it anew with `pr2 abtest`"):
+            abtest.section(work)
+        path.write_text(before)
+
+
 @pytest.fixture
 def tried() -> dict:
     """As `pr2 abtest --trial` writes it; the metric of the last column could not be counted without a shadow."""
     one = {"truth": 0.03125, "found": 0.5, "covered": 0.96, "error": 0.0125, "spread": 0.0625}
     aa = {"runs": 80, "below": 0.05, "uniform_p": 0.5, "ever_below": 0.25, "ever_left_0": 0.0125}
     shared = {"no_click": one | {"truth": -0.125}, "ctr": one, "day_28": one}
-    return {"runs": 20, "aa": aa, "planted": {"shared": shared, "own": {"ctr": one | {"found": 0.25}}}}
+    plan = {"days": 28, "decided_by": "ctr", "share": 0.1, "among": 100}
+    planted = {"shared": shared, "own": {"ctr": one | {"found": 0.25}}}
+    return {"plan": plan, "runs": 20, "aa": aa, "planted": planted}
 
 
 def test_a_trial_has_its_metrics_with_and_without_a_shadow(tmp_path, experiment, tried):
     _work(tmp_path, "abtest/trial/trial.json", tried)
     section = abtest.section(_work(tmp_path, "abtest/a/abtest.json", experiment))
     note, table = section.blocks[-2:]
-    assert "p below 0.05 in 5.0%" in note.text
+    assert "CTR@10 has p below 0.05 in 5.0%" in note.text
+    assert "in 10% of searches the best of the first 100 videos" in note.text
     assert "another world" not in note.text
     header, rows = numbers_of(table)
     assert [row[1] for row in rows] == ["CTR@10", "searches without a click", "day-28 retention", "CTR@10"]
     assert list(table.groups) == [0, 3]
     assert dict(zip(header, rows[3], strict=True))["found"] == 0.25
     assert dict(zip(header, rows[1], strict=True))["truth"] == -0.125
+    assert [text for text, _ in page.cells_of(table, 1)[1:]] == ["-12.50%", "50.0%", "96.0%", "1.25%", "6.25%"]
 
 
-def test_a_trial_alone_leaves_the_experiment_to_be_made(tmp_path, tried):
+def test_a_trial_alone_and_of_another_world_and_plan(tmp_path, tried):
     made_in = {"fingerprint": {"world": to_dict(Config())["world"] | {"seed": 99}}}
-    _work(tmp_path, "abtest/trial/manifest.json", made_in)
+    _work(tmp_path, "abtest/trial,days=3/manifest.json", made_in)
+    _work(tmp_path, "abtest/trial,days=3/trial.json", tried)
     section = abtest.section(_work(tmp_path, "abtest/trial/trial.json", tried))
-    assert section.missing == "pr2 abtest --workdir DIR"
-    assert "tried on another world" in section.blocks[0].text
+    assert (section.missing, section.finding[:17]) == ("", "No experiment yet")
+    assert [note.heading for note in section.blocks[::2]] == [
+        "Tried on known answers",
+        "Tried on known answers (days=3)",
+    ]
+    assert ["another world" in note.text for note in section.blocks[::2]] == [False, True]
+    assert set(_tables(section)) == {"abtest_trial", "abtest_trial_days_3"}
 
 
-def test_a_damaged_trial_names_what_to_remove(tmp_path, tried):
-    with pytest.raises(StaleArtifact, match=r"trial is damaged.*--trial N"):
-        abtest.section(_work(tmp_path, "abtest/trial/trial.json", tried | {"planted": {}}))
+@pytest.mark.parametrize("damage", ["", "[1]", "nothing", "null", '{"planted": {}}', '"text"'])
+def test_a_damaged_trial_names_what_to_remove(tmp_path, tried, damage):
+    with pytest.raises(StaleArtifact, match=r"remove .*abtest/trial and make it anew with `pr2 abtest --trial N`"):
+        abtest.section(_work(tmp_path, "abtest/trial/trial.json", damage))
+
+
+def test_a_trial_with_words_for_numbers_is_damaged(tmp_path, tried):
+    tried["planted"]["own"]["ctr"]["truth"] = "x"
+    with pytest.raises(StaleArtifact, match="trial is damaged"):
+        abtest.section(_work(tmp_path, "abtest/trial/trial.json", tried))
 
 
 def test_real_logs_are_told_that_nobody_can_answer(tmp_path):

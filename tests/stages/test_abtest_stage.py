@@ -117,12 +117,14 @@ def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
         (["--arms", "base,bert"], "arm 'bert', expected one of base, +qrcf, "),
         (["--arms", "base"], "expected two or more different ones"),
         (["--decided-by", "smiles"], "metric 'smiles', expected one of ctr, watch"),
-        (["--days", "28"], "100 people cannot show a change of 5% in CTR@10 in 28 days with 80 % power: "),
-        (["--decided-by", "day_28"], "metric 'day_28' cannot be counted in 4 days"),
+        (["--days", "28"], "100 people cannot show a change of 5 % in CTR@10 (--decided-by ctr) in 28 days "),
+        (["--decided-by", "day_28"], "'day_28' is seen 28 days later: expected aa_days of 29 or more, not 7"),
+        (["--decided-by", "day_7", "--aa-days", "8"], "metric 'day_7' cannot be counted in 4 days"),
+        (["--arms", "oracle,random", "--refresh", "1"], "none of the arms oracle, random has a model to train"),
         (["--days", "99999999999"], "days = 99999999999, expected 1 to 365"),
         (["--salt", "a\tb"], "expected characters that can be printed"),
         (["--trial", "1"], "--trial 1, expected 2 or more"),
-        (["--foreseen", "0"], "foreseen = 0, expected a relative change above 0"),
+        (["--foreseen", "0"], "foreseen = 0, expected a relative change of 0.001 or more"),
         (["--foreseen", "nan"], "foreseen = nan, expected"),
     ],
 )
@@ -181,12 +183,22 @@ def test_a_trial_carries_on_with_the_runs_it_has(served, monkeypatch):
     for runs in (2, 3, 3, 2):
         out = abtest_trial.tried(system, plan, runs)
     assert lived == [0, 1, 2]
+    arms = dataclasses.replace(plan, arms=("oracle", "random"), shared_luck=False)
+    assert abtest_trial.tried(system, arms, 2) == out, "it has arms and luck of its own"
+    assert lived == [0, 1, 2]
     found = json.loads((out / "trial.json").read_text())
     assert (found["runs"], found["aa"]["runs"]) == (3, 12)
     assert set(found["planted"]) == {"shared", "own"}
     assert "Planted: in 10% of searches" in (out / "table.txt").read_text()
     with pytest.raises(BadInput, match="expected 2 or more"):
         abtest_trial.tried(system, plan, 1)
+    (out / "trial.json").unlink()
+    abtest_trial.tried(system, plan, 2)
+    assert json.loads((out / "trial.json").read_text()) == found
+    assert lived == [0, 1, 2]
+    other = abtest_trial.tried(system, dataclasses.replace(plan, days=3), 2)
+    assert (other.name, out.name) == ("trial,days=3,aa_days=2,warm_up=1", "trial,days=2,aa_days=2,warm_up=1")
+    assert out.exists()
 
 
 def test_a_trials_process_writes_a_line_a_run(served, tmp_path):

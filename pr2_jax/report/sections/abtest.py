@@ -9,48 +9,61 @@ from pr2_jax import artifacts
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.online.measures import METRICS
 from pr2_jax.report.charts import Plot, Row, Rows, Series, tone_of
-from pr2_jax.report.parts import Charts, Column, Note, Section, Table
+from pr2_jax.report.parts import MISSING, Charts, Column, Note, Section, Table
 from pr2_jax.report.sections import trial
-from pr2_jax.report.work import Work
+from pr2_jax.report.work import Work, made_by
 
 DIRECTORY, COMMAND = "abtest", "pr2 abtest --workdir DIR"
+GUARDRAIL = {"open": "not decided, the interval holds both"}
 DRAWN = ("ctr", "watch", "active", "reformulated")
 """Metrics whose course over the days is drawn, where they were counted; else the first four."""
 
 
 def section(work: Work) -> Section:
-    """From abtest/NAME/abtest.json of every experiment, and what a trial of experiments found."""
-    title, places = "A/B test on the simulated platform", []
-    if (work.directory / DIRECTORY).is_dir():
-        found = (path.parent.name for path in (work.directory / DIRECTORY).glob("*/abtest.json"))
-        places = sorted(name for name in found if not name.endswith((".partial", ".old")))  # of a run cut short
-    with artifacts.reading(work.directory / trial.PLACE, trial.COMMAND):
-        tried = trial.blocks(work)
-    if not places and not tried:
+    """From abtest/NAME/abtest.json of every finished experiment, and what trials of experiments found."""
+    title, names = "A/B test on the simulated platform", finished(work, "abtest.json")
+    blocks: list = []
+    findings, stale = [], []
+    for number, name in enumerate(names, 1):
+        place = f"{DIRECTORY}/{name}"
+        with artifacts.reading(work.directory / place, made_by(place)):
+            found = work.json(f"{place}/abtest.json")
+            blocks.append(Note(_plan(found), name))
+            for arm in _arms(found)[1:]:
+                blocks += _arm(f"abtest_{number}_{_slug(arm)}", found, arm)
+            findings.append(_finding(found))
+            stale.append(work.stale(place, COMMAND))
+    for place in (f"{DIRECTORY}/{name}" for name in finished(work, "trial.json")):
+        with artifacts.reading(work.directory / place, made_by(place)):
+            blocks += trial.blocks(work, place)
+    if not blocks:
         needs = (
             "" if work.simulated else "It takes the work directory of a simulated world; this log is of another kind."
         )
         return Section("abtest", title, intro=needs, missing=COMMAND)
-    blocks: list = []
-    findings = []
-    for number, name in enumerate(places, 1):
-        with artifacts.reading(work.directory / DIRECTORY / name, "pr2 abtest"):
-            found = work.json(f"{DIRECTORY}/{name}/abtest.json")
-            blocks.append(Note(_plan(found), name))
-            for arm in found["lifts"]:
-                blocks += _arm(f"abtest_{number}_{_slug(arm)}", found, arm)
-                findings.append(_finding(found, arm))
     return Section(
         "abtest",
         title,
-        " ".join(findings),
+        " ".join(findings) or "No experiment yet, only a trial of experiments on known answers.",
         "People of the simulated world are split by a hash, each arm answers their searches for weeks, and they come "
-        "back, or not. Lifts are relative to the first arm, intervals over people. These are a simulation's figures: "
-        "they say what happens in this world, not what a real platform would see.",
-        [*blocks, *tried],
-        missing="" if places else COMMAND,
-        stale=" ".join(filter(None, (work.stale(f"{DIRECTORY}/{name}", COMMAND) for name in places))),
+        "back, or not. Lifts are relative to control, intervals over people. An arm's column is what its people did; "
+        "lifts are adjusted by what is known of them otherwise. These are a simulation's figures: they say what "
+        "happens in this world, not what a real platform would see.",
+        blocks,
+        stale=" ".join(filter(None, stale)),
     )
+
+
+def finished(work: Work, file: str) -> list[str]:
+    """Names of directories with such a file that a run has finished."""
+    found = (path.parent for path in (work.directory / DIRECTORY).glob(f"*/{file}"))
+    ended = (place.name for place in found if (place / artifacts.MANIFEST).exists())
+    return sorted(name for name in ended if not name.endswith((".partial", ".old")))  # of a run cut short
+
+
+def _arms(found: dict[str, Any]) -> list[str]:
+    """Control first, as planned; JSON has them by name."""
+    return list(found["plan"]["arms"])
 
 
 def _slug(text: str) -> str:
@@ -59,7 +72,7 @@ def _slug(text: str) -> str:
 
 def _plan(found: dict[str, Any]) -> str:
     plan, people = found.get("plan", {}), found.get("people_by_arm", {})
-    sizes = ", ".join(f"{arm} {n:,}" for arm, n in people.items())
+    sizes = ", ".join(f"{arm} {people[arm]:,}" for arm in _arms(found) if arm in people)
     said = f"People by arm: {sizes}. {plan.get('aa_days', '?')} A/A days, {plan.get('warm_up', '?')} to warm up, "
     said += f"{plan.get('days', '?')} counted."
     if plan.get("shared_luck"):
@@ -68,10 +81,10 @@ def _plan(found: dict[str, Any]) -> str:
     if aa.get("splits") and aa.get("below") is not None:
         said += f" The A/A days split {aa['splits']:,} other ways: p below 0.05 in {aa['below']:.1%} of them."
     decided_by = _metric(found, plan.get("decided_by", "ctr"))["title"]
-    for arm in found["lifts"]:
+    for arm in _arms(found)[1:]:
         day, kept = ((found.get(name) or {}).get(arm) for name in ("decided_after", "guardrail"))
         said += f" {arm}: {decided_by} told apart from day {day} on, looking every day." if day else ""
-        said += f" {arm}: guardrail (true relevance) {kept}." if kept else ""
+        said += f" {arm}: guardrail (true relevance at most 1% lower) {GUARDRAIL.get(kept, kept)}." if kept else ""
     return said
 
 
@@ -89,14 +102,24 @@ def _metric(found: dict[str, Any], name: str) -> dict[str, Any]:
     return {"title": name, "unit": "", "better": 0} | found.get("metrics", {}).get(name, {})
 
 
-def _finding(found: dict[str, Any], arm: str) -> str:
-    control = found["plan"]["arms"][0]
-    parts = []
-    for name in DRAWN:
-        value = _lift(found["lifts"][arm].get(name))
-        if math.isfinite(value.mean):
-            parts.append(f"{_metric(found, name)['title']} {value.mean:+.1%} [{value.low:+.1%}, {value.high:+.1%}]")
-    return f"{arm} against {control}: {', '.join(parts) or 'nothing could be counted'}."
+def _finding(found: dict[str, Any]) -> str:
+    """Of two arms what is drawn, of more what decides."""
+    control, *others = _arms(found)
+    if len(others) > 1:
+        decided_by = found["plan"].get("decided_by", "ctr")
+        said = [f"{arm} {_told(found, arm, decided_by) or MISSING}" for arm in others]
+        return f"{_metric(found, decided_by)['title']} of {len(said) + 1} arms against {control}: {'; '.join(said)}."
+    (arm,) = others
+    told = {name: _told(found, arm, name) for name in DRAWN}
+    said = [f"{_metric(found, name)['title']} {lift}" for name, lift in told.items() if lift]
+    people = sum(found.get("people_by_arm", {}).values())
+    return f"{arm} against {control}, {people:,} people: {', '.join(said) or 'nothing could be counted'}."
+
+
+def _told(found: dict[str, Any], arm: str, name: str) -> str:
+    """Nothing where it could not be counted."""
+    value = _lift(found["lifts"][arm].get(name))
+    return f"{value.mean:+.1%} [{value.low:+.1%}, {value.high:+.1%}]" if math.isfinite(value.mean) else ""
 
 
 def _arm(slug: str, found: dict[str, Any], arm: str) -> list:

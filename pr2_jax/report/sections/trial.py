@@ -9,41 +9,47 @@ from pr2_jax.online.measures import METRICS
 from pr2_jax.report.parts import Column, Note, Table
 from pr2_jax.report.work import Work
 
-PLACE, COMMAND = "abtest/trial", "pr2 abtest --workdir DIR --trial N"
 KINDS = {"shared": "luck shared with a shadow on control", "own": "everybody's luck their own"}
 
 
-def blocks(work: Work) -> list[Note | Table]:
-    """From abtest/trial/trial.json; none where nothing was tried."""
-    found = work.json(f"{PLACE}/trial.json")
-    if found is None:
-        return []
-    return [Note(_said(found, work), "Tried on known answers"), _table(found)]
+def blocks(work: Work, place: str) -> list[Note | Table]:
+    """From trial.json of a finished trial; `place` is below the work directory."""
+    found = work.json(f"{place}/trial.json")
+    name = place.split("/")[-1]
+    marks = name.removeprefix("trial").strip(",")
+    heading = "Tried on known answers" + (f" ({marks})" if marks else "")
+    slug = "abtest_" + "".join(c if c.isalnum() else "_" for c in name)
+    return [Note(_said(found, work, place), heading), _table(found, slug)]
 
 
-def _said(found: dict[str, Any], work: Work) -> str:
-    aa = found["aa"]
+def _said(found: dict[str, Any], work: Work, place: str) -> str:
+    aa, plan = found["aa"], found["plan"]
+    metric = METRICS[plan["decided_by"]].title
     said = (
-        f"{aa['runs']:,} times nothing differed: p below 0.05 in {aa['below']:.1%}. Who looks every day and stops at p "
-        f"below 0.05 is wrong in {aa['ever_below']:.1%}, with the interval that holds at any time in "
-        f"{aa['ever_left_0']:.1%}. {found['runs']:,} times a known difference was planted; the table says how large it "
-        "was (everybody against everybody), how often it was found, how often the 95 % interval held it, and the "
-        "interval's standard error beside how far the lifts lay apart."
+        f"The same kind of experiment, {plan['days']:,} counted days, lived through many times with other luck and "
+        f"another split. {aa['runs']:,} times nothing differed between the arms: {metric} has p below 0.05 in "
+        f"{aa['below']:.1%} (5 % is right). Who looks every day and stops at p below 0.05 is wrong in "
+        f"{aa['ever_below']:.1%}; with the interval that holds at any time, in {aa['ever_left_0']:.1%}. "
+        f"{found['runs']:,} times a difference was planted: in {plan['share']:.0%} of searches the best of the first "
+        f"{plan['among']:,} videos for the person comes first. Truth: everybody served so against nobody, mean of the "
+        "runs. Found: runs whose 95 % interval lies on the truth's side of 0. Covered: runs whose interval holds the "
+        "truth (95 % is right). The standard error that experiments state should be the spread of their lifts."
     )
-    manifest = work.json(f"{PLACE}/manifest.json") or {"fingerprint": {}}
-    if manifest["fingerprint"].get("world") not in (None, to_dict(work.config)["world"]):
-        said += f" It was tried on another world than this one: `{COMMAND}` tries it anew."
+    manifest = work.json(f"{place}/manifest.json")
+    if manifest["fingerprint"]["world"] != to_dict(work.config)["world"]:
+        said += " It was tried on another world than this one: pr2 abtest --trial N tries it anew."
     return said
 
 
-def _table(found: dict[str, Any]) -> Table:
-    heads = [Column("metric", "text")]
-    heads += [Column(name, "percent") for name in ("truth", "found", "covered", "standard error", "spread")]
+def _table(found: dict[str, Any], slug: str) -> Table:
+    heads = [Column("metric", "text"), Column("truth", "lift")]
+    heads += [Column(name, "percent") for name in ("found", "covered")]
+    heads += [Column(name, "fine") for name in ("standard error", "spread")]
     rows, groups = [], {}
     for kind, heading in KINDS.items():
         groups[len(rows)] = heading
         for name in (name for name in METRICS if name in found["planted"][kind]):
             one = found["planted"][kind][name]
-            values = (one[key] for key in ("truth", "found", "covered", "error", "spread"))
+            values = (float(one[key]) for key in ("truth", "found", "covered", "error", "spread"))
             rows.append([METRICS[name].title, *values])
-    return Table("abtest_trial", f"{found['runs']:,} experiments with a planted difference", heads, rows, groups=groups)
+    return Table(slug, f"{found['runs']:,} experiments with a planted difference", heads, rows, groups=groups)
