@@ -56,7 +56,8 @@ def guardrail(lift: Lift) -> str:
 
 def _line(title: str, lift: Lift, before: Lift) -> str:
     if not np.isfinite(lift.log_lift) or not lift.error > 0:
-        return f"{title:<36}{lift.control:>10.4f}{lift.treated:>10.4f}         -"
+        values = (f"{value:.4f}" if np.isfinite(value) else "-" for value in (lift.control, lift.treated))
+        return f"{title:<36}" + "".join(f"{value:>10}" for value in (*values, "-"))
     low, high = lift.interval()
     earlier = f"{before.lift:+.1%} (p {before.p:.2f})" if np.isfinite(before.log_lift) else "-"
     interval = f"[{low:+.1%}, {high:+.1%}]".ljust(22)
