@@ -78,7 +78,7 @@ def _tables(section) -> dict[str, Table]:
 
 def test_lifts_are_those_of_the_experiment(tmp_path, experiment):
     section = abtest.section(_work(tmp_path, "abtest/base+pr2/abtest.json", experiment))
-    assert section.finding == "pr2 against base, 100 people: CTR@10 <b> +4.0% [+2.0%, +6.0%]."
+    assert section.finding == "pr2 against base, 100 people, 4 days: CTR@10 <b> +4.0% [+2.0%, +6.0%]."
     said = section.blocks[0].text
     assert "split 200 other ways: p below 0.05 in 5.5% of them." in said
     assert (
@@ -135,6 +135,13 @@ def test_arms_stand_as_planned_and_more_of_them_in_one_line(tmp_path, experiment
     assert section.blocks[0].text.startswith("People by arm: base 51, pr2 49, +pdr 50.")
     assert section.finding == "CTR@10 <b> of 3 arms against base: pr2 +4.0% [+2.0%, +6.0%]; +pdr –."
     assert list(_tables(section)) == ["abtest_1_pr2_table", "abtest_1__pdr_table"]
+
+
+def test_models_made_anew_are_said(tmp_path, experiment):
+    experiment["plan"]["refresh"] = 2
+    section = abtest.section(_work(tmp_path, "abtest/a/abtest.json", experiment))
+    assert "100 people, 4 days, models made anew every 2: CTR@10" in section.finding
+    assert "Models made anew from each arm's own log every 2 days." in section.blocks[0].text
 
 
 def test_what_no_run_finished_is_not_shown(tmp_path, experiment, tried):

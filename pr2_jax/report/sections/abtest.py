@@ -75,6 +75,8 @@ def _plan(found: dict[str, Any]) -> str:
     sizes = ", ".join(f"{arm} {people[arm]:,}" for arm in _arms(found) if arm in people)
     said = f"People by arm: {sizes}. {plan.get('aa_days', '?')} A/A days, {plan.get('warm_up', '?')} to warm up, "
     said += f"{plan.get('days', '?')} counted."
+    if plan.get("refresh"):
+        said += f" Models made anew from each arm's own log every {plan['refresh']} days."
     if plan.get("shared_luck"):
         said += " A shadow lane with the same luck takes chance out of the intervals, as no real platform could."
     aa = found.get("aa") or {}
@@ -112,8 +114,10 @@ def _finding(found: dict[str, Any]) -> str:
     (arm,) = others
     told = {name: _told(found, arm, name) for name in DRAWN}
     said = [f"{_metric(found, name)['title']} {lift}" for name, lift in told.items() if lift]
-    people = sum(found.get("people_by_arm", {}).values())
-    return f"{arm} against {control}, {people:,} people: {', '.join(said) or 'nothing could be counted'}."
+    people, plan = sum(found.get("people_by_arm", {}).values()), found["plan"]
+    how = f"{people:,} people, {plan.get('days', '?')} days"
+    how += f", models made anew every {plan['refresh']}" if plan.get("refresh") else ""
+    return f"{arm} against {control}, {how}: {', '.join(said) or 'nothing could be counted'}."
 
 
 def _told(found: dict[str, Any], arm: str, name: str) -> str:

@@ -33,7 +33,8 @@ def _said(found: dict[str, Any], work: Work, place: str) -> str:
         f"{found['runs']:,} times a difference was planted: in {plan['share']:.0%} of searches the best of the first "
         f"{plan['among']:,} videos for the person comes first. Truth: everybody served so against nobody, mean of the "
         "runs. Found: runs whose 95 % interval lies on the truth's side of 0. Covered: runs whose interval holds the "
-        "truth (95 % is right). The standard error that experiments state should be the spread of their lifts."
+        "truth (95 % is right). Error: the standard error that experiments state; it should be the spread of their "
+        "lifts."
     )
     manifest = work.json(f"{place}/manifest.json")
     if manifest["fingerprint"]["world"] != to_dict(work.config)["world"]:
@@ -44,7 +45,7 @@ def _said(found: dict[str, Any], work: Work, place: str) -> str:
 def _table(found: dict[str, Any], slug: str) -> Table:
     heads = [Column("metric", "text"), Column("truth", "lift")]
     heads += [Column(name, "percent") for name in ("found", "covered")]
-    heads += [Column(name, "fine") for name in ("standard error", "spread")]
+    heads += [Column(name, "fine") for name in ("error", "spread")]
     rows, groups = [], {}
     for kind, heading in KINDS.items():
         groups[len(rows)] = heading
