@@ -41,7 +41,7 @@ def kth_largest(x_xN: Array, k: int) -> Array:
     compares and sums over what lies in the cache, all rows at once, where `top_k` on a CPU orders row after row on one
     core (64 requests with 256 candidates and 100 views: twenty times as long).
     """
-    half = jnp.int32(-(2**31))
+    lowest = jnp.int32(-(2**31))
 
     def holds(ordinal_x1: Array) -> Array:
         # Counted in float32, which is exact here and keeps the loop in one kind of vector register.
@@ -52,7 +52,7 @@ def kth_largest(x_xN: Array, k: int) -> Array:
         return jnp.where(holds(raised_x1), raised_x1, ordinal_x1)
 
     zero_x1 = jnp.zeros((*x_xN.shape[:-1], 1), jnp.int32)
-    ordinal_x1 = jax.lax.fori_loop(0, 31, lower_bit, jnp.where(holds(zero_x1), zero_x1, half))
+    ordinal_x1 = jax.lax.fori_loop(0, 31, lower_bit, jnp.where(holds(zero_x1), zero_x1, lowest))
     # A number of the row itself: XLA compares denormals as 0 on a CPU, so the last bits found may be any of theirs.
     return jnp.where(x_xN >= _float_of(ordinal_x1), x_xN, jnp.inf).min(-1, keepdims=True)
 

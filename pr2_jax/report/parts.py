@@ -72,6 +72,11 @@ class Section:
     extra: Any = None  # for that template
 
 
+def slug_of(text: str) -> str:
+    """Part of a file's name and of a link."""
+    return "".join(c if c.isalnum() else "_" for c in text)
+
+
 def estimate(found: Mapping[str, float | None] | float | None) -> Interval | float | None:
     """What `bootstrap.number` made JSON of."""
     if not isinstance(found, Mapping):

@@ -9,7 +9,7 @@ from pr2_jax import artifacts
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.online.measures import METRICS
 from pr2_jax.report.charts import Plot, Row, Rows, Series, tone_of
-from pr2_jax.report.parts import MISSING, Charts, Column, Note, Section, Table
+from pr2_jax.report.parts import MISSING, Charts, Column, Note, Section, Table, slug_of
 from pr2_jax.report.sections import trial
 from pr2_jax.report.work import Work, made_by
 
@@ -30,7 +30,7 @@ def section(work: Work) -> Section:
             found = work.json(f"{place}/abtest.json")
             blocks.append(Note(_plan(found), name))
             for arm in _arms(found)[1:]:
-                blocks += _arm(f"abtest_{number}_{_slug(arm)}", found, arm)
+                blocks += _arm(f"abtest_{number}_{slug_of(arm)}", found, arm)
             findings.append(_finding(found))
             stale.append(work.stale(place, COMMAND))
     for place in (f"{DIRECTORY}/{name}" for name in finished(work, "trial.json")):
@@ -64,10 +64,6 @@ def finished(work: Work, file: str) -> list[str]:
 def _arms(found: dict[str, Any]) -> list[str]:
     """Control first, as planned; JSON has them by name."""
     return list(found["plan"]["arms"])
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in text)
 
 
 def _plan(found: dict[str, Any]) -> str:
@@ -147,7 +143,7 @@ def _arm(slug: str, found: dict[str, Any], arm: str) -> list:
     about = f"Relative difference of {arm} to {control} by metric with 95 % intervals over people."
     forest = Rows(f"{slug}_lifts", f"{arm} against {control}: lifts", about, "lift", drawn, zero=True, percent=True)
     names = [name for name in DRAWN if name in lifts] or _ordered(lifts)[:4]
-    days = [chart for name in names for chart in _over_days(f"{slug}_{_slug(name)}", found, arm, name)]
+    days = [chart for name in names for chart in _over_days(f"{slug}_{slug_of(name)}", found, arm, name)]
     return [
         Charts([forest, *days]),
         Table(f"{slug}_table", f"{arm} against {control}, every metric; “at any time” holds however often one looks",

@@ -6,7 +6,7 @@ from typing import Any
 
 from pr2_jax.config_loader import to_dict
 from pr2_jax.online.measures import METRICS
-from pr2_jax.report.parts import Column, Note, Table
+from pr2_jax.report.parts import Column, Note, Table, slug_of
 from pr2_jax.report.work import Work
 
 KINDS = {"shared": "luck shared with a shadow on control", "own": "everybody's luck their own"}
@@ -18,8 +18,7 @@ def blocks(work: Work, place: str) -> list[Note | Table]:
     name = place.split("/")[-1]
     marks = name.removeprefix("trial").strip(",")
     heading = "Tried on known answers" + (f" ({marks})" if marks else "")
-    slug = "abtest_" + "".join(c if c.isalnum() else "_" for c in name)
-    return [Note(_said(found, work, place), heading), _table(found, slug)]
+    return [Note(_said(found, work, place), heading), _table(found, f"abtest_{slug_of(name)}")]
 
 
 def _said(found: dict[str, Any], work: Work, place: str) -> str:
