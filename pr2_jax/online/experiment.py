@@ -134,7 +134,7 @@ class Outcome:
     def decided_after(self, arm: str) -> int | None:
         """Counted days after which the deciding metric had left 0, by the interval that allows looking every day."""
         for day, lift in enumerate(self.by_day[arm][self.plan.decided_by], start=1):
-            low, high = lift.interval_at_any_time(self.plan.foreseen) if lift.error > 0 else (0.0, 0.0)
+            low, high = lift.interval_at_any_time(self.plan.foreseen)
             if low > 0 or high < 0:
                 return day
         return None

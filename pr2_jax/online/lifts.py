@@ -70,8 +70,10 @@ class Lift:
         """Of the lift, however often somebody looks and stops when they like what they see.
 
         Normal mixture over lifts of about `foreseen` [lit: Robbins 1970; Johari et al. 2022, mSPRT]: wider than
-        `interval`, and right at all times together.
+        `interval`, and right at all times together. NaN where there is no error to go by yet.
         """
+        if not self.error > 0:
+            return np.nan, np.nan
         prior = foreseen**2 / self.error**2
         alpha = 1 - confidence
         return self._within(float(np.sqrt((1 + prior) / prior * (np.log1p(prior) - 2 * np.log(alpha)))))

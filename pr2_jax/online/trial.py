@@ -120,7 +120,7 @@ def _looks(plan: Plan, lane: Lane, past: Sequence[Mapping[str, np.ndarray]], sal
     for day in range(1, plan.days + 1):
         now = ratios(lane.days[first : first + day], lead)
         lift = compared(now, rows, earlier, None, (plan.decided_by,))[1][plan.decided_by]
-        low, high = lift.interval_at_any_time(plan.foreseen) if lift.error > 0 else (0.0, 0.0)
+        low, high = lift.interval_at_any_time(plan.foreseen)
         seen.append({"p": lift.p, "left_0": bool(low > 0 or high < 0)})
     return seen
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax import artifacts
-from pr2_jax.online.experiment import Outcome, Plan
+from pr2_jax.online.experiment import Outcome
 from pr2_jax.online.lifts import Lift
 from pr2_jax.online.measures import METRICS
 
@@ -85,7 +85,9 @@ def json_of(outcome: Outcome) -> dict:
     def one(lift: Lift) -> dict[str, float | int | None]:
         values = {"control": lift.control, "treated": lift.treated, "lift": lift.lift, "p": lift.p}
         values |= dict(zip(("low", "high"), lift.interval(), strict=True))
-        values |= dict(zip(("low_at_any_time", "high_at_any_time"), _any_time(outcome.plan, lift), strict=True))
+        values |= dict(
+            zip(("low_at_any_time", "high_at_any_time"), lift.interval_at_any_time(outcome.plan.foreseen), strict=True)
+        )
         return {name: _number(value) for name, value in values.items()} | {"people": lift.people}
 
     def every(arms: Mapping[str, Mapping[str, Lift]]) -> dict:
@@ -110,10 +112,6 @@ def json_of(outcome: Outcome) -> dict:
 
 def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _any_time(plan: Plan, lift: Lift) -> tuple[float, float]:
-    return lift.interval_at_any_time(plan.foreseen) if lift.error > 0 else (np.nan, np.nan)
 
 
 def _draw(outcome: Outcome, path: Path) -> None:

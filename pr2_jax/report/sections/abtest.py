@@ -9,7 +9,7 @@ from pr2_jax import artifacts
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.online.measures import METRICS
 from pr2_jax.report.charts import Plot, Row, Rows, Series, tone_of
-from pr2_jax.report.parts import MISSING, Charts, Column, Note, Section, Table, slug_of
+from pr2_jax.report.parts import MISSING, Charts, Column, Note, Section, Table, slug_of, text_of
 from pr2_jax.report.sections import trial
 from pr2_jax.report.work import Work, made_by
 
@@ -119,7 +119,7 @@ def _finding(found: dict[str, Any]) -> str:
 def _told(found: dict[str, Any], arm: str, name: str) -> str:
     """Nothing where it could not be counted."""
     value = _lift(found["lifts"][arm].get(name))
-    return f"{value.mean:+.1%} [{value.low:+.1%}, {value.high:+.1%}]" if math.isfinite(value.mean) else ""
+    return " ".join(text_of(value, "percent")) if math.isfinite(value.mean) else ""
 
 
 def _arm(slug: str, found: dict[str, Any], arm: str) -> list:
