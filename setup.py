@@ -34,7 +34,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "test": ["jaxtyping", "pytest>=8", "pytest-xdist>=3.6", "ruff", "selenium>=4.20"],
+        "test": ["hypothesis>=6", "jaxtyping", "pytest>=8", "pytest-xdist>=3.6", "ruff", "selenium>=4.20"],
     },
     entry_points={"console_scripts": ["pr2 = pr2_jax.__main__:main"]},
 )

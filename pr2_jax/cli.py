@@ -50,10 +50,28 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _ingest(options: argparse.Namespace) -> None:
+    if options.check:
+        _check(options)
+        return
+    if options.workdir is None:
+        raise BadInput("ingest needs --workdir DIR, or --check to write nothing")
     with _workdir(options) as config:
         from pr2_jax import pipeline
 
         pipeline.ingest(options.workdir, config, options.input)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.input is None:
+        raise BadInput("--check needs a log to read: name a directory or a zip with --input")
+    config = _resolved(options) if options.workdir else config_loader.load_or_default(options.config, options.overrides)
+
+    from pr2_jax.data import doctor
+
+    found = doctor.examine(options.input, config)
+    print("\n".join([*found.lines, *(f"error     {problem}" for problem in found.problems)]))
+    if found.problems:
+        raise BadInput(f"{options.input}: {len(found.problems)} to mend, see above; the first: {found.problems[0]}")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -154,8 +172,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    config = config_loader.load(options.config) if options.config else Config()
-    world_config = config_loader.override(config, options.overrides).world
+    world_config = config_loader.load_or_default(options.config, options.overrides).world
 
     from pr2_jax.simulation import world
 

@@ -49,7 +49,18 @@ def parser() -> argparse.ArgumentParser:
 def _add_stages(verbs: _Verbs) -> None:
     """The stages of a work directory."""
     run = _add(verbs, "run", "all stages in order; finished ones are skipped", INPUT_EXAMPLE)
-    ingest = _add(verbs, "ingest", "read and check a log (or simulate one), build the store", INPUT_EXAMPLE)
+    ingest = _add(
+        verbs,
+        "ingest",
+        "read and check a log (or simulate one), build the store",
+        INPUT_EXAMPLE,
+        "--check --input KuaiSAR_v2.zip",
+    )
+    ingest.add_argument(
+        "--check",
+        action="store_true",
+        help="read everything, write nothing, print all that is wrong (status 2 where there is something)",
+    )
     train = _add(verbs, "train", "train one model; a kill loses nothing but minutes", "pdr --workdir work/a")
     index = _add(
         verbs,
@@ -85,8 +96,9 @@ def _add_stages(verbs: _Verbs) -> None:
     evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
     config = _add(verbs, "config", "print the config that a run would take, every field", "--workdir work/a")
     train.add_argument("model", choices=("content", "taste", "pdr", "qin"))
-    for verb in (run, ingest, train, evaluate, config):
+    for verb in (run, train, evaluate, config):
         _add_workdir(verb)
+    _add_workdir(ingest, required=False)
     _add_place(index)
     index.add_argument("--out", type=Path, metavar="DIR", help="with --artifact: leave that one and write another")
     for verb in (run, ingest, train, index, evaluate, config):
@@ -185,8 +197,9 @@ def _add(verbs: _Verbs, name: str, summary: str, *examples: str) -> argparse.Arg
     return parser
 
 
-def _add_workdir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="where every stage's result lives")
+def _add_workdir(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    help_ = "where every stage's result lives"
+    parser.add_argument("--workdir", required=required, type=Path, metavar="DIR", help=help_)
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from pr2_jax.config_checks import (
     check_weights,
     require,
 )
+from pr2_jax.config_data import ColumnsConfig, FilesConfig
 from pr2_jax.config_training import COMPUTE, MeshConfig, OptimConfig, TablesConfig
 from pr2_jax.config_world import WorldConfig
 
@@ -40,6 +41,8 @@ class DataConfig:
     caption_tokens: int = 24  # C, longer captions are cut
     long_play_quantile: float = 0.7  # [lit: D2Q] long play = above this quantile of its duration bucket
     duration_buckets: int = 10
+    files: FilesConfig = FilesConfig()  # what a log of one's own calls its files
+    columns: ColumnsConfig = ColumnsConfig()  # and their columns
 
     def __post_init__(self) -> None:
         check_values(self, positive=("query_tokens", "caption_tokens", "duration_buckets"))

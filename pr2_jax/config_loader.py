@@ -45,6 +45,11 @@ def load(path_with_variant: str, overrides: Sequence[str] = ()) -> Config:
     return override(config, overrides)
 
 
+def load_or_default(path_with_variant: str | None, overrides: Sequence[str]) -> Config:
+    """As `load`; without a file, every field's own default, with the overrides."""
+    return load(path_with_variant, overrides) if path_with_variant else override(Config(), overrides)
+
+
 def override(config: Config, overrides: Sequence[str]) -> Config:
     """Applies `--config.a.b=value`, all at once, so that two fields that belong together can change together."""
     data = to_dict(config)

@@ -123,6 +123,7 @@ class WorldConfig:
     sessions_per_day: float = 0.32  # needs to search; what is asked again in other words comes on top
     slate: int = 10
     views_per_day: float = 4.5
+    search_outcomes: bool = False  # writes what came of search results (playing time, like, ...): KuaiSAR has none
     content_width: int = 32  # F, of the content.npy that the world writes
     content_share: float = 0.9  # share of videos in content.npy
     seed: int = 0

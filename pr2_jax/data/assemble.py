@@ -21,6 +21,7 @@ from pr2_jax.data.columns import (
     Words,
 )
 from pr2_jax.data.schema import CATEGORIES, DAY_MS, PROFILE
+from pr2_jax.data.search_rows import SESSION
 from pr2_jax.data.tables import LogTables
 
 
@@ -110,14 +111,15 @@ def _words(tables: LogTables, cuts: Cuts) -> Words:
 
 
 def _shown_in_order(tables: LogTables, user_vocabulary: np.ndarray, video_vocabulary: np.ndarray) -> pl.DataFrame:
-    """Search rows with int32 rows for ids, sorted by session time, session, order shown; one row a shown video."""
+    """Search rows with int32 rows for ids, session by session in the order of `Sessions`; one row a shown video, at its
+    first place, with all clicks."""
     search = tables.search.with_columns(
         pl.Series("user", rows_of(user_vocabulary, tables.search["user"].to_numpy())),
         pl.Series("video", rows_of(video_vocabulary, tables.search["video"].to_numpy())),
     )
-    search = search.sort("time_ms", "session", "position", maintain_order=True)
-    return search.group_by("session", "video", maintain_order=True).agg(
-        pl.col("user", "time_ms", "query", "source", "position").first(), pl.col("clicks").sum()
+    search = search.sort("time_ms", "session", "user", "query", "position", maintain_order=True)
+    return search.group_by(*SESSION, "video", maintain_order=True).agg(
+        pl.col("source", "position").first(), pl.col("clicks").sum()
     )
 
 
@@ -135,16 +137,15 @@ def _queries(shown: pl.DataFrame, lists: pl.Series, word_ids: np.ndarray) -> tup
 
 
 def _sessions(shown: pl.DataFrame) -> tuple[Sessions, Impressions]:
-    session = shown["session"].to_numpy()
-    starts = np.flatnonzero(np.concatenate([[True], session[1:] != session[:-1]]))
+    starts = shown.select(pl.struct(SESSION).rle_id().is_first_distinct()).to_series().arg_true().to_numpy()
     head = shown[starts]
     sessions = Sessions(
-        raw_id=session[starts],
+        raw_id=head["session"].to_numpy(),
         user=head["user"].to_numpy().astype(np.int32),
         query=head["query"].to_numpy().astype(np.int32),
         time_ms=head["time_ms"].to_numpy(),
         source=(head["source"].to_numpy() + 1).astype(np.int32),
-        first_impression=np.append(starts, len(session)).astype(np.int64),
+        first_impression=np.append(starts, len(shown)).astype(np.int64),
     )
     impressions = Impressions(
         video=shown["video"].to_numpy().astype(np.int32),

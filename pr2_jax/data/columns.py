@@ -60,9 +60,9 @@ class Events:
 
 @dataclasses.dataclass(frozen=True)
 class Sessions:
-    """S searches, sorted by (time_ms, raw_id)."""
+    """S searches, sorted by (time_ms, raw_id, user, query); together these four are one session, an id alone is not."""
 
-    raw_id: np.ndarray  # int64 [S]
+    raw_id: np.ndarray  # int64 [S], may repeat
     user: np.ndarray  # int32
     query: np.ndarray  # int32
     time_ms: np.ndarray  # int64

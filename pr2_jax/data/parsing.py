@@ -1,17 +1,16 @@
-"""One file → one typed polars frame, each cell checked against the schema. Everything is column expressions.
+"""Cells of text or of a Parquet type → typed columns, each cell checked against the schema, by column expressions.
 
-CSV is read as text and parsed here, so that a bad cell is a fault with a row number and not a failure of the reader.
+CSV arrives as text (data/records.py), so that a bad cell is a fault with a row number and not a failure of the reader.
 """
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
-from pathlib import Path
+from collections.abc import Mapping
 
 import polars as pl
 
+from pr2_jax.data.mapping import Source
+from pr2_jax.data.records import ROW
 from pr2_jax.data.schema import (
     EARLIEST_MS,
     LATEST_MS,
@@ -25,144 +24,142 @@ from pr2_jax.data.schema import (
 )
 from pr2_jax.errors import BadInput
 
-ROW = "__row__"  # line number in a CSV (the header is line 1), row number in a Parquet file
 VALUE, FAULT = "__value__", "__fault__"
-WORD_LIST = r"^\[\s*(?:-?\d{1,18}\s*(?:,\s*-?\d{1,18}\s*)*)?\]$"
+WORD_LIST = r"^\[\s*(?:-?\d{1,18}(?:\.0*)?\s*(?:,\s*-?\d{1,18}(?:\.0*)?\s*)*)?\]$"
 LARGEST_EXACT = 2.0**53  # of whole numbers written as floats
+TYPES = {Kind.FLAG: pl.Boolean, Kind.WORDS: pl.String, Kind.TEXT: pl.String}
+"""Of typed columns; of all other kinds Int64. Lists of words stay text here (`parse_words`)."""
 
 
-def scan(table: Table, path: Path) -> pl.LazyFrame:
-    """The columns of `table`, unparsed, with `ROW`. Raises BadInput for a header that does not fit."""
-    if path.suffix == ".parquet":
-        try:
-            frame = pl.scan_parquet(path)
-            header = frame.collect_schema().names()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise BadInput(f"{path.name} is not a readable Parquet file ({_first_line(error)})") from None
-        first_row = 1
-    else:
-        header = _csv_header(path)
-        frame = pl.scan_csv(path, infer_schema=False, truncate_ragged_lines=True, encoding="utf8-lossy")
-        frame = frame.rename(dict(zip(_read_names(frame, path), header, strict=True)))
-        first_row = 2
-    for name in table.names():
-        if name not in header:
-            close = difflib.get_close_matches(name, [other for other in header if other not in table.names()], 1)
-            hint = f", did you mean {close[0]!r}?" if close else ""
-            raise BadInput(f"{path.name} has no column {name!r}{hint} (it has {', '.join(header)})")
-    return frame.select(table.names()).with_row_index(ROW, offset=first_row)
+def typed(table: Table, sources: Mapping[str, Source], frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """`ROW`, every column of the table and a `FAULT` flag each. Columns without a source are null and at no fault.
 
-
-def read_typed(table: Table, path: Path) -> pl.DataFrame:
-    """`ROW`, the table's columns as int64, bool or text, and `FAULT.<column>` flags. WORDS stay text here."""
-    frame = scan(table, path)
-    schema = frame.collect_schema()
-    exempt = _left_out() if table is SEARCH else pl.lit(False)
+    `frame` has `ROW` and the file's columns; `name` is the file's, for messages.
+    """
+    dtypes = frame.schema
+    exempt = _left_out(sources["item_type"]) if table is SEARCH and "item_type" in sources else pl.lit(False)
     raw, values, faults = {}, {}, {}
     for column in table.columns:
-        name, cell, value = column.name, pl.col(column.name), pl.col(f"{VALUE}{column.name}")
-        raw[name] = _cell(column, schema[name], path)
-        values[f"{VALUE}{name}"] = _value(column, cell, schema[name])
-        fault = _fault(column, cell, value)
-        faults[f"{FAULT}{name}"] = (fault & ~exempt if column.of_result else fault).fill_null(False)
-    named = {name: pl.col(f"{VALUE}{name}") for name in table.names()}
-    try:
-        # Three steps, so that no cell is parsed more than once.
-        steps = frame.with_columns(**raw).with_columns(**values).select(ROW, **named, **faults)
-        typed = steps.collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        raise BadInput(f"{path.name} cannot be read as a table ({_first_line(error)})") from None
-    if table.required and typed.is_empty():
-        raise BadInput(f"{path.name} has a header but no rows, expected {table.meaning}")
-    return typed
+        source = sources.get(column.name)
+        if source is None:
+            values[column.name] = pl.lit(None, dtype=TYPES.get(column.kind, pl.Int64))
+            faults[f"{FAULT}{column.name}"] = pl.lit(False)
+            continue
+        dtype, cell = dtypes[source.name], pl.col(f"{VALUE}{column.name}")
+        raw[f"{VALUE}{column.name}"] = _cell(column, source, dtype, name)
+        # Two steps, so that no cell is parsed more than once.
+        values[column.name] = _value(column, cell, dtype, source)
+        fault = _fault(column, cell, pl.col(column.name), source)
+        faults[f"{FAULT}{column.name}"] = (fault & ~exempt if column.of_result else fault).fill_null(False)
+    # The file's columns may have our names, with other contents: they go before ours come.
+    kept = [pl.col(sources["item_type"].name).alias("__type__")] if table is SEARCH and "item_type" in sources else []
+    steps = frame.lazy().select(ROW, *kept, **raw).with_columns(**values)
+    return steps.select(ROW, *table.names(), **faults).collect()
 
 
-def raw_cells(table: Table, path: Path, rows: pl.Series) -> pl.DataFrame:
-    """What stands in the file, as text, in the rows whose `ROW` is given."""
-    frame = scan(table, path).filter(pl.col(ROW).is_in(rows.implode()))
-    as_text = [
-        pl.col(name) if kind == pl.String else _list_text(name) if kind == pl.List else pl.col(name).cast(pl.String)
-        for name, kind in frame.collect_schema().items()
-        if name != ROW
-    ]
-    return frame.select(ROW, *as_text).collect(engine="streaming")
+def cell_texts(frame: pl.DataFrame, name: str) -> pl.Series:
+    """A column of the file as text, for people to read."""
+    dtype = frame.schema[name]
+    column = _list_text(name, dtype) if dtype == pl.List else pl.col(name).cast(pl.String, strict=False)
+    return frame.select(column.alias("value")).to_series()
 
 
 def parse_words(texts: pl.Series) -> pl.Series:
     """`"[20, 34, 3]"` → list of int64; missing → empty list. Every text must already have passed the check."""
-    return texts.fill_null("[]").str.extract_all(r"-?\d+").cast(pl.List(pl.Int64))
+    texts = texts.fill_null("[]")
+    if texts.str.contains(".", literal=True).any():
+        texts = texts.str.replace_all(r"\.0*", "")  # 20.0 is 20
+    return texts.str.extract_all(r"-?\d+").cast(pl.List(pl.Int64))
 
 
-def _left_out() -> pl.Expr:
-    kind = pl.col("item_type").cast(pl.String).str.strip_chars()
-    return (~kind.is_in(RESULT_TYPES)).fill_null(False)
+def _left_out(source: Source) -> pl.Expr:
+    return (~pl.col("__type__").cast(pl.String).str.strip_chars().is_in(RESULT_TYPES)).fill_null(False)
 
 
-def _cell(column: Column, dtype: pl.DataType, path: Path) -> pl.Expr:
+def _textual(dtype: pl.DataType) -> bool:
+    return dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum)
+
+
+def _cell(column: Column, source: Source, dtype: pl.DataType, name: str) -> pl.Expr:
     """The cell as stripped text or as a number, null where it says "missing" and may."""
-    cell = pl.col(column.name)
-    if dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum):
+    cell = pl.col(source.name)
+    if _textual(dtype):
         text = cell.cast(pl.String).str.strip_chars()
         if column.filled and column.kind is not Kind.TEXT:
             return text  # no number can be read from "missing" either, so it need not be told apart
-        missing = text == "" if column.verbatim else text.is_in(MISSING)
+        missing = text == "" if column.verbatim or source.text else text.is_in(MISSING)
         return pl.when(missing).then(None).otherwise(text)
+    if dtype == pl.Null:
+        return cell.cast(pl.String)
     if column.kind is Kind.WORDS:
-        if not (isinstance(dtype, pl.List) and dtype.inner.is_integer()):
-            raise BadInput(f"{path.name}, column {column.name}: is {dtype}, expected {column.kind.value}")
-        return _list_text(column.name)
+        wanted = dtype.inner == pl.String if source.text and dtype == pl.List else False
+        if dtype == pl.List and (wanted or dtype.inner.is_numeric() or dtype.inner == pl.Null):
+            return cell.list.join(" ") if wanted else _list_text(source.name, dtype)
+        raise BadInput(f"{name}, column {source.name}: is {dtype}, expected {_expected(column, source)}")
     if column.kind is Kind.TEXT:
         return cell.cast(pl.String)
     if dtype.is_float():
         return cell.fill_nan(None)
+    if dtype.is_decimal():
+        return cell.cast(pl.Float64)
     if dtype.is_integer() or dtype == pl.Boolean or (column.kind in (Kind.DATE, Kind.TIME) and dtype.is_temporal()):
         return cell
-    raise BadInput(f"{path.name}, column {column.name}: is {dtype}, expected {column.kind.value}")
+    raise BadInput(f"{name}, column {source.name}: is {dtype}, expected {column.kind.value}")
 
 
-def _list_text(name: str) -> pl.Expr:
-    return pl.lit("[") + pl.col(name).cast(pl.List(pl.String)).list.join(", ") + pl.lit("]")
+def _expected(column: Column, source: Source) -> str:
+    return "text, or a list of text" if source.text else column.kind.value
 
 
-def _value(column: Column, raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    textual = dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum)
+def _list_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A list as text; an element that is missing spoils it, as it must."""
+    elements = pl.element().cast(pl.String).fill_null("nothing")
+    joined = pl.col(name).cast(pl.List(dtype.inner)).list.eval(elements).list.join(", ")
+    return pl.lit("[") + joined + pl.lit("]")
+
+
+def _value(column: Column, raw: pl.Expr, dtype: pl.DataType, source: Source) -> pl.Expr:
+    textual, temporal = _textual(dtype) or dtype == pl.Null, dtype.is_temporal()
     match column.kind:
         case Kind.WORDS | Kind.TEXT:
             return raw
         case Kind.ID | Kind.COUNT:
-            return _whole(raw, textual, dtype)
+            return whole(raw, textual, dtype)
         case Kind.FLAG:
-            number = _whole(raw, textual, dtype)
+            number = whole(raw, textual, dtype)
             return pl.when(number.is_in([0, 1])).then(number == 1)
         case Kind.SPAN:
-            return _rounded(raw, textual)
+            return rounded(raw, textual, source.scale)
         case Kind.TIME:
-            return raw.dt.epoch("ms") if dtype.is_temporal() else _rounded(raw, textual)
+            return raw.dt.epoch("ms") if temporal else rounded(raw, textual, source.scale)
         case Kind.DATE:
-            if dtype.is_temporal():
+            if temporal:
                 moment = raw.cast(pl.Datetime("ms")).dt.epoch("ms") - PLATFORM_UTC_OFFSET_MS
                 return pl.when(moment > -PLATFORM_UTC_OFFSET_MS).then(moment.clip(1)).otherwise(0).fill_null(0)
             return _date(raw, textual)
 
 
-def _whole(raw: pl.Expr, textual: bool, dtype: pl.DataType) -> pl.Expr:
+def whole(raw: pl.Expr, textual: bool, dtype: pl.DataType) -> pl.Expr:
     """int64; a float is taken where it is whole (KuaiSAR writes some ids as 12.0)."""
-    if not textual and not dtype.is_float():
+    if not textual and not dtype.is_float() and not dtype.is_decimal():
         return raw.cast(pl.Int64, strict=False)
     number = raw.cast(pl.Float64, strict=False)
     exact = pl.when((number == number.floor()) & (number.abs() <= LARGEST_EXACT)).then(number)
-    whole = exact.cast(pl.Int64, strict=False)
-    return pl.coalesce(raw.cast(pl.Int64, strict=False), whole) if textual else whole
+    as_float = exact.cast(pl.Int64, strict=False)
+    return pl.coalesce(raw.cast(pl.Int64, strict=False), as_float) if textual else as_float
 
 
-def _rounded(raw: pl.Expr, textual: bool) -> pl.Expr:
+def rounded(raw: pl.Expr, textual: bool, scale: int = 1) -> pl.Expr:
+    """int64, the nearest to `scale` times the number."""
     number = raw.cast(pl.Float64, strict=False) if textual else raw.cast(pl.Float64)
+    if scale != 1:
+        number = number * scale
     return number.round(mode="half_away_from_zero").cast(pl.Int64, strict=False)
 
 
 def _date(raw: pl.Expr, textual: bool) -> pl.Expr:
     """ms since 1970, 0 = not known. Dates are midnight in Beijing; anything before 1970 counts as 1970."""
-    number = _rounded(raw, textual)
+    number = rounded(raw, textual)
     if not textual:
         return number.clip(0).fill_null(0)
     day = raw.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
@@ -175,11 +172,11 @@ def _date(raw: pl.Expr, textual: bool) -> pl.Expr:
     return pl.coalesce(padded, moment, number.clip(0), pl.when(raw.is_null()).then(0))
 
 
-def _fault(column: Column, raw: pl.Expr, value: pl.Expr) -> pl.Expr:
+def _fault(column: Column, raw: pl.Expr, value: pl.Expr, source: Source) -> pl.Expr:
     """True where the cell breaks the column's rule."""
     match column.kind:
         case Kind.WORDS:
-            unreadable = raw.is_not_null() & ~raw.str.contains(WORD_LIST)
+            unreadable = pl.lit(False) if source.text else raw.is_not_null() & ~raw.str.contains(WORD_LIST)
         case Kind.TIME:
             unreadable = value.is_null() | ~value.is_between(EARLIEST_MS, LATEST_MS)
         case Kind.SPAN | Kind.COUNT:
@@ -189,30 +186,3 @@ def _fault(column: Column, raw: pl.Expr, value: pl.Expr) -> pl.Expr:
         case _:
             unreadable = value.is_null() & raw.is_not_null()
     return unreadable | raw.is_null() if column.filled else unreadable
-
-
-def _csv_header(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            first = file.readline()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror})") from None
-    header = [name.strip() for name in next(csv.reader(io.StringIO(first)), [])]
-    if not header:
-        raise BadInput(f"{path.name} is empty, expected a header line")
-    for name in header:
-        if header.count(name) > 1:
-            where = ", ".join(str(place + 1) for place, other in enumerate(header) if other == name)
-            raise BadInput(f"{path.name}, row 1: column {name!r} stands twice in the header (places {where})")
-    return header
-
-
-def _read_names(frame: pl.LazyFrame, path: Path) -> list[str]:
-    try:
-        return frame.collect_schema().names()
-    except pl.exceptions.PolarsError as error:
-        raise BadInput(f"{path.name} cannot be read as CSV ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import polars as pl
 
-from pr2_jax.data.parsing import FAULT, ROW, raw_cells
-from pr2_jax.data.schema import EARLIEST_MS, LATEST_MS, Kind, Table
+from pr2_jax.data.mapping import Source
+from pr2_jax.data.parsing import FAULT, cell_texts
+from pr2_jax.data.records import ROW, Malformed
+from pr2_jax.data.schema import EARLIEST_MS, LATEST_MS, Column, Kind, Table
 from pr2_jax.errors import BadInput
 
 QUARANTINE_FILE = "quarantine.csv"
 COLUMNS = {"table": pl.String, "line": pl.Int64, "column": pl.String, "value": pl.String, "reason": pl.String}
 SECONDS = (EARLIEST_MS // 1000, LATEST_MS // 1000)
+LONGEST = 200
+"""Characters of a bad cell that are kept."""
+HOPELESS = 200_000
+"""Bad rows of a table after which, where they are most of it so far, the rest is not read."""
+
+
+@dataclasses.dataclass
+class _Bad:
+    """The bad rows of one table. `cells` may have several of a row."""
+
+    rows: int = 0
+    cells: list[pl.DataFrame] = dataclasses.field(default_factory=list)
+    in_seconds: int = 0  # rows whose time is in seconds since 1970
 
 
 @dataclasses.dataclass
@@ -21,73 +35,122 @@ class Quarantine:
     """Collects the bad rows of all tables. `max_bad_share` of a table's rows may be bad."""
 
     max_bad_share: float
-    _parts: list[pl.DataFrame] = dataclasses.field(default_factory=list)
+    _of: dict[str, _Bad] = dataclasses.field(default_factory=dict)
 
-    def take_cells(self, table: Table, path: Path, typed: pl.DataFrame) -> pl.DataFrame:
-        """Sets aside the rows with a faulty cell; returns the good ones without the flags."""
-        flags = [f"{FAULT}{name}" for name in table.names()]
-        bad = typed.filter(pl.any_horizontal(flags)).select(ROW, *flags)
-        if len(bad):
-            texts = raw_cells(table, path, bad[ROW])
-            for column in table.columns:
-                rows = bad.filter(pl.col(f"{FAULT}{column.name}"))[ROW]
-                cells = texts.filter(pl.col(ROW).is_in(rows.implode())).select(ROW, pl.col(column.name).alias("value"))
-                self._refuse_seconds(path, column.name, column.kind, cells, len(typed))
-                self.add(path, column.name, cells, _reason(column.kind, column.filled))
-        return typed.filter(~pl.any_horizontal(flags)).drop(flags) if len(bad) else typed.drop(flags)
+    def take_malformed(self, table: Table, name: str, malformed: tuple[Malformed, ...]) -> None:
+        """Sets aside what is no record of the file called `name`."""
+        if malformed:
+            lines = pl.Series(ROW, [one.line for one in malformed], dtype=pl.Int64)
+            cells = pl.DataFrame({ROW: lines, "value": [one.text for one in malformed]})
+            reasons = pl.Series("reason", [one.reason for one in malformed])
+            self._add(table, name, "", cells.with_columns(reasons))
+            self._bad(table).rows += len(malformed)
 
-    def take_rows(self, path: Path, good: pl.DataFrame, bad: pl.Expr, column: str, reason: str) -> pl.DataFrame:
-        """Sets aside the rows where `bad` holds, whose fault only shows beside other rows."""
-        flagged = good.with_columns(bad.alias("__bad__"))
-        if not flagged["__bad__"].any():
-            return good
-        cells = flagged.filter(pl.col("__bad__")).select(ROW, pl.col(column).cast(pl.String).alias("value"))
-        self.add(path, column, cells, pl.lit(reason))
-        return flagged.filter(~pl.col("__bad__")).drop("__bad__")
+    def take_cells(
+        self, table: Table, name: str, sources: dict[str, Source], frame: pl.DataFrame, typed: pl.DataFrame
+    ) -> pl.DataFrame:
+        """Sets aside the rows with a faulty cell; returns the good ones without the flags.
 
-    def add(self, path: Path, column: str, cells: pl.DataFrame, reason: pl.Expr) -> None:
-        """`cells` holds ROW and `value`, as text, of each bad cell."""
-        made = {"table": pl.lit(path.name), "line": pl.col(ROW).cast(pl.Int64), "column": pl.lit(column)}
-        self._parts.append(cells.select(**made, value=pl.col("value"), reason=reason))
+        `frame` has the cells as they stand in the file, row by row with `typed`.
+        """
+        flags = [f"{FAULT}{column}" for column in table.names()]
+        bad_N = typed.select(pl.any_horizontal(flags)).to_series()
+        if not bad_N.any():
+            return typed.drop(flags)
+        bad, texts = typed.filter(bad_N), frame.filter(bad_N)
+        for column in table.columns:
+            faulty = bad[f"{FAULT}{column.name}"]
+            if faulty.any():
+                value = cell_texts(texts.filter(faulty), sources[column.name].name)
+                cells = pl.DataFrame([bad.filter(faulty)[ROW], value])
+                cells = cells.with_columns(_reason(column, sources[column.name]).alias("reason"))
+                self._add(table, name, sources[column.name].name, cells)
+                self._count_seconds(table, column, cells)
+        self._bad(table).rows += len(bad)
+        return typed.filter(~bad_N).drop(flags)
+
+    def take_rows(self, table: Table, column: str, rows: pl.DataFrame, reason: str) -> None:
+        """Sets aside rows whose fault shows beside other rows. `rows` has `table` (the file's name), ROW, `value`."""
+        for (name,), cells in rows.group_by("table", maintain_order=True):
+            self._add(table, str(name), column, cells.select(ROW, "value").with_columns(reason=pl.lit(reason)))
+        self._bad(table).rows += len(rows)
 
     def table(self) -> pl.DataFrame:
-        """Every bad cell: table, line, column, value, reason; by table and line."""
-        if not self._parts:
+        """Every bad cell: table (the file's name), line, column, value, reason; by table and line."""
+        parts = [cells for bad in self._of.values() for cells in bad.cells]
+        if not parts:
             return pl.DataFrame(schema=COLUMNS)
-        return pl.concat(self._parts).sort("table", "line", maintain_order=True)
+        return pl.concat(parts).sort("table", "line", maintain_order=True)
 
-    def bad_rows(self, path: Path) -> int:
+    def rows(self, table: Table) -> int:
         """How many rows of one table were set aside."""
-        return self.table().filter(pl.col("table") == path.name)["line"].n_unique()
+        return self._bad(table).rows
 
-    def check_share(self, path: Path, rows: int) -> None:
-        """BadInput naming the first bad row where more than `max_bad_share` of the table's rows are bad."""
-        bad = self.bad_rows(path)
-        if bad <= self.max_bad_share * rows:
+    def forget(self, table: Table) -> None:
+        """Of a table that is left out."""
+        self._of.pop(table.name, None)
+
+    def check_share(self, table: Table, rows: int, *, so_far: bool = False) -> None:
+        """BadInput naming the first bad row where more than `max_bad_share` of the table's rows are bad.
+
+        `so_far`: of a table that is still read; only what nothing can mend counts.
+        """
+        bad = self._bad(table)
+        if so_far and not (bad.rows > HOPELESS and 2 * bad.rows > rows and self.max_bad_share < 0.5):
             return
-        first = self.table().filter(pl.col("table") == path.name).row(0, named=True)
-        value = "nothing" if first["value"] is None else repr(first["value"])
+        self._refuse_seconds(table, bad, rows)
+        if bad.rows <= self.max_bad_share * rows:
+            return
+        first = pl.concat(bad.cells).sort("table", "line", maintain_order=True).row(0, named=True)
         raise BadInput(
-            f"{path.name}, row {first['line']}, column {first['column']}: found {value}, {first['reason']}; "
-            f"{bad} of {rows} rows ({bad / rows:.2%}) are bad, data.max_bad_share allows {self.max_bad_share:.2%}"
+            f"{described(first)}; {bad.rows} of {rows} rows{' so far' if so_far else ''} ({bad.rows / rows:.2%}) are "
+            f"bad, data.max_bad_share allows {self.max_bad_share:.2%}"
         )
 
-    def _refuse_seconds(self, path: Path, column: str, kind: Kind, cells: pl.DataFrame, rows: int) -> None:
+    def _bad(self, table: Table) -> _Bad:
+        return self._of.setdefault(table.name, _Bad())
+
+    def _add(self, table: Table, name: str, column: str, cells: pl.DataFrame) -> None:
+        """`cells` has ROW, `value` and `reason`."""
+        line = pl.col(ROW).cast(pl.Int64).alias("line")
+        value = pl.col("value").str.slice(0, LONGEST)
+        told = cells.select(pl.lit(name).alias("table"), line, pl.lit(column).alias("column"), value, "reason")
+        self._bad(table).cells.append(told)
+
+    def _count_seconds(self, table: Table, column: Column, cells: pl.DataFrame) -> None:
+        if column.kind is Kind.TIME:
+            seconds = cells["value"].cast(pl.Float64, strict=False).is_between(*SECONDS)
+            self._bad(table).in_seconds += int(seconds.sum())
+
+    def _refuse_seconds(self, table: Table, bad: _Bad, rows: int) -> None:
         """Most of a time column in seconds is no stray row: the whole table is in the wrong unit."""
-        if kind is not Kind.TIME:
+        if 2 * bad.in_seconds <= rows or not bad.in_seconds:
             return
-        seconds = cells.filter(pl.col("value").cast(pl.Float64, strict=False).is_between(*SECONDS))
-        if 2 * len(seconds) > rows:
-            line, value = seconds.row(0)
-            raise BadInput(
-                f"{path.name}, row {line}, column {column}: found {value!r}, which is seconds since 1970, "
-                f"expected milliseconds; so are {len(seconds)} of {rows} rows: multiply the column by 1000"
-            )
+        number = pl.col("value").cast(pl.Float64, strict=False)
+        first = pl.concat(bad.cells).filter(number.is_between(*SECONDS)).row(0, named=True)
+        ours = next(column.name for column in table.columns if column.kind is Kind.TIME)
+        said = ours if ours == first["column"] else f"{ours}={first['column']}"
+        raise BadInput(
+            f"{first['table']}, row {first['line']}, column {first['column']}: found {first['value']!r}, which is "
+            f"seconds since 1970, expected milliseconds; so are {bad.in_seconds} of {rows} rows: multiply the column "
+            f"by 1000, or say --config.data.columns.{table.name}='{said} in s'"
+        )
 
 
-def _reason(kind: Kind, filled: bool) -> pl.Expr:
-    expected = pl.lit(f"expected {kind.value}" + ("" if filled else ", or nothing"))
-    if kind is not Kind.TIME:
+def described(cell: dict) -> str:
+    """One row of `Quarantine.table` in words."""
+    value = "nothing" if cell["value"] is None else repr(cell["value"])
+    column = f", column {cell['column']}" if cell["column"] else ""
+    return f"{cell['table']}, row {cell['line']}{column}: found {value}, {cell['reason']}"
+
+
+def _reason(column: Column, source: Source) -> pl.Expr:
+    expected = pl.lit(f"expected {column.kind.value}" + ("" if column.filled else ", or nothing"))
+    if column.kind is Kind.WORDS:
+        hint = f"; words as text: data.columns '{column.name} as text'"
+        plain = pl.col("value").str.contains(r"^[^\[\]]*\p{L}")
+        return pl.when(plain).then(expected + pl.lit(hint)).otherwise(expected)
+    if column.kind is not Kind.TIME or source.scale != 1:
         return expected
     number = pl.col("value").cast(pl.Float64, strict=False)
     return (

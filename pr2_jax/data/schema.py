@@ -1,15 +1,17 @@
 """The one description of the log: the five tables of KuaiSAR, and what may lie beside them.
 
-Field meanings follow the data set's own page (kuaisar.github.io, "Detailed statistics"). Columns of KuaiSAR that are
-not listed here (readable times, category names, `search`) are neither needed nor read.
+Field meanings follow the data set's own page (kuaisar.github.io, "Detailed statistics"). The two public releases name
+some columns otherwise than the page: `aliases` lists these names, each with where it is seen. Columns that are not
+listed here (readable times, category names, `search`) are neither needed nor read.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the store and of the exchange format; raised whenever a column changes its meaning, type or order."""
 
 DAY_MS = 86_400_000
@@ -39,7 +41,7 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One column of a file. A cell of a column that is not `filled` may be missing."""
+    """One column of a file. Cells of one not `filled` may be missing; one that is not `required` may be absent."""
 
     name: str
     kind: Kind
@@ -48,60 +50,111 @@ class Column:
     filled: bool = True
     of_result: bool = False  # describes the shown result: not looked at where the result's type is left out
     verbatim: bool = False  # only an empty cell is missing: "empty" and "none" are words
+    required: bool = False  # the table says nothing without it
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)  # other name -> where it is seen
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """One file NAME.csv or NAME.parquet. Only an optional table may be absent or hold no row."""
+    """One table of the log: NAME.csv, NAME.parquet, or a directory of part files.
+
+    A required table must be there. A table that is not `expected` either is left out, and said so, in whatever odd
+    state it is: no stage fails without it.
+    """
 
     name: str
     meaning: str
     columns: tuple[Column, ...]
-    required: bool = True
+    required: bool = False
+    expected: bool = True
     unique: str | None = None  # a column whose values must not repeat
 
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 
+    def column(self, name: str) -> Column:
+        """The column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+
+RELEASE_V2, RELEASE_SMALL = "KuaiSAR_v2 as downloaded", "KuaiSAR small as downloaded"
 
 FEED = Table(
     "rec_inter",
     "one row a video that the feed showed to a user",
     (
-        Column("user_id", Kind.ID, "", "who watched"),
-        Column("item_id", Kind.ID, "", "the video"),
-        Column("playing_time", Kind.SPAN, "ms", "how long it played; may exceed the duration (loops)"),
+        Column("user_id", Kind.ID, "", "who watched", required=True),
+        Column("item_id", Kind.ID, "", "the video", required=True),
+        Column("playing_time", Kind.SPAN, "ms", "how long it played; may exceed the duration (loops)", filled=False),
         Column("duration_ms", Kind.SPAN, "ms", "how long the video is; missing or 0 = not known", filled=False),
-        Column("timestamp", Kind.TIME, "ms", "when the feed handed the video out"),
-        Column("click", Kind.FLAG, "", "the platform counts the view as a click"),
-        Column("forward", Kind.FLAG, "", "the user passed it on"),
-        Column("like", Kind.FLAG, "", "the user liked it"),
-        Column("follow", Kind.FLAG, "", "the user followed its author"),
+        Column("timestamp", Kind.TIME, "ms", "when the feed handed the video out, often with others", required=True),
+        Column(
+            "click",
+            Kind.FLAG,
+            "",
+            "the platform counts the view as a click; a file without it: a valid play, that is at least the duration "
+            "of a video of up to 7 s, else more than 7 s",
+            filled=False,
+        ),
+        Column("forward", Kind.FLAG, "", "the user passed it on", filled=False),
+        Column("like", Kind.FLAG, "", "the user liked it", filled=False),
+        Column("follow", Kind.FLAG, "", "the user followed its author", filled=False),
     ),
 )
+
+OUTCOMES = ("playing_time", "duration_ms", "like", "follow", "forward")
+"""Columns of search results that KuaiSAR does not have."""
 
 SEARCH = Table(
     "src_inter",
     "one row a result shown in a search session, in the order shown",
     (
-        Column("user_id", Kind.ID, "", "who searched"),
-        Column("search_session_id", Kind.ID, "", "the search; all its rows share user, time and query"),
-        Column("search_session_timestamp", Kind.TIME, "ms", "when the session began"),
-        Column("keyword", Kind.WORDS, "word ids", "the query; missing or [] = empty", filled=False, of_result=True),
-        Column("search_source", Kind.TEXT, "", "where the search began (typed, suggested, ...)", filled=False),
-        Column("item_id", Kind.ID, "", "the result", of_result=True),
-        Column("click_cnt", Kind.COUNT, "clicks", "how often it was clicked in the session", of_result=True),
-        Column("item_type", Kind.TEXT, "", f"{', '.join(RESULT_TYPES)}; any other type is left out"),
+        Column("user_id", Kind.ID, "", "who searched", required=True),
+        Column("search_session_id", Kind.ID, "", "with user, time and query, the session; absent: 0", filled=True),
+        Column("search_session_timestamp", Kind.TIME, "ms", "when the session began", required=True),
+        Column(
+            "keyword",
+            Kind.WORDS,
+            "word ids",
+            "the query; missing or [] = empty",
+            filled=False,
+            of_result=True,
+            required=True,
+        ),
+        Column(
+            "search_source",
+            Kind.TEXT,
+            "",
+            "where the search began (typed, suggested, ...)",
+            filled=False,
+            aliases={"search_session_source": RELEASE_V2},
+        ),
+        Column("item_id", Kind.ID, "", "the result", of_result=True, required=True),
+        Column("click_cnt", Kind.COUNT, "clicks", "clicks on it in the session", of_result=True, required=True),
+        Column("item_type", Kind.TEXT, "", f"{', '.join(RESULT_TYPES)}; any other type is left out; absent: videos"),
+        Column("playing_time", Kind.SPAN, "ms", "not in KuaiSAR: how long it played", filled=False, of_result=True),
+        Column("duration_ms", Kind.SPAN, "ms", "not in KuaiSAR: how long the video is", filled=False, of_result=True),
+        Column("like", Kind.FLAG, "", "not in KuaiSAR: the user liked it", filled=False, of_result=True),
+        Column("follow", Kind.FLAG, "", "not in KuaiSAR: the user followed its author", filled=False, of_result=True),
+        Column("forward", Kind.FLAG, "", "not in KuaiSAR: the user passed it on", filled=False, of_result=True),
     ),
+    required=True,
 )
 
 USERS = Table(
     "user_features",
     "one row a user",
     (
-        Column("user_id", Kind.ID, "", "the user"),
+        Column("user_id", Kind.ID, "", "the user", required=True),
         Column("search_active_level", Kind.ID, "", "how much the user searches, coded", filled=False),
-        Column("rec_active_level", Kind.ID, "", "how much the user watches the feed, coded", filled=False),
+        Column(
+            "rec_active_level",
+            Kind.ID,
+            "",
+            "how much the user watches the feed, coded",
+            filled=False,
+            aliases={"reco_active_level": RELEASE_SMALL},
+        ),
         Column("onehot_feat1", Kind.ID, "", "an undisclosed property, coded", filled=False),
         Column("onehot_feat2", Kind.ID, "", "an undisclosed property, coded", filled=False),
     ),
@@ -116,7 +169,7 @@ VIDEOS = Table(
     "item_features",
     "one row a video",
     (
-        Column("item_id", Kind.ID, "", "the video"),
+        Column("item_id", Kind.ID, "", "the video", required=True),
         Column("caption", Kind.WORDS, "word ids", "its caption; missing or [] = none", filled=False),
         Column("author_id", Kind.ID, "", "who made it; 0 or missing = not known", filled=False),
         Column("upload_time", Kind.DATE, "date or ms", "when it was uploaded; 1970-1-1 = not known", filled=False),
@@ -130,20 +183,20 @@ SOCIAL = Table(
     "social_network",
     "who follows whom; read and checked, carried in the exchange format, used by no model yet",
     (
-        Column("user_id", Kind.ID, "", "the follower"),
-        Column("user_follow_id", Kind.ID, "", "whom the user follows"),
+        Column("user_id", Kind.ID, "", "the follower", required=True),
+        Column("user_follow_id", Kind.ID, "", "whom the user follows", required=True),
     ),
-    required=False,
+    expected=False,
 )
 
 WORDS = Table(
     "words",
     "not part of KuaiSAR: makes words readable",
     (
-        Column("word_id", Kind.ID, "", "as in keyword and caption"),
-        Column("word", Kind.TEXT, "", "the word", filled=False, verbatim=True),
+        Column("word_id", Kind.ID, "", "as in keyword and caption", required=True),
+        Column("word", Kind.TEXT, "", "the word", filled=False, verbatim=True, required=True),
     ),
-    required=False,
+    expected=False,
     unique="word_id",
 )
 

@@ -8,6 +8,20 @@ from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store import LogStore
 
 
+def session_names(store: LogStore) -> np.ndarray:
+    """str [S], one name a session: its raw id, or `ID-2`, `ID-3`, ... where sessions before it have the same one."""
+    raw_S = np.asarray(store.sessions.raw_id)
+    order_S = np.argsort(raw_S, kind="stable")
+    opens_S = np.r_[True, raw_S[order_S][1:] != raw_S[order_S][:-1]][: len(raw_S)]
+    first = np.flatnonzero(opens_S)
+    times_S = np.empty(len(raw_S), np.int64)
+    times_S[order_S] = np.arange(len(raw_S)) - np.repeat(first, np.diff(np.r_[first, len(raw_S)])) + 1
+    names = raw_S.astype(str).astype(object)
+    again_S = times_S > 1
+    names[again_S] = [f"{raw}-{n}" for raw, n in zip(raw_S[again_S], times_S[again_S], strict=True)]
+    return names.astype(str)
+
+
 def training_sessions(store: LogStore) -> np.ndarray:
     """Sessions before the validation cut, as rows."""
     return np.arange(np.searchsorted(store.sessions.time_ms, store.cuts.validation_ms))

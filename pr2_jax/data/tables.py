@@ -1,8 +1,9 @@
-"""`read_log`: five files → `LogTables`, every row checked, with nothing written unless all is well."""
+"""`read_log`: the files of a log → `LogTables`, every row accounted for, nothing written unless all is well."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +11,30 @@ import polars as pl
 
 from pr2_jax.config import DataConfig
 from pr2_jax.data.content_files import BroughtContent, read_content
-from pr2_jax.data.files import LogFiles, open_log
-from pr2_jax.data.parsing import ROW, parse_words, read_typed
+from pr2_jax.data.mapping import mapping_of, names_of
+from pr2_jax.data.outcomes import timed
 from pr2_jax.data.quarantine import Quarantine
+from pr2_jax.data.reading import PART, ReadTable, TableCount, empty, read_table
+from pr2_jax.data.records import ROW
 from pr2_jax.data.schema import (
     CATEGORIES,
     DAY_MS,
     FEED,
     PROFILE,
-    RESULT_TYPES,
     SEARCH,
     SOCIAL,
+    TABLES,
     USERS,
     VIDEOS,
     WORDS,
     Table,
 )
+from pr2_jax.data.search_rows import ReadSearch, search_rows
+from pr2_jax.data.sources import LogSources, open_log
+from pr2_jax.data.word_lists import WordLists
 from pr2_jax.errors import BadInput
 
-
-@dataclasses.dataclass(frozen=True)
-class TableCount:
-    """What became of the rows of one file: read = kept + quarantined + the sum of left_out."""
-
-    read: int
-    kept: int
-    quarantined: int
-    left_out: dict[str, int]
+VALID_MS = 7_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +44,10 @@ class LogTables:
     Only the order of rows that share a user (`feed`, `search`) carries meaning: the order shown.
     """
 
-    feed: pl.DataFrame  # user video time_ms play_ms duration_ms click like follow forward
-    search: pl.DataFrame  # user session time_ms query source video clicks position; VIDEO and IMAGE_ATLAS only
+    feed: pl.DataFrame  # user video time_ms known_ms play_ms duration_ms click like follow forward told
+    search: (
+        pl.DataFrame
+    )  # user session time_ms query source video clicks position (OUTCOMES); results to search in only
     queries: pl.Series  # distinct word lists (list of int64); `search.query` indexes it
     sources: tuple[str, ...]  # sorted; `search.source` indexes it, -1 = not known
     users: pl.DataFrame  # user, PROFILE columns (null = not known)
@@ -57,137 +57,167 @@ class LogTables:
     content: BroughtContent | None
     start_ms: int  # earliest time of any row
     end_ms: int  # latest time of a search row of any type, + 1
-    counts: dict[str, TableCount]
-    odd_sessions: int  # sessions whose rows disagree on the query: the first row's is taken
+    counts: dict[str, TableCount]  # by the name of the file, or of the table where it has several
+    left_out: dict[str, str]  # tables that are not read, and why
+    written: dict[str, int]  # of all search rows, whatever their type: sessions, clicked_rows, reused_ids
     quarantined: pl.DataFrame  # table line column value reason, of every bad cell
 
 
 def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None) -> LogTables:
-    """Reads a directory, a directory that holds one, or a zip, of CSV or Parquet files in KuaiSAR's format.
+    """Reads a directory, a directory that holds one, or a zip, of tables in KuaiSAR's format (sources.py).
 
     Bad rows are set aside and, where `quarantine_path` is given, written there once everything else is well.
     Raises BadInput for whatever makes the log unusable, and for more than `config.max_bad_share` bad rows in a table.
     """
     quarantine = Quarantine(config.max_bad_share)
-    with open_log(Path(path)) as files:
-        tables = _read_tables(files, quarantine)
-    _refuse_short(tables)
-    _refuse_silent(tables)
+    with open_log(Path(path), names_of(config)) as files:
+        tables = log_tables(read_tables(files, config, quarantine), files, quarantine)
+    refuse_unusable(tables)
     if quarantine_path is not None:
         tables.quarantined.write_csv(quarantine_path)
     return tables
 
 
-def _read_tables(files: LogFiles, quarantine: Quarantine) -> LogTables:
+Refused = Callable[[Table, BadInput], None]
+
+
+def read_tables(
+    files: LogSources, config: DataConfig, quarantine: Quarantine, refused: Refused | None = None
+) -> dict[str, ReadTable]:
+    """Every table that is there and can be read, by name. Those that no stage needs are left out where they are odd.
+
+    `refused` hears of a table that cannot be used; without it the BadInput is raised.
+    """
+    mappings = {table.name: mapping_of(table, config) for table in TABLES}
+    out: dict[str, ReadTable] = {}
+    for table in sorted(TABLES, key=lambda table: not table.required):  # the required one says first what is wrong
+        if table.name not in files.tables:
+            continue
+        try:
+            out[table.name] = read_table(table, files.tables[table.name], mappings[table.name], quarantine)
+            quarantine.check_share(table, out[table.name].read)
+        except BadInput as error:
+            if not table.required and not table.expected:
+                files.left_out[table.name] = str(error)
+                out.pop(table.name, None)
+                quarantine.forget(table)
+            elif refused is None:
+                raise
+            else:
+                refused(table, error)
+    return out
+
+
+def log_tables(read: dict[str, ReadTable], files: LogSources, quarantine: Quarantine) -> LogTables:
+    """The log from its tables, which are taken out of `read` one by one. Days are not looked at (`refuse_unusable`)."""
     counts: dict[str, TableCount] = {}
-    search, queries, sources, (first_ms, last_ms), odd = _read_search(files, quarantine, counts)
-    feed = _read_plain(files, FEED, quarantine, counts).rename(
-        {"user_id": "user", "item_id": "video", "timestamp": "time_ms", "playing_time": "play_ms"}
+    words = (
+        _plain(WORDS, read, quarantine, counts, files.left_out)
+        .rename({"word_id": "word", "word": "text"})
+        .drop_nulls("text")
     )
-    feed = feed.with_columns(pl.col("duration_ms").fill_null(0))
-    users = _read_plain(files, USERS, quarantine, counts).rename({"user_id": "user"})
-    videos = _read_plain(files, VIDEOS, quarantine, counts)
-    social = _read_plain(files, SOCIAL, quarantine, counts)
-    words = _read_plain(files, WORDS, quarantine, counts)
-    videos = videos.select(
-        pl.col("item_id").alias("video"),
-        parse_words(videos["caption"]).alias("words"),
-        pl.when(pl.col("author_id") > 0).then("author_id").alias("author"),
-        pl.col("upload_type").alias("kind"),
-        pl.col("upload_time").alias("upload_ms"),
-        *(pl.when(pl.col(name) > 0).then(name).alias(name) for name in CATEGORIES),
-    )
+    as_text = {name: _as_text(read.get(table.name), name) for table, name in ((VIDEOS, "caption"), (SEARCH, "keyword"))}
+    found = ReadSearch.of(read.pop(SEARCH.name))
+    videos = _plain(VIDEOS, read, quarantine, counts, files.left_out)
+    spellings = found.spellings
+    captions, asked, words = WordLists(words).read(videos["caption"], as_text["caption"], spellings, as_text["keyword"])
+    queries, query_of_spelling = _distinct(asked)
+    search = search_rows(found, spellings, query_of_spelling, quarantine, counts)
+    feed = _feed(read, quarantine, counts)
+    users = _plain(USERS, read, quarantine, counts, files.left_out).rename({"user_id": "user"})
+    social = _plain(SOCIAL, read, quarantine, counts, files.left_out)
     earliest = feed["time_ms"].min()
     return LogTables(
-        feed=feed.select("user", "video", "time_ms", "play_ms", "duration_ms", "click", "like", "follow", "forward"),
-        search=search,
+        feed=feed,
+        search=search.rows,
         queries=queries,
-        sources=sources,
+        sources=search.sources,
         users=users.select("user", *PROFILE),
         social=social.rename({"user_id": "user", "user_follow_id": "follows"}),
-        videos=videos,
-        words=words.rename({"word_id": "word", "word": "text"}).drop_nulls("text"),
+        videos=_videos(videos, captions),
+        words=words,
         content=read_content(files.content, files.content_ids),
-        start_ms=min(first_ms, earliest) if earliest is not None else first_ms,
-        end_ms=last_ms + 1,
+        start_ms=min(search.first_ms, earliest) if earliest is not None else search.first_ms,
+        end_ms=search.last_ms + 1,
         counts=counts,
-        odd_sessions=odd,
+        left_out=dict(files.left_out),
+        written=search.written,
         quarantined=quarantine.table(),
     )
 
 
-def _read_plain(files: LogFiles, table: Table, quarantine: Quarantine, counts: dict[str, TableCount]) -> pl.DataFrame:
-    """A table whose rows stand alone but for a unique column. An absent optional table is an empty frame."""
-    if table.name not in files.tables:
-        kinds = {column.name: pl.String if column.kind.name == "TEXT" else pl.Int64 for column in table.columns}
-        return pl.DataFrame(schema=kinds)
-    path = files.tables[table.name]
-    typed = read_typed(table, path)
-    good = quarantine.take_cells(table, path, typed)
+def refuse_unusable(tables: LogTables) -> None:
+    """BadInput where no models can be trained, chosen and judged on the log's days."""
+    _refuse_short(tables)
+    _refuse_silent(tables)
+
+
+def _as_text(read: ReadTable | None, column: str) -> bool:
+    return read is not None and column in read.sources and read.sources[column].text
+
+
+def _plain(
+    table: Table,
+    read: dict[str, ReadTable],
+    quarantine: Quarantine,
+    counts: dict[str, TableCount],
+    left_out: dict[str, str],
+) -> pl.DataFrame:
+    """A table whose rows stand alone but for a unique column. An absent table is an empty frame."""
+    if table.name not in read:
+        return empty(table).drop(ROW, PART)
+    one = read.pop(table.name)
+    good, repeats = one.without_repeats()
     if table.unique is not None:
-        again = ~pl.col(table.unique).is_first_distinct()
-        good = quarantine.take_rows(path, good, again, table.unique, "which an earlier row already has")
-    quarantine.check_share(path, len(typed))
-    counts[path.name] = TableCount(len(typed), len(good), len(typed) - len(good), {})
-    return good.drop(ROW)
+        again = ~good[table.unique].is_first_distinct()
+        if again.any():
+            quarantine.take_rows(
+                table, table.unique, one.values(good.filter(again), table.unique), "which an earlier row already has"
+            )
+            good = good.filter(~again)
+            try:
+                quarantine.check_share(table, one.read)
+            except BadInput as error:
+                if table.expected:
+                    raise
+                quarantine.forget(table)
+                left_out[table.name] = str(error)
+                return empty(table).drop(ROW, PART)
+    counts[one.name] = TableCount(one.read, len(good), repeats, quarantine.rows(table), {}).check(one.name)
+    return good.drop(ROW, PART)
 
 
-def _read_search(
-    files: LogFiles, quarantine: Quarantine, counts: dict[str, TableCount]
-) -> tuple[pl.DataFrame, pl.Series, tuple[str, ...], tuple[int, int], int]:
-    """Search rows, distinct queries, sources, (first, last) time, sessions with more than one query."""
-    path = files.tables[SEARCH.name]
-    typed = read_typed(SEARCH, path)
-    good = quarantine.take_cells(SEARCH, path, typed)
-    session = "search_session_id"
-    stranger = pl.col("user_id") != pl.col("user_id").first().over(session)
-    good = quarantine.take_rows(path, good, stranger, "user_id", "expected the user of the session's first row")
-    quarantine.check_share(path, len(typed))
-    span = (good["search_session_timestamp"].min(), good["search_session_timestamp"].max())
-    good = good.with_columns(
-        # One session, one moment and one query, decided by all its rows, also those left out below.
-        pl.col("search_session_timestamp").min().over(session).alias("time_ms"),
-        pl.int_range(pl.len()).over(session).alias("position"),
-    )
-    kept = good.filter(pl.col("item_type").is_in(RESULT_TYPES))
-    if kept.is_empty():
-        raise BadInput(
-            f"{path.name}, row {good[ROW][0]}, column item_type: found {good['item_type'][0]!r}, as no other row has "
-            f"{' or '.join(RESULT_TYPES)} either: there is nothing to search in"
-        )
-    others = good.filter(~pl.col("item_type").is_in(RESULT_TYPES))["item_type"].value_counts().sort("item_type")
-    counts[path.name] = TableCount(len(typed), len(kept), len(typed) - len(good), dict(others.iter_rows()))
-    kept, queries, odd = _number_queries(kept, session)
-    sources = tuple(kept["search_source"].drop_nulls().unique().sort())
-    kinds = {"search_source": pl.String, "source": pl.Int64}
-    numbers = pl.DataFrame({"search_source": sources, "source": range(len(sources))}, schema=kinds)
-    kept = kept.join(numbers, on="search_source", how="left", maintain_order="left")
-    kept = kept.select(
-        pl.col("user_id").alias("user"),
-        pl.col(session).alias("session"),
-        "time_ms",
-        "query",
-        pl.col("source").fill_null(-1),
-        pl.col("item_id").alias("video"),
-        pl.col("click_cnt").alias("clicks"),
-        "position",
-    )
-    return kept, queries, sources, span, odd
-
-
-def _number_queries(kept: pl.DataFrame, session: str) -> tuple[pl.DataFrame, pl.Series, int]:
-    """Adds `query`; returns the distinct word lists it indexes and how many sessions had several."""
-    spellings = kept["keyword"].unique().sort()
-    lists = parse_words(spellings)
-    canonical = lists.cast(pl.List(pl.String)).list.join(" ")  # "[1,2]" and "[1, 2]" are one query
+def _distinct(lists: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """The distinct word lists by their words, and which of them each list is: "[1,2]" and "[1, 2]" are one."""
+    canonical = lists.cast(pl.List(pl.String)).list.join(" ")
     distinct = pl.DataFrame({"canonical": canonical, "words": lists}).unique("canonical").sort("canonical")
     distinct = distinct.with_columns(pl.int_range(pl.len()).alias("query"))
-    numbers = pl.DataFrame({"keyword": spellings, "canonical": canonical}).join(distinct, on="canonical", how="left")
-    numbers = numbers.select("keyword", "query")
-    kept = kept.join(numbers, on="keyword", how="left", nulls_equal=True, maintain_order="left")
-    several = kept.group_by(session).agg(pl.col("query").n_unique().alias("n")).filter(pl.col("n") > 1)
-    kept = kept.with_columns(pl.col("query").first().over(session))
-    return kept, distinct["words"], len(several)
+    numbers = pl.DataFrame({"canonical": canonical}).join(distinct, on="canonical", how="left", maintain_order="left")
+    return distinct["words"], numbers["query"]
+
+
+def _feed(read: dict[str, ReadTable], quarantine: Quarantine, counts: dict[str, TableCount]) -> pl.DataFrame:
+    names = {"user_id": "user", "item_id": "video", "timestamp": "time_ms", "playing_time": "play_ms"}
+    clicks_told = FEED.name not in read or "click" in read[FEED.name].sources
+    feed = _plain(FEED, read, quarantine, counts, {}).rename(names)
+    return timed(feed if clicks_told else feed.with_columns(valid_play().alias("click")))
+
+
+def _videos(videos: pl.DataFrame, captions: pl.Series) -> pl.DataFrame:
+    return videos.select(
+        pl.col("item_id").alias("video"),
+        captions.alias("words"),
+        pl.when(pl.col("author_id") > 0).then("author_id").alias("author"),
+        pl.col("upload_type").alias("kind"),
+        pl.col("upload_time").fill_null(0).alias("upload_ms"),
+        *(pl.when(pl.col(name) > 0).then(name).alias(name) for name in CATEGORIES),
+    )
+
+
+def valid_play() -> pl.Expr:
+    """KuaiSAR's rule for a click in the feed: at least the duration of a video of up to 7 s, else more than 7 s."""
+    short = pl.col("duration_ms").is_between(1, VALID_MS).fill_null(False)
+    return pl.when(short).then(pl.col("play_ms") >= pl.col("duration_ms")).otherwise(pl.col("play_ms") > VALID_MS)
 
 
 def _refuse_short(tables: LogTables) -> None:

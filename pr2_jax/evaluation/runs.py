@@ -20,7 +20,8 @@ def write_run(
 ) -> int:
     """Writes one run, best first within a session, whole or not at all; returns the number of lines.
 
-    `video_SxK` holds raw ids; results with id -1 are skipped. Raises ValueError on a score that is not finite.
+    `session_S` names the sessions, `video_SxK` holds raw ids; results with id -1 are skipped. Raises ValueError on a
+    score that is not finite.
     """
     path = pathlib.Path(path)
     if not tag or any(c.isspace() for c in tag):
@@ -39,7 +40,7 @@ def write_run(
     rank = np.arange(len(row)) - np.repeat(np.r_[0, np.cumsum(kept_S)[:-1]], kept_S) + 1
     frame = pl.DataFrame(
         {
-            "session": np.asarray(session_S, np.int64)[row],
+            "session": np.asarray(session_S).astype(str)[row],
             "q0": pl.Series(["Q0"]).new_from_index(0, len(row)),
             "video": video_SxK[row, column],
             "rank": rank.astype(np.int64),

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from pr2_jax.data.schema import OUTCOMES
 from pr2_jax.errors import BadInput
 from pr2_jax.simulation.catalogue import PICTURE_SET, UPLOAD_TYPES
-from pr2_jax.simulation.day_log import BEIJING_MS, SOURCES, DayLog
+from pr2_jax.simulation.day_log import BEIJING_MS, SOURCES, DayLog, Searches
 
 if TYPE_CHECKING:
     from pr2_jax.simulation.world import World
@@ -108,6 +109,11 @@ def _searches(world: World, logs: Sequence[DayLog], rng: np.random.Generator) ->
             "item_id": item_R[order_R],
             "click_cnt": clicks_R[order_R],
             "item_type": kind_R[order_R],
+            **(
+                _outcomes(world, searches, row_E, position_E, len(aside_X), order_R)
+                if world.config.search_outcomes
+                else {}
+            ),
         }
     )
     time = _beijing(pl.col("search_session_timestamp")).alias("search_session_time")
@@ -121,7 +127,28 @@ def _searches(world: World, logs: Sequence[DayLog], rng: np.random.Generator) ->
         "item_id",
         "click_cnt",
         "item_type",
+        *(OUTCOMES if world.config.search_outcomes else ()),
     )
+
+
+def _outcomes(
+    world: World,
+    searches: Sequence[Searches],
+    row_E: np.ndarray,
+    position_E: np.ndarray,
+    aside: int,
+    order_R: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """What came of each result; nothing of one of another type."""
+
+    def column(name: str) -> np.ndarray:
+        value_BxS = np.concatenate([getattr(day.responses, name) for day in searches])
+        return np.concatenate([value_BxS[row_E, position_E].astype(np.int64), np.zeros(aside, np.int64)])[order_R]
+
+    video_E = np.concatenate([day.slates_BxS for day in searches])[row_E, position_E]
+    duration_R = np.concatenate([world.catalogue.duration_ms_V[video_E], np.zeros(aside, np.int64)])[order_R]
+    values = [column("play_ms_BxS"), duration_R, *(column(f"{name}_BxS") for name in ("like", "follow", "forward"))]
+    return dict(zip(OUTCOMES, values, strict=True))
 
 
 def _views(world: World, logs: Sequence[DayLog]) -> pl.DataFrame:

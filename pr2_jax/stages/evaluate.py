@@ -9,6 +9,7 @@ import numpy as np
 
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
+from pr2_jax.data.sessions import session_names
 from pr2_jax.errors import BadInput
 from pr2_jax.evaluation import metrics, table
 from pr2_jax.evaluation import values as session_values
@@ -74,7 +75,7 @@ def _write_run(system: System, given: Answers, name: str, ranking: Ranking, out:
     raw, store = np.asarray(system.store.videos.raw_id), system.store
     sessions = given.day.all_sessions if name.startswith("slate.") else given.day.sessions
     videos_SxK = np.where(ranking.ids_SxK > 0, raw[ranking.ids_SxK], NO_VIDEO)
-    write_run(out / f"{name}.run", np.asarray(store.sessions.raw_id)[sessions], videos_SxK, ranking.scores_SxK, name)
+    write_run(out / f"{name}.run", session_names(store)[sessions], videos_SxK, ranking.scores_SxK, name)
 
 
 def _rows(config: Config, given: Answers, worth: dict[str, Values]) -> dict[str, Metrics]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def make_tiny_log() -> TinyLog:
                 *_feed_rows(rng, users, videos),
             ],
             "src_inter": [
-                [*SEARCH.names()[:2], "search_session_time", *SEARCH.names()[2:]],
+                [*SEARCH.names()[:2], "search_session_time", *SEARCH.names()[2:8]],
                 *_search_rows(rng, users, videos),
             ],
             "user_features": [
@@ -124,6 +125,12 @@ def make_tiny_log() -> TinyLog:
             "words": [["word_id", "word"], *([str(word), f"w{word}"] for word in range(1, 39)), ["39", "None"]],
         }
     )
+
+
+@pytest.fixture(scope="session")
+def make_log() -> Callable[[], TinyLog]:
+    """For tests that need many."""
+    return make_tiny_log
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from pr2_jax.config import Config, DataConfig
 from pr2_jax.data.builders.exchange import PARTS, SPLIT, read_exchange
 from pr2_jax.data.builders.kuaisar import Kuaisar
-from pr2_jax.data.builders.log_builder import write_and_read_back
+from pr2_jax.data.builders.log_builder import write_exchange
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
 from pr2_jax.errors import BadInput
@@ -24,7 +24,7 @@ def test_round_trip_gives_the_same_store(content, tiny, tmp_path):
         tiny.arrays = {"content.npy": vectors, "content_ids.npy": np.array([4, 2, 9, 999])}
     tiny.put("src_inter", 20, "keyword", "[]")
     tables = read_log(tiny.write(tmp_path / "log"), DataConfig())
-    back = write_and_read_back(Kuaisar, tables, tmp_path / "tfds")
+    back = read_exchange(write_exchange(Kuaisar, tables, tmp_path / "tfds"))
     assert LogStore.from_tables(back).fingerprint == LogStore.from_tables(tables).fingerprint
     assert back.counts == tables.counts
     assert back.social.sort("user", "follows").equals(tables.social.sort("user", "follows"))
@@ -37,7 +37,7 @@ def test_builder_on_its_own_reads_manual_data(tiny_dir, tmp_path, capsys):
     for part in PARTS:
         Kuaisar(config=part, data_dir=tmp_path / "tfds").download_and_prepare(download_config=manual)
     capsys.readouterr()
-    directories = {part: tmp_path / "tfds" / "kuaisar" / part / "1.0.0" for part in PARTS}
+    directories = {part: tmp_path / "tfds" / "kuaisar" / part / "2.0.0" for part in PARTS}
     tables = read_log(tiny_dir, DataConfig())
     assert LogStore.from_tables(read_exchange(directories)).fingerprint == LogStore.from_tables(tables).fingerprint
     timelines = tfds.builder_from_directory(directories["timelines"]).as_data_source(SPLIT)
@@ -48,7 +48,7 @@ def test_builder_on_its_own_reads_manual_data(tiny_dir, tmp_path, capsys):
 
 
 def test_preparing_says_nothing(tiny_dir, tmp_path, capfd):
-    write_and_read_back(Kuaisar, read_log(tiny_dir, DataConfig()), tmp_path / "tfds")
+    write_exchange(Kuaisar, read_log(tiny_dir, DataConfig()), tmp_path / "tfds")
     assert capfd.readouterr() == ("", "")
 
 

@@ -31,11 +31,12 @@ def test_report(tiny, tmp_path):
     assert (report.users, report.users_without_features) == (12, 1)
     assert (report.videos, report.videos_without_features) == (30, 1)
     assert (report.videos_with_content, report.brought_unknown) == (1, 1)
-    assert report.sessions == sum(report.sessions_by_day.values()) == 80
+    assert report.sessions == sum(report.sessions_by_day.values()) == 81
     assert report.tables["rec_inter.csv"].quarantined == 1
     assert report.feed_views == 299
-    assert report.odd_sessions == 1
-    assert report.empty_query_share == pytest.approx(1 / 80)
+    clicked = sum(cell == "1" for cell in tiny.column("src_inter", "click_cnt"))
+    assert report.written == {"sessions": 81, "clicked_rows": clicked, "reused_ids": 1}
+    assert report.empty_query_share == pytest.approx(1 / 81)
     captions = {word for row in tiny.tables["item_features"][1:] for word in json.loads(row[1])}
     queries = {row[1]: json.loads(row[4]) for row in reversed(tiny.tables["src_inter"][1:])}
     unseen = [bool(set(words) - captions) for words in queries.values()]
@@ -76,7 +77,7 @@ def test_quarantine_lies_in_the_store(tiny, tmp_path):
     tiny.put("rec_inter", 8, "playing_time", "-1")
     ingest(tiny.write(tmp_path / "log"), Config(), tmp_path / "work")
     aside = pl.read_csv(tmp_path / "work" / "store" / "quarantine.csv")
-    assert aside.rows() == [("rec_inter.csv", 8, "playing_time", -1, "expected a number of ms >= 0")]
+    assert aside.rows() == [("rec_inter.csv", 8, "playing_time", -1, "expected a number of ms >= 0, or nothing")]
 
 
 def test_bad_log_writes_nothing(tiny_dir, tmp_path):
@@ -94,7 +95,7 @@ def test_failure_midway_leaves_the_old_store(tiny_dir, tmp_path, monkeypatch):
     def fails(*_: object) -> LogTables:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(ingest_module, "write_and_read_back", fails)
+    monkeypatch.setattr(ingest_module, "write_exchange", fails)
     with pytest.raises(OSError, match="no space"):
         ingest(tiny_dir, Config(), work)
     assert LogStore.open(work / "store").fingerprint == old

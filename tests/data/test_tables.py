@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 from pr2_jax.config import DataConfig
+from pr2_jax.config_data import ColumnsConfig, FilesConfig
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import LogTables, read_log
+from pr2_jax.errors import BadConfig, BadInput
 
 
 def same(one: LogTables, other: LogTables) -> bool:
@@ -156,15 +158,183 @@ def test_social_network_may_be_absent_or_empty(absent, tables, tiny, tmp_path):
     assert again.feed.equals(tables.feed)
 
 
-def test_session_time_is_the_smallest_of_its_rows(tiny, tmp_path):
-    first = int(tiny.tables["src_inter"][1][3])
-    tiny.put("src_inter", 2, "search_session_timestamp", str(first + 700))
-    tables = read_log(tiny.write(tmp_path / "log"), DataConfig())
-    assert tables.search["time_ms"].to_list()[:4] == [first] * 4
+def sessions(tables: LogTables) -> list[tuple]:
+    """(user, id, time, words) of every session, in the store's order."""
+    store = LogStore.from_tables(tables)
+    s, words = store.sessions, store.queries
+    return [
+        (
+            int(store.users.raw_id[s.user[row]]),
+            int(s.raw_id[row]),
+            int(s.time_ms[row]),
+            store.words.raw_id[
+                words.words[words.first_word[s.query[row]] : words.first_word[s.query[row] + 1]]
+            ].tolist(),
+        )
+        for row in range(len(s.raw_id))
+    ]
 
 
-def test_several_queries_in_a_session(tiny, tmp_path):
-    tiny.put("src_inter", 4, "keyword", "[39, 40]")
+def test_a_session_is_person_id_time_and_query(tiny, tmp_path):
+    """Rows that differ in one of the four are of another session, also where their id was used before."""
+    first = tiny.tables["src_inter"][1]
+    later = str(int(first[3]) + 5 * 3_600_000)
+    others = [(0, "112"), (1, "77"), (3, later), (4, "[39, 40]")]
+    for place, value in others:
+        row = list(first)
+        row[place] = value
+        tiny.tables["src_inter"].append(row)
     tables = read_log(tiny.write(tmp_path / "log"), DataConfig())
-    assert tables.odd_sessions == 1
-    assert tables.search["query"][:4].n_unique() == 1
+    assert tables.written["sessions"] == 84
+    assert tables.written["reused_ids"] == 2  # the time and the query: other people may have equal ids
+    found = sessions(tables)
+    assert len(found) == 84
+    said = (int(first[0]), int(first[1]), int(first[3]), [int(word) for word in first[4].strip("[]").split(", ")])
+    for place, value in ((0, 112), (1, 77), (2, int(later)), (3, [39, 40])):
+        changed = list(said)
+        changed[place] = value
+        assert found.count(tuple(changed)) == 1
+
+
+def test_rows_of_a_session_may_stand_anywhere(tables, tiny, tmp_path):
+    """Only the order among them counts."""
+    header, *rows = tiny.tables["src_inter"]
+    tiny.tables["src_inter"] = [header, *sorted(rows, key=lambda row: (int(row[1]) * 7919 % 101, row[1]))]
+    again = read_log(tiny.write(tmp_path / "again"), DataConfig())
+    assert LogStore.from_tables(again).fingerprint == LogStore.from_tables(tables).fingerprint
+
+
+def test_a_video_twice_in_a_session_has_its_first_place_and_any_click(tiny, tmp_path):
+    rows = tiny.tables["src_inter"]
+    rows.insert(7, [*rows[2][:7], str(1 - int(rows[2][7])), "IMAGE_ATLAS"])
+    store = LogStore.from_tables(read_log(tiny.write(tmp_path / "log"), DataConfig()))
+    session = int(np.flatnonzero(np.asarray(store.sessions.raw_id) == int(rows[2][1]))[0])
+    shown = slice(*store.sessions.first_impression[session : session + 2])
+    video = np.asarray(store.impressions.video)[shown].tolist()
+    row = int(store.video_rows(np.array([int(rows[2][6])]))[0])
+    assert video.count(row) == 1
+    assert store.impressions.clicks[shown][video.index(row)] == 1
+
+
+def test_exact_repeats_are_dropped_and_counted(tables, tiny, tmp_path):
+    for name, count in (("rec_inter", 20), ("item_features", 5), ("user_features", 2), ("src_inter", 3)):
+        tiny.tables[name] += [list(row) for row in tiny.tables[name][1 : count + 1]]
+    again = read_log(tiny.write(tmp_path / "again"), DataConfig(max_bad_share=0.0))
+    assert same(tables, again)
+    assert {name: count.repeats for name, count in again.counts.items() if count.repeats} == {
+        "rec_inter.csv": 20,
+        "item_features.csv": 5,
+        "user_features.csv": 2,
+        "src_inter.csv": 3,
+    }
+    for count in again.counts.values():
+        assert count.read == count.kept + count.repeats + count.quarantined + sum(count.left_out.values())
+
+
+V2 = {"src_inter": {"search_source": "search_session_source", "search_session_time": "time"}}
+SMALL = {"user_features": {"rec_active_level": "reco_active_level"}}
+
+
+@pytest.mark.parametrize("release", [V2, SMALL], ids=["v2", "small"])
+def test_names_of_the_public_releases(release, tables, tiny, tmp_path):
+    for table, names in release.items():
+        for ours, theirs in names.items():
+            tiny.rename(table, ours, theirs)
+    assert same(tables, read_log(tiny.write(tmp_path / "again"), DataConfig()))
+
+
+def test_an_odd_table_that_no_stage_needs_is_left_out(tables, tiny, tmp_path):
+    tiny.tables["social_network"] = [["user", "friends"], ["101", "[102, 103]"]]
+    again = read_log(tiny.write(tmp_path / "again"), DataConfig())
+    assert len(again.social) == 0
+    assert "has no column 'user_id'" in again.left_out["social_network"]
+    assert again.feed.equals(tables.feed)
+
+
+ABSENT = ("rec_inter", "user_features", "item_features")
+
+
+@pytest.mark.parametrize("absent", [*((name,) for name in ABSENT), ABSENT])
+def test_tables_that_may_be_absent(absent, tables, tiny, tmp_path):
+    for name in absent:
+        del tiny.tables[name]
+    again = read_log(tiny.write(tmp_path / "again"), DataConfig())
+    assert again.search.drop("query").equals(tables.search.drop("query"))
+    assert LogStore.from_tables(again).counts.sessions == 80
+
+
+def test_own_names_units_and_text(tables, tiny, tmp_path):
+    """A log of other names, in seconds, with words as text, gives the same store but for word ids."""
+    words = dict(tiny.tables["words"][1:])
+    for table, column in (("src_inter", "keyword"), ("item_features", "caption")):
+        cells = [cell.strip("[]").split(", ") for cell in tiny.column(table, column)]
+        tiny.put_all(table, column, [", ".join(words.get(w, f"x{w}") for w in cell if w).upper() for cell in cells])
+        tiny.rename(table, column, "text")
+    times = [f"{int(float(cell)) / 1000:.3f}" for cell in tiny.column("rec_inter", "timestamp")]
+    tiny.put_all("rec_inter", "timestamp", times)
+    tiny.rename("rec_inter", "timestamp", "ts")
+    tiny.rename("src_inter", "user_id", "who")
+    log = tiny.write(tmp_path / "own")
+    (log / "rec_inter.csv").rename(log / "watch_events.csv")
+    config = DataConfig(
+        files=FilesConfig(rec_inter="watch_events"),
+        columns=ColumnsConfig(
+            rec_inter="timestamp=ts in s",
+            src_inter="user_id = who, keyword=text as text",
+            item_features="caption=text as text",
+        ),
+    )
+    again = read_log(log, config)
+    assert again.feed.equals(tables.feed)
+    assert again.search.drop("query").equals(tables.search.drop("query"))
+    assert again.videos["words"].list.len().equals(tables.videos["words"].list.len())
+
+
+def test_text_without_words_csv(tiny, tmp_path):
+    del tiny.tables["words"]
+    tiny.put_all("item_features", "caption", ["Space-Comedy! 喜剧" for _ in tiny.column("item_features", "caption")])
+    tiny.put_all("src_inter", "keyword", ["space" for _ in tiny.column("src_inter", "keyword")])
+    columns = ColumnsConfig(src_inter="keyword as text", item_features="caption as text")
+    tables = read_log(tiny.write(tmp_path / "log"), DataConfig(columns=columns))
+    text = dict(tables.words.iter_rows())
+    assert [text[word] for word in tables.videos["words"][0]] == ["space", "comedy", "喜", "剧"]
+    assert [text[word] for word in tables.queries[0]] == ["space"]
+
+
+BAD_MAPPINGS = {
+    "no such column": (
+        "user_id=usr",
+        r"rec_inter\.csv has no column 'usr', which data\.columns\.rec_inter says is user_id",
+    ),
+    "not ours": ("user=user_id", r"data\.columns\.rec_inter: rec_inter has no column 'user', did you mean 'user_id'\?"),
+    "twice": ("like=a, like=b", r"names 'like' twice"),
+    "no unit": ("like=like in s", r"like is 0 or 1: it has no unit"),
+    "no words": ("like=like as text", r"only keyword and caption can be text"),
+    "unreadable": ("= ts", r"cannot be read"),
+    "wrong unit": ("timestamp in s", r"row 2, column timestamp: found '\d+\.0', expected a time in ms"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_MAPPINGS)
+def test_a_mapping_that_does_not_fit(fault, tiny_dir):
+    mapping, pattern = BAD_MAPPINGS[fault]
+    with pytest.raises((BadInput, BadConfig), match=pattern):
+        read_log(tiny_dir, DataConfig(columns=ColumnsConfig(rec_inter=mapping)))
+
+
+def test_an_alias_and_its_column_in_one_file(tiny, tmp_path):
+    for table in tiny.tables["user_features"]:
+        table.append("1")
+    tiny.tables["user_features"][0][-1] = "reco_active_level"
+    with pytest.raises(BadInput, match="2 columns for rec_active_level: rec_active_level .*, reco_active_level"):
+        read_log(tiny.write(tmp_path / "log"), DataConfig())
+
+
+def test_without_a_click_column_a_valid_play_is_a_click(tiny, tmp_path):
+    place = tiny.tables["rec_inter"][0].index("click")
+    plays = [(float(row[2]), float(row[3])) for row in tiny.tables["rec_inter"][1:]]
+    for row in tiny.tables["rec_inter"]:
+        del row[place]
+    tables = read_log(tiny.write(tmp_path / "log"), DataConfig())
+    wanted = [play >= length if length <= 7_000 else round(play) > 7_000 for play, length in plays]
+    assert tables.feed["click"].to_list() == wanted

@@ -35,12 +35,14 @@ PARTS = {
 FEED_COLUMNS = {
     "video": np.int64,
     "time_ms": np.int64,
+    "known_ms": np.int64,
     "play_ms": np.int64,
     "duration_ms": np.int64,
     "click": np.bool_,
     "like": np.bool_,
     "follow": np.bool_,
     "forward": np.bool_,
+    "told": np.uint8,
 }
 SEARCH_COLUMNS = ("session", "time_ms", "query", "source", "video", "clicks", "position")
 
@@ -88,7 +90,8 @@ def metadata(tables: LogTables) -> dict[str, Any]:
         "end_ms": tables.end_ms,
         "sources": list(tables.sources),
         "counts": {name: dataclasses.asdict(count) for name, count in tables.counts.items()},
-        "odd_sessions": tables.odd_sessions,
+        "left_out": tables.left_out,
+        "written": tables.written,
         "content_width": 0 if tables.content is None else int(tables.content.vectors.shape[1]),
     }
 
@@ -149,7 +152,8 @@ def read_exchange(directories: dict[str, Path]) -> LogTables:
         start_ms=int(said["start_ms"]),
         end_ms=int(said["end_ms"]),
         counts={name: TableCount(**count) for name, count in said["counts"].items()},
-        odd_sessions=int(said["odd_sessions"]),
+        left_out=dict(said["left_out"]),
+        written={name: int(count) for name, count in said["written"].items()},
         quarantined=pl.DataFrame(schema=COLUMNS),  # bad rows are not exchanged
     )
 

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from pr2_jax.config import Config
 from pr2_jax.console import muted, progress
-from pr2_jax.data.builders.exchange import PARTS, SPLIT, examples, features, metadata, read_exchange
+from pr2_jax.data.builders.exchange import PARTS, SPLIT, examples, features, metadata
 from pr2_jax.data.schema import SCHEMA_VERSION
 from pr2_jax.data.tables import LogTables
 
@@ -64,8 +64,8 @@ class LogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return examples(self.builder_config.name, tables)
 
 
-def write_and_read_back(builder: type[LogBuilder], tables: LogTables, data_dir: Path) -> LogTables:
-    """Prepares every part below `data_dir`, which must hold none yet, and returns what a reader of it gets."""
+def write_exchange(builder: type[LogBuilder], tables: LogTables, data_dir: Path) -> dict[str, Path]:
+    """Prepares every part below `data_dir`, which must hold none yet; by part, where `read_exchange` finds it."""
     tfds.disable_progress_bar()
     directories = {}
     for part in progress(PARTS, "exchange format"):
@@ -74,4 +74,4 @@ def write_and_read_back(builder: type[LogBuilder], tables: LogTables, data_dir: 
             made.download_and_prepare()
         directories[part] = Path(made.data_dir)
     shutil.rmtree(data_dir / "downloads", ignore_errors=True)  # TFDS leaves it, empty
-    return read_exchange(directories)
+    return directories

@@ -25,7 +25,6 @@ SAID = {
     "queries": "distinct queries",
     "words": "distinct words",
     "videos_with_content": "videos with brought vectors",
-    "odd_sessions": "odd sessions",
     "days": "days",
 }
 
@@ -37,10 +36,11 @@ def section(work: Work) -> Section:
     counts += [[f"searches of the {day} {'days' if day == 'training' else 'day'}", n] for day, n in
                report.get("sessions_by_day", {}).items()]  # fmt: skip
     files = [
-        [name, one["read"], one["kept"], one["quarantined"], sum(one["left_out"].values())]
+        [name, *(one[part] for part in ("read", "kept", "repeats", "quarantined")), sum(one["left_out"].values())]
         for name, one in report.get("tables", {}).items()
     ]
-    heads = [Column("file", "text"), *(Column(n, "count") for n in ("read", "kept", "quarantined", "left out"))]
+    parts = ("read", "kept", "repeats", "quarantined", "left out")
+    heads = [Column("file", "text"), *(Column(part, "count") for part in parts)]
     store, events = work.store, work.store.events
     time_ms, feed = np.asarray(events.time_ms), np.asarray(events.channel) == FEED_CHANNEL
     start, end = report.get("start", ""), report.get("end", "")

@@ -7,7 +7,7 @@ import polars as pl
 
 from pr2_jax import artifacts
 from pr2_jax.config import CHANNELS
-from pr2_jax.data.sessions import impressions_of
+from pr2_jax.data.sessions import impressions_of, session_names
 from pr2_jax.report.charts import Row, Rows
 from pr2_jax.report.parts import Charts, Column, Section, Table
 from pr2_jax.report.work import Work
@@ -70,7 +70,7 @@ def found_by(work: Work, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     hit = np.asarray(store.impressions.clicks)[shown] > 0
     pairs = np.unique(np.stack([rows[owner[hit]], np.asarray(store.impressions.video)[shown[hit]]], 1), axis=0)
     _, place_P, clicked_S = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
-    raw_session_P = np.asarray(store.sessions.raw_id)[pairs[:, 0]]
+    raw_session_P = session_names(store)[pairs[:, 0]]
     raw_video_P = np.asarray(store.videos.raw_id)[pairs[:, 1]]
     clicked = pl.DataFrame({"session": raw_session_P, "video": raw_video_P})
     found = [
@@ -87,7 +87,8 @@ def _best(work: Work, name: str) -> pl.DataFrame:
         lines = pl.scan_csv(
             path, has_header=False, separator=" ", new_columns=["session", "q0", "video", "rank", "score", "tag"]
         )
-        kept = lines.filter(pl.col("rank") <= DEPTH).select(pl.col("session", "video", "rank").cast(pl.Int64))
+        kept = lines.filter(pl.col("rank") <= DEPTH)
+        kept = kept.select(pl.col("session").cast(pl.String), pl.col("video", "rank").cast(pl.Int64))
         return kept.unique(["session", "video"], keep="first", maintain_order=True).collect()
 
 

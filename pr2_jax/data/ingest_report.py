@@ -1,0 +1,124 @@
+"""What became of every row of a log, and what the log is like."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax.data.assemble import rows_of
+from pr2_jax.data.quarantine import QUARANTINE_FILE
+from pr2_jax.data.reading import TableCount
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.store import LogStore
+from pr2_jax.data.tables import LogTables, iso
+
+
+@dataclasses.dataclass(frozen=True)
+class IngestReport:
+    """What was read, what was kept, and what the log is like."""
+
+    tables: dict[str, TableCount]
+    left_out: dict[str, str]  # tables that were not read, and why
+    written: dict[str, int]  # of all search rows, those left out among them: sessions, clicked_rows, reused_ids
+    sessions: int
+    sessions_by_day: dict[str, int]  # training, validation, test
+    clicked_sessions: int
+    impressions: int
+    clicks: int
+    feed_views: int
+    users: int
+    users_without_features: int
+    videos: int
+    videos_without_features: int
+    videos_with_content: int
+    brought_unknown: int  # rows of content.npy whose video the log does not know
+    words: int
+    words_with_text: int
+    queries: int
+    empty_query_share: float  # of sessions
+    unseen_word_share: float  # of sessions: the query has a word that no caption has
+    start: str  # UTC
+    end: str
+    days: float
+
+    @staticmethod
+    def of(tables: LogTables, store: LogStore) -> IngestReport:
+        """Counts over the finished store; row 0 of a vocabulary counts for nothing."""
+        sessions, cuts = store.sessions, store.cuts
+        time_ms = np.asarray(sessions.time_ms)
+        starts = np.asarray(sessions.first_impression)[:-1]
+        clicks = np.asarray(store.impressions.clicks)
+        users, videos = tables.users["user"].to_numpy(), tables.videos["video"].to_numpy()
+        brought = np.zeros(0, np.int64) if tables.content is None else tables.content.ids
+        known = rows_of(store.videos.raw_id, brought) > 0
+        lengths = np.diff(store.queries.first_word)[sessions.query]
+        return IngestReport(
+            tables=tables.counts,
+            left_out=tables.left_out,
+            written=tables.written,
+            sessions=len(time_ms),
+            sessions_by_day={
+                "training": int((time_ms < cuts.validation_ms).sum()),
+                "validation": int(((time_ms >= cuts.validation_ms) & (time_ms < cuts.test_ms)).sum()),
+                "test": int((time_ms >= cuts.test_ms).sum()),
+            },
+            clicked_sessions=int((np.add.reduceat(clicks, starts) > 0).sum()),
+            impressions=len(clicks),
+            clicks=int(clicks.sum()),
+            feed_views=len(tables.feed),
+            users=store.counts.users - 1,
+            users_without_features=store.counts.users - 1 - len(users),
+            videos=store.counts.videos - 1,
+            videos_without_features=store.counts.videos - 1 - len(videos),
+            videos_with_content=int(known.sum()),
+            brought_unknown=int((~known).sum()),
+            words=store.counts.words - 1,
+            words_with_text=sum(text is not None for text in store.words.text),
+            queries=store.counts.queries - 1,
+            empty_query_share=float((lengths == 0).mean()),
+            unseen_word_share=float(_has_unseen_word(store)[sessions.query].mean()),
+            start=iso(cuts.start_ms),
+            end=iso(cuts.end_ms - 1),
+            days=round((cuts.end_ms - cuts.start_ms) / DAY_MS, 2),
+        )
+
+    def lines(self) -> list[str]:
+        """For people to read."""
+        out = [table_line(name, count) for name, count in self.tables.items()]
+        days = ", ".join(f"{count:,} {day}" for day, count in self.sessions_by_day.items())
+        out += [
+            f"sessions  {self.sessions:,} ({days}); {self.clicked_sessions:,} with a click, {self.queries:,} queries",
+            f"shown     {self.impressions:,} results, {self.clicks:,} clicks; {self.feed_views:,} feed views",
+            f"users     {self.users:,}, {self.users_without_features:,} of them without features",
+            f"videos    {self.videos:,}, {self.videos_without_features:,} of them without features, "
+            f"{self.videos_with_content:,} with brought content vectors",
+            f"words     {self.words:,}, {self.words_with_text:,} of them readable",
+            f"queries   {self.unseen_word_share:.1%} of sessions use a word that no caption has, "
+            f"{self.empty_query_share:.1%} have no words",
+            f"time      {self.start} to {self.end} UTC, {self.days:g} days",
+        ]
+        if reused := self.written["reused_ids"]:
+            out.append(f"odd       {reused:,} sessions have an id that their person had before: each is one of its own")
+        out += [f"left out  {name}: {why}" for name, why in self.left_out.items()]
+        if self.brought_unknown:
+            out.append(f"odd       {self.brought_unknown:,} rows of content.npy belong to videos that the log lacks")
+        return out
+
+
+def _has_unseen_word(store: LogStore) -> np.ndarray:
+    """bool [Nq]: some word of the query stands in no caption."""
+    in_caption = np.zeros(store.counts.words, bool)
+    in_caption[np.asarray(store.videos.words)] = True
+    in_caption[0] = False
+    unseen = np.concatenate([[0], np.cumsum(~in_caption[np.asarray(store.queries.words)])])
+    return np.diff(unseen[np.asarray(store.queries.first_word)]) > 0
+
+
+def table_line(name: str, count: TableCount) -> str:
+    """What became of the rows of one table."""
+    parts = [f"{name:<18}{count.read:>12,} rows read, {count.kept:,} kept"]
+    parts += [f"{count.repeats:,} exact repeats"] if count.repeats else []
+    parts += [f"{count.quarantined:,} bad (see {QUARANTINE_FILE})"] if count.quarantined else []
+    parts += [f"{rows:,} {reason}" for reason, rows in count.left_out.items()]
+    return ", ".join(parts)

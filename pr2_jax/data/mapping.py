@@ -1,0 +1,100 @@
+"""Which column of a file is which of ours: by its own name, a release's alias, or the config's mapping."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+
+from pr2_jax.config import DataConfig
+from pr2_jax.data.schema import TABLES, Column, Kind, Table
+from pr2_jax.errors import BadConfig, BadInput
+
+ENTRY = re.compile(r"^\s*([^=\s]+)\s*(?:=\s*(.+?)\s*)?$")
+SUFFIX = re.compile(r"\s+(in\s+(?:s|ms)|as\s+text)$")
+IN_SECONDS = 1_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the cells of a column come from."""
+
+    name: str  # of the file's column
+    scale: int = 1  # what a number is multiplied by: 1,000 where the file has seconds
+    text: bool = False  # words are text
+
+
+def mapping_of(table: Table, config: DataConfig) -> dict[str, Source]:
+    """What the config says of a table's columns, by our name. BadConfig names the entry that cannot be read."""
+    where, text = f"data.columns.{table.name}", getattr(config.columns, table.name)
+    out: dict[str, Source] = {}
+    for entry in filter(str.strip, text.split(",")):
+        ours, source = _parsed(table, where, entry)
+        if ours in out:
+            raise BadConfig(f"{where} names {ours!r} twice: {text!r}")
+        out[ours] = source
+    return out
+
+
+def names_of(config: DataConfig) -> dict[str, str]:
+    """By table, the name of its file where the config gives one."""
+    return {table.name: name for table in TABLES if (name := getattr(config.files, table.name).strip())}
+
+
+def _parsed(table: Table, where: str, entry: str) -> tuple[str, Source]:
+    rest, suffix = entry.strip(), ""
+    if found := SUFFIX.search(rest):
+        rest, suffix = rest[: found.start()], " ".join(found[1].split())
+    found = ENTRY.match(rest)
+    if not found:
+        raise BadConfig(f"{where}: {entry.strip()!r} cannot be read, expected OURS=THEIRS, OURS=THEIRS in s or as text")
+    ours, theirs = found[1], found[2] or found[1]
+    if ours not in table.names():
+        close = difflib.get_close_matches(ours, table.names(), 1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise BadConfig(f"{where}: {table.name} has no column {ours!r}{hint} It has {', '.join(table.names())}")
+    kind = table.column(ours).kind
+    if suffix.startswith("in ") and kind not in (Kind.TIME, Kind.SPAN):
+        raise BadConfig(f"{where}: {ours} is {kind.value}: it has no unit, leave out {suffix!r}")
+    if suffix == "as text" and kind is not Kind.WORDS:
+        raise BadConfig(f"{where}: {ours} is {kind.value}: only keyword and caption can be text")
+    return ours, Source(theirs, IN_SECONDS if suffix == "in s" else 1, suffix == "as text")
+
+
+def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str, Source]) -> dict[str, Source]:
+    """By our name, where each column of a file comes from; columns that it lacks and that may be absent are left out.
+
+    `name` is the file's, for messages. BadInput where a column is missing, or is there under two names.
+    """
+    out: dict[str, Source] = {}
+    for column in table.columns:
+        source = mapping.get(column.name)
+        if source is not None and source.name not in header:
+            raise BadInput(
+                f"{name} has no column {source.name!r}, which data.columns.{table.name} says is {column.name}"
+                f"{_nearest(source.name, header)} (it has {', '.join(header)})"
+            )
+        source = source or _own_name(column, name, header)
+        if source is not None:
+            out[column.name] = source
+        elif column.required:
+            others = [other for other in header if other not in table.names()]
+            raise BadInput(
+                f"{name} has no column {column.name!r}{_nearest(column.name, others)} (it has {', '.join(header)}); "
+                f"one that is called otherwise: --config.data.columns.{table.name}='{column.name}=NAME'"
+            )
+    return out
+
+
+def _own_name(column: Column, name: str, header: Sequence[str]) -> Source | None:
+    there = [other for other in (column.name, *column.aliases) if other in header]
+    if len(there) > 1:
+        seen = ", ".join(f"{other} ({column.aliases.get(other, 'the data set page')})" for other in there)
+        raise BadInput(f"{name} has {len(there)} columns for {column.name}: {seen}; expected one of them")
+    return Source(there[0]) if there else None
+
+
+def _nearest(wanted: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(wanted, names, 1)
+    return f", did you mean {close[0]!r}?" if close else ""
