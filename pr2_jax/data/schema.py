@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the store and of the exchange format; raised whenever a column changes its meaning, type or order."""
 
 DAY_MS = 86_400_000
@@ -70,13 +70,19 @@ FEED = Table(
     (
         Column("user_id", Kind.ID, "", "who watched"),
         Column("item_id", Kind.ID, "", "the video"),
-        Column("playing_time", Kind.SPAN, "ms", "how long it played; may exceed the duration (loops)"),
+        Column(
+            "playing_time",
+            Kind.SPAN,
+            "ms",
+            "how long it played; may exceed the duration (loops); missing = not known",
+            filled=False,
+        ),
         Column("duration_ms", Kind.SPAN, "ms", "how long the video is; missing or 0 = not known", filled=False),
-        Column("timestamp", Kind.TIME, "ms", "when the feed handed the video out"),
-        Column("click", Kind.FLAG, "", "the platform counts the view as a click"),
-        Column("forward", Kind.FLAG, "", "the user passed it on"),
-        Column("like", Kind.FLAG, "", "the user liked it"),
-        Column("follow", Kind.FLAG, "", "the user followed its author"),
+        Column("timestamp", Kind.TIME, "ms", "when the feed handed its batch of videos out"),
+        Column("click", Kind.FLAG, "", "the platform counts the view as a click; missing = not known", filled=False),
+        Column("forward", Kind.FLAG, "", "the user passed it on; missing = not known", filled=False),
+        Column("like", Kind.FLAG, "", "the user liked it; missing = not known", filled=False),
+        Column("follow", Kind.FLAG, "", "the user followed its author; missing = not known", filled=False),
     ),
 )
 

@@ -11,6 +11,7 @@ import polars as pl
 from pr2_jax.config import DataConfig
 from pr2_jax.data.content_files import BroughtContent, read_content
 from pr2_jax.data.files import LogFiles, open_log
+from pr2_jax.data.outcomes import timed
 from pr2_jax.data.parsing import ROW, parse_words, read_typed
 from pr2_jax.data.quarantine import Quarantine
 from pr2_jax.data.schema import (
@@ -46,8 +47,9 @@ class LogTables:
     Only the order of rows that share a user (`feed`, `search`) carries meaning: the order shown.
     """
 
-    feed: pl.DataFrame  # user video time_ms play_ms duration_ms click like follow forward
-    search: pl.DataFrame  # user session time_ms query source video clicks position; VIDEO and IMAGE_ATLAS only
+    feed: pl.DataFrame  # user video time_ms known_ms play_ms duration_ms click like follow forward told (outcomes.py)
+    search: pl.DataFrame  # user session time_ms query source video clicks position; VIDEO and IMAGE_ATLAS only; where
+    # the log has outcomes of results also play_ms duration_ms like follow forward told
     queries: pl.Series  # distinct word lists (list of int64); `search.query` indexes it
     sources: tuple[str, ...]  # sorted; `search.source` indexes it, -1 = not known
     users: pl.DataFrame  # user, PROFILE columns (null = not known)
@@ -62,8 +64,10 @@ class LogTables:
     quarantined: pl.DataFrame  # table line column value reason, of every bad cell
 
 
-def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None) -> LogTables:
+def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None, *, whole: bool = True) -> LogTables:
     """Reads a directory, a directory that holds one, or a zip, of CSV or Parquet files in KuaiSAR's format.
+
+    `whole=False`: also a log that is too short or too silent to train on (the raw leak probe's).
 
     Bad rows are set aside and, where `quarantine_path` is given, written there once everything else is well.
     Raises BadInput for whatever makes the log unusable, and for more than `config.max_bad_share` bad rows in a table.
@@ -71,8 +75,9 @@ def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None
     quarantine = Quarantine(config.max_bad_share)
     with open_log(Path(path)) as files:
         tables = _read_tables(files, quarantine)
-    _refuse_short(tables)
-    _refuse_silent(tables)
+    if whole:
+        _refuse_short(tables)
+        _refuse_silent(tables)
     if quarantine_path is not None:
         tables.quarantined.write_csv(quarantine_path)
     return tables
@@ -84,7 +89,7 @@ def _read_tables(files: LogFiles, quarantine: Quarantine) -> LogTables:
     feed = _read_plain(files, FEED, quarantine, counts).rename(
         {"user_id": "user", "item_id": "video", "timestamp": "time_ms", "playing_time": "play_ms"}
     )
-    feed = feed.with_columns(pl.col("duration_ms").fill_null(0))
+    feed = timed(feed)
     users = _read_plain(files, USERS, quarantine, counts).rename({"user_id": "user"})
     videos = _read_plain(files, VIDEOS, quarantine, counts)
     social = _read_plain(files, SOCIAL, quarantine, counts)
@@ -99,7 +104,7 @@ def _read_tables(files: LogFiles, quarantine: Quarantine) -> LogTables:
     )
     earliest = feed["time_ms"].min()
     return LogTables(
-        feed=feed.select("user", "video", "time_ms", "play_ms", "duration_ms", "click", "like", "follow", "forward"),
+        feed=feed,
         search=search,
         queries=queries,
         sources=sources,

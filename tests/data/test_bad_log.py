@@ -141,7 +141,7 @@ CELLS = {
     "absurd time": ("src_inter", "search_session_timestamp", "99999999999999", "between the years 2000 and 2100"),
     "stray seconds": ("rec_inter", "timestamp", "1684737014", "which is seconds since 1970, expected ms"),
     "play time": ("rec_inter", "playing_time", "-0.6", "a number of ms >= 0"),
-    "no play time": ("rec_inter", "playing_time", "", "a number of ms >= 0"),
+    "no clicks": ("src_inter", "click_cnt", "", "a whole number >= 0"),
     "infinite play time": ("rec_inter", "playing_time", "inf", "a number of ms >= 0"),
     "flag": ("rec_inter", "like", "2", "0 or 1"),
     "user": ("rec_inter", "user_id", "1.5", "a whole number"),
@@ -172,17 +172,17 @@ def test_stray_bad_rows_are_set_aside(tiny, tmp_path):
     assert len(tables.feed) == 298
     assert (tmp_path / "quarantine.csv").read_text().splitlines() == [
         "table,line,column,value,reason",
-        "rec_inter.csv,4,like,maybe,expected 0 or 1",
-        "rec_inter.csv,9,playing_time,-3,expected a number of ms >= 0",
+        'rec_inter.csv,4,like,maybe,"expected 0 or 1, or nothing"',
+        'rec_inter.csv,9,playing_time,-3,"expected a number of ms >= 0, or nothing"',
     ]
     with pytest.raises(BadInput, match=r"row 4, column like: found 'maybe'.*; 2 of 300 rows \(0\.67%\) are bad"):
         read_log(log, DataConfig(max_bad_share=0.006))
 
 
 def test_a_row_with_too_few_cells_is_a_bad_row(tiny_dir):
-    path = tiny_dir / "rec_inter.csv"
+    path = tiny_dir / "src_inter.csv"
     lines = path.read_text().splitlines()
-    lines[10] = lines[10].rsplit(",", 6)[0]
+    lines[10] = lines[10].rsplit(",", 4)[0]
     path.write_text("\n".join(lines) + "\n")
     tables = read_log(tiny_dir, DataConfig())
     assert tables.quarantined["line"].unique().to_list() == [11]
