@@ -87,7 +87,7 @@ def _add_stages(verbs: _Verbs) -> None:
         "--raw-probe",
         type=_existing,
         metavar="DIR|ZIP",
-        help="in place of that: the log ingested anew without the future of sampled searches; they must be told the same",
+        help="in place of that: the log ingested anew without the future of some searches, which must be told the same",
     )
     evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
     config = _add(verbs, "config", "print the config that a run would take, every field", "--workdir work/a")

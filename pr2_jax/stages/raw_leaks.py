@@ -180,7 +180,7 @@ def _views(feed: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         *(_missing(feed, name) | flag.is_in([0, 1]).fill_null(False) for name, flag in flags.items()),
     )
     same = [name for name in (*names, *flags) if name in feed.columns]
-    rows = feed.select(usable.alias("usable"), pl.int_range(pl.len()).first().over(same).alias("first"), **columns)
+    rows = feed.with_row_index("row").select(usable.alias("usable"), pl.col("row").first().over(same), **columns)
     clock: dict[tuple[int, int], int] = {}
     began, ended = np.full((2, len(feed)), -1, np.int64)
     for row, (usable_row, first, user, _, time, play, length) in enumerate(rows.iter_rows()):
