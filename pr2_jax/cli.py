@@ -110,6 +110,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             pipeline.sweep(options.workdir, config, options.sweep)
         elif options.diagnose:
             pipeline.diagnose(options.workdir, config)
+        elif options.raw_probe:
+            pipeline.raw_probe(options.workdir, config, options.raw_probe)
         else:
             pipeline.evaluate(options.workdir, config)
 

@@ -77,6 +77,7 @@ def _add_stages(verbs: _Verbs) -> None:
         "--workdir work/a --ablations configs/ablations.py --seeds 3",
         "--workdir work/a --sweep qrcf",
         "--workdir work/a --diagnose",
+        "--workdir work/a --raw-probe downloads/KuaiSAR_v2.zip",
     )
     instead = evaluate.add_mutually_exclusive_group()
     instead.add_argument(
@@ -92,6 +93,12 @@ def _add_stages(verbs: _Verbs) -> None:
         "--diagnose",
         action="store_true",
         help="in place of that: known ways to fail, each measured and held against what is normal (a minute)",
+    )
+    instead.add_argument(
+        "--raw-probe",
+        type=_existing,
+        metavar="DIR|ZIP",
+        help="in place of that: the log ingested anew without the future of some searches, which must be told the same",
     )
     evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
     config = _add(verbs, "config", "print the config that a run would take, every field", "--workdir work/a")

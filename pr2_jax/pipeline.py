@@ -20,7 +20,7 @@ from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.online.experiment import Plan
 from pr2_jax.search.system import System, open_system
 from pr2_jax.simulation.dataset_builder import ShortVideoWorld
-from pr2_jax.stages import ablations, abtest_trial, content, pdr, qin, sweep_qrcf, sweep_report, taste
+from pr2_jax.stages import ablations, abtest_trial, content, pdr, qin, raw_leaks, sweep_qrcf, sweep_report, taste
 from pr2_jax.stages import abtest as experiment
 from pr2_jax.stages import diagnose as diagnosis
 from pr2_jax.stages import evaluate as evaluation
@@ -124,6 +124,15 @@ def diagnose(workdir: Path, config: Config) -> None:
         diagnosis.run(workdir, config)
         console.log(f"done in {console.duration(time.monotonic() - started)}")
     diagnosis.print_text(workdir)
+
+
+def raw_probe(workdir: Path, config: Config, input_path: Path) -> None:
+    """The leak probe from the raw files of the log (stages/raw_leaks.py)."""
+    check_config(config)
+    with console.stage("raw probe"):
+        started = time.monotonic()
+        raw_leaks.run(workdir, config, input_path)
+        console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 
 def abtest(workdir: Path, plan: Plan, force: bool, trial: int | None = None) -> None:

@@ -130,16 +130,20 @@ def _events(rng: np.random.Generator, videos: int, end_ms: int):
         return rng.random(events) < share
 
     duration_ms = rng.integers(5_000, 60_000, events)
+    play_ms = (duration_ms * rng.random(events)).astype(np.int64)
+    time_ms = np.sort(rng.integers(0, end_ms, (USERS, EVENTS_A_USER)), axis=1).reshape(-1)
     return columns.Events(
         user=np.repeat(np.arange(1, USERS + 1, dtype=np.int32), EVENTS_A_USER),
         video=rng.integers(1, videos, events, dtype=np.int32),
         query=np.zeros(events, np.int32),
-        time_ms=np.sort(rng.integers(0, end_ms, (USERS, EVENTS_A_USER)), axis=1).reshape(-1),
+        time_ms=time_ms,
         channel=np.zeros(events, np.int8),
         click=chance(0.8),
         like=chance(0.1),
         follow=chance(0.02),
         forward=chance(0.02),
-        play_ms=(duration_ms * rng.random(events)).astype(np.int64),
+        play_ms=play_ms,
         duration_ms=duration_ms,
+        known_ms=time_ms + play_ms,
+        told=np.full(events, columns.EVERYTHING, np.uint8),
     )

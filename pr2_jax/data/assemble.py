@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from pr2_jax.data import outcomes
 from pr2_jax.data.columns import (
+    CLICK,
     FEED_CHANNEL,
+    RESULT_OUTCOMES,
     SEARCH_CHANNEL,
     Counts,
     Cuts,
@@ -23,6 +28,9 @@ from pr2_jax.data.columns import (
 from pr2_jax.data.schema import CATEGORIES, DAY_MS, PROFILE
 from pr2_jax.data.search_rows import SESSION
 from pr2_jax.data.tables import LogTables
+
+if TYPE_CHECKING:
+    from pr2_jax.data.store import LogStore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +75,7 @@ def assemble(tables: LogTables) -> Assembled:
     shown = _shown_in_order(tables, user_vocabulary, video_vocabulary)
     shown, queries = _queries(shown, tables.queries, words.raw_id)
     sessions, impressions = _sessions(shown)
-    events, first_event = _events(tables, shown, user_vocabulary, video_vocabulary)
+    events, first_event = _events(tables.feed, shown, user_vocabulary, video_vocabulary)
     profile, profile_sizes = _profile(tables.users, user_vocabulary)
     videos, sizes, kind_names = _videos(tables, video_vocabulary, words.raw_id)
     counts = Counts(
@@ -97,6 +105,55 @@ def assemble(tables: LogTables) -> Assembled:
     )
 
 
+def assemble_like(tables: LogTables, like: LogStore) -> Assembled:
+    """Events, sessions and impressions of a log that is part of another; everything else is that one's.
+
+    Rows, vocabularies, attributes and cuts are those of `like`; what it lacks goes to row 0. For the leak probe, which
+    compares what two logs say of the same ids.
+    """
+    shown = _shown_in_order(tables, like.users.raw_id, like.videos.raw_id)
+    shown, own = _queries(shown, tables.queries, like.words.raw_id)
+    source_of = {name: row for row, name in enumerate(like.source_names)}
+    source = np.array([*(source_of.get(name, -1) for name in tables.sources), -1], np.int64)
+    shown = shown.with_columns(
+        pl.Series("query", _queries_of(like, own)[shown["query"].to_numpy()]),
+        pl.Series("source", source[shown["source"].to_numpy()]),
+    )
+    sessions, impressions = _sessions(shown)
+    events, first_event = _events(tables.feed, shown, like.users.raw_id, like.videos.raw_id)
+    sizes = {"sessions": len(sessions.raw_id), "impressions": len(impressions.video), "events": len(events.user)}
+    return Assembled(
+        users=dataclasses.replace(like.users, first_event=first_event),
+        videos=like.videos,
+        queries=like.queries,
+        events=events,
+        sessions=sessions,
+        impressions=impressions,
+        words=like.words,
+        counts=dataclasses.replace(like.counts, **sizes),
+        cuts=like.cuts,
+        source_names=like.source_names,
+        kind_names=like.kind_names,
+    )
+
+
+def _queries_of(like: LogStore, own: Queries) -> np.ndarray:
+    """int32 [Nq]: rows of `like` of another log's queries.
+
+    Queries that differ in unknown words alone look alike as rows of words. Both logs number them by first use, so the
+    n-th of such queries here is the n-th there.
+    """
+
+    def keys(queries: Queries) -> list[bytes]:
+        words, first = np.asarray(queries.words, np.int32), np.asarray(queries.first_word)
+        return [words[first[row] : first[row + 1]].tobytes() for row in range(1, len(first) - 1)]
+
+    rows: dict[bytes, collections.deque[int]] = collections.defaultdict(collections.deque)
+    for row, key in enumerate(keys(like.queries), start=1):
+        rows[key].append(row)
+    return np.array([0, *(rows[key].popleft() if rows[key] else 0 for key in keys(own))], np.int32)
+
+
 def _words(tables: LogTables, cuts: Cuts) -> Words:
     """Every caption word, and the words of queries before the validation cut: later queries may not shape it."""
     early = tables.search.filter(pl.col("time_ms") < cuts.validation_ms)["query"].unique()
@@ -118,8 +175,12 @@ def _shown_in_order(tables: LogTables, user_vocabulary: np.ndarray, video_vocabu
         pl.Series("video", rows_of(video_vocabulary, tables.search["video"].to_numpy())),
     )
     search = search.sort("time_ms", "session", "user", "query", "position", maintain_order=True)
+    told = {}
+    if "told" in search.columns:  # of a video that was shown twice, what either showing says
+        told = {name: pl.col(name).max() for name in ("play_ms", "duration_ms", "like", "follow", "forward")}
+        told["told"] = pl.col("told").bitwise_or()
     return search.group_by(*SESSION, "video", maintain_order=True).agg(
-        pl.col("source", "position").first(), pl.col("clicks").sum()
+        pl.col("source", "position").first(), pl.col("clicks").sum(), **told
     )
 
 
@@ -151,38 +212,55 @@ def _sessions(shown: pl.DataFrame) -> tuple[Sessions, Impressions]:
         video=shown["video"].to_numpy().astype(np.int32),
         position=shown["position"].to_numpy().astype(np.int32),
         clicks=np.minimum(shown["clicks"].to_numpy(), np.iinfo(np.int32).max).astype(np.int32),
+        **{name: shown[name].to_numpy() for name in RESULT_OUTCOMES if name in shown.columns},
     )
     return sessions, impressions
 
 
 def _events(
-    tables: LogTables, shown: pl.DataFrame, user_vocabulary: np.ndarray, video_vocabulary: np.ndarray
+    feed: pl.DataFrame, shown: pl.DataFrame, user_vocabulary: np.ndarray, video_vocabulary: np.ndarray
 ) -> tuple[Events, np.ndarray]:
     """Both channels in one order, and where each user's events begin."""
-    feed, clicked = tables.feed, shown.filter(pl.col("clicks") > 0)
+    clicked = _with_outcomes(shown.filter(pl.col("clicks") > 0))
     views, clicks = len(feed), len(clicked)
 
     def both(of_feed: np.ndarray, of_search: np.ndarray, dtype: type) -> np.ndarray:
         return np.concatenate([of_feed.astype(dtype), of_search.astype(dtype)])[order]
 
+    def column(name: str, dtype: type) -> np.ndarray:
+        return both(feed[name].to_numpy(), clicked[name].to_numpy(), dtype)
+
     user = np.concatenate([rows_of(user_vocabulary, feed["user"].to_numpy()), clicked["user"].to_numpy()])
     time_ms = np.concatenate([feed["time_ms"].to_numpy(), clicked["time_ms"].to_numpy()])
     order = np.lexsort((time_ms, user))  # stable: feed before search, file order within each
-    zeros, ones, none = np.zeros(clicks, np.int64), np.ones(clicks, bool), np.zeros(clicks, bool)
     events = Events(
         user=user[order].astype(np.int32),
         video=both(rows_of(video_vocabulary, feed["video"].to_numpy()), clicked["video"].to_numpy(), np.int32),
         query=both(np.zeros(views), clicked["query"].to_numpy(), np.int32),
         time_ms=time_ms[order],
         channel=both(np.full(views, FEED_CHANNEL), np.full(clicks, SEARCH_CHANNEL), np.int8),
-        click=both(feed["click"].to_numpy(), ones, bool),
-        like=both(feed["like"].to_numpy(), none, bool),
-        follow=both(feed["follow"].to_numpy(), none, bool),
-        forward=both(feed["forward"].to_numpy(), none, bool),
-        play_ms=both(feed["play_ms"].to_numpy(), zeros, np.int64),
-        duration_ms=both(feed["duration_ms"].to_numpy(), zeros, np.int64),
+        click=both(feed["click"].to_numpy(), np.ones(clicks, bool), bool),
+        like=column("like", bool),
+        follow=column("follow", bool),
+        forward=column("forward", bool),
+        play_ms=column("play_ms", np.int64),
+        duration_ms=column("duration_ms", np.int64),
+        known_ms=column("known_ms", np.int64),
+        told=column("told", np.uint8),
     )
     return events, np.searchsorted(events.user, np.arange(len(user_vocabulary) + 1)).astype(np.int64)
+
+
+def _with_outcomes(clicked: pl.DataFrame) -> pl.DataFrame:
+    """Clicked results with the columns of events; without outcomes, their click is known with the session."""
+    if "told" in clicked.columns:
+        columns = (clicked[name].to_numpy() for name in ("time_ms", "play_ms", "told"))
+        return clicked.with_columns(pl.Series("known_ms", outcomes.result_known_ms(*columns)))
+    none, zero = pl.lit(False), pl.lit(0, pl.Int64)
+    return clicked.with_columns(
+        known_ms="time_ms", play_ms=zero, duration_ms=zero, like=none, follow=none, forward=none,
+        told=pl.lit(CLICK, pl.UInt8),
+    )  # fmt: skip
 
 
 def _profile(users: pl.DataFrame, user_vocabulary: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:

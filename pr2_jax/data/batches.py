@@ -14,6 +14,7 @@ import numpy as np
 
 from pr2_jax.config import ContentConfig, DataConfig, PdrConfig, QinConfig
 from pr2_jax.data.catalogue import query_words
+from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.sessions import impressions_of, training_sessions
 from pr2_jax.data.slates import Slates
@@ -146,7 +147,7 @@ class PdrBatches:
         e = store.events
         long_play = reader.long_play.label(np.asarray(e.play_ms), np.asarray(e.duration_ms))
         engaged = np.asarray(e.click) | long_play | np.asarray(e.like)
-        feed = (np.asarray(e.channel) == 0) & (np.asarray(e.time_ms) < store.cuts.validation_ms) & engaged
+        feed = (np.asarray(e.channel) == FEED_CHANNEL) & (np.asarray(e.known_ms) < store.cuts.validation_ms) & engaged
         self._feed_P = np.flatnonzero(feed)
         self._feed_weight_Px3 = np.stack([e.click[self._feed_P], long_play[self._feed_P], e.like[self._feed_P]], 1)
         feed_rows = round(config.feed_share * config.optim.batch) if len(self._feed_P) else 0

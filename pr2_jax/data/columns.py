@@ -8,6 +8,12 @@ import numpy as np
 
 FEED_CHANNEL, SEARCH_CHANNEL = 0, 1
 
+PLAY, CLICK, LIKE, FOLLOW, FORWARD = 1, 2, 4, 8, 16
+"""Bits of `told`: the log says how long it was played of how long a video, whether it was clicked, ..."""
+EVERYTHING = PLAY | CLICK | LIKE | FOLLOW | FORWARD
+NEVER_MS = int(np.iinfo(np.int64).max)
+"""`known_ms` of a view of which no outcome is told (or not yet: the leak probe)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Users:
@@ -43,19 +49,25 @@ class Queries:
 
 @dataclasses.dataclass(frozen=True)
 class Events:
-    """E feed views and clicked search results, sorted by (user, time_ms, file order); feed first at equal times."""
+    """E feed views and clicked search results, sorted by (user, time_ms, file order); feed first at equal times.
+
+    A request is told of a view that began strictly before it, and of what came of it where that was known strictly
+    before it (data/outcomes.py). What is not told is False or 0.
+    """
 
     user: np.ndarray  # int32
     video: np.ndarray  # int32
     query: np.ndarray  # int32, 0 for feed views
-    time_ms: np.ndarray  # int64
+    time_ms: np.ndarray  # int64, when the view began
     channel: np.ndarray  # int8, FEED_CHANNEL or SEARCH_CHANNEL
     click: np.ndarray  # bool
     like: np.ndarray  # bool
     follow: np.ndarray  # bool
     forward: np.ndarray  # bool
-    play_ms: np.ndarray  # int64, 0 for search results
+    play_ms: np.ndarray  # int64, 0 = unknown
     duration_ms: np.ndarray  # int64, 0 = unknown
+    known_ms: np.ndarray  # int64, when what came of it was known; of a search result all but the click
+    told: np.ndarray  # uint8, bits of what is known: PLAY, CLICK, LIKE, FOLLOW, FORWARD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +84,24 @@ class Sessions:
 
 @dataclasses.dataclass(frozen=True)
 class Impressions:
-    """Distinct videos shown, session by session, in the order shown."""
+    """Distinct videos shown, session by session, in the order shown.
+
+    The last six are None where the log has no outcomes of search results but clicks.
+    """
 
     video: np.ndarray  # int32
     position: np.ndarray  # int32, 0-based, counted over all results shown, also those of a type left out
     clicks: np.ndarray  # int32
+    play_ms: np.ndarray | None = None  # int64, 0 = unknown
+    duration_ms: np.ndarray | None = None  # int64, 0 = unknown
+    like: np.ndarray | None = None  # bool
+    follow: np.ndarray | None = None  # bool
+    forward: np.ndarray | None = None  # bool
+    told: np.ndarray | None = None  # uint8, as of events
+
+
+RESULT_OUTCOMES = ("play_ms", "duration_ms", "like", "follow", "forward", "told")
+"""What `Impressions` may lack."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,11 @@ import functools
 
 import numpy as np
 
+from pr2_jax.data.outcomes import clicked_ms
 from pr2_jax.data.store import LogStore
+
+STAMPS = 1 << 62
+"""Most (key, time) stamps."""
 
 
 class TimedCounter:
@@ -19,10 +23,14 @@ class TimedCounter:
     def __init__(self, keys_E: np.ndarray, times_E: np.ndarray) -> None:
         """Keys are non-negative int64; times are ms. Both in any order."""
         keys_E, times_E = np.asarray(keys_E, np.int64), np.asarray(times_E, np.int64)
+        self._keys, slot_E = np.unique(keys_E, return_inverse=True)
         self._origin = int(times_E.min()) if len(times_E) else 0
         self._span = int(times_E.max()) - self._origin + 2 if len(times_E) else 2
-        self._keys, slot_E = np.unique(keys_E, return_inverse=True)
-        self._stamp = np.sort(slot_E * self._span + (times_E - self._origin))
+        self._moments: np.ndarray | None = None
+        if self._span > STAMPS // max(len(self._keys), 1):  # a stray time decades away: moments are numbered instead
+            self._moments = np.unique(times_E)
+            self._span = len(self._moments) + 1
+        self._stamp = np.sort(slot_E * self._span + self._since(times_E))
         self._first = np.searchsorted(self._stamp, np.arange(len(self._keys)) * self._span)
 
     def before(self, keys_x: np.ndarray, times_x: np.ndarray) -> np.ndarray:
@@ -32,9 +40,14 @@ class TimedCounter:
             return np.zeros(keys_x.shape, np.int64)
         slot_x = np.minimum(np.searchsorted(self._keys, keys_x), len(self._keys) - 1)
         found_x = self._keys[slot_x] == keys_x
-        since_x = np.clip(times_x - self._origin, 0, self._span - 1)
-        last_x = np.searchsorted(self._stamp, slot_x * self._span + since_x)
+        last_x = np.searchsorted(self._stamp, slot_x * self._span + self._since(times_x))
         return np.where(found_x, last_x - self._first[slot_x], 0)
+
+    def _since(self, times_x: np.ndarray) -> np.ndarray:
+        """In [0, span): of two times the greater one's is greater, unless no event lies at or between them."""
+        if self._moments is not None:
+            return np.searchsorted(self._moments, times_x)
+        return np.clip(times_x - self._origin, 0, self._span - 1)
 
 
 def pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -43,7 +56,10 @@ def pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Counters:
-    """The counters that the ranker's features need, each built on first use."""
+    """The counters that the ranker's features need, each built on first use.
+
+    Clicks count from when they were known, views and results from when they began.
+    """
 
     def __init__(self, store: LogStore) -> None:
         self.store = store
@@ -51,7 +67,7 @@ class Counters:
         self._clicked = np.flatnonzero(np.asarray(events.click))
         self._user = np.asarray(events.user)[self._clicked]
         self._video = np.asarray(events.video)[self._clicked]
-        self._time = np.asarray(events.time_ms)[self._clicked]
+        self._time = clicked_ms(events, self._clicked)
         impressions_S = np.diff(np.asarray(store.sessions.first_impression))
         self._session = np.repeat(np.arange(len(impressions_S)), impressions_S)
 

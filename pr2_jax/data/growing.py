@@ -7,12 +7,24 @@ similarities read it as they read the rest.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
-from pr2_jax.data.columns import FEED_CHANNEL, SEARCH_CHANNEL, Events, Impressions, Queries, Sessions
+from pr2_jax.data.columns import (
+    CLICK,
+    EVERYTHING,
+    FEED_CHANNEL,
+    PLAY,
+    RESULT_OUTCOMES,
+    SEARCH_CHANNEL,
+    Events,
+    Impressions,
+    Queries,
+    Sessions,
+)
+from pr2_jax.data.outcomes import result_known_ms, times
 from pr2_jax.data.store import LogStore
 
 Columns = TypeVar("Columns", Sessions, Impressions, Events)
@@ -20,11 +32,14 @@ Columns = TypeVar("Columns", Sessions, Impressions, Events)
 
 @dataclasses.dataclass(frozen=True)
 class NewViews:
-    """N feed views in rows of the store, in any order of people, ascending in time for each."""
+    """N feed views in rows of the store, in any order of people, ascending in time for each; all is told of them.
+
+    Views of one person with one time are a batch, watched one after the other.
+    """
 
     user_N: np.ndarray  # int32
     video_N: np.ndarray  # int32
-    time_ms_N: np.ndarray  # int64
+    time_ms_N: np.ndarray  # int64, when the batch was handed out
     click_N: np.ndarray  # bool, as the three below
     like_N: np.ndarray
     follow_N: np.ndarray
@@ -44,6 +59,7 @@ class NewSearches:
     source_B: np.ndarray  # int32
     shown_BxS: np.ndarray  # int32 distinct videos by position, 0 or -1 = none
     clicks_BxS: np.ndarray  # int32
+    outcomes: Mapping[str, np.ndarray] | None = None  # RESULT_OUTCOMES, [B, S] each, where the log has them
 
 
 class GrowingLog:
@@ -74,10 +90,22 @@ class GrowingLog:
             )
         )
         clicks_R = searches.clicks_BxS[at].astype(np.int32)
-        self._impressions.append(
-            Impressions(searches.shown_BxS[at].astype(np.int32), column.astype(np.int32), clicks_R)
+        shown = Impressions(
+            searches.shown_BxS[at].astype(np.int32), column.astype(np.int32), clicks_R, **self._outcomes(searches, at)
         )
+        self._impressions.append(shown)
         self._events += [_watched(views), _clicked(searches, query_B, row[clicks_R > 0], column[clicks_R > 0])]
+
+    def _outcomes(self, searches: NewSearches, at: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+        """Of results, where the log has any: what is not handed over is not told."""
+        columns = {name: getattr(self._base.impressions, name) for name in RESULT_OUTCOMES}
+        if columns["told"] is None:
+            return {}
+        given = searches.outcomes
+        if given is None:
+            untold = {name: np.zeros(len(at[0]), column.dtype) for name, column in columns.items()}
+            return untold | {"told": np.full(len(at[0]), CLICK, np.uint8)}
+        return {name: given[name][at].astype(column.dtype) for name, column in columns.items()}
 
     def store(self, views: NewViews | None = None, end_ms: int | None = None) -> LogStore:
         """All that is known; `views`: and so far today. `end_ms`: when what is known ends, for the cuts."""
@@ -132,11 +160,12 @@ class GrowingLog:
 
 def _watched(views: NewViews) -> Events:
     count = len(views.user_N)
+    began_N, ended_N = times(views.user_N, views.time_ms_N, views.play_ms_N)
     return Events(
         user=views.user_N.astype(np.int32),
         video=views.video_N.astype(np.int32),
         query=np.zeros(count, np.int32),
-        time_ms=views.time_ms_N,
+        time_ms=began_N,
         channel=np.full(count, FEED_CHANNEL, np.int8),
         click=views.click_N,
         like=views.like_N,
@@ -144,23 +173,28 @@ def _watched(views: NewViews) -> Events:
         forward=views.forward_N,
         play_ms=views.play_ms_N,
         duration_ms=views.duration_ms_N,
+        known_ms=ended_N,
+        told=np.where(views.duration_ms_N > 0, EVERYTHING, EVERYTHING & ~PLAY).astype(np.uint8),
     )
 
 
 def _clicked(searches: NewSearches, query_B: np.ndarray, row: np.ndarray, column: np.ndarray) -> Events:
-    none, zeros = np.zeros(len(row), bool), np.zeros(len(row), np.int64)
+    given, time_ms = searches.outcomes, searches.time_ms_B[row]
+    if given is None:
+        none, zeros = np.zeros(len(row), bool), np.zeros(len(row), np.int64)
+        outcome = {"like": none, "follow": none, "forward": none, "play_ms": zeros, "duration_ms": zeros}
+        outcome |= {"known_ms": time_ms, "told": np.full(len(row), CLICK, np.uint8)}
+    else:
+        outcome = {name: given[name][row, column] for name in RESULT_OUTCOMES}
+        outcome["known_ms"] = result_known_ms(time_ms, outcome["play_ms"], outcome["told"])
     return Events(
         user=searches.user_B[row].astype(np.int32),
         video=searches.shown_BxS[row, column].astype(np.int32),
         query=query_B[row],
-        time_ms=searches.time_ms_B[row],
+        time_ms=time_ms,
         channel=np.full(len(row), SEARCH_CHANNEL, np.int8),
-        click=~none,
-        like=none,
-        follow=none,
-        forward=none,
-        play_ms=zeros,
-        duration_ms=zeros,
+        click=np.ones(len(row), bool),
+        **outcome,
     )
 
 
@@ -168,6 +202,8 @@ def _joined(kind: type[Columns], parts: Sequence[Columns], first: str | None = N
     """Column by column; `first` names one of offsets, which go on where the part before ends."""
     out = {}
     for field in dataclasses.fields(kind):
+        if getattr(parts[0], field.name) is None:
+            continue
         columns = [np.asarray(getattr(part, field.name)) for part in parts]
         if field.name == first:
             starts = np.cumsum([0, *(column[-1] for column in columns[:-1])])

@@ -8,7 +8,8 @@ import itertools
 import numpy as np
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.columns import FEED_CHANNEL
+from pr2_jax.data.columns import FEED_CHANNEL, PLAY
+from pr2_jax.data.outcomes import clicked_ms
 from pr2_jax.data.store import LogStore
 
 
@@ -21,7 +22,8 @@ class LongPlay:
 
     @staticmethod
     def fit(store: LogStore, before_ms: int, config: DataConfig) -> LongPlay:
-        """Of feed views strictly before `before_ms`: duration buckets of equal counts, a play-time quantile in each."""
+        """Of feed views known strictly before `before_ms`: duration buckets of equal counts, a play-time quantile in
+        each. Views of which playing time or duration is not told do not count."""
         duration_N, play_N = _views(store, before_ms)
         if not len(duration_N):
             return LongPlay(np.zeros(0, np.int64), np.full(1, np.inf))
@@ -36,8 +38,10 @@ class LongPlay:
         return LongPlay(edges, thresholds)
 
     def label(self, play_ms: np.ndarray, duration_ms: np.ndarray) -> np.ndarray:
-        """bool, same shape. A duration of 0 is not known and falls into the lowest bucket."""
-        return np.asarray(play_ms) > self.thresholds_ms[np.searchsorted(self.edges_ms, duration_ms, side="right")]
+        """bool, same shape. Nothing is a long play of a video whose duration is not known, 0; whether there is a label
+        at all, `told` says."""
+        threshold = self.thresholds_ms[np.searchsorted(self.edges_ms, duration_ms, side="right")]
+        return (np.asarray(play_ms) > threshold) & (np.asarray(duration_ms) > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Durations:
     """
 
     duration_ms_V: np.ndarray  # int64, 0 = no view ever tells
-    since_ms_V: np.ndarray  # int64, time of that view
+    since_ms_V: np.ndarray  # int64, when that view began
 
     @staticmethod
     def of(store: LogStore) -> Durations:
@@ -69,14 +73,15 @@ class Durations:
 
 
 def popularity(store: LogStore, before_ms: int) -> np.ndarray:
-    """float32 [V]: clicks of each video before that time, in the feed and in searches."""
-    e = store.events
-    keep = (np.asarray(e.time_ms) < before_ms) & e.click
-    return np.bincount(np.asarray(e.video)[keep], minlength=store.counts.videos).astype(np.float32)
+    """float32 [V]: clicks of each video known before that time, in the feed and in searches."""
+    clicked = np.flatnonzero(store.events.click)
+    clicked = clicked[clicked_ms(store.events, clicked) < before_ms]
+    return np.bincount(np.asarray(store.events.video)[clicked], minlength=store.counts.videos).astype(np.float32)
 
 
 def _views(store: LogStore, before_ms: int) -> tuple[np.ndarray, np.ndarray]:
-    """(duration, play time) of the feed views before that time."""
+    """(duration, play time) of the feed views that were known before that time and tell both."""
     e = store.events
-    keep = (np.asarray(e.time_ms) < before_ms) & (np.asarray(e.channel) == FEED_CHANNEL)
+    keep = (np.asarray(e.known_ms) < before_ms) & (np.asarray(e.channel) == FEED_CHANNEL)
+    keep &= (np.asarray(e.told) & PLAY) > 0
     return np.asarray(e.duration_ms)[keep], np.asarray(e.play_ms)[keep]

@@ -44,6 +44,14 @@ FeatureFn = Callable[[LogStore, Searches], Features]
 """Named arrays with one leading row a search."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """A log without its future: by `store.truncated`, or made anew from raw files (stages/raw_leaks.py)."""
+
+    at: Callable[[int], LogStore]  # everything strictly before a time, and nothing else
+    first_ms: int = 0  # up to then there is nothing
+
+
 def sample_sessions(store: LogStore, count: int, seed: int, start_ms: int, stop_ms: int) -> np.ndarray:
     """At most `count` session rows of [start_ms, stop_ms), ascending, drawn without replacement."""
     first, stop = np.searchsorted(store.sessions.time_ms, [start_ms, stop_ms])
@@ -51,17 +59,19 @@ def sample_sessions(store: LogStore, count: int, seed: int, start_ms: int, stop_
     return np.sort(first + drawn)
 
 
-def probe(store: LogStore, sessions: np.ndarray, feature_fn: FeatureFn) -> None:
+def probe(store: LogStore, sessions: np.ndarray, feature_fn: FeatureFn, past: Past | None = None) -> None:
     """Computes every feature of the sampled sessions twice, with and without the future, and compares bit for bit.
 
-    Features of all sessions are computed in one batch on the whole log, then each alone on `store.truncated(t)`, so a
-    feature that depends on the rest of its batch is found too. Raises LeakFound naming the session and the feature.
+    Features of all sessions are computed in one batch on the whole log, then each alone on the past at its time, by
+    default `store.truncated(t)`, so a feature that depends on the rest of its batch is found too. Raises LeakFound
+    naming the session and the feature.
     """
+    past = past or Past(store.truncated)
     searches = Searches.of(store, sessions)
     whole = feature_fn(store, searches)
     for place, session in enumerate(np.asarray(sessions).tolist()):
         before_ms = int(searches.time_ms_N[place])
-        alone = feature_fn(store.truncated(before_ms), searches.only(place))
+        alone = feature_fn(past.at(before_ms), searches.only(place))
         if whole.keys() != alone.keys():
             names = ", ".join(sorted(whole.keys() ^ alone.keys()))
             raise LeakFound(f"{_named(store, session)}: feature {names} exists only with or only without the future")

@@ -8,6 +8,7 @@ import numpy as np
 
 from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.events import EventReader
+from pr2_jax.data.outcomes import told_tasks
 from pr2_jax.data.sessions import day_start_ms, evenly_spread, impressions_of, period_of
 from pr2_jax.data.store import LogStore
 
@@ -74,14 +75,16 @@ def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
 
 
 def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> Slates:
-    """Feed views of [start_ms, stop_ms) as slates of one person, day and fold each; the first view's time counts.
+    """Feed views that began and were known in [start_ms, stop_ms) as slates of one person, day and fold each; the first
+    view's time counts. What a view does not tell has weight 0.
 
     What the model is told is as old as that first view, so that views of different days are no slate: it would hide
     from a view what the person had done since.
     """
     e = reader.store.events
     time_ms = np.asarray(e.time_ms)
-    rows = np.flatnonzero((np.asarray(e.channel) == FEED_CHANNEL) & (time_ms >= start_ms) & (time_ms < stop_ms))
+    known = np.asarray(e.known_ms) < stop_ms  # and so it had begun
+    rows = np.flatnonzero((np.asarray(e.channel) == FEED_CHANNEL) & (time_ms >= start_ms) & known)
     day, period = day_start_ms(reader.store, time_ms[rows]), period_of(reader.store, time_ms[rows])
     together = np.stack([np.asarray(e.user)[rows], day, period])
     _, owner = np.unique(together, axis=1, return_inverse=True)
@@ -89,6 +92,7 @@ def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> 
     real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
     long_play = reader.long_play.label(np.asarray(e.play_ms)[at], np.asarray(e.duration_ms)[at])
     labels = np.stack([np.asarray(e.click)[at], long_play, np.asarray(e.like)[at]], -1) & real[..., None]
+    told = told_tasks(np.asarray(e.told)[at]) & real[..., None]
     return Slates(
         session_N=np.full(len(cut_NxS), -1, np.int64),
         user_N=np.asarray(e.user)[at[:, 0]],
@@ -97,6 +101,6 @@ def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> 
         video_NxS=np.where(real, np.asarray(e.video)[at], 0).astype(np.int32),
         position_NxS=np.full(real.shape, -1, np.int32),
         label_NxSxT=labels.astype(np.float32),
-        weight_NxSxT=np.repeat(real[..., None], 3, -1).astype(np.float32),
+        weight_NxSxT=told.astype(np.float32),
         impression_NxS=cut_NxS,
     )

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from pr2_jax import artifacts
-from pr2_jax.data.assemble import Assembled, assemble, rows_of
+from pr2_jax.data.assemble import Assembled, assemble, assemble_like, rows_of
 from pr2_jax.data.columns import (
+    CLICK,
+    NEVER_MS,
+    SEARCH_CHANNEL,
     Counts,
     Cuts,
     Events,
@@ -26,6 +29,7 @@ from pr2_jax.data.columns import (
     Videos,
     Words,
 )
+from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms
 from pr2_jax.data.schema import SCHEMA_VERSION
 from pr2_jax.data.tables import LogTables
 from pr2_jax.errors import StaleArtifact
@@ -37,14 +41,19 @@ TEXT_FILE = "words.text.json"
 
 @dataclasses.dataclass(frozen=True)
 class EventIndex:
-    """Some of the events: `rows [n]` ascending, and `before [E + 1]`: how many of them precede each event."""
+    """Some of the events in the order in which each user's were known: `rows [n]`, `known_ms [n]`, and `first [U + 1]`,
+    where each user's begin."""
 
     rows: np.ndarray
-    before: np.ndarray
+    known_ms: np.ndarray
+    first: np.ndarray
 
     @staticmethod
-    def of(mask_E: np.ndarray) -> EventIndex:
-        return EventIndex(np.flatnonzero(mask_E), np.concatenate([[0], np.cumsum(mask_E, dtype=np.int64)]))
+    def of(events: Events, users: int, rows: np.ndarray, known_ms: np.ndarray) -> EventIndex:
+        """`rows` ascending; of those known at one moment the earlier event comes first."""
+        user = np.asarray(events.user)[rows]
+        order = np.lexsort((known_ms, user))
+        return EventIndex(rows[order], known_ms[order], np.searchsorted(user, np.arange(users + 1)).astype(np.int64))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +100,9 @@ class LogStore:
         )
 
     @staticmethod
-    def from_tables(tables: LogTables) -> LogStore:
-        """The same store in memory, without touching the disk."""
-        made = assemble(tables)
+    def from_tables(tables: LogTables, like: LogStore | None = None) -> LogStore:
+        """The same store in memory, without touching the disk. `like`: as `assemble_like` has it."""
+        made = assemble(tables) if like is None else assemble_like(tables, like)
         fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
         return LogStore(**fields, fingerprint=_columns_digest(made, _described(made)))
 
@@ -143,22 +152,37 @@ class LogStore:
     @functools.cached_property
     def clicked_index(self) -> EventIndex:
         """Events with a click, of both channels."""
-        return EventIndex.of(np.asarray(self.events.click))
+        return self._clicked_among(np.asarray(self.events.click))
 
     @functools.cached_property
     def engaged_index(self) -> EventIndex:
         """Events with a click, like, follow or forward."""
         e = self.events
-        return EventIndex.of(np.asarray(e.click) | e.like | e.follow | e.forward)
+        return self._clicked_among(np.asarray(e.click) | e.like | e.follow | e.forward)
+
+    def _clicked_among(self, mask_E: np.ndarray) -> EventIndex:
+        rows = np.flatnonzero(mask_E)
+        return EventIndex.of(self.events, self.counts.users, rows, clicked_ms(self.events, rows))
+
+    @functools.cached_property
+    def outcome_index(self) -> EventIndex:
+        """Events of which any outcome is told, by when all of it was known: what a person's taste is read from."""
+        known_ms = np.asarray(self.events.known_ms)
+        rows = np.flatnonzero(known_ms < NEVER_MS)
+        return EventIndex.of(self.events, self.counts.users, rows, known_ms[rows])
 
     def truncated(self, before_ms: int) -> LogStore:
-        """In memory, without any event, session or impression at or after that time; same vocabularies and cuts."""
+        """In memory, as the log stood just before that time; same vocabularies and cuts.
+
+        Without any view that began, and any session and impression, at or after it, and without the outcomes that were
+        not known yet.
+        """
         keep_E = np.asarray(self.events.time_ms) < before_ms
         kept_before = np.concatenate([[0], np.cumsum(keep_E, dtype=np.int64)])
         events = Events(**{f.name: getattr(self.events, f.name)[keep_E] for f in dataclasses.fields(Events)})
         sessions_left = int(np.searchsorted(self.sessions.time_ms, before_ms))  # sessions are in order of time
         shown_left = int(self.sessions.first_impression[sessions_left])
-        s, i = self.sessions, self.impressions
+        s = self.sessions
         sessions = Sessions(
             raw_id=s.raw_id[:sessions_left],
             user=s.user[:sessions_left],
@@ -167,19 +191,47 @@ class LogStore:
             source=s.source[:sessions_left],
             first_impression=s.first_impression[: sessions_left + 1],
         )
-        impressions = Impressions(i.video[:shown_left], i.position[:shown_left], i.clicks[:shown_left])
         counts = dataclasses.replace(
             self.counts, events=len(events.user), sessions=sessions_left, impressions=shown_left
         )
         return dataclasses.replace(
             self,
             users=dataclasses.replace(self.users, first_event=kept_before[self.users.first_event]),
-            events=events,
+            events=_as_known(events, before_ms),
             sessions=sessions,
-            impressions=impressions,
+            impressions=_results_as_known(self.impressions, sessions, before_ms),
             counts=counts,
             fingerprint=f"{self.fingerprint}@{before_ms}",
         )
+
+
+def _as_known(events: Events, before_ms: int) -> Events:
+    """Without what had not been known before that time. A search result's click had been: it is why there is one."""
+    open_E = np.asarray(events.known_ms) >= before_ms
+    searched_E = np.asarray(events.channel) == SEARCH_CHANNEL
+    columns = {name: getattr(events, name) for name in ("like", "follow", "forward", "play_ms")}
+    hidden = {name: np.where(open_E, np.zeros((), column.dtype), column) for name, column in columns.items()}
+    return dataclasses.replace(
+        events,
+        **hidden,
+        click=np.where(open_E & ~searched_E, False, events.click),
+        known_ms=np.where(open_E, NEVER_MS, events.known_ms),
+        told=np.where(open_E, np.where(searched_E, CLICK, 0), events.told).astype(np.uint8),
+    )
+
+
+def _results_as_known(shown: Impressions, sessions: Sessions, before_ms: int) -> Impressions:
+    """The impressions of the first sessions, without what had not been known before that time; clicks had been."""
+    left = int(sessions.first_impression[-1])
+    cut = {name: None if column is None else column[:left] for name, column in vars(shown).items()}
+    if cut["told"] is None:
+        return Impressions(**cut)
+    time_ms = np.repeat(sessions.time_ms, np.diff(sessions.first_impression))
+    open_R = time_ms + np.minimum(cut["play_ms"], LONGEST_MS) >= before_ms
+    for name in ("play_ms", "like", "follow", "forward"):
+        cut[name] = np.where(open_R, np.zeros((), cut[name].dtype), cut[name])
+    cut["told"] = np.where(open_R, CLICK, cut["told"]).astype(np.uint8)
+    return Impressions(**cut)
 
 
 def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any], beside: Mapping[str, str]) -> LogStore:

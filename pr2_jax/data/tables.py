@@ -44,10 +44,9 @@ class LogTables:
     Only the order of rows that share a user (`feed`, `search`) carries meaning: the order shown.
     """
 
-    feed: pl.DataFrame  # user video time_ms known_ms play_ms duration_ms click like follow forward told
-    search: (
-        pl.DataFrame
-    )  # user session time_ms query source video clicks position (OUTCOMES); results to search in only
+    feed: pl.DataFrame  # user video time_ms known_ms play_ms duration_ms click like follow forward told (outcomes.py)
+    search: pl.DataFrame  # user session time_ms query source video clicks position; types to search in only; where the
+    # log has outcomes of results also play_ms duration_ms like follow forward told
     queries: pl.Series  # distinct word lists (list of int64); `search.query` indexes it
     sources: tuple[str, ...]  # sorted; `search.source` indexes it, -1 = not known
     users: pl.DataFrame  # user, PROFILE columns (null = not known)
@@ -63,8 +62,10 @@ class LogTables:
     quarantined: pl.DataFrame  # table line column value reason, of every bad cell
 
 
-def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None) -> LogTables:
+def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None, *, whole: bool = True) -> LogTables:
     """Reads a directory, a directory that holds one, or a zip, of tables in KuaiSAR's format (sources.py).
+
+    `whole=False`: also a log that is too short or too silent to train on (the raw leak probe's).
 
     Bad rows are set aside and, where `quarantine_path` is given, written there once everything else is well.
     Raises BadInput for whatever makes the log unusable, and for more than `config.max_bad_share` bad rows in a table.
@@ -72,7 +73,8 @@ def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None
     quarantine = Quarantine(config.max_bad_share)
     with open_log(Path(path), names_of(config)) as files:
         tables = log_tables(read_tables(files, config, quarantine), files, quarantine)
-    refuse_unusable(tables)
+    if whole:
+        refuse_unusable(tables)
     if quarantine_path is not None:
         tables.quarantined.write_csv(quarantine_path)
     return tables

@@ -1,8 +1,8 @@
-"""Whole timelines as training batches: every event of a chunk learns from all that its person did before it.
+"""Whole timelines as training batches: every event of a chunk learns from all that was known of its person before it.
 
 A batch of histories copies each event once for every later event that looks back at it, N·H reads for N events. Here
-the events of some people lie end to end and each says where its past begins and ends in the chunk, so that prefix sums
-(models/taste.py) give every past at the price of one read an event.
+the events of some people lie end to end, in the order in which their outcomes were known, and each says where its past
+begins and ends in the chunk, so that prefix sums (models/taste.py) give every past at the price of one read an event.
 """
 
 from __future__ import annotations
@@ -15,26 +15,16 @@ from pr2_jax.config import TasteConfig
 from pr2_jax.data.batches import ALL, HostBatch, Rows
 from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.events import EventReader
-from pr2_jax.data.histories import history_end
+from pr2_jax.data.histories import known_end
+from pr2_jax.data.outcomes import told_tasks
 from pr2_jax.data.sessions import fold_of
-from pr2_jax.data.store import LogStore
-
-
-def past_end(store: LogStore) -> np.ndarray:
-    """int64 [E]: for each event, the first event of its person that is not strictly earlier."""
-    user_E, time_ms_E = np.asarray(store.events.user), np.asarray(store.events.time_ms)
-    if not len(user_E):
-        return np.zeros(0, np.int64)
-    opens_E = np.r_[True, (user_E[1:] != user_E[:-1]) | (time_ms_E[1:] != time_ms_E[:-1])]
-    first = np.flatnonzero(opens_E)
-    return np.repeat(first, np.diff(np.r_[first, len(user_E)]))
 
 
 class TimelineBatches:
-    """Events before the validation cut, people in a new order every pass, cut into chunks of `optim.batch` events.
+    """Events known before the validation cut, people in a new order every pass, cut into chunks of `optim.batch`.
 
-    Feed views are what is predicted (their labels are known); clicked search results are part of the past only. A
-    timeline that a cut divides begins anew behind it: those events see a shorter past, never a later one.
+    Feed views are what is predicted, as far as their labels are told; clicked search results are part of the past only.
+    A timeline that a cut divides begins anew behind it: those events see a shorter past, never a later one.
     `held_out`: a fold of the training days whose views are not predicted either.
     """
 
@@ -42,10 +32,9 @@ class TimelineBatches:
         store = self._store = reader.store
         self._reader, self._config, self._held_out = reader, config, held_out
         people = np.arange(store.counts.users)
-        self._first_U = np.asarray(store.users.first_event)[:-1]
-        last_U = history_end(store, people, np.full(len(people), store.cuts.validation_ms))
+        self._first_U = store.outcome_index.first[:-1]
+        last_U = known_end(store.outcome_index, people, np.full(len(people), store.cuts.validation_ms))
         self._length_U = last_U - self._first_U
-        self._past_end = past_end(store)
         self._order = functools.lru_cache(maxsize=2)(self._draw)
 
     @property
@@ -64,6 +53,10 @@ class TimelineBatches:
 
     def events(self, step: int) -> np.ndarray:
         """The event rows of a step's chunk, timeline after timeline; fewer than a batch at the end of a pass."""
+        return self._store.outcome_index.rows[self._places(step)]
+
+    def _places(self, step: int) -> np.ndarray:
+        """The same as places in `store.outcome_index`."""
         size = self._config.optim.batch
         epoch, chunk = divmod(step, self.steps_per_epoch)
         people, stop = self._order(epoch)
@@ -73,19 +66,21 @@ class TimelineBatches:
 
     def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
         """`video_E`, `signals_ExG`, `first_E` and `end_E` (the past of e is `[first, end)` of the chunk), `label_Ex3`,
-        `weight_E` (1 = predicted); chunks end in padding of video 0 and weight 0.
+        `weight_Ex3` (1 = predicted); chunks end in padding of video 0 and weight 0.
 
         A chunk is one piece that every device needs whole, so that every process builds it: `rows` does not matter."""
-        row = self.events(step)
-        user = np.asarray(self._store.events.user)[row]
+        e, index, place = self._store.events, self._store.outcome_index, self._places(step)
+        row = index.rows[place]
+        user, time_ms = np.asarray(e.user)[row], np.asarray(e.time_ms)[row]
         opens = np.flatnonzero(np.r_[True, user[1:] != user[:-1]]) if len(row) else np.zeros(0, np.int64)
         start = np.repeat(opens, np.diff(np.r_[opens, len(row)]))  # of the timeline, in the chunk
-        end = np.maximum(self._past_end[row] - row[start], 0) + start
+        end = np.maximum(known_end(index, user, time_ms) - place[start], 0) + start
         first = np.maximum(start, end - self._config.history)
-        e, pad = self._store.events, self._config.optim.batch - len(row)
+        pad = self._config.optim.batch - len(row)
         predicted = np.asarray(e.channel)[row] == FEED_CHANNEL
         if self._held_out is not None:
-            predicted &= fold_of(self._store, np.asarray(e.time_ms)[row]) != self._held_out
+            predicted &= fold_of(self._store, time_ms) != self._held_out
+        weight = told_tasks(np.asarray(e.told)[row]) & predicted[:, None]
         signals = self._reader.signals(row)
         label = np.stack([np.asarray(e.click)[row], signals[:, 4], np.asarray(e.like)[row]], axis=1)
 
@@ -98,5 +93,5 @@ class TimelineBatches:
             "first_E": padded(first, np.int32),
             "end_E": padded(end, np.int32),
             "label_Ex3": padded(label, np.float32),
-            "weight_E": padded(predicted, np.float32),
+            "weight_Ex3": padded(weight, np.float32),
         }

@@ -139,6 +139,7 @@ class TasteTask:
         c = self.config
         logit_ExT = self.model.apply({"params": params}, rows, batch, train=True, rngs={"dropout": rng})
         each_ExT = optax.sigmoid_binary_cross_entropy(logit_ExT, batch["label_Ex3"])
-        mean_T = jnp.stack([losses.weighted_mean(each_ExT[:, t], batch["weight_E"]) for t in range(len(TASKS))])
+        weight_ExT = batch["weight_Ex3"]
+        mean_T = jnp.stack([losses.weighted_mean(each_ExT[:, t], weight_ExT[:, t]) for t in range(len(TASKS))])
         loss = mean_T @ jnp.array([c.click_weight, c.long_play_weight, c.like_weight])
         return loss, {task: mean_T[t] for t, task in enumerate(TASKS)}

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from pr2_jax.config import QrcfConfig
+from pr2_jax.data.outcomes import clicked_ms
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.retrieval.exact import ExactSearch
 
@@ -105,7 +106,7 @@ class ContentNeighbours:
 def fit(
     store: LogStore, before_ms: int, config: QrcfConfig, content: ContentNeighbours | None = None, seed: int = 0
 ) -> ItemSimilarity:
-    """Similarity of videos by who clicked them before `before_ms`; nothing at or after it is looked at.
+    """Similarity of videos by who was known to click them before `before_ms`; nothing at or after it is looked at.
 
     Videos without a co-clicked partner get their neighbours from `content`.
     """
@@ -133,14 +134,15 @@ def fit(
 
 
 def engagement(store: LogStore, before_ms: int, config: QrcfConfig, seed: int = 0) -> sp.csr_array:
-    """float32 [U, V] of ones: who clicked what before `before_ms`, after both caps."""
+    """float32 [U, V] of ones: who was known to click what before `before_ms`, after both caps."""
     events = store.events
-    time_ms = np.asarray(events.time_ms)
-    at = np.flatnonzero(np.asarray(events.click) & (time_ms < before_ms) & (np.asarray(events.video) > 0))
+    at = np.flatnonzero(np.asarray(events.click) & (np.asarray(events.video) > 0))
+    time_ms = clicked_ms(events, at)
+    at, time_ms = at[time_ms < before_ms], time_ms[time_ms < before_ms]
     user, video = np.asarray(events.user)[at].astype(np.int64), np.asarray(events.video)[at].astype(np.int64)
     users, videos = len(store.users.raw_id), len(store.videos.raw_id)
     # Latest first within a user, then one row a pair: the cap keeps each user's most recent items.
-    order = np.lexsort((video, -time_ms[at], user))
+    order = np.lexsort((video, -time_ms, user))
     user, video = user[order], video[order]
     first = np.sort(np.unique(user * videos + video, return_index=True)[1])
     user, video = user[first], video[first]

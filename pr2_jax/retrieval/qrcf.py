@@ -158,8 +158,8 @@ def cosine_sample(store: LogStore, before_ms: int, size: int, seed: int = 0) -> 
     recall@100 was .318 and .321 so (two samples), .308 by a sample of views (which popular films fill), .306 by a
     Gaussian and .307 by an exponential tail fitted to the cosines. Differences of .01 are near what chance does.
     """
-    rows = store.engaged_index.rows
-    past = rows[np.asarray(store.events.time_ms)[rows] < before_ms]
+    index = store.engaged_index
+    past = index.rows[index.known_ms < before_ms]
     video_N = np.setdiff1d(np.asarray(store.events.video)[past], [0])
     drawn_N = np.random.default_rng(seed).permutation(video_N)[:size]
     return np.sort(drawn_N) if len(drawn_N) else np.zeros(1, np.int32)

@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pr2_jax.config import TasteConfig
+from pr2_jax.data.columns import CLICK
 from pr2_jax.data.events import EventReader
-from pr2_jax.data.histories import laid_out, latest
+from pr2_jax.data.histories import known, laid_out
 from pr2_jax.retrieval.latent_factors import likelihood
 
 FILE, DURATIONS, PRECISION = FILES = ("fit_vectors.npy", "fit_durations.npy", "fit_precision.npy")
@@ -41,7 +42,7 @@ AUTHOR_PRIOR, CATEGORY_PRIOR = 1.0, 4.0
 
 
 class Fits(NamedTuple):
-    """N people: how strongly each axis moves them, how sure that is, and where their past lies in the events."""
+    """N people: how strongly each axis moves them, how sure that is, and where their past lies in `outcome_index`."""
 
     mean_NxZ: np.ndarray
     covariance_NxZxZ: np.ndarray
@@ -91,8 +92,8 @@ class TasteFit:
         return other
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> Fits:
-        """N people as they were just before each time; nothing at or after it is looked at."""
-        first_N, end_N = latest(self._reader.store, user_N, time_ms_N, self._config.history)
+        """N people as they were known just before each time; nothing at or after it is looked at."""
+        first_N, end_N = known(self._reader.store, user_N, time_ms_N, self._config.history)
         size = len(self._precision)
         gram_NxZxZ, pull_NxZ = np.zeros((len(end_N), size, size)), np.zeros((len(end_N), size))
         for rows in _blocks(first_N, end_N):
@@ -102,22 +103,24 @@ class TasteFit:
         return Fits(mean_NxZ, covariance_NxZxZ, first_N, end_N)
 
     def _events(self, first_N: np.ndarray, end_N: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Of the events of each range, end to end: `z`, the appeal, whether the person stayed, and the video."""
+        """Of the events of each range, end to end: `z`, the appeal, whether the person stayed and whether the log tells
+        that, 1 or 0, and the video."""
         e = self._reader.store.events
-        event_E = laid_out(first_N, end_N - first_N)
-        video_E = np.asarray(e.video)[event_E]
-        return *self._described(video_E, np.asarray(e.duration_ms)[event_E]), np.asarray(e.click)[event_E], video_E
+        event_E = self._reader.store.outcome_index.rows[laid_out(first_N, end_N - first_N)]
+        video_E, told_E = np.asarray(e.video)[event_E], (np.asarray(e.told)[event_E] & CLICK) > 0
+        z_ExZ, appeal_E = self._described(video_E, np.asarray(e.duration_ms)[event_E])
+        return z_ExZ, appeal_E, np.asarray(e.click)[event_E], told_E.astype(np.float64), video_E
 
     def _sums(self, first_N: np.ndarray, end_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Over the events of each range, none of them empty: `sum w z z^T` and `sum (y - p) z`."""
         ends_N = np.cumsum(end_N - first_N)
-        z_ExZ, appeal_E, stayed_E, _ = self._events(first_N, end_N)
+        z_ExZ, appeal_E, stayed_E, told_E, _ = self._events(first_N, end_N)
         p_E, weight_E = likelihood(appeal_E)
-        weighed_ExZ = z_ExZ * weight_E[:, None]
+        weighed_ExZ = z_ExZ * (weight_E * told_E)[:, None]
         # A product a person: outer products of all events at once would be Z times as much to write and read.
         parts = zip(np.split(weighed_ExZ, ends_N[:-1]), np.split(z_ExZ, ends_N[:-1]), strict=True)
         gram_NxZxZ = np.stack([weighed.T @ z for weighed, z in parts])
-        pull_NxZ = np.add.reduceat(z_ExZ * (stayed_E - p_E)[:, None], ends_N - (end_N - first_N))
+        pull_NxZ = np.add.reduceat(z_ExZ * ((stayed_E - p_E) * told_E)[:, None], ends_N - (end_N - first_N))
         return gram_NxZxZ, pull_NxZ
 
     def _described(self, video_x: np.ndarray, duration_ms_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,12 +156,12 @@ class TasteFit:
         out_NxSx2 = np.zeros((*video_NxS.shape, len(kinds)))
         for rows in _blocks(fits.first_N, fits.end_N):
             length_N = fits.end_N[rows] - fits.first_N[rows]
-            z_ExZ, appeal_E, stayed_E, video_E = self._events(fits.first_N[rows], fits.end_N[rows])
+            z_ExZ, appeal_E, stayed_E, told_E, video_E = self._events(fits.first_N[rows], fits.end_N[rows])
             person_E = np.repeat(np.arange(len(rows)), length_N)
             p_E, weight_E = likelihood(appeal_E + np.einsum("ez,ez->e", z_ExZ, fits.mean_NxZ[rows][person_E]))
             for kind, (group_VxL, prior) in enumerate(kinds):
                 left_ExL = _keys(person_E[:, None], group_VxL[video_E])
-                found = _effects(left_ExL, stayed_E - p_E, weight_E, prior)
+                found = _effects(left_ExL, (stayed_E - p_E) * told_E, weight_E * told_E, prior)
                 asked_NxSxL = _keys(np.arange(len(rows))[:, None, None], group_VxL[video_NxS[rows]])
                 out_NxSx2[rows, :, kind] = found(asked_NxSxL).sum(-1)
         return out_NxSx2

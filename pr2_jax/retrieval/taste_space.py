@@ -9,7 +9,7 @@ import numpy as np
 
 from pr2_jax.config import TasteConfig
 from pr2_jax.data.events import EventReader
-from pr2_jax.data.histories import laid_out, latest
+from pr2_jax.data.histories import known, laid_out
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK, in_blocks
 from pr2_jax.retrieval.taste_fit import TasteFit
 from pr2_jax.types import Functions, People
@@ -40,9 +40,9 @@ class TasteSpace:
         return other
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> People:
-        """N people as they were just before each time; nothing at or after it is looked at."""
+        """N people as they were known just before each time; nothing at or after it is looked at."""
         store, c = self._reader.store, self._config
-        first_N, end_N = latest(store, user_N, time_ms_N, c.history)
+        first_N, end_N = known(store, user_N, time_ms_N, c.history)
         length_N = end_N - first_N
         blocks = np.searchsorted(np.cumsum(length_N), np.arange(EVENTS_AT_ONCE, length_N.sum(), EVENTS_AT_ONCE))
         parts = [self._sums(first, length) for first, length in self._split(first_N, length_N, blocks)]
@@ -60,8 +60,8 @@ class TasteSpace:
         return list(zip(np.split(first_N, at), np.split(length_N, at), strict=True))
 
     def _sums(self, first_N: np.ndarray, length_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of what the events of each range say, and of their signals."""
-        event = laid_out(first_N, length_N)
+        """Sums of what the events of each range of `outcome_index` say, and of their signals."""
+        event = self._reader.store.outcome_index.rows[laid_out(first_N, length_N)]
         signals = self._reader.signals(event)
         item = np.asarray(self.videos_VxD[np.asarray(self._reader.store.events.video)[event]])
         says = in_blocks(self._says, {"item_NxD": item, "signals_NxG": signals}, EVENT_BLOCK, LEAST_EVENTS)

@@ -86,13 +86,14 @@ class SideBySide:
         row = 0 if user is None else store.user_row(user)
         (first,), (end,) = latest(store, np.array([row]), np.array([now_ms]), most)
         events, raw = store.events, store.videos.raw_id
+        engaged = self.system.reader.signals(np.arange(first, end), np.int64(now_ms))[:, :4].any(1)
         return tuple(
             Past(
                 video_id := int(raw[events.video[at]]),
                 self.caption(video_id),
                 (now_ms - int(events.time_ms[at])) / DAY_MS,
                 bool(events.channel[at] == SEARCH_CHANNEL),
-                bool(events.click[at] | events.like[at] | events.follow[at] | events.forward[at]),
+                bool(engaged[at - first]),
             )
             for at in range(int(end) - 1, int(first) - 1, -1)
         )

@@ -15,7 +15,7 @@ from pr2_jax.config import Config
 from pr2_jax.data.catalogue import query_words
 from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import popularity
-from pr2_jax.data.probe import FeatureFn, Features, LeakFound, Searches, probe, sample_sessions
+from pr2_jax.data.probe import FeatureFn, Features, LeakFound, Past, Searches, probe, sample_sessions
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.sessions import day_start_ms, impressions_of, part_of, training_sessions
 from pr2_jax.data.store import LogStore
@@ -27,31 +27,37 @@ CANDIDATES = 20
 """Random videos whose ranking features are compared, beside those that the sampled searches were shown."""
 
 
-def probe_day(system: System, config: Config, day_ms: int) -> int:
-    """Probes sampled searches of the day that begins at `day_ms`; returns how many. Raises LeakFound."""
+def probe_day(system: System, config: Config, day_ms: int, past: Past | None = None) -> int:
+    """Probes sampled searches of the day that begins at `day_ms`; returns how many. Raises LeakFound.
+
+    `past`: where the log without its future comes from, if not from the store itself.
+    """
     snapshot = system.snapshot(day_ms)
-    _probe_fitted(system, day_ms, snapshot.similarity, snapshot.popularity_V)
-    return _probe(system, config, day_ms, snapshot.similarity, training=False)
+    past = past or Past(system.store.truncated)
+    _probe_fitted(system, day_ms, snapshot.similarity, snapshot.popularity_V, past)
+    return _probe(system, config, day_ms, snapshot.similarity, past, training=False)
 
 
-def probe_training(system: System, config: Config) -> int:
+def probe_training(system: System, config: Config, past: Past | None = None) -> int:
     """As `probe_day`, of the middle training day with searches and of what the ranker is trained on."""
     store = system.store
     time_ms_N = np.asarray(store.sessions.time_ms)[training_sessions(store)]
     if not len(time_ms_N):
         return 0
     day_ms = int(day_start_ms(store, time_ms_N[len(time_ms_N) // 2]))
-    similarity = system.similarity_as_of(day_ms)
-    _probe_fitted(system, day_ms, similarity, popularity(store, day_ms))
-    return _probe(system, config, day_ms, similarity, training=True)
+    similarity, past = system.similarity_as_of(day_ms), past or Past(store.truncated)
+    _probe_fitted(system, day_ms, similarity, popularity(store, day_ms), past)
+    return _probe(system, config, day_ms, similarity, past, training=True)
 
 
-def _probe(system: System, config: Config, day_ms: int, similarity: ItemSimilarity, *, training: bool) -> int:
-    evaluation = config.evaluation
-    sessions = sample_sessions(system.store, evaluation.probe_sessions, evaluation.seed, day_ms, day_ms + DAY_MS)
+def _probe(
+    system: System, config: Config, day_ms: int, similarity: ItemSimilarity, past: Past, *, training: bool
+) -> int:
+    evaluation, start_ms = config.evaluation, max(day_ms, past.first_ms + 1)
+    sessions = sample_sessions(system.store, evaluation.probe_sessions, evaluation.seed, start_ms, day_ms + DAY_MS)
     if len(sessions):
         videos = _candidates(system, sessions, evaluation.seed)
-        probe(system.store, sessions, _told(system, config, videos, similarity, training=training))
+        probe(system.store, sessions, _told(system, config, videos, similarity, training=training), past)
     return len(sessions)
 
 
@@ -93,14 +99,18 @@ def _candidates(system: System, sessions: np.ndarray, seed: int) -> np.ndarray:
     return np.unique(np.concatenate([np.asarray(system.store.impressions.video)[shown], drawn])).astype(np.int32)
 
 
-def _probe_fitted(system: System, day_ms: int, similarity: ItemSimilarity, popularity_V: np.ndarray) -> None:
+def _probe_fitted(
+    system: System, day_ms: int, similarity: ItemSimilarity, popularity_V: np.ndarray, past: Past
+) -> None:
     """What is in use on a day must be what a log that ends before the day would have given."""
-    past = system.store.truncated(day_ms)
-    refitted = system.over(past).similarity_as_of(day_ms)
+    if day_ms <= past.first_ms:
+        return
+    before = past.at(day_ms)
+    refitted = system.over(before).similarity_as_of(day_ms)
     pairs = {
         "item-to-item neighbours": (refitted.neighbour_VxM, similarity.neighbour_VxM),
         "item-to-item weights": (refitted.weight_VxM, similarity.weight_VxM),
-        "popularity": (popularity(past, day_ms), popularity_V),
+        "popularity": (popularity(before, day_ms), popularity_V),
     }
     for name, (then, now) in pairs.items():
         if not np.array_equal(then, now):

@@ -130,7 +130,9 @@ def _report(system: System, space: TasteSpace) -> None:
     fits = space.fit.people(views.user_N, views.time_ms_N)
     durations = system.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
     own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + space.fit.appeal(views.video_NxS))[:, 0]
-    fitted = auc(views.label_NxSxT[:, 0, 0] > 0, own_N)
-    found = {task: auc(views.label_NxSxT[:, 0, t] > 0, logits[:, 0, t]) for t, task in enumerate(TASKS)}
+    labels_NxT, told_NxT = views.label_NxSxT[:, 0] > 0, views.weight_NxSxT[:, 0] > 0
+    fitted = auc(labels_NxT[told_NxT[:, 0], 0], own_N[told_NxT[:, 0]])
+    told = {task: told_NxT[:, t] for t, task in enumerate(TASKS)}
+    found = {name: auc(labels_NxT[rows, t], logits[rows, 0, t]) for t, (name, rows) in enumerate(told.items())}
     shown = ", ".join(f"{task} {value:.3f}" for task, value in found.items())
     console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}; by own regression {fitted:.3f}")

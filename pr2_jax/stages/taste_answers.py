@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pr2_jax.data.columns import FEED_CHANNEL
+from pr2_jax.data.columns import CLICK, FEED_CHANNEL
 from pr2_jax.data.sessions import impressions_of, part_of, training_sessions
 from pr2_jax.retrieval.latent_factors import Answers
 from pr2_jax.retrieval.taste_fit import standardised
@@ -13,7 +13,7 @@ from pr2_jax.search.system import System
 
 
 def answers(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out: int | None) -> Answers:
-    """Every feed view and every shown result before the validation cut.
+    """Every feed view known before the validation cut that tells whether it was stayed with, every shown result.
 
     `held_out`: a part of the days that is left out.
 
@@ -33,7 +33,8 @@ def _kept(system: System, user_N: np.ndarray, time_ms_N: np.ndarray, held_out: i
 
 def _feed(system: System, held_out: int | None) -> tuple[np.ndarray, ...]:
     e = system.store.events
-    viewed_E = (np.asarray(e.channel) == FEED_CHANNEL) & (np.asarray(e.time_ms) < system.store.cuts.validation_ms)
+    viewed_E = (np.asarray(e.channel) == FEED_CHANNEL) & (np.asarray(e.known_ms) < system.store.cuts.validation_ms)
+    viewed_E &= (np.asarray(e.told) & CLICK) > 0
     row_E = np.flatnonzero(viewed_E & _kept(system, e.user, np.asarray(e.time_ms), held_out))
     user_E, video_E, yes_E, duration_ms_E = (np.asarray(x)[row_E] for x in (e.user, e.video, e.click, e.duration_ms))
     return user_E, video_E, yes_E, np.zeros(len(row_E)), duration_ms_E

@@ -141,6 +141,7 @@ CELLS = {
     "absurd time": ("src_inter", "search_session_timestamp", "99999999999999", "between the years 2000 and 2100"),
     "stray seconds": ("rec_inter", "timestamp", "1684737014", "which is seconds since 1970, expected ms"),
     "play time": ("rec_inter", "playing_time", "-0.6", "a number of ms >= 0"),
+    "no clicks": ("src_inter", "click_cnt", "", "a whole number >= 0"),
     "infinite play time": ("rec_inter", "playing_time", "inf", "a number of ms >= 0"),
     "flag": ("rec_inter", "like", "2", "0 or 1"),
     "user": ("rec_inter", "user_id", "1.5", "a whole number"),
@@ -178,12 +179,12 @@ def test_stray_bad_rows_are_set_aside(tiny, tmp_path):
 
 
 def test_a_row_with_too_few_cells_is_a_bad_row(tiny_dir):
-    path = tiny_dir / "rec_inter.csv"
+    path = tiny_dir / "src_inter.csv"
     lines = path.read_text().splitlines()
-    lines[10] = lines[10].rsplit(",", 6)[0]
+    lines[10] = lines[10].rsplit(",", 4)[0]
     path.write_text("\n".join(lines) + "\n")
     tables = read_log(tiny_dir, DataConfig())
-    assert tables.quarantined.rows() == [("rec_inter.csv", 11, "", lines[10], "6 cells, expected 12")]
+    assert tables.quarantined.rows() == [("src_inter.csv", 11, "", lines[10], "5 cells, expected 9")]
 
 
 def zipped(log: Path, target: Path, names: Callable[[str], str] = lambda name: f"KuaiSAR/{name}") -> Path:

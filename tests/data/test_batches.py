@@ -118,8 +118,11 @@ def test_content_batches_without_clicks_or_captions(store):
 def plain_histories(store, users, times, n, *, engaged: bool) -> list[list[int]]:
     e, out = store.events, []
     for user, time_ms in zip(users, times, strict=True):
-        past = (e.user == user) & (e.time_ms < time_ms) & (user > 0)
-        out.append(e.video[past & (e.click | e.like | e.follow | e.forward | (not engaged))][-n:].tolist())
+        past = np.flatnonzero((e.user == user) & ((e.known_ms if engaged else e.time_ms) < time_ms) & (user > 0))
+        if engaged:
+            past = past[(e.click | e.like | e.follow | e.forward)[past]]
+            past = past[np.argsort(e.known_ms[past], kind="stable")]
+        out.append(e.video[past][-n:].tolist())
     return out
 
 
@@ -157,7 +160,8 @@ def test_pdr_batches(store, reader, queries):
         assert batch["weight_Bx3"][6:].any(1).all()
         assert batch["hard_BxK"].shape == (10, 0)
         check_shares(batches, step)
-    feed = (e.channel == 0) & (e.time_ms < store.cuts.validation_ms)
+    feed = (e.channel == 0) & (e.known_ms < store.cuts.validation_ms)
+    assert feed[batches._feed_P].all()
     assert np.isin(batches.positives_N[len(batches.search_positives[0]) :], e.video[feed]).all()
 
 

@@ -31,6 +31,15 @@ def test_both_ends_of_time(far_ms):
     assert counter.before(np.array([5, 7, 6]), far_ms).tolist() == want
 
 
+@pytest.mark.parametrize("stray_ms", [-(2**60), 2**60])
+def test_a_stray_time_takes_nothing_from_the_others(stray_ms, rng):
+    """Keys times span would not fit 64 bits."""
+    keys_E, times_E = rng.integers(0, 40, 200), np.r_[stray_ms, rng.integers(100, 120, 199)]
+    keys_N, times_M = np.arange(-1, 42)[:, None], np.r_[np.arange(98, 123), stray_ms, stray_ms + 1][None, :]
+    want = ((keys_E == keys_N[..., None]) & (times_E < times_M[..., None])).sum(-1)
+    assert np.array_equal(TimedCounter(keys_E, times_E).before(keys_N, times_M), want)
+
+
 def test_no_events_at_all():
     counter = TimedCounter(np.zeros(0, np.int64), np.zeros(0, np.int64))
     assert counter.before(np.arange(6).reshape(2, 3), 5).tolist() == [[0, 0, 0], [0, 0, 0]]
@@ -50,6 +59,7 @@ def events_by_hand(store: LogStore) -> dict[str, list[tuple[tuple, int]]]:
     for row in range(store.counts.events):
         user, video, time_ms = int(e.user[row]), int(e.video[row]), int(e.time_ms[row])
         out["user_video_views"].append(((user, video), time_ms))
+        time_ms = int(e.known_ms[row])
         if e.click[row]:
             out["video_clicks"].append(((video,), time_ms))
             out["user_clicks"].append(((user,), time_ms))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.data.events import EventReader
+from pr2_jax.data.histories import window
 
 
 @pytest.fixture
@@ -19,15 +20,18 @@ def plain(reader: EventReader, user: int, time_ms: int, n: int, *, engaged: bool
     """(video, signals, gap) of the latest n, oldest first, by a loop over all events."""
     e, out = reader.store.events, []
     for row in range(reader.store.counts.events):
-        active = e.click[row] or e.like[row] or e.follow[row] or e.forward[row]
+        known, searched = e.known_ms[row] < time_ms, e.channel[row] == 1
+        active = known and (e.click[row] or e.like[row] or e.follow[row] or e.forward[row])
         if not user or e.user[row] != user or e.time_ms[row] >= time_ms or (engaged and not active):
             continue
         play, duration = float(e.play_ms[row]), float(e.duration_ms[row])
         signals = [float(flag[row]) for flag in (e.click, e.like, e.follow, e.forward)]
         signals += [float(reader.long_play.label(e.play_ms[row], e.duration_ms[row]))]
-        signals += [np.log1p(play / 1000) / 5, min(play / max(duration, 1), 2), float(e.channel[row] == 1)]
-        out.append((int(e.video[row]), signals, (time_ms - int(e.time_ms[row])) / 1000))
-    return out[-n:]
+        signals += [np.log1p(play / 1000) / 5, min(play / duration, 2) if duration else 0]
+        signals = [number * known for number in signals] + [float(searched)]
+        out.append((e.known_ms[row], int(e.video[row]), signals, (time_ms - int(e.time_ms[row])) / 1000))
+    out = sorted(out, key=lambda event: event[0]) if engaged else out
+    return [event[1:] for event in out][-n:]
 
 
 @pytest.mark.parametrize("n", [1, 6, 40])
@@ -46,6 +50,18 @@ def test_against_a_loop(engaged, n, reader, requests):
         np.testing.assert_allclose(signals[b, pad:], np.array([row[1] for row in want]).reshape(-1, 8), rtol=1e-6)
         np.testing.assert_allclose(gap[b, pad:], [row[2] for row in want], rtol=1e-6)
         assert (gap[b, pad:] > 0).all()
+
+
+def test_a_view_that_is_still_watched_is_seen_without_its_outcome(reader, requests):
+    """A view begun before the search, known after it: in the real-time window, every signal 0."""
+    e = reader.store.events
+    users, times = requests
+    rows, signals = window(reader.store, users, times, 400), reader.recent(users, times, 400)["recent_signals_BxRxG"]
+    open_BxR = (rows >= 0) & (e.known_ms[rows] >= times[:, None])
+    assert not signals[open_BxR].any()
+    known_BxR = (rows >= 0) & ~open_BxR
+    np.testing.assert_array_equal(signals[known_BxR], reader.signals(rows[known_BxR]))
+    assert e.click[rows[open_BxR]].sum() > 5  # clicks that a careless reader would have told too early
 
 
 def test_both_channels_and_all_kinds_of_engagement_are_read(reader, requests):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 import tensorflow_datasets as tfds
 
@@ -12,7 +14,9 @@ from pr2_jax.config import Config, DataConfig
 from pr2_jax.data.builders.exchange import PARTS, SPLIT, read_exchange
 from pr2_jax.data.builders.kuaisar import Kuaisar
 from pr2_jax.data.builders.log_builder import write_exchange
-from pr2_jax.data.store import LogStore
+from pr2_jax.data.outcomes import searched
+from pr2_jax.data.schema import SCHEMA_VERSION
+from pr2_jax.data.store import LogStore, save_store
 from pr2_jax.data.tables import read_log
 from pr2_jax.errors import BadInput
 
@@ -31,13 +35,34 @@ def test_round_trip_gives_the_same_store(content, tiny, tmp_path):
     assert "tensorflow" not in sys.modules
 
 
+def test_outcomes_of_results_are_exchanged_where_there_are_any(tiny_dir, tmp_path):
+    tables = read_log(tiny_dir, DataConfig())
+    row = pl.int_range(pl.len())
+    told = searched(
+        tables.search.with_columns(
+            play_ms=pl.when(row % 3 > 0).then(1_000 * row),
+            duration_ms=pl.when(row % 4 > 0).then(60_000),
+            like=pl.when(row % 5 > 0).then(row % 2 == 0),
+            follow=pl.lit(None, pl.Boolean),
+            forward=row % 7 == 0,
+        )
+    )
+    store = LogStore.from_tables(dataclasses.replace(tables, search=told))
+    back = read_exchange(write_exchange(Kuaisar, dataclasses.replace(tables, search=told), tmp_path / "tfds"))
+    assert LogStore.from_tables(back).fingerprint == store.fingerprint
+    assert store.impressions.told.any()
+    assert store.fingerprint != LogStore.from_tables(tables).fingerprint
+    saved = save_store(store, tmp_path / "store", {}, {})
+    np.testing.assert_array_equal(saved.impressions.play_ms, store.impressions.play_ms)
+
+
 def test_builder_on_its_own_reads_manual_data(tiny_dir, tmp_path, capsys):
     """As TFDS documents it, one part after the other; read back without our builder."""
     manual = tfds.download.DownloadConfig(manual_dir=tiny_dir)
     for part in PARTS:
         Kuaisar(config=part, data_dir=tmp_path / "tfds").download_and_prepare(download_config=manual)
     capsys.readouterr()
-    directories = {part: tmp_path / "tfds" / "kuaisar" / part / "2.0.0" for part in PARTS}
+    directories = {part: tmp_path / "tfds" / "kuaisar" / part / f"{SCHEMA_VERSION}.0.0" for part in PARTS}
     tables = read_log(tiny_dir, DataConfig())
     assert LogStore.from_tables(read_exchange(directories)).fingerprint == LogStore.from_tables(tables).fingerprint
     timelines = tfds.builder_from_directory(directories["timelines"]).as_data_source(SPLIT)

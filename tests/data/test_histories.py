@@ -5,29 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pr2_jax.config import DataConfig
-from pr2_jax.data.histories import engaged_window, history_end, seen, window
+from pr2_jax.data.histories import engaged_window, history_end, known, seen, window
 from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
-
-
-@pytest.fixture
-def store(tiny_dir) -> LogStore:
-    return LogStore.from_tables(read_log(tiny_dir, DataConfig()))
 
 
 @pytest.fixture
 def requests(store) -> tuple[np.ndarray, np.ndarray]:
-    """Every session, every event's own moment, one ms later, and both ends of time; the unknown user too."""
+    """Every session, when each event began and was known, one ms later, both ends of time; the unknown user too."""
     s, e = store.sessions, store.events
-    users = np.concatenate([s.user, e.user, e.user, np.arange(13), np.arange(13)])
+    moments = [e.time_ms, e.time_ms + 1, e.known_ms, np.minimum(e.known_ms, 2**62) + 1]
+    users = np.concatenate([s.user, *[e.user] * 4, np.arange(13), np.arange(13)])
     far = np.full(13, 2**62)
-    return users, np.concatenate([s.time_ms, e.time_ms, e.time_ms + 1, np.zeros(13, np.int64), far])
+    return users, np.concatenate([s.time_ms, *moments, np.zeros(13, np.int64), far])
 
 
 def plain_history(store: LogStore, user: int, before_ms: int) -> list[int]:
     e = store.events
     return [row for row in range(store.counts.events) if user and e.user[row] == user and e.time_ms[row] < before_ms]
+
+
+def plainly_known(store: LogStore, user: int, before_ms: int) -> list[int]:
+    e = store.events
+    past = [row for row in plain_history(store, user, before_ms) if e.known_ms[row] < before_ms]
+    return sorted(past, key=lambda row: (e.known_ms[row], row))
 
 
 def test_history_end(store, requests):
@@ -50,17 +50,26 @@ def test_windows(n, store, requests):
     e = store.events
     all_of, engaged_of = window(store, *requests, n), engaged_window(store, *requests, n)
     for place, (user, before_ms) in enumerate(zip(*requests, strict=True)):
-        past = plain_history(store, user, before_ms)
-        active = [row for row in past if e.click[row] or e.like[row] or e.follow[row] or e.forward[row]]
+        past, told = plain_history(store, user, before_ms), plainly_known(store, user, before_ms)
+        active = [row for row in told if e.click[row] or e.like[row] or e.follow[row] or e.forward[row]]
         for got, want in ((all_of[place], past[-n:]), (engaged_of[place], active[-n:])):
             assert got.tolist() == [-1] * (n - len(want)) + want
+
+
+@pytest.mark.parametrize("n", [1, 1_000])
+def test_known(n, store, requests):
+    """Of some views nothing is ever told: they are no part of it."""
+    first, end = known(store, *requests, n)
+    for user, before_ms, a, b in zip(*requests, first, end, strict=True):
+        assert store.outcome_index.rows[a:b].tolist() == plainly_known(store, user, before_ms)[-n:]
+    assert len(store.outcome_index.rows) < store.counts.events
 
 
 def test_seen(store, requests):
     got = seen(store, *requests)
     assert len(got) == len(requests[0])
     for user, before_ms, videos in zip(*requests, got, strict=True):
-        past = [row for row in plain_history(store, user, before_ms) if store.events.click[row]]
+        past = [row for row in plainly_known(store, user, before_ms) if store.events.click[row]]
         assert videos.tolist() == sorted({int(store.events.video[row]) for row in past})
         assert videos.dtype == np.int32
     assert seen(store, np.zeros(0, np.int32), np.zeros(0, np.int64)) == ()

@@ -38,7 +38,7 @@ def test_report(tiny, tmp_path):
     assert report.written == {"sessions": 81, "clicked_rows": clicked, "reused_ids": 1}
     assert report.empty_query_share == pytest.approx(1 / 81)
     captions = {word for row in tiny.tables["item_features"][1:] for word in json.loads(row[1])}
-    queries = {row[1]: json.loads(row[4]) for row in reversed(tiny.tables["src_inter"][1:])}
+    queries = {(row[1], row[4]): json.loads(row[4]) for row in tiny.tables["src_inter"][1:]}
     unseen = [bool(set(words) - captions) for words in queries.values()]
     assert report.unseen_word_share == pytest.approx(np.mean(unseen))
     text = "\n".join(report.lines())

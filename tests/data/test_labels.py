@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
+from pr2_jax.data.columns import PLAY
 from pr2_jax.data.labels import Durations, LongPlay, popularity
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
@@ -13,15 +14,10 @@ from pr2_jax.data.tables import read_log
 CONFIG = DataConfig(duration_buckets=4)
 
 
-@pytest.fixture
-def store(tiny_dir) -> LogStore:
-    return LogStore.from_tables(read_log(tiny_dir, CONFIG))
-
-
 def test_long_play_is_a_quantile_within_each_duration_bucket(store):
     fitted = LongPlay.fit(store, store.cuts.validation_ms, CONFIG)
     e = store.events
-    views = (e.channel == 0) & (e.time_ms < store.cuts.validation_ms)
+    views = (e.channel == 0) & (e.known_ms < store.cuts.validation_ms) & ((e.told & PLAY) > 0)
     labels = fitted.label(e.play_ms[views], e.duration_ms[views])
     bucket = np.searchsorted(fitted.edges_ms, e.duration_ms[views], side="right")
     sizes = np.bincount(bucket)
@@ -35,7 +31,7 @@ def test_long_play_is_a_quantile_within_each_duration_bucket(store):
 def test_long_play_by_hand():
     fitted = LongPlay(np.array([1000, 5000]), np.array([10.0, 20.0, 30.0]))
     play, duration = [10, 11, 20, 21, 30, 31, 11], [999, 999, 1000, 4999, 5000, 9000, 0]
-    assert fitted.label(np.array(play), np.array(duration)).tolist() == [False, True, False, True, False, True, True]
+    assert fitted.label(np.array(play), np.array(duration)).tolist() == [False, True, False, True, False, True, False]
 
 
 def test_without_views_nothing_is_a_long_play(store):
@@ -57,11 +53,10 @@ def test_duration_and_popularity_count_only_what_came_before(which, store):
     durations: dict[int, tuple[int, int]] = {}
     clicks = np.zeros(store.counts.videos)
     for row in range(store.counts.events):
-        if e.time_ms[row] < before_ms:
-            clicks[e.video[row]] += e.click[row]
-            if e.channel[row] == 0:
-                seen = int(e.time_ms[row]), int(e.duration_ms[row])
-                durations[int(e.video[row])] = min(seen, durations.get(int(e.video[row]), seen))
+        clicks[e.video[row]] += e.click[row] and e.known_ms[row] < before_ms
+        if e.time_ms[row] < before_ms and e.channel[row] == 0 and e.duration_ms[row] > 0:
+            seen = int(e.time_ms[row]), int(e.duration_ms[row])
+            durations[int(e.video[row])] = min(seen, durations.get(int(e.video[row]), seen))
     videos = np.arange(store.counts.videos)
     got = Durations.of(store).before(videos, np.int64(before_ms))
     assert got.tolist() == [durations.get(video, (0, 0))[1] for video in videos]

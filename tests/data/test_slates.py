@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
+from pr2_jax.data.columns import CLICK, LIKE, PLAY
 from pr2_jax.data.sessions import fold_of, impressions_of, period_of, training_sessions
 from pr2_jax.data.slates import feed_slates, search_slates
 
@@ -41,7 +42,7 @@ def test_feed_slates_hold_each_view_once(size, store, reader):
     times = np.sort(e.time_ms[e.channel == 0])
     start_ms, stop_ms = int(times[20]), int(times[-60])  # a view on either edge
     slates = feed_slates(reader, start_ms, stop_ms, size)
-    rows = np.flatnonzero((e.channel == 0) & (e.time_ms >= start_ms) & (e.time_ms < stop_ms))
+    rows = np.flatnonzero((e.channel == 0) & (e.time_ms >= start_ms) & (e.known_ms < stop_ms))
     real = slates.impression_NxS >= 0
     assert np.array_equal(slates.impression_NxS[real], rows)
     assert (np.where(real, e.user[slates.impression_NxS], slates.user_N[:, None]) == slates.user_N[:, None]).all()
@@ -58,7 +59,11 @@ def test_feed_slates_hold_each_view_once(size, store, reader):
     assert len(slates) == (-(-views_of // size)).sum()
     long_play = reader.long_play.label(e.play_ms[rows], e.duration_ms[rows])
     assert np.array_equal(slates.label_NxSxT[real], np.stack([e.click[rows], long_play, e.like[rows]], 1))
-    assert np.array_equal(slates.weight_NxSxT, np.repeat(real[..., None], 3, -1))
+    told = np.stack([(e.told[rows] & bit) > 0 for bit in (CLICK, PLAY, LIKE)], 1)
+    assert np.array_equal(slates.weight_NxSxT[real], told)
+    assert told.any(0).all()
+    assert not told.all(0).any()
+    assert not slates.weight_NxSxT[~real].any()
     assert slates.is_feed_N.all()
     assert not slates.query_N.any()
     assert (slates.position_NxS == -1).all()

@@ -15,6 +15,7 @@ import pytest
 from pr2_jax import artifacts
 from pr2_jax.config import DataConfig
 from pr2_jax.data import store as store_module
+from pr2_jax.data.columns import NEVER_MS
 from pr2_jax.data.store import LogStore, save_store
 from pr2_jax.data.tables import read_log
 from pr2_jax.errors import BadInput, StaleArtifact
@@ -72,10 +73,14 @@ def test_events_are_every_view_and_every_clicked_result(store, tiny):
     for user, video, play, duration, _, time_ms, click, forward, like, follow, *_ in tiny.tables["rec_inter"][1:]:
         actions = [flag == "1" for flag in (click, like, follow, forward)]
         spans = (int(float(play) + 0.5), int(float(duration)))
-        want.append((int(user), int(float(time_ms)), int(video), 0, *actions, *spans))
+        known = int(float(time_ms)) + spans[0]  # no two views of this log share a person and a time
+        want.append((int(user), int(float(time_ms)), int(video), 0, *actions, *spans, known, 31))
     for entry in plain_sessions(tiny).values():
         clicked = [video for video, clicks in entry["shown"].items() if clicks]
-        want += [(entry["user"], entry["time"], video, 1, True, False, False, False, 0, 0) for video in clicked]
+        want += [
+            (entry["user"], entry["time"], video, 1, True, False, False, False, 0, 0, entry["time"], 2)
+            for video in clicked
+        ]
     columns = (
         store.users.raw_id[e.user],
         e.time_ms,
@@ -87,6 +92,8 @@ def test_events_are_every_view_and_every_clicked_result(store, tiny):
         e.forward,
         e.play_ms,
         e.duration_ms,
+        e.known_ms,
+        e.told,
     )
     got = list(zip(*(column.tolist() for column in columns), strict=True))
     assert sorted(got) == sorted(want)
@@ -98,7 +105,7 @@ def test_events_are_every_view_and_every_clicked_result(store, tiny):
 def test_ties_keep_file_order_feed_before_search(tiny, tmp_path):
     user, time_ms = tiny.tables["src_inter"][1][0], tiny.tables["src_inter"][1][3]
     for video in ("9", "3", "6"):
-        tiny.tables["rec_inter"].insert(1, [user, video, "1", "2", "", time_ms, "1", "0", "0", "0", "0", "0"])
+        tiny.tables["rec_inter"].insert(1, [user, video, "0", "2", "", time_ms, "1", "0", "0", "0", "0", "0"])
     store = LogStore.from_tables(read_log(tiny.write(tmp_path / "log"), DataConfig()))
     e = store.events
     at = (store.users.raw_id[e.user] == int(user)) & (e.time_ms == int(time_ms))
@@ -245,12 +252,25 @@ def test_a_directory_of_someone_else_is_not_replaced(tiny_dir, tmp_path):
         save_store(LogStore.from_tables(read_log(tiny_dir, DataConfig())), tmp_path / "mine", {}, {})
 
 
-def test_truncated_holds_only_the_past(store):
+def test_truncated_holds_only_the_past(crowded_store):
+    """What had begun, and of that no outcome that was not known yet."""
+    store = crowded_store
     before_ms = int(store.sessions.time_ms[50])
-    cut = store.truncated(before_ms)
-    keep = store.events.time_ms < before_ms
+    cut, e = store.truncated(before_ms), store.events
+    keep = e.time_ms < before_ms
+    known = e.known_ms[keep] < before_ms
+    assert 5 < (~known).sum() < keep.sum() / 2
     for field in dataclasses.fields(cut.events):
-        np.testing.assert_array_equal(getattr(cut.events, field.name), getattr(store.events, field.name)[keep])
+        got, want = getattr(cut.events, field.name), getattr(e, field.name)[keep]
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got[known], want[known])
+        if field.name in ("user", "video", "query", "time_ms", "channel", "duration_ms"):
+            np.testing.assert_array_equal(got, want)
+        elif field.name == "known_ms":
+            assert (got[~known] == NEVER_MS).all()
+        else:
+            assert not got[~known].any()
+            assert field.name not in ("click", "play_ms", "told") or want[~known].any()
     np.testing.assert_array_equal(
         np.bincount(cut.events.user, minlength=cut.counts.users), np.diff(cut.users.first_event)
     )

@@ -1,4 +1,4 @@
-"""Timelines as batches: every event once a pass, and each past is what came strictly before, nothing else."""
+"""Timelines as batches: every event once a pass, and each past is what was known strictly before, nothing else."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig, OptimConfig, TasteConfig
+from pr2_jax.data.columns import CLICK, LIKE, PLAY
 from pr2_jax.data.events import EventReader
 from pr2_jax.data.labels import LongPlay
 from pr2_jax.data.sessions import FOLDS, fold_of
-from pr2_jax.data.timelines import TimelineBatches, past_end
+from pr2_jax.data.timelines import TimelineBatches
 
 DATA = DataConfig()
 
@@ -26,14 +27,11 @@ def batches(store):
 
 
 def training_events(store) -> np.ndarray:
-    return np.flatnonzero(store.events.time_ms < store.cuts.validation_ms)
+    return np.flatnonzero(store.events.known_ms < store.cuts.validation_ms)
 
 
-def test_where_a_past_ends(store):
-    e = store.events
-    for event, end in enumerate(past_end(store)):
-        same_person = np.flatnonzero(e.user == e.user[event])
-        assert end == same_person[0] + (e.time_ms[same_person] < e.time_ms[event]).sum()
+def in_order_of_knowing(store, rows) -> np.ndarray:
+    return np.array(sorted(rows.tolist(), key=lambda row: (store.events.known_ms[row], row)), np.int64)
 
 
 @pytest.mark.parametrize("size", [7, 64, 100_000])
@@ -50,17 +48,21 @@ def test_every_training_event_once_a_pass(size, store, batches):
 
 
 @pytest.mark.parametrize(("size", "history"), [(100_000, 1_000), (100_000, 3), (40, 1_000)])
-def test_pasts_are_what_came_strictly_before(size, history, store, batches):
+def test_pasts_are_what_was_known_strictly_before(size, history, store, batches):
     """In one chunk the whole past up to `history`; behind a cut a shorter one, still the latest events."""
     made, e, rows = batches(size, history), store.events, training_events(store)
     for step in range(made.steps_per_epoch):
         chunk, events = made(step), made.events(step)
         assert chunk["video_E"][: len(events)].tolist() == e.video[events].tolist()
         assert not any(x[len(events) :].any() for x in chunk.values())
-        assert chunk["weight_E"][: len(events)].tolist() == (e.channel[events] == 0).tolist()
+        told = np.array([[e.channel[n] == 0 and (e.told[n] & bit) > 0 for bit in (CLICK, PLAY, LIKE)] for n in events])
+        assert chunk["weight_Ex3"][: len(events)].tolist() == told.tolist()
+        assert told.all(1).any()
+        assert not told.all(0).any()
         assert chunk["label_Ex3"][: len(events), 0].tolist() == e.click[events].tolist()
         for place, event in enumerate(events):
-            past = rows[(e.user[rows] == e.user[event]) & (e.time_ms[rows] < e.time_ms[event])]
+            past = rows[(e.user[rows] == e.user[event]) & (e.known_ms[rows] < e.time_ms[event])]
+            past = in_order_of_knowing(store, past)
             got = events[chunk["first_E"][place] : chunk["end_E"][place]]
             assert got.tolist() == past[len(past) - len(got) :].tolist()
             assert len(got) <= history
@@ -74,10 +76,10 @@ def test_a_fold_held_out_is_not_predicted_but_remembered(store, batches):
         fold = fold_of(store, e.time_ms[rows])
         for held_out, part in enumerate(parts):
             chunk = part(step)
-            assert all(chunk[name].tobytes() == everything[name].tobytes() for name in chunk if name != "weight_E")
-            want = (e.channel[rows] == 0) & (fold != held_out)
-            assert chunk["weight_E"][: len(rows)].tolist() == want.tolist()
-    assert all(0 < sum(part(0)["weight_E"]) < sum(whole(0)["weight_E"]) for part in parts)
+            assert all(chunk[name].tobytes() == everything[name].tobytes() for name in chunk if name != "weight_Ex3")
+            want = everything["weight_Ex3"][: len(rows)] * (fold != held_out)[:, None]
+            assert chunk["weight_Ex3"][: len(rows)].tolist() == want.tolist()
+    assert all(0 < part(0)["weight_Ex3"].sum() < whole(0)["weight_Ex3"].sum() for part in parts)
 
 
 def test_a_step_is_a_function_of_its_number(batches):
@@ -98,4 +100,4 @@ def test_a_log_without_training_events(store, batches):
     chunk = made(0)
     assert made.steps_per_epoch == 1
     assert not chunk["video_E"].any()
-    assert not chunk["weight_E"].any()
+    assert not chunk["weight_Ex3"].any()

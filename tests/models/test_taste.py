@@ -62,11 +62,14 @@ def test_padding_adds_nothing(taste_task, taste_batch, weights, loss_of, gradien
 
 
 def test_a_past_without_labels_is_not_predicted(taste_task, taste_batch, weights, loss_of):
-    """A search click (weight 0) is part of the past; its own label adds no loss."""
-    silent = {**taste_batch, "weight_E": np.zeros_like(taste_batch["weight_E"])}
+    """A search click, or a label that is not told (weight 0), is part of the past; it adds no loss."""
+    weight = taste_batch["weight_Ex3"]
+    silent = {**taste_batch, "weight_Ex3": np.zeros_like(weight)}
     assert float(loss_of(taste_task, weights, silent)[0]) == 0
-    other = {**taste_batch, "label_Ex3": np.where(taste_batch["weight_E"][:, None] > 0, taste_batch["label_Ex3"], 1)}
-    assert float(loss_of(taste_task, weights, other)[0]) == float(loss_of(taste_task, weights, taste_batch)[0])
+    assert not weight.all(1)[weight.any(1)].all()
+    for untold in (0, 1):
+        other = {**taste_batch, "label_Ex3": np.where(weight > 0, taste_batch["label_Ex3"], untold)}
+        assert float(loss_of(taste_task, weights, other)[0]) == float(loss_of(taste_task, weights, taste_batch)[0])
 
 
 def test_nobody_in_particular_adds_nothing(taste_task, weights):

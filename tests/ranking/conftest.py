@@ -34,6 +34,7 @@ def store() -> SimpleNamespace:
         events=_group(
             user=user, video=video, time_ms=hour * HOUR, channel=channel, click=click > 0, like=never, follow=never,
             forward=never, play_ms=np.zeros(9, int), duration_ms=np.zeros(9, int),
+            known_ms=hour * HOUR, told=np.full(9, 30, np.uint8),
         ),
         # at hour 3 by user 1 (query 1), at 4 by user 2 (query 1), at 7 by user 3 (query 2), at 9 by user 1 (query 1)
         sessions=_group(user=[1, 2, 3, 1], query=[1, 1, 2, 1], time_ms=np.array([3, 4, 7, 9]) * HOUR,

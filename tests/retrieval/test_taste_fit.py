@@ -27,7 +27,7 @@ def test_a_plain_twin(system, moments):
     durations = np.array([0, 15_000, 90_000])
     logits = fit.logits(got, np.tile(videos, (len(moments[0]), 1)), np.tile(durations, (len(moments[0]), 1)))
     for row, (user, time_ms) in enumerate(zip(*moments, strict=True)):
-        past = np.flatnonzero((np.asarray(e.user) == user) & (np.asarray(e.time_ms) < time_ms) & (user > 0))
+        past = np.flatnonzero((np.asarray(e.user) == user) & (np.asarray(e.known_ms) < time_ms) & (user > 0))
         size = fit._vectors.shape[1] + 1
         gram, pull = precision, np.zeros(size)
         for event in past:
@@ -76,16 +76,20 @@ def test_likes_are_told_apart_from_what_is_merely_shown(tmp_path):
     np.save(tmp_path / taste_fit.FILE, np.concatenate([np.zeros((200, 1)), whitened], 1).astype(np.float32))
     np.save(tmp_path / taste_fit.DURATIONS, np.array([0.0, 1.0]))
     np.save(tmp_path / taste_fit.PRECISION, first_precision(TasteConfig(), 3))
+    told = np.full(199, 31, np.uint8)
     events = types.SimpleNamespace(
-        video=np.arange(1, 200), click=kind[1:] < 0, duration_ms=np.zeros(199, np.int64), time_ms=np.arange(199)
+        video=np.arange(1, 200), click=kind[1:] < 0, duration_ms=np.zeros(199, np.int64), told=told
     )
-    users = types.SimpleNamespace(first_event=np.array([0, 0, 199]))
-    store = types.SimpleNamespace(events=events, users=users)
+    store = types.SimpleNamespace(events=events, outcome_index=types.SimpleNamespace(rows=np.arange(199)))
     fit = TasteFit(TasteConfig(), tmp_path, types.SimpleNamespace(store=store))
-    fit_people = fit._sums(np.array([0]), np.array([199]))
-    mean = np.linalg.solve(fit_people[0][0] + fit._precision, fit_people[1][0])
+    gram, pull = (x[0] for x in fit._sums(np.array([0]), np.array([199])))
+    mean = np.linalg.solve(gram + fit._precision, pull)
     wanted, shown = (_described(fit, video, 0)[0] @ mean for video in (10, 11))
     assert wanted > 1 > -1 > shown
+    told[100:] = 29  # of these the log does not say whether the person stayed: no "no"
+    first, half = (fit._sums(np.array([0]), np.array([end])) for end in (199, 100))
+    for got, want in zip(first, half, strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-12)
 
 
 def test_vectors_are_whitened():
@@ -104,7 +108,7 @@ def test_leanings_are_those_of_a_plain_twin(system, moments, monkeypatch):
     videos = np.tile(np.arange(0, 400, 9), (len(moments[0]), 1))
     got, groups_met = fit.leanings(people, videos), 0
     for row in range(len(moments[0])):
-        past = np.arange(people.first_N[row], people.end_N[row])
+        past = system.store.outcome_index.rows[people.first_N[row] : people.end_N[row]]
         left, weight = np.zeros(len(past)), np.zeros(len(past))
         for at, event in enumerate(past):
             z, appeal = _described(fit, int(e.video[event]), int(e.duration_ms[event]))

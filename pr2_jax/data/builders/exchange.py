@@ -45,6 +45,15 @@ FEED_COLUMNS = {
     "told": np.uint8,
 }
 SEARCH_COLUMNS = ("session", "time_ms", "query", "source", "video", "clicks", "position")
+RESULT_COLUMNS = {
+    "play_ms": np.int64,
+    "duration_ms": np.int64,
+    "like": np.bool_,
+    "follow": np.bool_,
+    "forward": np.bool_,
+    "told": np.uint8,
+}
+"""Of search results, empty where the log has no outcomes of them but clicks."""
 
 Example = dict[str, Any]
 
@@ -66,6 +75,7 @@ def features(part: str) -> tfds.features.FeaturesDict:
             "follows": ragged(),
             **{f"feed_{name}": ragged(dtype) for name, dtype in FEED_COLUMNS.items()},
             **{f"search_{name}": ragged() for name in SEARCH_COLUMNS},
+            **{f"search_{name}": ragged(dtype) for name, dtype in RESULT_COLUMNS.items()},
         },
         "videos": {
             "video": ragged(),
@@ -92,6 +102,7 @@ def metadata(tables: LogTables) -> dict[str, Any]:
         "counts": {name: dataclasses.asdict(count) for name, count in tables.counts.items()},
         "left_out": tables.left_out,
         "written": tables.written,
+        "result_outcomes": "told" in tables.search.columns,
         "content_width": 0 if tables.content is None else int(tables.content.vectors.shape[1]),
     }
 
@@ -122,7 +133,7 @@ def read_exchange(directories: dict[str, Path]) -> LogTables:
     texts = _strings(columns["words"]["text"])
     return LogTables(
         feed=_of_users(users, timelines, "feed", tuple(FEED_COLUMNS)),
-        search=_of_users(users, timelines, "search", SEARCH_COLUMNS),
+        search=_of_users(users, timelines, "search", SEARCH_COLUMNS + tuple(RESULT_COLUMNS) * said["result_outcomes"]),
         queries=_lists(columns["queries"]).rename("words"),
         sources=tuple(said["sources"]),
         users=profile.select(pl.lit(pl.Series("user", users[described])), pl.all().replace(NOT_KNOWN, None)),
@@ -172,7 +183,9 @@ def _timelines(tables: LogTables) -> Iterator[Example]:
         name: np.searchsorted(frame["user"].to_numpy(), np.append(users, np.iinfo(np.int64).max))
         for name, frame in frames.items()
     }
-    names = {"feed": tuple(FEED_COLUMNS), "search": SEARCH_COLUMNS, "social": ("follows",)}
+    told = tuple(name for name in RESULT_COLUMNS if name in tables.search.columns)
+    names = {"feed": tuple(FEED_COLUMNS), "search": SEARCH_COLUMNS + told, "social": ("follows",)}
+    absent = {f"search_{name}": np.zeros(0, kind) for name, kind in RESULT_COLUMNS.items() if name not in told}
     columns = {
         "follows" if group == "social" else f"{group}_{name}": (edges[group], frames[group][name].to_numpy())
         for group in frames
@@ -180,7 +193,7 @@ def _timelines(tables: LogTables) -> Iterator[Example]:
     }
     for row, user in enumerate(users):
         cut = {name: column[edge[row] : edge[row + 1]] for name, (edge, column) in columns.items()}
-        yield {"user": user, "described": described[row], "profile": profile[row]} | cut
+        yield {"user": user, "described": described[row], "profile": profile[row]} | cut | absent
 
 
 def _videos(tables: LogTables) -> Iterator[Example]:
