@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pr2_jax.data.cells import WORD_LIST, is_textual, whole
 from pr2_jax.data.schema import (
     EARLIEST_MS,
     LATEST_MS,
@@ -27,8 +28,6 @@ from pr2_jax.errors import BadInput
 
 ROW = "__row__"  # line number in a CSV (the header is line 1), row number in a Parquet file
 VALUE, FAULT = "__value__", "__fault__"
-WORD_LIST = r"^\[\s*(?:-?\d{1,18}\s*(?:,\s*-?\d{1,18}\s*)*)?\]$"
-LARGEST_EXACT = 2.0**53  # of whole numbers written as floats
 
 
 def scan(table: Table, path: Path) -> pl.LazyFrame:
@@ -88,11 +87,6 @@ def raw_cells(table: Table, path: Path, rows: pl.Series) -> pl.DataFrame:
     return frame.select(ROW, *as_text).collect(engine="streaming")
 
 
-def parse_words(texts: pl.Series) -> pl.Series:
-    """`"[20, 34, 3]"` → list of int64; missing → empty list. Every text must already have passed the check."""
-    return texts.fill_null("[]").str.extract_all(r"-?\d+").cast(pl.List(pl.Int64))
-
-
 def _left_out() -> pl.Expr:
     kind = pl.col("item_type").cast(pl.String).str.strip_chars()
     return (~kind.is_in(RESULT_TYPES)).fill_null(False)
@@ -101,7 +95,7 @@ def _left_out() -> pl.Expr:
 def _cell(column: Column, dtype: pl.DataType, path: Path) -> pl.Expr:
     """The cell as stripped text or as a number, null where it says "missing" and may."""
     cell = pl.col(column.name)
-    if dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum):
+    if is_textual(dtype):
         text = cell.cast(pl.String).str.strip_chars()
         if column.filled and column.kind is not Kind.TEXT:
             return text  # no number can be read from "missing" either, so it need not be told apart
@@ -125,14 +119,14 @@ def _list_text(name: str) -> pl.Expr:
 
 
 def _value(column: Column, raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    textual = dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum)
+    textual = is_textual(dtype)
     match column.kind:
         case Kind.WORDS | Kind.TEXT:
             return raw
         case Kind.ID | Kind.COUNT:
-            return _whole(raw, textual, dtype)
+            return whole(raw, dtype)
         case Kind.FLAG:
-            number = _whole(raw, textual, dtype)
+            number = whole(raw, dtype)
             return pl.when(number.is_in([0, 1])).then(number == 1)
         case Kind.SPAN:
             return _rounded(raw, textual)
@@ -143,16 +137,6 @@ def _value(column: Column, raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
                 moment = raw.cast(pl.Datetime("ms")).dt.epoch("ms") - PLATFORM_UTC_OFFSET_MS
                 return pl.when(moment > -PLATFORM_UTC_OFFSET_MS).then(moment.clip(1)).otherwise(0).fill_null(0)
             return _date(raw, textual)
-
-
-def _whole(raw: pl.Expr, textual: bool, dtype: pl.DataType) -> pl.Expr:
-    """int64; a float is taken where it is whole (KuaiSAR writes some ids as 12.0)."""
-    if not textual and not dtype.is_float():
-        return raw.cast(pl.Int64, strict=False)
-    number = raw.cast(pl.Float64, strict=False)
-    exact = pl.when((number == number.floor()) & (number.abs() <= LARGEST_EXACT)).then(number)
-    whole = exact.cast(pl.Int64, strict=False)
-    return pl.coalesce(raw.cast(pl.Int64, strict=False), whole) if textual else whole
 
 
 def _rounded(raw: pl.Expr, textual: bool) -> pl.Expr:

@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from pr2_jax.config import DataConfig
+from pr2_jax.data.cells import parse_words
 from pr2_jax.data.content_files import BroughtContent, read_content
 from pr2_jax.data.files import LogFiles, open_log
-from pr2_jax.data.parsing import ROW, parse_words, read_typed
+from pr2_jax.data.parsing import ROW, read_typed
 from pr2_jax.data.quarantine import Quarantine
 from pr2_jax.data.schema import (
     CATEGORIES,
