@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from pr2_jax.data.cells import WORD_LIST, is_textual, whole
 from pr2_jax.data.mapping import Source
 from pr2_jax.data.records import ROW
 from pr2_jax.data.schema import (
@@ -25,8 +26,6 @@ from pr2_jax.data.schema import (
 from pr2_jax.errors import BadInput
 
 VALUE, FAULT = "__value__", "__fault__"
-WORD_LIST = r"^\[\s*(?:-?\d{1,18}(?:\.0*)?\s*(?:,\s*-?\d{1,18}(?:\.0*)?\s*)*)?\]$"
-LARGEST_EXACT = 2.0**53  # of whole numbers written as floats
 TYPES = {Kind.FLAG: pl.Boolean, Kind.WORDS: pl.String, Kind.TEXT: pl.String}
 """Of typed columns; of all other kinds Int64. Lists of words stay text here (`parse_words`)."""
 
@@ -64,26 +63,14 @@ def cell_texts(frame: pl.DataFrame, name: str) -> pl.Series:
     return frame.select(column.alias("value")).to_series()
 
 
-def parse_words(texts: pl.Series) -> pl.Series:
-    """`"[20, 34, 3]"` → list of int64; missing → empty list. Every text must already have passed the check."""
-    texts = texts.fill_null("[]")
-    if texts.str.contains(".", literal=True).any():
-        texts = texts.str.replace_all(r"\.0*", "")  # 20.0 is 20
-    return texts.str.extract_all(r"-?\d+").cast(pl.List(pl.Int64))
-
-
 def _left_out(source: Source) -> pl.Expr:
     return (~pl.col("__type__").cast(pl.String).str.strip_chars().is_in(RESULT_TYPES)).fill_null(False)
-
-
-def _textual(dtype: pl.DataType) -> bool:
-    return dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum)
 
 
 def _cell(column: Column, source: Source, dtype: pl.DataType, name: str) -> pl.Expr:
     """The cell as stripped text or as a number, null where it says "missing" and may."""
     cell = pl.col(source.name)
-    if _textual(dtype):
+    if is_textual(dtype):
         text = cell.cast(pl.String).str.strip_chars()
         if column.filled and column.kind is not Kind.TEXT:
             return text  # no number can be read from "missing" either, so it need not be told apart
@@ -119,19 +106,19 @@ def _list_text(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def _value(column: Column, raw: pl.Expr, dtype: pl.DataType, source: Source) -> pl.Expr:
-    textual, temporal = _textual(dtype) or dtype == pl.Null, dtype.is_temporal()
+    textual, temporal = is_textual(dtype) or dtype == pl.Null, dtype.is_temporal()
     match column.kind:
         case Kind.WORDS | Kind.TEXT:
             return raw
         case Kind.ID | Kind.COUNT:
-            return whole(raw, textual, dtype)
+            return whole(raw, dtype)
         case Kind.FLAG:
-            number = whole(raw, textual, dtype)
+            number = whole(raw, dtype)
             return pl.when(number.is_in([0, 1])).then(number == 1)
         case Kind.SPAN:
-            return rounded(raw, textual, source.scale)
+            return _rounded(raw, textual, source.scale)
         case Kind.TIME:
-            return raw.dt.epoch("ms") if temporal else rounded(raw, textual, source.scale)
+            return raw.dt.epoch("ms") if temporal else _rounded(raw, textual, source.scale)
         case Kind.DATE:
             if temporal:
                 moment = raw.cast(pl.Datetime("ms")).dt.epoch("ms") - PLATFORM_UTC_OFFSET_MS
@@ -139,17 +126,7 @@ def _value(column: Column, raw: pl.Expr, dtype: pl.DataType, source: Source) -> 
             return _date(raw, textual)
 
 
-def whole(raw: pl.Expr, textual: bool, dtype: pl.DataType) -> pl.Expr:
-    """int64; a float is taken where it is whole (KuaiSAR writes some ids as 12.0)."""
-    if not textual and not dtype.is_float() and not dtype.is_decimal():
-        return raw.cast(pl.Int64, strict=False)
-    number = raw.cast(pl.Float64, strict=False)
-    exact = pl.when((number == number.floor()) & (number.abs() <= LARGEST_EXACT)).then(number)
-    as_float = exact.cast(pl.Int64, strict=False)
-    return pl.coalesce(raw.cast(pl.Int64, strict=False), as_float) if textual else as_float
-
-
-def rounded(raw: pl.Expr, textual: bool, scale: int = 1) -> pl.Expr:
+def _rounded(raw: pl.Expr, textual: bool, scale: int = 1) -> pl.Expr:
     """int64, the nearest to `scale` times the number."""
     number = raw.cast(pl.Float64, strict=False) if textual else raw.cast(pl.Float64)
     if scale != 1:
@@ -159,7 +136,7 @@ def rounded(raw: pl.Expr, textual: bool, scale: int = 1) -> pl.Expr:
 
 def _date(raw: pl.Expr, textual: bool) -> pl.Expr:
     """ms since 1970, 0 = not known. Dates are midnight in Beijing; anything before 1970 counts as 1970."""
-    number = rounded(raw, textual)
+    number = _rounded(raw, textual)
     if not textual:
         return number.clip(0).fill_null(0)
     day = raw.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)

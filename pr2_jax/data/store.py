@@ -32,6 +32,7 @@ from pr2_jax.data.columns import (
 from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms
 from pr2_jax.data.schema import SCHEMA_VERSION
 from pr2_jax.data.tables import LogTables
+from pr2_jax.data.text import Lexicon, Match
 from pr2_jax.errors import StaleArtifact
 
 SCHEMA = f"log-store/{SCHEMA_VERSION}"
@@ -131,23 +132,23 @@ class LogStore:
         shown = self.text_of(caption[:words])
         return shown + (" …" if len(caption) > words else "") if shown else "(no caption)"
 
-    def word_rows(self, words: Iterable[int | str]) -> np.ndarray:
-        """int32 rows of words given by raw id or by text (case does not matter); 0 where unknown."""
-        given = list(words)
-        rows = np.zeros(len(given), np.int32)
-        for place, word in enumerate(given):
-            text = word.strip().casefold() if isinstance(word, str) else ""
-            if text in self._row_of_text:
-                rows[place] = self._row_of_text[text]
-            elif not text or (text.removeprefix("-").isdecimal() and len(text) < 19):  # ids have 64 bits
-                rows[place] = _row_of(self.words.raw_id, int(text or word or 0))
-        return rows
+    def understood(self, query: str | Iterable[int | str]) -> list[Match]:
+        """The words of a text as typed, or of a list of texts and raw word ids."""
+        if isinstance(query, str):
+            return self.lexicon.match(query)
+        found: list[Match] = []
+        for word in query:
+            found += self.lexicon.match(word) if isinstance(word, str) else [self.lexicon.of_id(int(word))]
+        return found
+
+    def word_rows(self, query: str | Iterable[int | str]) -> np.ndarray:
+        """int32 rows of the words of a query; 0 where unknown."""
+        return np.array([word.row for word in self.understood(query)], np.int32)
 
     @functools.cached_property
-    def _row_of_text(self) -> dict[str, int]:
-        """The lowest row of each text."""
-        known = [(row, text) for row, text in enumerate(self.words.text) if text]
-        return {text.casefold(): row for row, text in reversed(known)}
+    def lexicon(self) -> Lexicon:
+        """The words by their texts and ids."""
+        return Lexicon(self.words.text, lambda raw: _row_of(self.words.raw_id, raw))
 
     @functools.cached_property
     def clicked_index(self) -> EventIndex:

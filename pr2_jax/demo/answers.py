@@ -12,7 +12,7 @@ from pr2_jax.data.histories import past_events
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.demo.asked import DEFAULT_RESULTS, Asked
 from pr2_jax.demo.suggestions import common_queries, searches_of, suggested_people
-from pr2_jax.search.side_by_side import Shown, SideBySide
+from pr2_jax.search.side_by_side import Comparison, Shown, SideBySide
 
 QUERIES = 60
 """Suggested ones."""
@@ -49,8 +49,9 @@ class Answers:
             "query": asked.query,
             "k": asked.k,
             "known_user": found.known_user,
+            "words": [dataclasses.asdict(word) for word in found.words],
             "unknown_words": list(found.unknown_words),
-            "notes": self._notes(asked, found.known_user, found.unknown_words),
+            "notes": self._notes(asked, found),
             "took_ms": round(took_ms, 1),
             "depth": max(depth, asked.k),
             "moves": {name: _moves(results, asked.k) for name, results in found.lists.items()},
@@ -91,10 +92,9 @@ class Answers:
             "elsewhere": dict(zip(others, one.elsewhere, strict=True)),
         }
 
-    def _notes(self, asked: Asked, known_user: bool, unknown_words: tuple[str, ...]) -> list[str]:
+    def _notes(self, asked: Asked, found: Comparison) -> list[str]:
         """What was not understood, or is done otherwise because of what is missing."""
-        config, notes = self._both.system.config, []
-        words = asked.query.split()
+        config, notes, known_user = self._both.system.config, [], found.known_user
         if asked.user is None:
             notes.append("Nobody in particular: results without a person's past.")
         elif not known_user:
@@ -106,14 +106,15 @@ class Answers:
                     f"Person {asked.user} has only {events} past events, fewer than {config.search.least_events}: pr2 "
                     "orders what all its channels found with the ranker that does not know the person."
                 )
-        if not words:
+        if not found.words:
+            what = "has no word, only signs" if asked.query.strip() else "is empty"
             how = "the person's taste" if known_user else "what pdr, which has a vector for everybody, offers anybody"
-            notes.append(f"The query is empty: base goes by what is popular, pr2 by {how}.")
-        elif unknown_words:
-            told = ", ".join(unknown_words)
-            rest = ": no word is known, as if the query were empty" if len(unknown_words) == len(words) else ""
+            notes.append(f"The query {what}: base goes by what is popular, pr2 by {how}.")
+        elif found.unknown_words:
+            told, none = ", ".join(found.unknown_words), len(found.unknown_words) == len(found.words)
+            rest = ": no word is known, as if the query were empty" if none else ""
             notes.append(f"Words that are not in the log: {told}{rest}.")
-        if len(words) > config.data.query_tokens:
+        if len(found.words) > config.data.query_tokens:
             notes.append(f"Only the first {config.data.query_tokens} words are read.")
         return notes
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from starlette.exceptions import HTTPException
 
-from pr2_jax.search.requests_file import whole
+from pr2_jax.search.requests_file import whole_number
 
 QUERY_CHARACTERS = 200
 MOST_RESULTS = 50
@@ -32,7 +32,7 @@ class Asked:
 def from_form(given: Mapping[str, str]) -> Asked:
     """Of a URL's `user`, `query` and `k`, each of which may be missing. HTTPException 400 says what cannot be used."""
     text = given.get("user", "").strip()
-    user = whole(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else None
+    user = whole_number(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else None
     if text and user is None:
         raise HTTPException(400, f"person: {short(text)} is not a raw user id (a whole number of 64 bits)")
     k = given.get("k", "").strip() or str(DEFAULT_RESULTS)
@@ -55,7 +55,7 @@ def from_json(body: bytes) -> Asked:
     if unknown := [name for name in given if name not in FIELDS]:
         raise HTTPException(422, f"unknown field {short(unknown[0])}; expected {', '.join(FIELDS)}")
     user, query, k = given.get("user"), given.get("query"), given.get("k", DEFAULT_RESULTS)
-    if user is not None and (type(user) is not int or whole(user) is None):
+    if user is not None and (type(user) is not int or whole_number(user) is None):
         raise HTTPException(422, f"user: {short(user)} is not a raw user id (a whole number of 64 bits) or null")
     if not isinstance(query, str) or not _is_text(query):
         raise HTTPException(422, f"query: {short(query) if 'query' in given else 'nothing'} is not a text")

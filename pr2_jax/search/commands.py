@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,8 +12,8 @@ from rich.table import Table
 
 from pr2_jax import console
 from pr2_jax.errors import BadInput
-from pr2_jax.search.engine import Result, SearchEngine, SearchResults
-from pr2_jax.search.requests_file import whole
+from pr2_jax.search.engine import Result, SearchEngine, SearchResults, Word
+from pr2_jax.search.requests_file import whole_number
 
 PIPE_WIDTH = 160
 """Columns of the table where output is no terminal."""
@@ -20,21 +21,36 @@ PIPE_WIDTH = 160
 
 def print_search(place: Path, user: str, query: str, k: int, as_json: bool) -> None:
     """Prints the k best videos of one search."""
-    raw_user = whole(user)
+    raw_user = whole_number(user)
     if raw_user is None:
         raise BadInput(f"--user {user!r}: a raw user id (a whole number) was expected")
     engine = SearchEngine.load(place)
     found = engine.search(raw_user, query, k)
     if not found.known_user:
         console.log(f"user {raw_user} is not in the log: results without a person's past")
-    if found.unknown_words:
-        console.log(f"words not in the log: {', '.join(found.unknown_words)}")
-    if not query.split():
-        console.log("the query is empty: results by taste alone")
+    if said := _without_words(query, found):
+        console.log(f"{said}: results by taste alone")
     if as_json:
         print(json.dumps(dataclasses.asdict(found), indent=1))
     else:
+        print(f"query     {understood(found.words)}")
         _print_table(engine, found)
+
+
+def understood(words: Sequence[Word]) -> str:
+    """In a line: the known words, then the unknown ones."""
+    known = " · ".join(word.text for word in words if word.known)
+    unknown = ", ".join(word.text for word in words if not word.known)
+    return (known or "(no known word)") + (f"  (unknown: {unknown})" if unknown else "")
+
+
+def _without_words(query: str, found: SearchResults) -> str:
+    """Why there is nothing to go by, "" where there is."""
+    if not query.strip():
+        return "the query is empty"
+    if not found.words:
+        return "the query has no word, only signs"
+    return "" if any(word.known for word in found.words) else "no word of the query is in the log"
 
 
 def _print_table(engine: SearchEngine, found: SearchResults) -> None:

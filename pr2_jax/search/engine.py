@@ -38,12 +38,21 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
+class Word:
+    """A word of a query: as the log has it, or as it was typed where the log does not know it."""
+
+    text: str
+    known: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class SearchResults:
-    """Best first, and what was not understood."""
+    """Best first, and what was understood."""
 
     results: tuple[Result, ...]
     known_user: bool
-    unknown_words: tuple[str, ...]
+    words: tuple[Word, ...]  # of the query, in its order
+    unknown_words: tuple[str, ...]  # those of them that the log does not know
 
 
 class SearchEngine:
@@ -63,6 +72,7 @@ class SearchEngine:
     def search(self, user: int | None, query: str | Sequence[int | str], k: int = 10) -> SearchResults:
         """Ranked videos for a raw user id (None or unknown: nobody in particular) and words or raw word ids.
 
+        A text is read as people type (`data/text.py`), a list word by word.
         A query without a known word is answered from the person's taste, a person without a past by relevance, and
         neither by what is popular. Videos clicked before are left out.
         """
@@ -70,13 +80,15 @@ class SearchEngine:
             raise BadInput(f"k = {k!r}, expected a whole number above 0")
         if user is not None and not _is_id(user):
             raise BadInput(f"user = {user!r}, expected a raw user id (a whole number) or None")
-        words = query.split() if isinstance(query, str) else _words(query)
-        row = 0 if user is None else self.system.store.user_row(user)
-        rows_Q = self.system.store.word_rows(words)
-        unknown = tuple(str(word) for word, known in zip(words, rows_Q > 0, strict=True) if not known)
+        store = self.system.store
+        found = store.understood(query if isinstance(query, str) else _words(query))
+        row = 0 if user is None else store.user_row(user)
+        rows_Q = np.array([match.row for match in found], np.int32)
+        words = tuple(Word(match.text, match.known) for match in found)
+        unknown = tuple(word.text for word in words if not word.known)
         requests = self.requests(np.array([row], np.int32), [rows_Q])
         ranked = self.rank(requests, [rows_Q], k)
-        return SearchResults(tuple(self._results(requests, ranked, k)), row > 0, unknown)
+        return SearchResults(tuple(self._results(requests, ranked, k)), row > 0, words, unknown)
 
     def requests(self, user_B: np.ndarray, words: Sequence[np.ndarray]) -> Requests:
         """Requests of now: user rows and ragged word rows."""

@@ -1,104 +1,186 @@
-"""Reading a file of requests, block by block: CSV or Parquet with `user_id` and `query`."""
+"""Reading a file of requests, block by block, by the rules of ingest: CSV or Parquet with `user_id` and `query`."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from pr2_jax.data.cells import LARGEST_EXACT, WORD_LIST, is_textual, parse_words, whole
+from pr2_jax.data.schema import MISSING
 from pr2_jax.errors import BadInput
 
 BLOCK = 256
 INT64 = np.iinfo(np.int64)
 USER, QUERY, KEY = "user_id", "query", "request_id"
 COLUMNS = f"{USER} (raw id), {QUERY} (words, or a list of word ids such as [20, 34]) and, if you like, {KEY}"
+SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".parquet")
+BLANK = "__blank__"
 
 
 @dataclasses.dataclass(frozen=True)
 class RequestBlock:
-    """Some consecutive requests."""
+    """Some consecutive requests. A query is a text, or a list of words and raw word ids."""
 
     key: list[str]
-    user: list[int | None]
-    words: list[list[int | str]]
+    user: list[int | None]  # None = nobody in particular
+    query: list[str | list[int | str]]
+    blank: int = 0  # rows of a CSV passed over among them, because every cell is empty
 
 
 def read_requests(path: Path) -> Iterator[RequestBlock]:
-    """Blocks of requests in file order. BadInput names the column or the row that cannot be used.
+    """Blocks of requests in file order, some perhaps without any. BadInput names what cannot be used.
 
-    `request_id` is the row's number where the file has none. An empty user is nobody in particular.
+    A missing user (also NaN) is nobody in particular. A request without a `request_id` is called by its number among
+    the file's requests (1, 2, ...); where another one has that name, N-2, N-3, ..., the first that none has. Lines of a
+    CSV in which every cell is empty are no requests.
     """
-    start, keys = 0, set()
-    for part in _parts(path):
-        for rows in part.iter_slices(BLOCK):
-            yield _block(path, rows, start, keys)
-            start += len(rows)
+    given, start = _given_keys(path), 0
+    for frame in _frames(path):
+        for rows in frame.iter_slices(BLOCK):
+            asked = rows.filter(~rows[BLANK])
+            users, queries = _users(path, asked[USER], start), _queries(path, asked[QUERY], start)
+            keys = _keys(asked, start, given)
+            yield RequestBlock(keys, users, queries, len(rows) - len(asked))
+            start += len(asked)
     if not start:
         raise BadInput(f"{path}: no request in it; expected rows of {COLUMNS}")
 
 
-def _parts(path: Path) -> Iterator[pl.DataFrame]:
-    """Polars reads lazily, so a broken file shows at any of these steps."""
-    if path.suffix not in (".csv", ".parquet"):
-        raise BadInput(f"{path}: requests are read from .csv or .parquet, not {path.suffix or 'a file without ending'}")
+def _frames(path: Path) -> Iterator[pl.DataFrame]:
+    """USER, QUERY and, where the file has it, KEY as they stand there, and BLANK: an empty line of a CSV.
+
+    Polars reads lazily, so a broken file shows at any of these steps.
+    """
+    name = path.name.lower()
+    if not name.endswith(SUFFIXES):
+        ending = path.suffix or "a file without ending"
+        raise BadInput(f"{path}: requests are read from {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, not {ending}")
     try:
-        frame = pl.scan_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.scan_parquet(path)
+        if name.endswith(".parquet"):
+            frame = pl.scan_parquet(path, glob=False)
+        else:
+            frame = pl.scan_csv(path, infer_schema=False, glob=False)
         names = frame.collect_schema().names()
-        for column in (USER, QUERY):
-            if column not in names:
-                raise BadInput(f"{path}: no column {column!r} among {', '.join(names)}; expected {COLUMNS}")
-        wanted = [USER, QUERY, *([KEY] if KEY in names else [])]
-        yield from frame.select(wanted).collect_batches(chunk_size=BLOCK, maintain_order=True)
+        header = [re.sub(r"_duplicated_\d+$", "", one).strip().removeprefix("\ufeff") for one in names]
+        for column in (USER, QUERY, KEY):
+            if header.count(column) > 1:
+                raise BadInput(f"{path}, row 1: column {column!r} stands twice, expected {COLUMNS}")
+            if column not in header and column != KEY:
+                raise BadInput(f"{path}: no column {column!r} among {', '.join(header)}; expected {COLUMNS}")
+        wanted = [pl.col(names[header.index(one)]).alias(one) for one in (USER, QUERY, KEY) if one in header]
+        blank = pl.lit(False)
+        if not name.endswith(".parquet"):
+            blank = pl.all_horizontal((pl.col(one).str.strip_chars() == "").fill_null(True) for one in names)
+        chosen = frame.select(*wanted, blank.alias(BLANK))
+        yield from chosen.collect_batches(chunk_size=BLOCK, maintain_order=True)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadInput(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _block(path: Path, rows: pl.DataFrame, start: int, keys: set[str]) -> RequestBlock:
-    users: list[int | None] = []
-    words: list[list[int | str]] = []
-    for number, (user, query) in enumerate(zip(rows[USER], rows[QUERY], strict=True), start + 1):
-        if user in (None, ""):
-            users.append(None)
-        elif (raw := whole(user)) is None:
-            raise BadInput(f"{path}: request {number}, column {USER}: {user!r}, expected a raw user id")
-        else:
-            users.append(raw)
-        words.append(_words(path, number, query))
-    if KEY not in rows.columns:
-        return RequestBlock([str(start + n + 1) for n in range(len(rows))], users, words)
-    key = [str(k) for k in rows[KEY]]
-    for number, given in enumerate(key, start + 1):
-        if given in keys:
-            raise BadInput(f"{path}: request {number}, column {KEY}: {given!r} for the second time, expected one each")
-        keys.add(given)
-    return RequestBlock(key, users, words)
+def _given_keys(path: Path) -> set[str]:
+    """All that the file gives, so that a made one can differ. BadInput where one is given twice."""
+    given: set[str] = set()
+    number = 0
+    for frame in _frames(path):
+        if KEY not in frame.columns:
+            return given
+        for key in _texts(frame.filter(~frame[BLANK])[KEY]):
+            number += 1
+            if key in given:
+                raise BadInput(
+                    f"{path}: request {number}, column {KEY}: {key!r} for the second time, expected one each"
+                )
+            if key is not None:
+                given.add(key)
+    return given
 
 
-def _words(path: Path, number: int, query: object) -> list[int | str]:
-    if isinstance(query, pl.Series):
-        given = query.to_list()
-        text = str(given)
+def _keys(rows: pl.DataFrame, start: int, given: set[str]) -> list[str]:
+    keys = _texts(rows[KEY]) if KEY in rows.columns else [None] * len(rows)
+    return [_made(start + n, given) if key is None else key for n, key in enumerate(keys, 1)]
+
+
+def _made(number: int, given: set[str]) -> str:
+    name, turn = str(number), 1
+    while name in given:
+        turn += 1
+        name = f"{number}-{turn}"
+    return name
+
+
+def _texts(cells: pl.Series) -> list[str | None]:
+    """As text, None where missing; whole numbers that a table holds as floats are written without a point."""
+    if cells.dtype.is_float():
+        values = [int(value) if _is_whole(value) else value for value in cells.fill_nan(None)]
     else:
-        text = "" if query is None else str(query).strip()
-        if not text.startswith("["):
-            return text.split()
-        try:
-            given = json.loads(text)
-        except ValueError:
-            given = [None]
-    words = [word if isinstance(word, str) and isinstance(query, pl.Series) else whole(word) for word in given]
-    if None in words:
-        raise BadInput(
-            f"{path}: request {number}, column {QUERY}: {text[:60]!r}, expected words or a list such as [20, 34]"
-        )
-    return words
+        values = _stripped(cells).to_list()
+    return [None if value is None else str(value) for value in values]
 
 
-def whole(value: object) -> int | None:
+def _stripped(cells: pl.Series) -> pl.Series:
+    """Text without blanks around it, null where it says "missing"; NaN is null; anything else as it is."""
+    if is_textual(cells.dtype):
+        text = cells.cast(pl.String).str.strip_chars()
+        return text.set(text.is_in(MISSING), None)
+    return cells.fill_nan(None) if cells.dtype.is_float() else cells
+
+
+def _users(path: Path, cells: pl.Series, start: int) -> list[int | None]:
+    raw = _stripped(cells.cast(pl.String) if cells.dtype.is_decimal() else cells)
+    if raw.dtype.is_numeric() or is_textual(raw.dtype):
+        users = raw.to_frame("user").select(whole(pl.col("user"), raw.dtype)).to_series()
+    else:  # of dates, truths and lists none is an id
+        users = pl.Series([None] * len(raw), dtype=pl.Int64)
+    bad = users.is_null() & raw.is_not_null()
+    if bad.any():
+        at = int(bad.arg_true()[0])
+        raise BadInput(f"{path}: request {start + at + 1}, column {USER}: {cells[at]!r}, expected a raw user id")
+    return users.to_list()
+
+
+def _queries(path: Path, cells: pl.Series, start: int) -> list[str | list[int | str]]:
+    if isinstance(cells.dtype, pl.List | pl.Array):
+        lists = cells.cast(pl.List(cells.dtype.inner)).to_list()
+        found = [[_element(word) for word in given or ()] for given in lists]
+        shown = [str(given) for given in lists]
+    elif cells.dtype.is_numeric():  # one word id each
+        found = [[] if value is None else [_element(value)] for value in _stripped(cells)]
+        shown = [str(value) for value in cells]
+    else:
+        texts = cells.cast(pl.String).fill_null("").str.strip_chars()
+        as_list = texts.str.starts_with("[")
+        readable = as_list & texts.str.contains(WORD_LIST)
+        ids = parse_words(texts.set(~readable, None)).to_list()
+        found = [
+            ids[n] if readable[n] else [None] if as_list[n] else text  # so that it is refused below
+            for n, text in enumerate(texts)
+        ]
+        shown = texts.to_list()
+    for number, (query, text) in enumerate(zip(found, shown, strict=True), start + 1):
+        if not isinstance(query, str) and None in query:
+            raise BadInput(
+                f"{path}: request {number}, column {QUERY}: {text[:60]!r}, expected words or a list such as [20, 34]"
+            )
+    return found
+
+
+def _element(word: object) -> str | int | None:
+    """A word, or a word id that may be written as a float; None for anything else."""
+    if isinstance(word, str):
+        return word
+    return whole_number(int(word) if _is_whole(word) else word)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT
+
+
+def whole_number(value: object) -> int | None:
     """A raw id: a whole number of 64 bits, or its digits; None for anything else."""
     if isinstance(value, str):
         try:

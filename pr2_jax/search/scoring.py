@@ -34,17 +34,21 @@ def score_file(place: Path, requests: Path, out: Path, k: int) -> None:
     engine = SearchEngine.load(place)
     sink = _Parquet(out) if out.suffix == ".parquet" else _Trec(out)
     names = ("requests", "unknown users", "empty queries", "queries without a known word")
-    counts, started = dict.fromkeys(names, 0), time.monotonic()
+    counts, blank, started = dict.fromkeys(names, 0), 0, time.monotonic()
     try:
         with console.Bar("score", None, " requests") as bar:
             for block in read_requests(requests):
-                sink.write(engine, block, _rank(engine, block, k, counts), k)
+                if block.key:
+                    sink.write(engine, block, _rank(engine, block, k, counts), k)
+                blank += block.blank
                 bar.advance(len(block.key))
         sink.close()
     except BaseException:
         sink.abandon()
         raise
     seconds = time.monotonic() - started
+    if blank:
+        counts["empty rows passed over"] = blank
     shown = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     console.log(f"{shown}; {console.rate(counts['requests'], seconds)} requests/s with compilation; results in {out}")
 
@@ -52,7 +56,7 @@ def score_file(place: Path, requests: Path, out: Path, k: int) -> None:
 def _rank(engine: SearchEngine, block: RequestBlock, k: int, counts: dict[str, int]) -> Ranked:
     store = engine.system.store
     user_B = np.array([0 if user is None else store.user_row(user) for user in block.user], np.int32)
-    rows = [store.word_rows(words) for words in block.words]
+    rows = [store.word_rows(query) for query in block.query]
     counts["requests"] += len(rows)
     counts["unknown users"] += int((user_B == 0).sum())
     counts["empty queries"] += sum(not len(row) for row in rows)

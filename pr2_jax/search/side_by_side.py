@@ -11,7 +11,7 @@ import numpy as np
 from pr2_jax.data.columns import SEARCH_CHANNEL
 from pr2_jax.data.histories import latest
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.search.engine import Result, SearchEngine
+from pr2_jax.search.engine import Result, SearchEngine, Word
 from pr2_jax.search.system import PIPELINES, open_system
 
 CAPTION_WORDS = 12
@@ -45,6 +45,7 @@ class Comparison:
     user: int | None  # raw
     query: str
     known_user: bool
+    words: tuple[Word, ...]
     unknown_words: tuple[str, ...]
     past: tuple[Past, ...]  # latest first
     lists: dict[str, tuple[Shown, ...]]  # by system, best first
@@ -78,7 +79,7 @@ class SideBySide:
 
         one = next(iter(found.values()))
         lists = {name: tuple(shown(name, result) for result in f.results[:k]) for name, f in found.items()}
-        return Comparison(user, query, one.known_user, one.unknown_words, self.past(user, past), lists)
+        return Comparison(user, query, one.known_user, one.words, one.unknown_words, self.past(user, past), lists)
 
     def past(self, user: int | None, most: int) -> tuple[Past, ...]:
         """The last things that a person did, latest first; none of somebody unknown."""

@@ -162,13 +162,14 @@ def test_words_of_late_queries_are_unknown(tiny, tmp_path):
 
 
 def test_words_by_text_and_id(store):
-    assert store.word_rows(["w3", "W3", 3, "3", "nonsense", "", -8, "w777"]).tolist() == [
-        *[store.word_rows([3])[0]] * 4,
-        0,
-        0,
-        0,
-        0,
-    ]
+    row = int(store.word_rows([3])[0])
+    assert row > 0
+    given = ["w3", "W3", 3, "3", "nonsense", "", "w3-W3", -8, "w777"]
+    assert store.word_rows(given).tolist() == [*[row] * 4, 0, *[row] * 2, 0, 0]  # an empty text is no word
+    for typed in ("ｗ３", "W3!", "3", "[3]"):
+        assert [(word.text, word.row) for word in store.understood(typed)] == [("w3", row)]
+    assert store.word_rows("w3, x W3").tolist() == [row, 0, row]
+    assert store.word_rows("").dtype == np.int32
     assert store.words.text[0] is None
     assert store.words.text[store.word_rows([3])[0]] == "w3"
 

@@ -39,6 +39,7 @@ def test_the_api_gives_what_the_engines_find(site, answers, watcher, query):
     said = json.loads(site.search(user=watcher, query=query, k=6).text)
     assert (said["user"], said["query"], said["k"], said["known_user"]) == (watcher, query, 6, True)
     assert (said["unknown_words"], said["notes"]) == ([], [])
+    assert said["words"] == [{"text": word, "known": True} for word in query.split()]
     engines = answers._both.engines
     deep = {name: [r.video_id for r in engine.search(watcher, query, 64).results] for name, engine in engines.items()}
     beyond = 0
@@ -136,11 +137,16 @@ def test_what_is_unknown_is_said(site, answers, watcher):
     assert f"Person {NOBODY} is not in the log" in page
     assert "Words that are not in the log: zzqqxx." in page
     assert len(_ids(page, "pr2")) == 10
+    assert f"Understood</span> <bdi>{' · '.join(known.split())}</bdi>" in page
     page = _page(site, user=watcher, query="zzqqxx")
     assert "no word is known" in page
+    assert "Understood" not in page
     assert _ids(page, "pr2")
     page = _page(site, user="", query=known)
     assert "Nobody in particular" in page
+    assert "The query has no word, only signs: base goes by" in _page(site, user=watcher, query="!?")
+    marked = _page(site, user=watcher, query=known.upper().replace(" ", "-"))
+    assert f"<mark>{known.split()[0]}</mark>" in marked
     page = _page(site, user=watcher, query=" ")
     assert "base goes by what is popular, pr2 by the person&#39;s taste." in page
     assert "pr2 by what pdr, which has a vector for everybody, offers anybody" in _page(site, query="")

@@ -21,7 +21,8 @@ def test_table_with_captions_in_words(search, engine, watcher, known_query, caps
     assert search("--user", watcher, "--query", known_query, "--k", 4) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    header, *lines = out.rstrip().splitlines()
+    query, header, *lines = out.rstrip().splitlines()
+    assert query == "query     " + " · ".join(known_query.split())
     assert [name in header for name in ("video", "caption", "score", "click", "found by")] == [True] * 5
     rows = [line for line in lines if line.split()[0] in {"1", "2", "3", "4"} and line.split()[1].isdigit()]
     found = engine.search(watcher, known_query, 4).results
@@ -47,6 +48,7 @@ def test_json(search, engine, watcher, known_query, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["known_user"] is True
     assert found["unknown_words"] == []
+    assert found["words"] == [{"text": word, "known": True} for word in known_query.split()]
     ids = [result["video_id"] for result in found["results"]]
     assert ids == [result.video_id for result in engine.search(watcher, known_query, 3).results]
     assert set(found["results"][0]) == {"video_id", "score", "relevance", "heads", "channels", "because"}
@@ -55,8 +57,13 @@ def test_json(search, engine, watcher, known_query, capsys):
 @pytest.mark.parametrize(
     ("user", "query", "said"),
     [
-        ("987654321", "zzqqxx", ["user 987654321 is not in the log", "words not in the log: zzqqxx"]),
+        (
+            "987654321",
+            "Zzqqxx!",
+            ["user 987654321 is not in the log", "no word of the query is in the log: results by"],
+        ),
         ("1", " ", ["the query is empty"]),
+        ("1", "!?", ["the query has no word, only signs"]),
     ],
 )
 def test_what_was_not_understood_is_said(search, user, query, said, capsys):
@@ -64,6 +71,17 @@ def test_what_was_not_understood_is_said(search, user, query, said, capsys):
     out, err = capsys.readouterr()
     assert len(json.loads(out)["results"]) == 10
     assert all(text in err for text in said)
+
+
+def test_what_was_understood_is_a_line(search, known_query, capsys):
+    word = known_query.split()[0]
+    for query, line in (
+        (f"{word.upper()}-ZZqqxx, vvkk", f"query     {word}  (unknown: zzqqxx, vvkk)"),
+        ("zzqqxx", "query     (no known word)  (unknown: zzqqxx)"),
+        ("", "query     (no known word)"),
+    ):
+        assert search("--user", 1, "--query", query) == 0
+        assert capsys.readouterr().out.splitlines()[0] == line
 
 
 @pytest.mark.parametrize("user", ["abc", "1.5", "", "9" * 30])

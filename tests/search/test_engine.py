@@ -62,6 +62,16 @@ def test_words_can_be_given_by_raw_id(engine, watcher, known_query):
     assert engine.search(watcher, ids) == engine.search(watcher, known_query)
 
 
+def test_words_are_found_as_people_type_them(engine, watcher, known_query):
+    plain = engine.search(watcher, known_query)
+    assert [word.text for word in plain.words] == known_query.split()
+    wide = "".join(chr(ord(sign) + 0xFEE0) if sign.isalnum() else sign for sign in known_query)
+    for typed in ("-".join(known_query.split()), f" {known_query.upper()} !", wide):
+        assert engine.search(watcher, typed) == plain
+    ids = [int(engine.system.store.words.raw_id[row]) for row in engine.system.store.word_rows(known_query)]
+    assert engine.search(watcher, str(ids)) == plain
+
+
 @pytest.mark.parametrize("user", [NOBODY, None])
 def test_unknown_user_gets_relevance_without_a_past(engine, user, known_query):
     found = engine.search(user, known_query, 10)
@@ -94,6 +104,7 @@ def test_half_known_query_names_the_unknown_word(engine, watcher, known_query):
     first = known_query.split()[0]
     found = engine.search(watcher, f"{first} zzqqxx", 10)
     assert found.unknown_words == ("zzqqxx",)
+    assert [(word.text, word.known) for word in found.words] == [(first, True), ("zzqqxx", False)]
     assert any("bm25" in result.channels for result in found.results)
 
 

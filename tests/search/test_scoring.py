@@ -91,6 +91,11 @@ def test_the_unknown_are_served_and_counted(score, asked, tmp_path, capsys):
     score(tmp_path / "in.csv", tmp_path / "out.run")
     said = capsys.readouterr().err
     assert "6 requests, 2 unknown users, 1 empty queries, 1 queries without a known word;" in said
+    with (tmp_path / "in.csv").open("a") as file:
+        file.write("\n,,\ng,,!?\n")
+    score(tmp_path / "in.csv", tmp_path / "out.run")
+    said = capsys.readouterr().err
+    assert "7 requests, 3 unknown users, 2 empty queries, 1 queries without a known word, 2 empty rows passed" in said
 
 
 def test_lists_of_words_in_parquet(score, engine, known_query, tmp_path):
@@ -142,7 +147,8 @@ BAD = {
     "a row with too many fields": ("in.csv", "user_id,query\n1,a\n1,a,b,c\n", r"in\.csv: cannot be read"),
     "not UTF-8": ("in.csv", b"user_id,query\n1,\xff\xfe\xfa\n", r"in\.csv: cannot be read"),
     "no Parquet in it": ("in.parquet", "user_id,query\n1,a\n", r"in\.parquet: cannot be read"),
-    "another ending": ("in.txt", "user_id,query\n1,a\n", r"\.csv or \.parquet, not \.txt"),
+    "another ending": ("in.txt", "user_id,query\n1,a\n", r"\.csv, \.csv\.gz, \.csv\.zst or \.parquet, not \.txt"),
+    "a column twice": ("in.csv", "user_id,query,user_id\n1,a,2\n", r"row 1: column 'user_id' stands twice"),
 }
 
 
@@ -176,7 +182,7 @@ def test_a_bad_row_after_a_good_block(score, known_query, tmp_path):
 
 
 def test_users_in_parquet_that_are_no_whole_numbers(score, tmp_path):
-    for value in (12.5, math.nan, math.inf, True):
+    for value in (12.5, math.inf, True, [1]):
         pl.DataFrame({"user_id": [value], "query": ["a"]}).write_parquet(tmp_path / "in.parquet")
         with pytest.raises(scoring.BadInput, match="request 1, column user_id"):
             score(tmp_path / "in.parquet", tmp_path / "out.run")

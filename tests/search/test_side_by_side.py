@@ -58,6 +58,7 @@ def test_the_past_is_the_persons_own_latest_first(both, watcher, known_query):
 
 
 def test_nobody_in_particular_has_no_past(both):
-    seen = both.search(None, "nonsense-word", 3)
-    assert (seen.past, seen.known_user, seen.unknown_words) == ((), False, ("nonsense-word",))
+    seen = both.search(None, "Nonsense-word", 3)
+    assert (seen.past, seen.known_user, seen.unknown_words) == ((), False, ("nonsense", "word"))
+    assert [(word.text, word.known) for word in seen.words] == [("nonsense", False), ("word", False)]
     assert all(len(shown) == 3 for shown in seen.lists.values())
