@@ -112,6 +112,11 @@ class Counters:
         return TimedCounter(pair(events.user, events.video), np.asarray(events.time_ms))
 
     @functools.cached_property
+    def user_video_clicks(self) -> TimedCounter:
+        """Clicks of a user on a video, both channels, key `pair(user, video)`."""
+        return TimedCounter(pair(self._user, self._video), self._time)
+
+    @functools.cached_property
     def user_author_clicks(self) -> TimedCounter:
         """Clicks of a user on an author, key `pair(user, author)`."""
         return TimedCounter(pair(self._user, np.asarray(self.store.videos.author)[self._video]), self._time)

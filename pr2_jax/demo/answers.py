@@ -49,6 +49,7 @@ class Answers:
             "query": asked.query,
             "k": asked.k,
             "known_user": found.known_user,
+            "withholds_clicked": self._both.system.withholds_clicked,
             "unknown_words": list(found.unknown_words),
             "notes": self._notes(asked, found.known_user, found.unknown_words),
             "took_ms": round(took_ms, 1),
@@ -88,6 +89,7 @@ class Answers:
             "heads": one.result.heads,
             "channels": one.result.channels,
             "because": _reasons(one),
+            "clicked_before": one.result.clicked_before,
             "elsewhere": dict(zip(others, one.elsewhere, strict=True)),
         }
 
