@@ -29,6 +29,7 @@ SIMILARITIES = ("swing", "cosine")
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
 CALIBRATIONS = ("auto", "platt", "isotonic", "query")
 INPUTS = ("relevance", "video", "links", "habits", "taste")
+CLICKED = ("auto", "show", "withhold")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,9 +236,11 @@ class SearchConfig:
     """Answering."""
 
     least_events: int = 5  # people with fewer past events get the base ranker's order of the same candidates
+    clicked: str = "auto"  # may be found again what the person clicked before? "show", "withhold", or as the log says
 
     def __post_init__(self) -> None:
         check_values(self)
+        check_choice(self, "clicked", CLICKED)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -122,6 +122,7 @@ class WorldConfig:
     ambiguous_share: float = 0.15  # share of topic words that two subtopics own
     sessions_per_day: float = 0.32  # needs to search; what is asked again in other words comes on top
     slate: int = 10
+    refind_share: float = 0.0  # [0, 1] P(a search of the log asks again for what was found on an earlier day)
     views_per_day: float = 4.5
     search_outcomes: bool = False  # writes what came of search results (playing time, like, ...): KuaiSAR has none
     content_width: int = 32  # F, of the content.npy that the world writes

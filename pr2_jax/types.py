@@ -65,7 +65,7 @@ class People(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Requests:
-    """B searches. `seen` lists, for each, the video rows that must not be returned."""
+    """B searches. `seen` lists, for each, the video rows that must not be returned (`System.withheld`)."""
 
     user_B: np.ndarray  # int32 user rows, 0 = unknown
     time_ms_B: np.ndarray  # int64; only events strictly before this may be looked at

@@ -37,7 +37,7 @@ STAGES = {
     "content": Stage(("store",), ("data", "content"), "pr2 train content"),
     "taste": Stage(("store", "content"), ("data", "taste"), "pr2 train taste"),
     "pdr": Stage(("store", "content", "taste"), ("data", "pdr"), "pr2 train pdr"),
-    "index": Stage(("store", "content", "taste", "pdr"), ("data", "retrieval"), "pr2 index"),
+    "index": Stage(("store", "content", "taste", "pdr"), ("data", "retrieval", "search.clicked"), "pr2 index"),
     "qin": Stage(
         ("store", "content", "taste", "pdr", "index"),
         # The last is the depth at which fusion is fitted.

@@ -71,6 +71,19 @@ class Counters:
         impressions_S = np.diff(np.asarray(store.sessions.first_impression))
         self._session = np.repeat(np.arange(len(impressions_S)), impressions_S)
 
+    def clicked_before(self, user_N: np.ndarray, video_N: np.ndarray, times_N: np.ndarray) -> np.ndarray:
+        """bool [N]: had the user clicked the video strictly before the time? As `user_video_clicks` would say, but
+        only the pairs that are asked for are sorted."""
+        asked, at_N = np.unique(pair(user_N, video_N), return_inverse=True)
+        if not len(asked):
+            return np.zeros(0, bool)
+        keys_E = pair(self._user, self._video)
+        slot_E = np.minimum(np.searchsorted(asked, keys_E), len(asked) - 1)
+        mine_E = asked[slot_E] == keys_E
+        first_A = np.full(len(asked), np.iinfo(np.int64).max)
+        np.minimum.at(first_A, slot_E[mine_E], self._time[mine_E])
+        return first_A[at_N] < times_N
+
     @functools.cached_property
     def video_clicks(self) -> TimedCounter:
         """Clicks on a video, both channels."""
@@ -126,6 +139,11 @@ class Counters:
         """Views of a video by a user, clicked or not, key `pair(user, video)`."""
         events = self.store.events
         return TimedCounter(pair(events.user, events.video), np.asarray(events.time_ms))
+
+    @functools.cached_property
+    def user_video_clicks(self) -> TimedCounter:
+        """Clicks of a user on a video, both channels, key `pair(user, video)`."""
+        return TimedCounter(pair(self._user, self._video), self._time)
 
     @functools.cached_property
     def user_author_clicks(self) -> TimedCounter:

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from pr2_jax.data.assemble import rows_of
+from pr2_jax.data.found_before import found_before_share
 from pr2_jax.data.quarantine import QUARANTINE_FILE
 from pr2_jax.data.reading import TableCount
 from pr2_jax.data.schema import DAY_MS
@@ -26,6 +27,7 @@ class IngestReport:
     clicked_sessions: int
     impressions: int
     clicks: int
+    found_before_share: float  # of clicked results: the person had clicked that video before
     feed_views: int
     users: int
     users_without_features: int
@@ -66,6 +68,7 @@ class IngestReport:
             clicked_sessions=int((np.add.reduceat(clicks, starts) > 0).sum()),
             impressions=len(clicks),
             clicks=int(clicks.sum()),
+            found_before_share=found_before_share(store),
             feed_views=len(tables.feed),
             users=store.counts.users - 1,
             users_without_features=store.counts.users - 1 - len(users),
@@ -90,6 +93,7 @@ class IngestReport:
         out += [
             f"sessions  {self.sessions:,} ({days}); {self.clicked_sessions:,} with a click, {self.queries:,} queries",
             f"shown     {self.impressions:,} results, {self.clicks:,} clicks; {self.feed_views:,} feed views",
+            f"again     {self.found_before_share:.1%} of the clicked results were clicked before by the same person",
             f"users     {self.users:,}, {self.users_without_features:,} of them without features",
             f"videos    {self.videos:,}, {self.videos_without_features:,} of them without features, "
             f"{self.videos_with_content:,} with brought content vectors",

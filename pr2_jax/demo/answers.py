@@ -50,6 +50,7 @@ class Answers:
             "k": asked.k,
             "known_user": found.known_user,
             "words": [dataclasses.asdict(word) for word in found.words],
+            "withholds_clicked": self._both.system.withholds_clicked,
             "unknown_words": list(found.unknown_words),
             "notes": self._notes(asked, found),
             "took_ms": round(took_ms, 1),
@@ -89,6 +90,7 @@ class Answers:
             "heads": one.result.heads,
             "channels": one.result.channels,
             "because": _reasons(one),
+            "clicked_before": one.result.clicked_before,
             "elsewhere": dict(zip(others, one.elsewhere, strict=True)),
         }
 

@@ -11,7 +11,6 @@ import numpy as np
 from pr2_jax.data.assemble import rows_of
 from pr2_jax.data.catalogue import padded_words
 from pr2_jax.data.growing import GrowingLog, NewSearches, NewViews
-from pr2_jax.data.histories import seen
 from pr2_jax.data.labels import popularity
 from pr2_jax.errors import BadInput
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK
@@ -122,7 +121,7 @@ class Platform:
         words = [rows.word_W[words_Q[words_Q > 0]] for words_Q in requests.words_BxQ]
         words_BxQ = padded_words(words, view.config.data)
         user_B = rows.user_U[requests.user_B]
-        asked = Requests(user_B, requests.time_ms_B, words_BxQ, seen(view.store, user_B, requests.time_ms_B))
+        asked = Requests(user_B, requests.time_ms_B, words_BxQ, view.withheld(user_B, requests.time_ms_B))
         query_B, depth = self._log.query_rows(words), view.config.evaluation.pipeline_candidates
 
         def block(start: int) -> np.ndarray:

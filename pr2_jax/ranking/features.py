@@ -30,12 +30,13 @@ VIDEO += tuple(f"appeal_{task}" for task in TASKS)
 LINKS = ("item_cf", "item_cf_by_clicks", "qrcf")
 HABITS = ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video")
 TASTE = (*(f"taste_{task}" for task in TASKS), "taste_fit", "taste_fit_doubt", "taste_fit_author", "taste_fit_category")
-GROUPS = {"relevance": RELEVANCE, "video": VIDEO, "links": LINKS, "habits": HABITS, "taste": TASTE}
-"""By the names that `QinConfig.inputs` gives."""
+AGAIN = ("clicks_of_video",)
+GROUPS = {"relevance": RELEVANCE, "video": VIDEO, "links": LINKS, "habits": HABITS, "taste": TASTE, "again": AGAIN}
+"""By the names that `QinConfig.inputs` gives; the last goes with habits where people find again what they clicked."""
 IMPERSONAL = ("relevance", "video")
 FEATURES = tuple(name for group in GROUPS.values() for name in group)
 HEAVY_TAILED = ("bm25", "query_searches", "query_video_clicks", "clicks", "search_clicks", "shown")
-HEAVY_TAILED += ("item_cf", "item_cf_by_clicks", "qrcf", "author_clicks", "user_clicks", "views_of_video")
+HEAVY_TAILED += ("item_cf", "item_cf_by_clicks", "qrcf", "author_clicks", "user_clicks", "views_of_video", *AGAIN)
 DENSE_VIDEOS, DENSE_CELLS = 1_000_000, 8_000_000
 """Catalogues up to which a request's reached videos are laid out whole to be read, and cells laid out at once; of
 larger ones each read searches its row, which takes longer but no longer the larger they are."""
@@ -43,14 +44,16 @@ PRIOR_SHOWN = 3.0
 """Results shown that a rate has to earn before it counts: rate = clicks / (shown + prior)."""
 
 
-def groups(config: QinConfig) -> tuple[str, ...]:
-    """Which of `GROUPS` a ranker reads."""
-    return tuple(name for name in config.inputs.split("+") if config.personal or name in IMPERSONAL)
+def groups(config: QinConfig, *, again: bool = False) -> tuple[str, ...]:
+    """Which of `GROUPS` a ranker reads. `again`: people find again what they clicked."""
+    asked = config.inputs.split("+")
+    asked += ["again"] * (again and "habits" in asked)
+    return tuple(name for name in asked if config.personal or name in IMPERSONAL)
 
 
-def columns(config: QinConfig) -> np.ndarray:
+def columns(config: QinConfig, *, again: bool = False) -> np.ndarray:
     """Which columns a ranker reads, ascending; the base ranker knows nothing of the person, whatever it names."""
-    return np.flatnonzero(np.isin(FEATURES, [name for group in groups(config) for name in GROUPS[group]]))
+    return np.flatnonzero(np.isin(FEATURES, [name for group in groups(config, again=again) for name in GROUPS[group]]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +106,11 @@ class RankingFeatures:
         bm25: Bm25Channel,
         numbers: VideoNumbers,
         seeds: SeedFilter,
+        *,
+        again: bool = False,
     ) -> None:
+        """`again`: the person's clicks on each result are counted; else that column is 0."""
+        self._again = again
         self._counters, self._space, self._taste = counters, space, taste
         self._bm25, self._numbers, self._seeds = bm25, numbers, seeds
 
@@ -127,6 +134,7 @@ class RankingFeatures:
         parts += [*np.moveaxis(appeal, -1, 0)]
         if personal:
             parts += self._personal(requests, video_NxS, similarity) + self._tastes(requests, video_NxS, taste)
+            parts += [self._clicks(requests, video_NxS)] if self._again else []
         parts += [np.zeros((1, 1))] * (len(FEATURES) - len(parts))
         return np.stack(np.broadcast_arrays(*parts), axis=-1).astype(np.float32)
 
@@ -183,6 +191,11 @@ class RankingFeatures:
             total_Nx1,
             views,
         ]
+
+    def _clicks(self, requests: Requests, video_NxS: np.ndarray) -> np.ndarray:
+        """The person's own clicks on each result."""
+        user_Nx1, time_Nx1 = requests.user_B[:, None], requests.time_ms_B[:, None]
+        return self._counters.user_video_clicks.before(pair(user_Nx1, video_NxS), time_Nx1) * (user_Nx1 > 0)
 
     def _tastes(self, requests: Requests, video_NxS: np.ndarray, taste_NxSxT: np.ndarray) -> list[np.ndarray]:
         fit, durations = self._taste.fit, self._numbers.durations(video_NxS, requests.time_ms_B[:, None])

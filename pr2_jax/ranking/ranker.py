@@ -18,10 +18,18 @@ RESULT_BLOCK = 512
 class Ranker:
     """Scores search results. The shown position is absent here: it only ever explained the past."""
 
-    def __init__(self, function: ModelFunction, config: QinConfig, requests: SlateReader, scaler: Scaler) -> None:
-        """`config` says which columns of the features the function reads."""
+    def __init__(
+        self,
+        function: ModelFunction,
+        config: QinConfig,
+        requests: SlateReader,
+        scaler: Scaler,
+        *,
+        again: bool = False,
+    ) -> None:
+        """`config` and `again` say which columns of the features the function reads."""
         self._function, self._requests, self._scaler = function, requests, scaler
-        self._columns, self.needs = columns(config), groups(config)
+        self._columns, self.needs = columns(config, again=again), groups(config, again=again)
 
     def logits(
         self,

@@ -57,11 +57,12 @@ def _print_table(engine: SearchEngine, found: SearchResults) -> None:
     out = Console() if Console().is_terminal else Console(width=PIPE_WIDTH)
     table = Table(box=None, pad_edge=False)
     heads = tuple(found.results[0].heads) if found.results else ()
-    for name in ("#", "video", "caption", "score", *heads, "found by", "because you watched"):
+    again = ["clicked before"] * any(result.clicked_before for result in found.results)
+    for name in ("#", "video", "caption", "score", *heads, "found by", "because you watched", *again):
         number = name in ("#", "video", "score", *heads)
         table.add_column(name, justify="right" if number else "left", no_wrap=number)
     for place, result in enumerate(found.results, 1):
-        table.add_row(*_cells(engine, place, result))
+        table.add_row(*_cells(engine, place, result), *("yes" * result.clicked_before for _ in again))
     out.print(table)
 
 

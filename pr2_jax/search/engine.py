@@ -35,6 +35,7 @@ class Result:
     heads: dict[str, float]  # calibrated probabilities
     channels: dict[str, float]  # normalised scores of the channels that found it
     because: tuple[Because, ...]  # "because you watched ..."
+    clicked_before: bool = False  # by the person; such videos are found where the log is one in which people do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,7 @@ class SearchEngine:
 
         A text is read as people type (`data/text.py`), a list word by word.
         A query without a known word is answered from the person's taste, a person without a past by relevance, and
-        neither by what is popular. Videos clicked before are left out.
+        neither by what is popular. Videos clicked before are marked, or left out (`search.clicked`).
         """
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise BadInput(f"k = {k!r}, expected a whole number above 0")
@@ -94,7 +95,7 @@ class SearchEngine:
         """Requests of now: user rows and ragged word rows."""
         words_BxQ = padded_words(words, self.system.config.data)
         time_ms_B = np.full(len(user_B), self.now_ms, np.int64)
-        return Requests(user_B, time_ms_B, words_BxQ, seen(self.system.store, user_B, time_ms_B))
+        return Requests(user_B, time_ms_B, words_BxQ, self.system.withheld(user_B, time_ms_B))
 
     def rank(self, requests: Requests, words: Sequence[np.ndarray], k: int) -> Ranked:
         """Retrieves, ranks and orders a batch; at least k results where the catalogue has them."""
@@ -107,6 +108,7 @@ class SearchEngine:
         ids_K = ranked.ids_BxK[0][ranked.ids_BxK[0] > 0][:k]
         raw = np.asarray(self.system.store.videos.raw_id)[ids_K]
         because = self._because(requests, ids_K)
+        before_K = np.isin(ids_K, seen(self.system.store, requests.user_B, requests.time_ms_B)[0])
         return [
             Result(
                 video_id=int(raw[n]),
@@ -119,6 +121,7 @@ class SearchEngine:
                     if ranked.found_BxKxC[0, n, c]
                 },
                 because=because[n],
+                clicked_before=bool(before_K[n]),
             )
             for n in range(len(ids_K))
         ]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pr2_jax import artifacts, workdir
-from pr2_jax.config import CHANNELS, Config
+from pr2_jax.config import CHANNELS, Config, QinConfig
 from pr2_jax.config_loader import read
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.data.catalogue import VideoNumbers, catalogue_arrays, query_words
@@ -28,7 +28,7 @@ from pr2_jax.data.sessions import FOLDS, training_parts
 from pr2_jax.data.slates import Slates
 from pr2_jax.data.store import LogStore
 from pr2_jax.errors import BadConfig, StaleArtifact
-from pr2_jax.ranking.features import RankingFeatures, Scaler
+from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
 from pr2_jax.ranking.query_numbers import QueryNumbers
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import item_similarity, merge
@@ -189,11 +189,20 @@ class System:
 
     @functools.cached_property
     def fitted(self) -> dict:
-        """What the index stage chose: `epsilon`, `merge_weights` (pipeline to channel to weight) and, where QRCF's
-        threshold is adaptive, `cosine_sample` (video rows)."""
+        """What the index stage chose: `epsilon`, `merge_weights` (pipeline to channel to weight), `clicked` (`show` or
+        `withhold`) and, where QRCF's threshold is adaptive, `cosine_sample` (video rows)."""
         self.require("index")
         with artifacts.reading(self.workdir / "index"):
             return json.loads((self.workdir / "index" / "fitted.json").read_text())
+
+    @property
+    def withholds_clicked(self) -> bool:
+        """Whether nobody finds again what they clicked before, as the index stage decided (stages/clicked.py)."""
+        return self.fitted["clicked"] == "withhold"
+
+    def withheld(self, user_B: np.ndarray, time_ms_B: np.ndarray) -> tuple[np.ndarray, ...]:
+        """`Requests.seen` of these people at these times."""
+        return seen(self.store, user_B, time_ms_B) if self.withholds_clicked else ()
 
     @functools.cached_property
     def seeds(self) -> SeedFilter:
@@ -244,7 +253,12 @@ class System:
         space, taste = self.space, self.taste
         if held_out is not None:
             space, taste = self.held_out_spaces[held_out % FOLDS], self.held_out_tastes[held_out]
-        return RankingFeatures(self.counters, space, taste, self.bm25, self.numbers, self.seeds)
+        again = not self.withholds_clicked
+        return RankingFeatures(self.counters, space, taste, self.bm25, self.numbers, self.seeds, again=again)
+
+    def columns(self, ranker: QinConfig) -> np.ndarray:
+        """Of those features the columns that a ranker reads."""
+        return columns(ranker, again=not self.withholds_clicked)
 
     @functools.cached_property
     def numbers(self) -> VideoNumbers:
@@ -267,14 +281,16 @@ class System:
         requests = SlateReader(self.reader, None, config, self.config.data)
         with artifacts.reading(directory):
             scaler = Scaler.load(directory / "scaler.npz")
-        return Ranker(self.functions(name, directory / name)[name], config, requests, scaler)
+        again = not self.withholds_clicked
+        return Ranker(self.functions(name, directory / name)[name], config, requests, scaler, again=again)
 
-    def requests(self, sessions_N: np.ndarray, *, withhold_seen: bool = True) -> Requests:
-        """The searches of some sessions; videos clicked before are withheld from retrieval."""
+    def requests(self, sessions_N: np.ndarray, *, withhold: bool | None = None) -> Requests:
+        """The searches of some sessions. `withhold`: videos clicked before from retrieval; None: as was decided."""
         user = np.asarray(self.store.sessions.user)[sessions_N]
         time_ms = np.asarray(self.store.sessions.time_ms)[sessions_N]
         words = query_words(self.store, np.asarray(self.store.sessions.query)[sessions_N], self.config.data)
-        return Requests(user, time_ms, words, seen(self.store, user, time_ms) if withhold_seen else ())
+        withhold = self.withholds_clicked if withhold is None else withhold
+        return Requests(user, time_ms, words, seen(self.store, user, time_ms) if withhold else ())
 
     def requests_of(self, slates: Slates) -> Requests:
         """The requests of slates, for ranking alone: nothing is withheld."""

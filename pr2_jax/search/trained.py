@@ -16,7 +16,6 @@ from pr2_jax.models.functions import (
     ranker_insides,
     taste_functions,
 )
-from pr2_jax.ranking.features import columns
 from pr2_jax.training.task import Task
 from pr2_jax.types import Functions, ModelFunction
 
@@ -67,4 +66,4 @@ class TrainedModels:
         if model == "pdr":
             return pdr_task(store, config, catalogue, system.frozen_spaces)
         ranker = config.qin if model == "qin" else config.base
-        return qin_task(store, ranker, catalogue, content_VxD, len(columns(ranker)))
+        return qin_task(store, ranker, catalogue, content_VxD, len(system.columns(ranker)))

@@ -25,6 +25,7 @@ from pr2_jax.simulation.feed_day import FeedDay
 from pr2_jax.simulation.loyalty import Loyalty, tomorrow, visit_chance
 from pr2_jax.simulation.luck import Luck
 from pr2_jax.simulation.queries import Queries, true_relevance
+from pr2_jax.simulation.refinds import with_refinds
 from pr2_jax.simulation.search_day import SearchDay
 from pr2_jax.simulation.serving import LoggingSearch, SearchRequests, SearchSystem, logging_weights, merged
 from pr2_jax.simulation.tables import write_tables
@@ -143,4 +144,6 @@ def write_world(directory: Path, config: WorldConfig) -> None:
     Also words.csv, content.npy and content_ids.npy. Same config, same bytes. BadInput where `directory` is not empty.
     """
     world = World.build(config)
-    write_tables(directory, world, list(world.simulate()), _seed(config, 5))
+    logs = list(world.simulate())
+    logs = with_refinds(world, logs, config.refind_share) if config.refind_share else logs
+    write_tables(directory, world, logs, _seed(config, 5))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,17 +45,20 @@ class Result:
     costs: dict[str, float]  # those that are known
 
 
-def write_tables(results: Sequence[Result], config: EvaluationConfig, out: Path) -> None:
-    """`table_DAY.txt`, `table_DAY.md` and `ablations.json`, which holds what the tables show and each seed's means."""
+def write_tables(results: Sequence[Result], config: EvaluationConfig, out: Path, notes: Mapping[str, str]) -> None:
+    """`table_DAY.txt`, `table_DAY.md` and `ablations.json`, which holds what the tables show and each seed's means.
+
+    `notes`: by day, what is to be said of its clicks.
+    """
     report = {}
     for day in results[0].days:
-        plain, mark, report[day] = _tables(results, config, day)
+        plain, mark, report[day] = _tables(results, config, day, notes[day])
         (out / f"table_{day}.txt").write_text(plain)
         (out / f"table_{day}.md").write_text(mark)
     artifacts.write_json(out / "ablations.json", report)
 
 
-def _tables(results: Sequence[Result], config: EvaluationConfig, day: str) -> tuple[str, str, dict]:
+def _tables(results: Sequence[Result], config: EvaluationConfig, day: str, note: str) -> tuple[str, str, dict]:
     """Plain text, Markdown, and the numbers."""
     runs: dict[Ablation, list[Result]] = {}
     for result in results:
@@ -65,6 +68,7 @@ def _tables(results: Sequence[Result], config: EvaluationConfig, day: str) -> tu
     plain = [
         f"{day.capitalize()} day, {seeds}. First row: the whole system. Below: a variant less the whole system, "
         "session by session,\nseeds averaged first, with half its 95 % interval over people; costs are its own.\n"
+        f"{note}\n"
     ]
     mark, numbers = list(plain), {}
     for group in dict.fromkeys(ablation.group for ablation in runs if ablation != WHOLE):
@@ -82,7 +86,7 @@ def _tables(results: Sequence[Result], config: EvaluationConfig, day: str) -> tu
         }
     plain.append(_channels(whole, day))
     seen = {one.title: [_means(run, day) for run in found] for one, found in runs.items()}
-    return "\n".join(plain), "\n".join(mark), {"tables": numbers, "by_seed": seen}
+    return "\n".join(plain), "\n".join(mark), {"tables": numbers, "by_seed": seen, "note": note}
 
 
 def _row(

@@ -39,15 +39,19 @@ def run(workdir: Path, config: Config, file: Path, seeds: int, make: Make) -> No
     """Judges what is not judged yet, then writes `ablations/table_{test,validation}.{txt,md}` and `ablations.json`."""
     stages.require_inputs("eval", workdir, config)
     asked = [WHOLE, *config_ablations.load(file, config)]
+    # One rule for all, or variants would be judged by other clicks than the whole: the index of each decides anew.
+    served = System(workdir, config)
+    withhold, before = served.withholds_clicked, {name: day_of(served, *days_of(served)[name]) for name in DAYS}
     results = []
     for number in range(seeds):
         seeded = config_ablations.seeded(config, number)
         for ablation in asked:
             place = workdir / DIRECTORY / f"seed_{number}" / ablation.directory
             console.log(f"{ablation.title}, seed {number}")
-            _judge(workdir, place, ablation, ablation.config(seeded), make)
+            _judge(workdir, place, ablation, ablation.config(seeded), make, withhold=withhold)
             results.append(_read(place, ablation))
-    write_tables(results, config.evaluation, workdir / DIRECTORY)
+    notes = {name: day.found_before.note for name, day in before.items()}
+    write_tables(results, config.evaluation, workdir / DIRECTORY, notes)
 
 
 def print_table(workdir: Path) -> None:
@@ -55,20 +59,25 @@ def print_table(workdir: Path) -> None:
     print((workdir / DIRECTORY / "table_test.txt").read_text(), end="")
 
 
-def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make: Make) -> None:
+def days_of(system: System) -> dict[str, tuple[int, int]]:
+    """When each of `DAYS` begins and ends."""
+    cuts = system.store.cuts
+    return {"validation": (cuts.validation_ms, cuts.test_ms), "test": (cuts.test_ms, cuts.end_ms)}
+
+
+def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make: Make, *, withhold: bool) -> None:
     """Trains what this variant does not share, judges it on both days, and drops what was trained."""
     claim = {"store": artifacts.identity(workdir / stages.STORE), "config": to_dict(config), "ranked": ablation.ranked}
+    claim["withhold"] = withhold
     whole = place.parent / WHOLE.directory
     if artifacts.fresh(place / JUDGED, claim, stages.SCHEMA):
         _drop(place, whole)  # what a kill may have left
         return
     _make_stages(place, config, ablation.ranked, [workdir, whole], make)
     system = System(place, config)
-    cuts = system.store.cuts
-    days = {"validation": (cuts.validation_ms, cuts.test_ms), "test": (cuts.test_ms, cuts.end_ms)}
     with artifacts.writing(place / JUDGED, claim, stages.SCHEMA) as out:
         for name in DAYS:
-            day = day_of(system, *days[name])
+            day = day_of(system, *days_of(system)[name], withhold=withhold)
             found = values(system, answers(system, config, day, ("pr2",) if ablation.ranked else ()))
             session_values.save(out / f"{name}.npz", found)
         costs = _costs(system, config, day, ablation.ranked)

@@ -55,6 +55,10 @@ def open_world(workdir: Path, plan: Plan) -> System:
         raise BadInput(f"{workdir} is a serving artifact, expected a work directory")
     if system.config.data.source != SOURCE:
         raise BadInput(f"{workdir}: its log is not a simulated world's, and nobody else's people can answer")
+    if share := system.config.world.refind_share:
+        raise BadInput(
+            f"{workdir}: world.refind_share = {share:g} rewrote its log; people in an experiment do no such thing"
+        )
     return system
 
 

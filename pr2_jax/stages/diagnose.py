@@ -44,7 +44,7 @@ def run(workdir: Path, config: Config) -> None:
     findings = diagnosis.judge(checks(config.retrieval.qrcf.threshold), signs)
     title = (
         f"Diagnosis by {searches:,} searches of the validation day that have a click, ± half of the 95 % interval over "
-        "people. A check that looks at another sample names it."
+        f"people. A check that looks at another sample names it. {retrieval.day.found_before.note}"
     )
     artifacts.write_text(workdir / "eval" / TEXT, diagnosis.text(findings, title))
     artifacts.write_json(workdir / "eval" / JSON, {"searches": searches, "findings": [one.plain() for one in findings]})

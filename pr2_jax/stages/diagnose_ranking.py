@@ -29,7 +29,7 @@ from pr2_jax.evaluation.signs_ranking import (
     position_signs,
 )
 from pr2_jax.evaluation.slices import quantiles
-from pr2_jax.ranking.features import FEATURES, Scaler, columns
+from pr2_jax.ranking.features import FEATURES, Scaler
 from pr2_jax.retrieval.blocks import in_blocks
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
@@ -107,7 +107,7 @@ class RankingSigns:
             size = slates.video_NxS.shape[1]
             empty = np.zeros((0, size, len(TASKS)), np.float32)
             return empty, empty, np.zeros((0, size, len(TASKS), config.experts), np.float32)
-        scaled = self._scaler(features)[..., columns(config)]
+        scaled = self._scaler(features)[..., self._system.columns(config)]
         parts = []
         for start in range(0, len(slates), SLATE_BLOCK):
             rows = slice(start, start + SLATE_BLOCK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pr2_jax.errors import BadInput
 from pr2_jax.evaluation import metrics, table
 from pr2_jax.evaluation import values as session_values
 from pr2_jax.evaluation.bootstrap import Interval, interval, number
+from pr2_jax.evaluation.found_before import FoundBefore
 from pr2_jax.evaluation.runs import write_run
 from pr2_jax.evaluation.values import Values
 from pr2_jax.search.system import System
@@ -44,7 +46,8 @@ def run(workdir: Path, config: Config, out: Path) -> None:
     cuts = system.store.cuts
     day = day_of(system, cuts.test_ms, cuts.end_ms)
     if not len(day.sessions):
-        raise BadInput(f"{workdir / 'store'}: no search of the test day has a click: there is nothing to judge by")
+        new = " on what its person had not clicked before" if len(day.clicked_sessions) else ""
+        raise BadInput(f"{workdir / 'store'}: no search of the test day has a click{new}: there is nothing to judge by")
     probed = {"test_day": probe_day(system, config, cuts.test_ms), "training_day": probe_training(system, config)}
     counts = " and ".join(f"{count} searches of the {day.replace('_', ' ')}" for day, count in probed.items())
     console.log(f"leak probe: {counts} are told the same with their future removed")
@@ -56,6 +59,7 @@ def run(workdir: Path, config: Config, out: Path) -> None:
     session_values.save(out / SESSIONS, worth)
     found = {
         "leak_probe_sessions": probed,
+        "found_before": dataclasses.asdict(day.found_before),
         "slices": slices.write(system, config, day, worth, out),
         "calibration": reliability.write(system, config, given, out),
         "gap_closed": _gap_closed(worth),
@@ -138,14 +142,14 @@ def _report(
         **beside,
     }
     artifacts.write_json(out / "metrics.json", plain)
-    text, mark = [], []
-    for title, prefixes, columns in (
-        ("Whole catalogue, test day, videos already clicked removed", ("retrieval", "pipeline"), CATALOGUE_COLUMNS),
-        ("Shown results reordered, test day", ("slate",), SLATE_COLUMNS),
+    text, mark, before = [], [], FoundBefore(**beside["found_before"])
+    for title, note, prefixes, columns in (
+        (f"Whole catalogue, test day, {before.rule}", f"{before.note}\n", ("retrieval", "pipeline"), CATALOGUE_COLUMNS),
+        ("Shown results reordered, test day", "", ("slate",), SLATE_COLUMNS),
     ):
         lines = [table.Row(n, r, n.split(".")[0]) for n, r in rows.items() if n.split(".")[0] in prefixes]
-        text.append(table.plain(lines, columns, title))
-        mark.append(f"{title}\n\n{table.markdown(lines, columns)}")
+        text.append(table.plain(lines, columns, title) + note)
+        mark.append(f"{title}\n\n{table.markdown(lines, columns)}" + (f"\n{note}" if note else ""))
     lines = ["Paired differences, 95 % intervals by bootstrap over users"]
     for name, row in differences.items():
         lines += [f"  {name:<36} {m:<10} {v.mean:+.4f} [{v.low:+.4f}, {v.high:+.4f}]" for m, v in row.items()]

@@ -15,8 +15,9 @@ from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import build_index
 from pr2_jax.retrieval.qrcf import QrcfChannel, cosine_sample, fit_epsilon
 from pr2_jax.search.system import LADDER, PIPELINES, System
+from pr2_jax.stages import clicked
 from pr2_jax.stages.days import day_of
-from pr2_jax.types import Candidates, Requests
+from pr2_jax.types import Candidates, Channel, Requests
 
 EPSILON_SESSIONS = 2_000
 """Training sessions, evenly spread, on which epsilon's quantile is taken."""
@@ -30,14 +31,16 @@ def build(workdir: Path, config: Config, out: Path) -> None:
     for as_of_ms in (cuts.validation_ms, cuts.test_ms, cuts.end_ms):
         _snapshot(system, as_of_ms, out / f"as_of_{as_of_ms}")
     fitted = _threshold(system, config)
-    fitted["merge_weights"] = _merge_weights(system, config, fitted, out)
+    channels = _exact_channels(system, fitted, out)
+    fitted |= clicked.decide(system, channels)
+    fitted["merge_weights"] = _merge_weights(system, config, channels, withhold=fitted["clicked"] == "withhold")
     (out / "fitted.json").write_text(json.dumps(fitted, indent=1) + "\n")
 
 
 def build_indices(system: System, vectors: dict[str, np.ndarray], out: Path) -> None:
     """`dr/` and `pdr/` in `out`, from the vectors of every video. Recall is measured on training searches."""
     training = training_sessions(system.store)
-    requests = system.requests(training[:: max(1, len(training) // 256)], withhold_seen=False)
+    requests = system.requests(training[:: max(1, len(training) // 256)], withhold=False)
     queries = {"dr": system.space.queries(requests.words_BxQ), "pdr": system.pdr(requests)}
     for name, vectors_VxD in vectors.items():
         report = build_index(vectors_VxD, out / name, system.config.retrieval, queries[name])
@@ -53,7 +56,7 @@ def threshold_requests(system: System) -> Requests:
     """The training searches on which thresholds are fitted."""
     training = training_sessions(system.store)
     sample = training[:: max(1, len(training) // EPSILON_SESSIONS)]
-    return system.requests(sample, withhold_seen=False)
+    return system.requests(sample, withhold=False)
 
 
 def _threshold(system: System, config: Config) -> dict:
@@ -76,12 +79,18 @@ def retrieve_all(channels: dict, requests: Requests, depth: int) -> dict[str, Ca
     return {name: channel.retrieve(requests, depth) for name, channel in channels.items()}
 
 
-def _merge_weights(system: System, config: Config, fitted: dict, out: Path) -> dict[str, dict[str, float]]:
-    cuts = system.store.cuts
-    day = day_of(system, cuts.validation_ms, cuts.test_ms)
-    similarity = item_similarity.ItemSimilarity.load(out / f"as_of_{cuts.validation_ms}")
-    channels = {"bm25": system.bm25, "qrcf": QrcfChannel(system.seed_filter(fitted), similarity)}
-    channels |= system.dense_channels(out, exact=True)
+def _exact_channels(system: System, fitted: dict, out: Path) -> dict[str, Channel]:
+    """As they stood at the start of the validation day."""
+    similarity = item_similarity.ItemSimilarity.load(out / f"as_of_{system.store.cuts.validation_ms}")
+    channels: dict[str, Channel] = {"bm25": system.bm25}
+    channels["qrcf"] = QrcfChannel(system.seed_filter(fitted), similarity)
+    return channels | system.dense_channels(out, exact=True)
+
+
+def _merge_weights(
+    system: System, config: Config, channels: dict[str, Channel], *, withhold: bool
+) -> dict[str, dict[str, float]]:
+    day = day_of(system, system.store.cuts.validation_ms, system.store.cuts.test_ms, withhold=withhold)
     found = retrieve_all(channels, day.requests, config.retrieval.depth)
     weights, scorers = {}, system.scorers(day.requests)
     for label in (*PIPELINES, *LADDER):

@@ -11,10 +11,8 @@ import numpy as np
 
 from pr2_jax import console
 from pr2_jax.data.catalogue import query_words
-from pr2_jax.data.histories import seen
 from pr2_jax.data.sessions import impressions_of
 from pr2_jax.data.slates import Slates
-from pr2_jax.data.store import LogStore
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
@@ -34,7 +32,7 @@ def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray
     for start in range(0, len(slates), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(slates)))
         found_NxK = found_QxK[query_N[rows]]
-        parts.append(_draw(found_NxK, ~_allowed(system.store, slates, rows, found_NxK), count, rng))
+        parts.append(_draw(found_NxK, ~_allowed(system, slates, rows, found_NxK), count, rng))
     return np.concatenate(parts)
 
 
@@ -55,15 +53,15 @@ def joined(slates: Slates, video_NxC: np.ndarray) -> Slates:
     )
 
 
-def _allowed(store: LogStore, slates: Slates, rows: np.ndarray, video_NxK: np.ndarray) -> np.ndarray:
+def _allowed(system: System, slates: Slates, rows: np.ndarray, video_NxK: np.ndarray) -> np.ndarray:
     """Which videos may stand as negatives, `[N, K]` bool.
 
-    Not what any slate of the same session shows, what the person had clicked before (retrieval withholds it), or what
-    did not exist yet.
+    Not what any slate of the same session shows, what retrieval withholds (where it does: what the person had clicked
+    before), or what did not exist yet.
     """
-    size = np.int64(store.counts.videos)
+    store, size = system.store, np.int64(system.store.counts.videos)
     shown, owner = impressions_of(store, slates.session_N[rows])
-    gone = seen(store, slates.user_N[rows], slates.time_ms_N[rows])
+    gone = system.withheld(slates.user_N[rows], slates.time_ms_N[rows])
     taken = [owner * size + np.asarray(store.impressions.video)[shown]]
     taken += [place * size + videos for place, videos in enumerate(gone)]
     fresh_NxK = ~np.isin(np.arange(len(rows))[:, None] * size + video_NxK, np.concatenate(taken))

@@ -17,8 +17,9 @@ SOURCE = "short_video_world"
 
 
 def oracle_rankings(system: System, config: Config, given: Answers) -> dict[str, Ranking]:
-    """`pipeline.oracle` and `slate.oracle` of a day; nothing for a real log, where nobody knows."""
-    if config.data.source != SOURCE:
+    """`pipeline.oracle` and `slate.oracle` of a day; nothing for a real log, where nobody knows, nor for one that was
+    rewritten (`world.refind_share`)."""
+    if config.data.source != SOURCE or config.world.refind_share:
         return {}
     store, day = system.store, given.day
     raw_S = np.asarray(store.sessions.raw_id)
@@ -26,7 +27,7 @@ def oracle_rankings(system: System, config: Config, given: Answers) -> dict[str,
     found = _rows_of(oracle.session_B, raw_S[day.sessions])
     ids_SxK = np.where(oracle.video_BxK[found] >= 0, store.video_rows(oracle.video_BxK[found]), NO_VIDEO)
     chance_SxK = np.where(ids_SxK > 0, oracle.chance_BxK[found], -np.inf).astype(np.float32)
-    for row, seen in enumerate(day.requests.seen):  # as for every other ranking
+    for row, seen in enumerate(day.requests.seen):  # nothing where nothing is withheld, as for every other ranking
         gone = np.isin(ids_SxK[row], seen)
         ids_SxK[row, gone], chance_SxK[row, gone] = NO_VIDEO, -np.inf
     order = np.argsort(-chance_SxK, axis=1, kind="stable")[:, : config.evaluation.pipeline_candidates]

@@ -60,7 +60,7 @@ def mine(system: System, config: Config, encoder: PdrEncoder, batches: PdrBatche
     first = min(first, last // 2)
     upload_V, found = np.asarray(system.store.videos.upload_ms), []
     for start in console.progress(range(0, len(sessions_S), MINE_BLOCK), "mine hard negatives"):
-        requests = system.requests(sessions_S[start : start + MINE_BLOCK])
+        requests = system.requests(sessions_S[start : start + MINE_BLOCK], withhold=True)
         clicked = clicked_S[start : start + MINE_BLOCK]
         no_negatives = tuple(np.union1d(seen, now) for seen, now in zip(requests.seen, clicked, strict=True))
         ids_BxK = np.maximum(exact.search(encoder(requests), last, no_negatives).ids_BxK[:, first:], 0)

@@ -16,7 +16,7 @@ from pr2_jax.data.catalogue import query_words
 from pr2_jax.data.sessions import day_start_ms, part_of, training_parts, training_sessions
 from pr2_jax.data.slates import Slates, feed_slates, search_slates
 from pr2_jax.models.build import qin_task
-from pr2_jax.ranking.features import FEATURES, RankingFeatures, Scaler, columns
+from pr2_jax.ranking.features import FEATURES, RankingFeatures, Scaler
 from pr2_jax.retrieval import item_similarity
 from pr2_jax.search.system import System
 from pr2_jax.stages.fit_scores import fit_scores
@@ -89,7 +89,7 @@ def _digest(workdir: Path, config: Config, facts: dict) -> str:
 
 def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple, out: Path) -> None:
     distributed.first(lambda: out.mkdir(exist_ok=True))
-    use = columns(ranker)
+    use = system.columns(ranker)
     (search, search_features), (feed, feed_features) = scaled
     requests = SlateReader(system.reader, system.query_vectors_NqxD, ranker, config.data)
     batches = QinBatches(requests, search, search_features[..., use], feed, feed_features[..., use], ranker)

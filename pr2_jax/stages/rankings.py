@@ -15,7 +15,7 @@ from pr2_jax.evaluation.values import Values
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import PIPELINES, RANKERS, Snapshot, System
 from pr2_jax.stages.days import Day
-from pr2_jax.types import NO_VIDEO
+from pr2_jax.types import NO_VIDEO, Requests
 
 SESSION_BLOCK = 128
 MERGED = {"base": "bm25+dr", "pr2": "pr2"}
@@ -39,8 +39,8 @@ class Ranking:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """Rankings of one day by name: `retrieval.*` and `pipeline.*` of the whole catalogue for sessions with a click,
-    `slate.*` of what was shown for all sessions."""
+    """Rankings of one day by name: `retrieval.*` and `pipeline.*` of the whole catalogue for the sessions by which
+    retrieval is judged, `slate.*` of what was shown for all sessions."""
 
     day: Day
     slates: Slates
@@ -78,7 +78,7 @@ def values(system: System, given: Answers) -> dict[str, Values]:
 
 
 def list_values(day: Day, ids_SxK: np.ndarray, scores_SxK: np.ndarray) -> tuple[Values, np.ndarray]:
-    """Of one ranking of the whole catalogue for the day's sessions with a click, and which results were clicked."""
+    """Of one ranking of the whole catalogue for the sessions by which it is judged, and which results were clicked."""
     real_SxK = ids_SxK > 0
     hit_SxK = np.stack([np.isin(row, videos) for row, videos in zip(ids_SxK, day.clicked, strict=True)]) & real_SxK
     positives_S = np.array([len(videos) for videos in day.clicked])
@@ -109,7 +109,7 @@ def searchers_of(system: System, day: Day, pipelines: Sequence[str]) -> dict[str
 
 
 def catalogue(system: System, config: Config, day: Day, searchers: Mapping[str, Searcher]) -> dict[str, Ranking]:
-    """Rankings of the whole catalogue, for sessions with a click, a block of them at a time."""
+    """Rankings of the whole catalogue, for the sessions by which they are judged, a block of them at a time."""
     snapshot = system.snapshot(day.start_ms)
     channels, parts = system.channels(snapshot), []
     starts = range(0, len(day.sessions), SESSION_BLOCK)
@@ -117,7 +117,7 @@ def catalogue(system: System, config: Config, day: Day, searchers: Mapping[str, 
         requests = day.requests.slice(start, start + SESSION_BLOCK)
         query_B = day.query_N[start : start + SESSION_BLOCK]
         found = {name: channel.retrieve(requests, config.retrieval.depth) for name, channel in channels.items()}
-        part = _unlearned(system, snapshot, requests.seen, config, start)
+        part = _unlearned(system, snapshot, requests, config, start)
         part |= {f"retrieval.{name}": (c.ids_BxK, c.scores_BxK) for name, c in found.items()}
         for name, label in MERGED.items():
             merged = system.merged(name, requests, found, config.retrieval.depth)
@@ -132,9 +132,10 @@ def catalogue(system: System, config: Config, day: Day, searchers: Mapping[str, 
 
 
 def _unlearned(
-    system: System, snapshot: Snapshot, seen: tuple[np.ndarray, ...], config: Config, start: int
+    system: System, snapshot: Snapshot, requests: Requests, config: Config, start: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Random and popularity rankings of what the person had not clicked; neither looks at the whole catalogue."""
+    """Random and popularity rankings of what is not withheld; neither looks at the whole catalogue."""
+    seen = requests.seen or (np.zeros(0, np.int32),) * len(requests)
     videos = system.store.counts.videos
     depth = min(config.retrieval.depth, videos - 1)
     popularity_V = np.asarray(snapshot.popularity_V).astype(np.float32)

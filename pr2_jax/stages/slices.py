@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pr2_jax.config import Config
+from pr2_jax.data.counters import Counters, pair
 from pr2_jax.data.histories import past_events
 from pr2_jax.data.labels import popularity
 from pr2_jax.data.probe import Searches
@@ -52,7 +53,13 @@ INTERVAL = "95 % interval"
 FREQUENCIES = ("tail", "torso", "head")
 
 
-def slicings(store: LogStore, searches: Searches, clicked: Sequence[np.ndarray], day_ms: int) -> list[Slicing]:
+def slicings(
+    store: LogStore,
+    searches: Searches,
+    clicked: Sequence[np.ndarray],
+    day_ms: int,
+    counters: Counters | None = None,
+) -> list[Slicing]:
     """Slices of searches of the day that begins at `day_ms`; `clicked`: the video rows clicked in each.
 
     Of the store only what is strictly before a search is read. ValueError where nothing was clicked in one.
@@ -63,17 +70,19 @@ def slicings(store: LogStore, searches: Searches, clicked: Sequence[np.ndarray],
         _by_person(store, searches, day_ms),
         _by_popularity(store, clicked, day_ms),
         _by_age(store, searches, clicked, day_ms),
+        _by_own_clicks(counters or Counters(store), searches, clicked),
     ]
 
 
 def write(system: System, config: Config, day: Day, worth: dict[str, Values], out: Path) -> dict[str, Any]:
     """Writes `slices.txt` and `slices.md`; returns the same for metrics.json."""
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
-    cut = slicings(system.store, Searches.of(system.store, day.sessions), day.clicked, day.start_ms)
-    compared = [compare_slices(worth, MEASURES, slicing, day.sessions, draws, seed) for slicing in cut]
-    whole = {m.name: compare(worth, m, day.sessions, draws, seed) for m in MEASURES}
-    user_N = np.asarray(system.store.sessions.user)[day.sessions]
-    notes = _notes(len(day.sessions), len(np.unique(user_N)), cut)
+    sessions, searches = day.clicked_sessions, Searches.of(system.store, day.clicked_sessions)
+    cut = slicings(system.store, searches, day.clicked_videos, day.start_ms, system.counters)
+    compared = [compare_slices(worth, MEASURES, slicing, sessions, draws, seed) for slicing in cut]
+    whole = {m.name: compare(worth, m, sessions, draws, seed) for m in MEASURES}
+    user_N = searches.user_N
+    notes = _notes(len(sessions), len(np.unique(user_N)), day.found_before.note, cut)
     titles = [f"{m.metric} of {m.ranking} against {m.against}" for m in MEASURES]
     rows = [_rows(m, whole, cut, compared) for m in MEASURES]
     plain = [table.plain(lines, title=title) for title, lines in zip(titles, rows, strict=True)]
@@ -171,6 +180,17 @@ def _by_age(store: LogStore, searches: Searches, clicked: Sequence[np.ndarray], 
     return Slicing("age", what, ("unknown", "new", "middle", "old"), (UNKNOWN, 0, middle, old), number_N)
 
 
+def _by_own_clicks(counters: Counters, searches: Searches, clicked: Sequence[np.ndarray]) -> Slicing:
+    sizes = [len(videos) for videos in clicked]
+    keys = pair(np.repeat(searches.user_N, sizes), _joined(clicked))
+    clicks = counters.user_video_clicks.before(keys, np.repeat(searches.time_ms_N, sizes))
+    what = (
+        "clicks of the same person on the clicked video before the search, in the feed and in searches, of several "
+        "videos the fewest"
+    )
+    return Slicing("found", what, ("new", "before"), (0, 1), least(clicks, sizes))
+
+
 def _days(store: LogStore, video_M: np.ndarray, time_ms_M: np.ndarray) -> np.ndarray:
     """Whole days since the upload, 0 before it, UNKNOWN where the log does not say."""
     upload_ms_M = np.asarray(store.videos.upload_ms)[video_M]
@@ -181,12 +201,12 @@ def _joined(clicked: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int32), *clicked])
 
 
-def _notes(sessions: int, users: int, cut: Sequence[Slicing]) -> list[str]:
+def _notes(sessions: int, users: int, found_before: str, cut: Sequence[Slicing]) -> list[str]:
     """What is judged, and how it is cut."""
     return [
         f"Slices of the judged day: {sessions:,} searches with a click, by {users:,} people. Differences are paired, "
         f"their intervals are by bootstrap over people, none where there are fewer than {FEW_USERS}. AUC leaves out "
-        "searches in which everything shown was clicked. Every search is in one slice by each of:",
+        f"searches in which everything shown was clicked. {found_before} Every search is in one slice by each of:",
         *(f"- {slicing.name}: {slicing.what}" for slicing in cut),
     ]
 

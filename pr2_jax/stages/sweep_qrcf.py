@@ -23,6 +23,7 @@ from pr2_jax.config_loader import to_dict
 from pr2_jax.data.events import EventReader
 from pr2_jax.errors import BadConfig, BadInput
 from pr2_jax.evaluation import diversity
+from pr2_jax.evaluation.found_before import FoundBefore
 from pr2_jax.evaluation.values import Values
 from pr2_jax.evaluation.values import load as load_values
 from pr2_jax.evaluation.values import save as save_values
@@ -120,8 +121,8 @@ Pairs = list[tuple[Judged, Judged]]
 """An adaptive point, and one epsilon that keeps as many seeds."""
 
 
-def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs]:
-    """Judges every point that `out/points/` does not hold yet, and refits the merge of the best.
+def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs, FoundBefore]:
+    """Judges every point that `out/points/` does not hold yet, and refits the merge of the best. The last is the day's.
 
     Beside the grid's points: the adaptive ones of the configured K, each with a point of as many seeds.
     """
@@ -144,7 +145,7 @@ def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[
             point = study.alike(one)
             _once(out, point.name, lambda point=point: study.judge(point))
             pairs.append((one, _read(out, point, point.name)))
-    return list(judged.values()), pairs
+    return list(judged.values()), pairs, study.day.found_before
 
 
 def objective(judged: Judged, by: str) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from pr2_jax.config import THRESHOLDS, Config
 from pr2_jax.evaluation import table
 from pr2_jax.evaluation.bootstrap import Interval
+from pr2_jax.evaluation.found_before import FoundBefore
 from pr2_jax.evaluation.frontier import Axis, Family, Spot, draw
 from pr2_jax.stages.sweep_qrcf import ALONE, MERGED, REFITTED, Judged, Pairs, best_of, configured, objective
 
@@ -26,13 +27,14 @@ AXES = (
 )
 
 
-def write(out: Path, judged: Sequence[Judged], pairs: Pairs, config: Config) -> None:
+def write(out: Path, judged: Sequence[Judged], pairs: Pairs, found_before: FoundBefore, config: Config) -> None:
     """`points.csv`, `table.txt`, `table.md` and `frontier.png` into `out`."""
     beyond = {other.point: other for _, other in pairs if other.point not in {one.point for one in judged}}
     _points_csv(out / "points.csv", [*judged, *beyond.values()], config)
     title = (
         f"QRCF on the validation day, {len(judged[0].worth[ALONE].session_N):,} searches: QRCF alone; @pr2: merged "
-        "with the other channels,\nweights of the index. entropy: category labels of the top 10, in nats"
+        "with the other channels,\nweights of the index. entropy: category labels of the top 10, in nats; "
+        f"{found_before.rule}.\n{found_before.note}"
     )
     rows = [table.Row(name_of(one), _alone(one), FAMILIES[one.point.threshold]) for one in judged]
     again = [table.Row(name_of(one), _refitted(one, config)) for one in judged if one.weights]

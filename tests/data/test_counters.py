@@ -46,6 +46,19 @@ def test_no_events_at_all():
     assert TimedCounter([1], [1]).before(np.zeros((0, 2), int), 5).shape == (0, 2)
 
 
+def test_clicked_before_is_what_the_counter_of_pairs_says(store):
+    counters, events = Counters(store), store.events
+    at = np.concatenate([np.arange(store.counts.events)] * 2)
+    moved_ms = np.repeat([0, 1], store.counts.events)
+    asked = np.asarray(events.user)[at], np.asarray(events.video)[at], np.asarray(events.time_ms)[at] + moved_ms
+    want = counters.user_video_clicks.before(pair(*asked[:2]), asked[2]) > 0
+    assert want.any()
+    assert not want.all()
+    np.testing.assert_array_equal(counters.clicked_before(*asked), want)
+    nobody = np.zeros(0, np.int64)
+    assert counters.clicked_before(nobody, nobody, nobody).shape == (0,)
+
+
 def test_pairs_are_told_apart():
     first, second = np.meshgrid([0, 1, 2, 2**31 - 1], [0, 1, 2, 2**31 - 1])
     assert len(np.unique(pair(first, second))) == 16
@@ -63,6 +76,7 @@ def events_by_hand(store: LogStore) -> dict[str, list[tuple[tuple, int]]]:
         if e.click[row]:
             out["video_clicks"].append(((video,), time_ms))
             out["user_clicks"].append(((user,), time_ms))
+            out["user_video_clicks"].append(((user, video), time_ms))
             out["user_author_clicks"].append(((user, int(v.author[video])), time_ms))
             categories = [int(category) for category in v.category[video] if category > 0]
             out["user_category_clicks"] += [((user, category), time_ms) for category in categories]

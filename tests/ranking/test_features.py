@@ -83,7 +83,8 @@ def compute(store, rng):
     space = SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
 
     bm25 = Bm25Channel(store, RetrievalConfig())
-    features = RankingFeatures(Counters(store), space, TasteByHand(), bm25, NumbersByHand(), SeedsByHand())
+    parts = (Counters(store), space, TasteByHand(), bm25, NumbersByHand(), SeedsByHand())
+    features = RankingFeatures(*parts, again=True)
     features.vectors = vectors
     return features
 
@@ -117,6 +118,7 @@ def of(compute, similarity):
         ("qrcf", [0, 1.0, 0.4, 0], [0, 0, 0, 0]),
         ("user_clicks", [3, 3, 3, 3], [2, 2, 2, 2]),
         ("views_of_video", [2, 1, 0, 0], [1, 1, 0, 0]),
+        ("clicks_of_video", [2, 1, 0, 0], [1, 1, 0, 0]),
         ("author_clicks", [2, 1, 1, 0], [0, 1, 0, 0]),  # of authors 1, 2, 2, none; user 2: none, 2, 1, 3
         ("author_share", [2 / 4, 1 / 4, 1 / 4, 0], [0, 1 / 3, 0, 0]),
         # user 1 clicked category 1 twice, 2 twice, 3 once; video 4 has 1 and 3: (2 + 1) / 2 / (3 + 1)
@@ -158,14 +160,15 @@ def test_the_future_is_not_looked_at(store, compute, similarity):
     store.sessions.first_impression = first
     store.impressions = SimpleNamespace(**{name: x[: first[-1]] for name, x in vars(store.impressions).items()})
     bm25 = Bm25Channel(store, RetrievalConfig())
-    cut = RankingFeatures(Counters(store), compute._space, TasteByHand(), bm25, compute._numbers, SeedsByHand())
+    parts = (Counters(store), compute._space, TasteByHand(), bm25, compute._numbers, SeedsByHand())
+    cut = RankingFeatures(*parts, again=True)
     assert cut(requests, np.array([1]), VIDEOS_2xS[:1], similarity).tobytes() == whole.tobytes()
 
 
 def test_an_unknown_person_has_no_past(compute, similarity):
     requests = Requests(np.array([0]), np.array([9 * HOUR]), np.array([[1, 2]], np.int32))
     got = compute(requests, np.array([1]), VIDEOS_2xS[:1], similarity)[0]
-    for name in ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video"):
+    for name in ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video", "clicks_of_video"):
         assert not got[:, FEATURES.index(name)].any()
 
 
@@ -179,6 +182,17 @@ def test_who_needs_nothing_of_the_person_is_told_nothing_of_them(compute, simila
     assert compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity, ("video", "links")).tobytes() == whole.tobytes()
 
 
+def test_own_clicks_are_counted_only_where_people_find_again(compute, similarity):
+    """And nothing else changes by it."""
+    requests = Requests(np.array([1, 2]), np.array([9, 3]) * HOUR, np.array([[1, 2], [3, 0]], np.int32))
+    counted = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
+    compute._again = False
+    not_counted = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
+    assert counted[..., :-1].tobytes() == not_counted[..., :-1].tobytes()
+    assert counted[..., -1].tolist() == [[2, 1, 0, 0, 0], [0, 1, 0, 0, 0]]
+    assert not not_counted[..., -1].any()
+
+
 @pytest.mark.parametrize(("videos", "cells"), [(0, 1), (1_000_000, 1), (1_000_000, 8)])
 def test_large_catalogues_are_read_alike(compute, similarity, monkeypatch, videos, cells):
     requests = Requests(np.array([1, 2]), np.array([9, 6]) * HOUR, np.array([[1, 2], [3, 0]], np.int32))
@@ -190,7 +204,11 @@ def test_large_catalogues_are_read_alike(compute, similarity, monkeypatch, video
 
 def test_columns():
     assert len(set(FEATURES)) == len(FEATURES)
-    assert columns(QinConfig()).tolist() == list(range(len(FEATURES)))
+    assert columns(QinConfig(), again=True).tolist() == list(range(len(FEATURES)))
+    assert columns(QinConfig()).tolist() == list(range(len(FEATURES) - 1))
+    assert FEATURES[-1] == "clicks_of_video"
+    assert columns(QinConfig(personal=False), again=True).tolist() == columns(QinConfig(personal=False)).tolist()
+    assert columns(QinConfig(inputs="taste"), again=True).tolist() == columns(QinConfig(inputs="taste")).tolist()
     assert [FEATURES[at] for at in columns(QinConfig(personal=False))] == list(RELEVANCE + VIDEO)
     some = columns(QinConfig(inputs="taste+relevance"))
     assert [FEATURES[at] for at in some] == list(RELEVANCE + TASTE)

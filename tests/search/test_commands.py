@@ -43,6 +43,15 @@ def test_ids_where_the_log_has_no_words(engine, watcher, known_query, monkeypatc
     assert engine.system.store.caption(video, 6).removesuffix(" …").split() == [str(raw_of[word]) for word in text]
 
 
+def test_what_was_clicked_before_is_marked(search, engine, watcher, monkeypatch, capsys):
+    monkeypatch.setattr(type(engine.system), "withheld", lambda *rest: ())
+    assert search("--user", watcher, "--query", "", "--k", 50) == 0
+    header, *lines = capsys.readouterr().out.rstrip().splitlines()
+    assert header.rstrip().endswith("clicked before")
+    marked = sum(line.rstrip().endswith(" yes") for line in lines)
+    assert marked == sum(result.clicked_before for result in engine.search(watcher, "", 50).results) > 0
+
+
 def test_json(search, engine, watcher, known_query, capsys):
     assert search("--user", watcher, "--query", known_query, "--k", 3, "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -51,7 +60,15 @@ def test_json(search, engine, watcher, known_query, capsys):
     assert found["words"] == [{"text": word, "known": True} for word in known_query.split()]
     ids = [result["video_id"] for result in found["results"]]
     assert ids == [result.video_id for result in engine.search(watcher, known_query, 3).results]
-    assert set(found["results"][0]) == {"video_id", "score", "relevance", "heads", "channels", "because"}
+    assert set(found["results"][0]) == {
+        "video_id",
+        "score",
+        "relevance",
+        "heads",
+        "channels",
+        "because",
+        "clicked_before",
+    }
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,19 @@ class Truth:
     clicks: dict[str, list[tuple[int, str]]]  # of each user, over the whole log
     videos: set[str]
 
+    def past(self, session: Session) -> set[str]:
+        """What the person had clicked before."""
+        return {video for time_ms, video in self.clicks[session.user] if time_ms < session.time_ms}
+
+    def judged(self, *, slate: bool) -> dict[str, Session]:
+        """Sessions with a click; on what the person had not clicked before, where the whole catalogue is judged."""
+        if slate:
+            return {key: session for key, session in self.sessions.items() if session.clicked}
+        new = {key: session.clicked - self.past(session) for key, session in self.sessions.items()}
+        return {
+            key: dataclasses.replace(self.sessions[key], clicked=clicked) for key, clicked in new.items() if clicked
+        }
+
 
 @pytest.fixture(scope="module")
 def truth(finished) -> Truth:
@@ -131,7 +144,7 @@ def test_every_run_of_the_design_is_there(finished, reported):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_metrics_agree_with_a_plain_twin(name, runs, truth, reported):
-    judged = {key: session for key, session in truth.sessions.items() if session.clicked}
+    judged = truth.judged(slate=name.startswith("slate."))
     assert len(judged) > 20
     values = collections.defaultdict(list)
     for key, session in judged.items():
@@ -154,13 +167,12 @@ def test_slates_hold_exactly_what_was_shown(name, runs, truth):
 @pytest.mark.parametrize("name", [name for name in RUNS if not name.startswith("slate.")])
 def test_whole_catalogue_runs_hold_only_new_videos(name, runs, truth, micro_config):
     """No duplicate (the reader checks), nothing clicked before, nothing outside the catalogue, no session too many."""
-    judged = {key for key, session in truth.sessions.items() if session.clicked}
+    judged = truth.judged(slate=False).keys()
     assert runs[name].keys() <= judged
     deepest = 0
     for key, ranked in runs[name].items():
         session = truth.sessions[key]
-        past = {video for time_ms, video in truth.clicks[session.user] if time_ms < session.time_ms}
-        assert not past & ranked.keys()
+        assert not truth.past(session) & ranked.keys()
         assert ranked.keys() <= truth.videos
         deepest = max(deepest, len(ranked))
         scores = list(ranked.values())
@@ -178,6 +190,25 @@ def test_whole_catalogue_runs_hold_only_new_videos(name, runs, truth, micro_conf
     if name in whole:
         # The others find nothing where no word is known, or nothing was watched.
         assert runs[name].keys() == judged
+
+
+def test_clicks_left_out_are_counted(finished, truth, reported):
+    """And stand beside the table of the whole catalogue, whose title says the rule."""
+    clicked = truth.judged(slate=True)
+    again = {key: session.clicked & truth.past(session) for key, session in clicked.items()}
+    want = {
+        "withheld": True,
+        "clicks": sum(len(session.clicked) for session in clicked.values()),
+        "again": sum(map(len, again.values())),
+        "sessions": sum(map(bool, again.values())),
+        "nothing_new": sum(again[key] == session.clicked for key, session in clicked.items()),
+    }
+    assert reported["found_before"] == want
+    assert want["again"] > want["nothing_new"] > 0
+    for name in ("table.txt", "table.md", "slices.txt", "slices.md"):
+        text = " ".join((finished / "eval" / name).read_text().split())
+        assert f"Of {want['clicks']} clicks {want['again']}, in {want['sessions']} searches" in text
+        assert ("videos already clicked withheld" in text) == name.startswith("table")
 
 
 def test_differences_are_those_of_the_rows(reported):

@@ -16,7 +16,7 @@ from pr2_jax.data.store import LogStore
 from pr2_jax.evaluation import values
 from pr2_jax.stages import slices
 
-NAMES = ("query", "history", "person", "popularity", "age")
+NAMES = ("query", "history", "person", "popularity", "age", "found")
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,9 @@ def _numbers(store: LogStore, row: int, videos: np.ndarray, day_ms: int) -> dict
     past = [other for other in range(store.counts.sessions) if s.time_ms[other] < day_ms]
     mine = [event for event in range(store.counts.events) if e.user[event] == user and e.time_ms[event] < time_ms]
     cut_ms = min(day_ms, store.cuts.validation_ms)
-    clicks, days = [], []
+    clicks, days, own = [], [], []
     for video in videos:
+        own.append(sum(bool(e.video[event] == video and e.click[event]) for event in mine))
         seen = any(e.video[event] == video and e.time_ms[event] < cut_ms for event in range(store.counts.events))
         for other in (other for other in past if s.time_ms[other] < cut_ms):
             seen |= video in i.video[s.first_impression[other] : s.first_impression[other + 1]]
@@ -70,6 +71,7 @@ def _numbers(store: LogStore, row: int, videos: np.ndarray, day_ms: int) -> dict
         "person": sum(e.time_ms[event] < day_ms for event in mine) + sum(s.user[other] == user for other in past),
         "popularity": min(clicks),
         "age": min(days, default=-1),
+        "found": min(own),
     }
 
 
@@ -170,9 +172,10 @@ def worth(finished) -> dict[str, values.Values]:
 def test_slices_add_up_to_the_table(name, reported, worth):
     """Sessions, means and differences of a slicing, weighted by what each slice counts, are those of the whole day."""
     parts = reported["slices"][name]["slices"]
-    judged = worth["pipeline.pr2"]
-    assert sum(part["sessions"] for part in parts) == len(judged.session_N)
-    assert max(part["users"] for part in parts) <= len(np.unique(judged.user_N))
+    slates = worth["slate.qin"]
+    clicked_N = np.isfinite(slates["ndcg@10"])
+    assert sum(part["sessions"] for part in parts) == clicked_N.sum()
+    assert max(part["users"] for part in parts) <= len(np.unique(slates.user_N[clicked_N]))
     for measure in slices.MEASURES:
         found = [part["measures"][measure.name] for part in parts]
         counts = [one["difference"]["count"] for one in found]
@@ -184,6 +187,17 @@ def test_slices_add_up_to_the_table(name, reported, worth):
             if count:
                 assert one["difference"]["mean"] == pytest.approx(one[measure.ranking] - one[measure.against])
             assert (one["difference"]["low"] is not None) == (one["users"] >= 10)
+
+
+def test_what_was_found_before_is_judged_in_slates_alone(reported):
+    """As long as it is withheld from retrieval."""
+    new, before = reported["slices"]["found"]["slices"]
+    assert before["sessions"] == reported["found_before"]["nothing_new"] > 0
+    counts = {name: measure["difference"]["count"] for name, measure in before["measures"].items()}
+    assert counts == {name: before["sessions"] if name == "slate ndcg@10" else 0 for name in counts} | {
+        "slate auc": counts["slate auc"]
+    }
+    assert new["measures"]["pipeline ndcg@10"]["difference"]["count"] == new["sessions"]
 
 
 def test_files_name_every_slice_and_its_bounds(finished, reported):

@@ -183,7 +183,7 @@ def test_the_test_day_is_not_read(swept, finished, micro_config, tmp_path, monke
     shut = System(finished, micro_config).store.truncated(cuts.test_ms)
     system = System(finished, micro_config)
     monkeypatch.setattr(sweep_qrcf, "System", lambda *_: system.over(shut))
-    judged, pairs = sweep_qrcf.judge(finished, micro_config, tmp_path, GRID)
+    judged, pairs, _ = sweep_qrcf.judge(finished, micro_config, tmp_path, GRID)
     for one in [*judged, *(other for _, other in pairs)]:
         kept = sweep_qrcf._read(swept / OUT, one.point, one.point.name)
         for by in (ALONE, MERGED):

@@ -37,7 +37,7 @@ def section(work: Work) -> Section:
         _finding({group: tables[group] for group in order}),
         f"The whole system trained anew without each part, {seeds} seed{'s' * (seeds > 1)}, test day. Left of 0: "
         "without the part it is worse, so the part earns its place. Differences search by search, seeds averaged "
-        "first, 95 % intervals over people; costs are the variant's own.",
+        f"first, 95 % intervals over people; costs are the variant's own. {found[DAY].get('note', '')}",
         [Charts(charts), *(_table(group, tables[group]) for group in order)],
         stale=_stale(work),
     )

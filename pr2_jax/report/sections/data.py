@@ -33,6 +33,8 @@ def section(work: Work) -> Section:
     """From store/."""
     report = work.json("store/report.json") or {}
     counts = [[said, report[name]] for name, said in SAID.items() if name in report]
+    if "found_before_share" in report:
+        counts.append(["clicks on results that the person had clicked before", f"{report['found_before_share']:.1%}"])
     counts += [[f"searches of the {day} {'days' if day == 'training' else 'day'}", n] for day, n in
                report.get("sessions_by_day", {}).items()]  # fmt: skip
     files = [

@@ -31,6 +31,7 @@ def section(work: Work) -> Section:
         return Section("examples", title, intro="No search of the test day has a query.")
     both = SideBySide.load(work.directory)
     examples = [_example(work, both, int(row)) for row in chosen]
+    withheld = both.system.withholds_clicked
     differ = sum(one.only_ours for one in examples) / max(1, sum(len(one.comparison.lists["pr2"]) for one in examples))
     return Section(
         "examples",
@@ -38,8 +39,8 @@ def section(work: Work) -> Section:
         f"In {len(examples)} searches drawn at random, {differ:.0%} of PR²'s first {RESULTS} are not among base's.",
         f"Not picked by hand: NumPy's generator with the evaluation's seed ({work.config.evaluation.seed}) puts the "
         f"searches of the test day in a random order; the first {COUNT} with a query, a person and a query each at "
-        "most once, are shown, whatever they look like. Both systems answer as of the end of the log, so what the "
-        "person clicked in that search counts as seen and is left out of both lists; it stands above them.",
+        "most once, are shown, whatever they look like. Both systems answer as of the end of the log: what the person "
+        f"clicked in that search {'is left out of' if withheld else 'may stand in'} both lists; it stands above them.",
         template="examples",
         extra=examples,
     )

@@ -7,7 +7,9 @@ import polars as pl
 
 from pr2_jax import artifacts
 from pr2_jax.config import CHANNELS
+from pr2_jax.data.found_before import found_before
 from pr2_jax.data.sessions import impressions_of, session_names
+from pr2_jax.evaluation.found_before import FoundBefore
 from pr2_jax.report.charts import Row, Rows
 from pr2_jax.report.parts import Charts, Column, Section, Table
 from pr2_jax.report.work import Work
@@ -47,13 +49,14 @@ def section(work: Work) -> Section:
     sets = _combinations(names, weight_P / total, found_PxC)
     best = max(lines, key=lambda line: line[2])
     every = float(weight_P[found_PxC.any(1)].sum()) / total
+    before = FoundBefore(**work.metrics["found_before"])
     return Section(
         "channels",
         title,
         f"{best[0]} finds the most that no other channel finds ({best[2]:.1%} of clicked videos); together they find "
         f"{every:.1%}.",
         f"Of the videos clicked on the test day, within the best {DEPTH} of each channel. Each search weighs the same, "
-        "so that “found” is the channel's recall in the table above.",
+        f"so that “found” is the channel's recall in the table above. {before.note}",
         [
             Charts([bars, _sets_chart(names, sets)]),
             Table("channel_overlap", "Clicked videos found by each channel, alone and with each other", heads, lines),
@@ -63,11 +66,14 @@ def section(work: Work) -> Section:
 
 
 def found_by(work: Work, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Of P clicked videos of the test day: weights, and which channel has it within `DEPTH`, bool [P, C]."""
+    """Of P clicked videos of the test day by which retrieval is judged: weights, and which channel has it within
+    `DEPTH`, bool [P, C]."""
     store = work.store
     rows = work.test_sessions()
     shown, owner = impressions_of(store, rows)
     hit = np.asarray(store.impressions.clicks)[shown] > 0
+    if work.metrics.get("found_before", {}).get("withheld"):  # what no channel may find is no miss of any
+        hit &= ~found_before(store)[shown]
     pairs = np.unique(np.stack([rows[owner[hit]], np.asarray(store.impressions.video)[shown[hit]]], 1), axis=0)
     _, place_P, clicked_S = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
     raw_session_P = session_names(store)[pairs[:, 0]]

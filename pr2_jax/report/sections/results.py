@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from pr2_jax.evaluation.bootstrap import Interval
+from pr2_jax.evaluation.found_before import FoundBefore
 from pr2_jax.report.charts import Row, Rows, tone_of
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table, estimate
 from pr2_jax.report.work import Work
@@ -46,13 +47,13 @@ def section(work: Work) -> Section:
     names = [name for name in LINES if name in rows] + sorted(rows.keys() - set(LINES))
     whole = [name for name in names if not name.startswith("slate.")]
     shown = [name for name in names if name.startswith("slate.")]
+    before = FoundBefore(**work.metrics["found_before"])
     blocks = [
         Charts(
             [_dots(rows, whole, "recall@100", "retrieval"), _dots(rows, whole, "ndcg@10", "retrieval"), _wins(work)]
         ),
-        _table(
-            rows, whole, CATALOGUE_COLUMNS, "retrieval", "Whole catalogue, test day, videos already clicked removed"
-        ),
+        _table(rows, whole, CATALOGUE_COLUMNS, "retrieval", f"Whole catalogue, test day, {before.rule}"),
+        Note(before.note),
         _table(rows, shown, SLATE_COLUMNS, "slates", "Shown results put in another order, test day"),
         _pairs(work),
         Note(TERMS),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 from pr2_jax.evaluation.bootstrap import Interval
+from pr2_jax.evaluation.found_before import FoundBefore
 from pr2_jax.report.charts import BETTER, WORSE, Row, Rows, tone_of
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table, estimate
 from pr2_jax.report.work import Work
 from pr2_jax.stages.slices import MEASURES
 
-ORDER = ("query", "history", "person", "popularity", "age")
+ORDER = ("query", "history", "person", "popularity", "age", "found")
 CHARTED = ("pipeline ndcg@10", "retrieval recall@100", "slate ndcg@10")
 
 
@@ -30,7 +31,8 @@ def section(work: Work) -> Section:
         title,
         _finding(lines),
         "The same paired difference within groups of searches: by how often the query had been asked, by how much the "
-        "person had done, and by the clicked video. Intervals over people, none where there are fewer than 10.",
+        "person had done, and by the clicked video; found: by whether the person had clicked it before. Intervals over "
+        f"people, none where there are fewer than 10. {FoundBefore(**work.metrics['found_before']).note}",
         [Charts(charts), *tables, *notes],
     )
 
