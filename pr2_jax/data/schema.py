@@ -78,6 +78,7 @@ FEED = Table(
         Column("like", Kind.FLAG, "", "the user liked it"),
         Column("follow", Kind.FLAG, "", "the user followed its author"),
     ),
+    required=False,
 )
 
 SEARCH = Table(
@@ -105,6 +106,7 @@ USERS = Table(
         Column("onehot_feat1", Kind.ID, "", "an undisclosed property, coded", filled=False),
         Column("onehot_feat2", Kind.ID, "", "an undisclosed property, coded", filled=False),
     ),
+    required=False,
     unique="user_id",
 )
 
@@ -123,6 +125,7 @@ VIDEOS = Table(
         Column("upload_type", Kind.TEXT, "", "how it was made or uploaded", filled=False),
         *(Column(name, Kind.ID, "", "category; 0, negative or missing = none", filled=False) for name in CATEGORIES),
     ),
+    required=False,
     unique="item_id",
 )
 

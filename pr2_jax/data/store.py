@@ -26,6 +26,7 @@ from pr2_jax.data.columns import (
     Videos,
     Words,
 )
+from pr2_jax.data.periods import Periods
 from pr2_jax.data.schema import SCHEMA_VERSION
 from pr2_jax.data.tables import LogTables
 from pr2_jax.errors import StaleArtifact
@@ -139,6 +140,11 @@ class LogStore:
         """The lowest row of each text."""
         known = [(row, text) for row, text in enumerate(self.words.text) if text]
         return {text.casefold(): row for row, text in reversed(known)}
+
+    @functools.cached_property
+    def periods(self) -> Periods:
+        """Training time in periods, those without an event or a search left out of the count."""
+        return Periods.of(self.cuts, self.events.time_ms, self.sessions.time_ms)
 
     @functools.cached_property
     def clicked_index(self) -> EventIndex:
