@@ -29,8 +29,8 @@ def seed_signs(
     judge: Judge,
 ) -> dict[str, Sign]:
     """Of S searches whose query has a known word: whose they are, the seeds kept, the past views looked at and how many
-    of these pass the threshold (NaN: not known), `[S]` all; the configured quantile of one epsilon (None: adaptive); for each search the
-    share of QRCF's results that came from content neighbours (NaN: no result)."""
+    of these pass the threshold (NaN: not known), `[S]` all; the configured quantile of one epsilon (None: adaptive);
+    for each search the share of QRCF's results that came from content neighbours (NaN: no result)."""
     rows = np.flatnonzero(past_S > 0)
     user_N, seeds_N, past_N = user_S[rows], seeds_S[rows], past_S[rows]
     kept = interval(passing_S[rows] / past_N, user_N, past_N, judge.draws, judge.seed)  # a share of all views
