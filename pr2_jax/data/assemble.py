@@ -25,7 +25,8 @@ from pr2_jax.data.columns import (
     Videos,
     Words,
 )
-from pr2_jax.data.schema import CATEGORIES, DAY_MS, PROFILE
+from pr2_jax.data.cuts import cuts_of
+from pr2_jax.data.schema import CATEGORIES, PROFILE
 from pr2_jax.data.search_rows import SESSION
 from pr2_jax.data.tables import LogTables
 
@@ -67,7 +68,7 @@ def rows_of(vocabulary_N: np.ndarray, raw: np.ndarray) -> np.ndarray:
 
 def assemble(tables: LogTables) -> Assembled:
     """Pure: the result depends on the content of the tables only, not on the order of users or videos in them."""
-    cuts = Cuts(tables.start_ms, tables.end_ms - 2 * DAY_MS, tables.end_ms - DAY_MS, tables.end_ms)
+    cuts = cuts_of(tables.search, tables.start_ms, tables.end_ms)
     ids = {name: tables.feed[name].to_numpy() for name in ("user", "video")}
     user_vocabulary = vocabulary(ids["user"], tables.search["user"].to_numpy(), tables.users["user"].to_numpy())
     video_vocabulary = vocabulary(ids["video"], tables.search["video"].to_numpy(), tables.videos["video"].to_numpy())

@@ -92,6 +92,13 @@ def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dic
     return out
 
 
+def described(catalogue: dict[str, np.ndarray]) -> np.ndarray:
+    """bool [V]: has a video a caption, an author, a category or a brought vector? Of others a content vector would say
+    nothing but that."""
+    known = [catalogue[name] for name in ("caption", "author", "category", "brought") if name in catalogue]
+    return np.any([(each != 0).reshape(len(each), -1).any(1) for each in known], axis=0)
+
+
 def styles(content_VxF: np.ndarray, author_V: np.ndarray, category_VxL: np.ndarray) -> np.ndarray:
     """What a video shows beside its subject, float32 `[V, 2F]` [ours]: its vector less the mean of its finest known
     category, and the mean of that over its author's videos, drawn to zero where there are few.

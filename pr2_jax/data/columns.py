@@ -131,7 +131,10 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Cuts:
-    """Global clock, ms: training is before `validation_ms`, test is [test_ms, end_ms)."""
+    """Global clock, ms: training is before `validation_ms`, test is [test_ms, end_ms), one day.
+
+    [validation_ms, test_ms) is a day too, or a day and the hole without a clicked search behind it (data/cuts.py).
+    """
 
     start_ms: int
     validation_ms: int

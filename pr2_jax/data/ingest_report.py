@@ -8,6 +8,7 @@ import numpy as np
 
 from pr2_jax.data.assemble import rows_of
 from pr2_jax.data.found_before import found_before_share
+from pr2_jax.data.lacks import lacks
 from pr2_jax.data.quarantine import QUARANTINE_FILE
 from pr2_jax.data.reading import TableCount
 from pr2_jax.data.schema import DAY_MS
@@ -40,6 +41,7 @@ class IngestReport:
     queries: int
     empty_query_share: float  # of sessions
     unseen_word_share: float  # of sessions: the query has a word that no caption has
+    lacks: list[str]  # what the log does not hold, and what is therefore not learned
     start: str  # UTC
     end: str
     days: float
@@ -81,6 +83,7 @@ class IngestReport:
             queries=store.counts.queries - 1,
             empty_query_share=float((lengths == 0).mean()),
             unseen_word_share=float(_has_unseen_word(store)[sessions.query].mean()),
+            lacks=lacks(store),
             start=iso(cuts.start_ms),
             end=iso(cuts.end_ms - 1),
             days=round((cuts.end_ms - cuts.start_ms) / DAY_MS, 2),
@@ -105,6 +108,7 @@ class IngestReport:
         if reused := self.written["reused_ids"]:
             out.append(f"odd       {reused:,} sessions have an id that their person had before: each is one of its own")
         out += [f"left out  {name}: {why}" for name, why in self.left_out.items()]
+        out += [f"lacks     {what}" for what in self.lacks]
         if self.brought_unknown:
             out.append(f"odd       {self.brought_unknown:,} rows of content.npy belong to videos that the log lacks")
         return out

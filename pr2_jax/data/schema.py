@@ -100,6 +100,7 @@ FEED = Table(
         Column("like", Kind.FLAG, "", "the user liked it", filled=False),
         Column("follow", Kind.FLAG, "", "the user followed its author", filled=False),
     ),
+    required=False,
 )
 
 OUTCOMES = ("playing_time", "duration_ms", "like", "follow", "forward")
@@ -158,6 +159,7 @@ USERS = Table(
         Column("onehot_feat1", Kind.ID, "", "an undisclosed property, coded", filled=False),
         Column("onehot_feat2", Kind.ID, "", "an undisclosed property, coded", filled=False),
     ),
+    required=False,
     unique="user_id",
 )
 
@@ -176,6 +178,7 @@ VIDEOS = Table(
         Column("upload_type", Kind.TEXT, "", "how it was made or uploaded", filled=False),
         *(Column(name, Kind.ID, "", "category; 0, negative or missing = none", filled=False) for name in CATEGORIES),
     ),
+    required=False,
     unique="item_id",
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pr2_jax.data.periods import FOLDS
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store import LogStore
 
@@ -27,8 +28,6 @@ def training_sessions(store: LogStore) -> np.ndarray:
     return np.arange(np.searchsorted(store.sessions.time_ms, store.cuts.validation_ms))
 
 
-FOLDS = 2
-"""Shares of the training days for cross-fitting of what is trained by gradients."""
 PARTS = 3 * FOLDS
 """Shares of the training days for cross-fitting of what is quickly fitted: folds cut finer. A log with fewer training
 days than that has fewer."""
@@ -41,17 +40,12 @@ def day_start_ms(store: LogStore, time_ms_x: np.ndarray) -> np.ndarray:
 
 
 def period_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
-    """Number of the period of each time, -1 = the last of the training days.
-
-    A period is a day; a log with fewer training days than folds is cut into as many equal parts.
-    """
-    cuts = store.cuts
-    period_ms = max(1, min(DAY_MS, -(-(cuts.validation_ms - cuts.start_ms) // FOLDS)))
-    return (np.asarray(time_ms_N) - cuts.validation_ms) // period_ms
+    """Number of the training period of each time, -1 = the last that holds data (data/periods.py)."""
+    return store.periods(time_ms_N)
 
 
 def fold_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
-    """Which of `FOLDS` folds each time belongs to: periods are dealt out in turn."""
+    """Which of `FOLDS` folds each time belongs to: periods that hold data are dealt out in turn."""
     return period_of(store, time_ms_N) % FOLDS
 
 
@@ -62,8 +56,13 @@ def part_of(store: LogStore, time_ms_N: np.ndarray) -> np.ndarray:
 
 def training_parts(store: LogStore) -> np.ndarray:
     """The parts that the training days have, ascending."""
-    oldest = int(period_of(store, np.array([store.cuts.start_ms]))[0])
-    return np.unique(np.arange(min(oldest, -1), 0) % PARTS)
+    return np.unique(store.periods.number_P % PARTS)
+
+
+def latest_days(store: LogStore, most: int) -> list[int]:
+    """When the last training days that hold searches began, at most that many, the earliest first."""
+    time_ms_N = np.asarray(store.sessions.time_ms)[training_sessions(store)]
+    return np.unique(day_start_ms(store, time_ms_N))[-most:].tolist()
 
 
 def evenly_spread(count: int, most: int) -> np.ndarray:

@@ -30,6 +30,7 @@ from pr2_jax.data.columns import (
     Words,
 )
 from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms
+from pr2_jax.data.periods import Periods
 from pr2_jax.data.schema import SCHEMA_VERSION
 from pr2_jax.data.tables import LogTables
 from pr2_jax.data.text import Lexicon, Match
@@ -149,6 +150,11 @@ class LogStore:
     def lexicon(self) -> Lexicon:
         """The words by their texts and ids."""
         return Lexicon(self.words.text, lambda raw: _row_of(self.words.raw_id, raw))
+
+    @functools.cached_property
+    def periods(self) -> Periods:
+        """Training time in periods, those without an event or a search left out of the count."""
+        return Periods.of(self.cuts, self.events.time_ms, self.sessions.time_ms)
 
     @functools.cached_property
     def clicked_index(self) -> EventIndex:

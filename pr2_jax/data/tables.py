@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 
 from pr2_jax.config import DataConfig
+from pr2_jax.data.columns import Cuts
 from pr2_jax.data.content_files import BroughtContent, read_content
+from pr2_jax.data.cuts import cuts_of
 from pr2_jax.data.mapping import mapping_of, names_of
 from pr2_jax.data.outcomes import timed
 from pr2_jax.data.quarantine import Quarantine
@@ -224,30 +226,32 @@ def valid_play() -> pl.Expr:
 
 def _refuse_short(tables: LogTables) -> None:
     """Training needs sessions before the validation day, and choosing weights needs some on it."""
-    times = tables.search["time_ms"]
+    times, cuts = tables.search["time_ms"], cuts_of(tables.search, tables.start_ms, tables.end_ms)
     days = (tables.end_ms - int(times.min())) / DAY_MS
-    for name, count in _by_window(times, tables.end_ms)[:2]:
+    for name, count in _by_window(times, cuts)[:2]:
         if count == 0:
             raise BadInput(
-                f"{SEARCH.name}: no search session {name}; the searches span {days:.1f} days, expected at least 3: "
-                "the last is the test day, the one before the validation day, all earlier ones are for training"
+                f"{SEARCH.name}: no search session {name}; the searches span {days:.1f} days, expected at least 3 days "
+                "with searches: the last is the test day, the latest before it with a click the validation day, all "
+                "earlier ones are for training"
             )
 
 
 def _refuse_silent(tables: LogTables) -> None:
     """Each of the three windows is learnt from, chosen on or judged by clicks."""
     clicked_ms = tables.search.filter(pl.col("clicks") > 0)["time_ms"]
-    for name, count in _by_window(clicked_ms, tables.end_ms):
+    cuts = cuts_of(tables.search, tables.start_ms, tables.end_ms)
+    for name, count in _by_window(clicked_ms, cuts):
         if count == 0:
             raise BadInput(
-                f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks in training (all but "
-                f"the last two days), on the validation day and on the test day (the last, up to {iso(tables.end_ms)})"
+                f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks on the test day (the "
+                f"last, up to {iso(cuts.end_ms)}), on a day before it, which is the validation day, and before that"
             )
 
 
-def _by_window(time_ms_N: pl.Series, end_ms: int) -> list[tuple[str, int]]:
+def _by_window(time_ms_N: pl.Series, cuts: Cuts) -> list[tuple[str, int]]:
     """How many of the times lie in each of the three windows of the protocol, with what people call it."""
-    validation_ms, test_ms = end_ms - 2 * DAY_MS, end_ms - DAY_MS
+    validation_ms, test_ms = cuts.validation_ms, cuts.test_ms
     return [
         ("before the validation day", int((time_ms_N < validation_ms).sum())),
         ("on the validation day", int(((time_ms_N >= validation_ms) & (time_ms_N < test_ms)).sum())),

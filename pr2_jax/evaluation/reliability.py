@@ -47,8 +47,13 @@ class Curve:
 
 
 def judge(rows: Rows, draws: int, seed: int) -> dict[str, Interval | float]:
-    """ECE, PCOC and log loss, raw and calibrated; NaN where the rows cannot tell."""
+    """ECE, PCOC and log loss, raw and calibrated; NaN where the rows cannot tell.
+
+    So it is where every row is a "yes": what is never refused has no rate that a probability could be held against.
+    """
     out: dict[str, Interval | float] = {"rows": float(len(rows.label_N)), "positives": float(rows.label_N.sum())}
+    if rows.label_N.all():
+        rows = rows.kept(np.zeros(0, np.int64))
     for name, p_N in (("raw", rows.raw_N), ("calibrated", rows.calibrated_N)):
         out[f"{name}_ece"] = metrics.expected_calibration_error(rows.label_N, p_N, BINS)
         out[f"{name}_pcoc"] = metrics.predicted_over_observed(rows.label_N, p_N)

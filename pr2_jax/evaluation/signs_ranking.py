@@ -18,7 +18,7 @@ from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.evaluation.diagnosis import Judge, Sign
 
 FEW_CLICKS = 20
-"""A day with fewer says nothing about predicted over observed."""
+"""A day with fewer says nothing about predicted over observed, nor does one on which everything was clicked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,17 +30,24 @@ class Slate:
     clicked_NxS: np.ndarray  # bool
     position_NxS: np.ndarray  # shown position from 0
 
+    @property
+    def undivided(self) -> bool:
+        """Was every result clicked? Then any order is a perfect one, and there is no rate of clicks."""
+        return bool(self.clicked_NxS[self.real_NxS].all())
+
     def auc(self, score_NxS: np.ndarray) -> np.ndarray:
         """Session AUC, NaN where a slate cannot tell."""
         return metrics.session_auc(score_NxS, self.clicked_NxS & self.real_NxS, self.real_NxS)
 
     def ndcg(self, score_NxS: np.ndarray) -> np.ndarray:
-        """NDCG@10, NaN without a click."""
+        """NDCG@10, NaN without a click, or where no result went unclicked."""
+        if self.undivided:
+            return np.full(len(score_NxS), np.nan)
         return metrics.slate_metrics(score_NxS, self.clicked_NxS, self.real_NxS)["ndcg@10"]
 
     def log_losses(self, logit_NxS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of every real result, and whose it is."""
-        slate, place = np.nonzero(self.real_NxS)
+        """Of every real result, and whose it is; none where no result went unclicked."""
+        slate, place = np.nonzero(self.real_NxS & (not self.undivided))
         p = expit(logit_NxS[slate, place].astype(np.float64))
         return metrics.log_losses(self.clicked_NxS[slate, place], p), self.user_N[slate]
 
@@ -189,7 +196,8 @@ class DayRows:
 
 def drift_signs(days: Sequence[DayRows]) -> dict[str, Sign]:
     """Spread of predicted over observed (PCOC) over days beyond what chance leaves, and that of the last day."""
-    logs = {day.name: _log_pcoc(day) for day in days if day.label_N.sum() >= FEW_CLICKS}
+    told = [day for day in days if day.label_N.sum() >= FEW_CLICKS and not day.label_N.all()]
+    logs = {day.name: _log_pcoc(day) for day in told}
     rows = {day.name: len(day.label_N) for day in days}
     note = ", ".join(f"{name} {np.exp(log):.3f} of {rows[name]:,} results" for name, (log, _) in logs.items())
     log_D, error_D = np.array(list(logs.values()), np.float64).reshape(-1, 2).T

@@ -29,8 +29,8 @@ def seed_signs(
     judge: Judge,
 ) -> dict[str, Sign]:
     """Of S searches whose query has a known word: whose they are, the seeds kept, the past views looked at and how many
-    of these pass the threshold, `[S]` all; the configured quantile of one epsilon (None: adaptive); for each search the
-    share of QRCF's results that came from content neighbours (NaN: no result)."""
+    of these pass the threshold (NaN: not known), `[S]` all; the configured quantile of one epsilon (None: adaptive);
+    for each search the share of QRCF's results that came from content neighbours (NaN: no result)."""
     rows = np.flatnonzero(past_S > 0)
     user_N, seeds_N, past_N = user_S[rows], seeds_S[rows], past_S[rows]
     kept = interval(passing_S[rows] / past_N, user_N, past_N, judge.draws, judge.seed)  # a share of all views
@@ -96,6 +96,9 @@ def list_signs(
     person and is the measure of what a log's queries make inevitable. `popularity_V`: clicks before the day, row 0
     unknown; `clicked_N`: the videos that these searches clicked."""
     count_V, by_dr_V = (retrieved(ids, len(popularity_V)) for ids in (pdr_SxK, dr_SxK))
+    if not by_dr_V.any():  # no video has a content vector, say: there is nothing to measure by
+        keys = ("pdr.distinct", "pdr.skewness", "pdr.hubs", "pdr.popularity", "pdr.percentile")
+        return {key: Sign(np.nan, "dr finds nothing") for key in keys}
     hubs, by_dr = hub_share(count_V), hub_share(by_dr_V)
     distinct, distinct_by_dr = (np.count_nonzero(c[1:]) / max(c[1:].sum(), 1) for c in (count_V, by_dr_V))
     skewness, skewness_by_dr = (float(skew(c[1:])) if np.ptp(c[1:]) else 0.0 for c in (count_V, by_dr_V))

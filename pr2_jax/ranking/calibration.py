@@ -57,7 +57,19 @@ class Isotonic:
         return {"isotonic_x": self.x_K, "isotonic_y": self.y_K}
 
 
-Calibrator = Platt | Isotonic | QueryMap
+@dataclasses.dataclass(frozen=True)
+class Unlearned:
+    """Of a head that no training row had a label for: what it says is noise, and its probabilities are not known."""
+
+    def apply(self, probability, xp: ModuleType = np, query=None):
+        """NaN throughout, of the same shape."""
+        return xp.full_like(probability, xp.nan)
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        return {"unlearned": np.zeros(0)}
+
+
+Calibrator = Platt | Isotonic | QueryMap | Unlearned
 
 
 def from_dict(arrays: dict[str, np.ndarray]) -> Calibrator:
@@ -65,6 +77,8 @@ def from_dict(arrays: dict[str, np.ndarray]) -> Calibrator:
     if "platt" in arrays:
         slope, bias = arrays["platt"]
         return Platt(float(slope), float(bias))
+    if "unlearned" in arrays:
+        return Unlearned()
     if "query_knots" in arrays:
         return QueryMap.from_dict(arrays)
     return Isotonic(np.asarray(arrays["isotonic_x"]), np.asarray(arrays["isotonic_y"]))

@@ -46,7 +46,8 @@ def fuse(probabilities_NxT: np.ndarray, relevance_N: np.ndarray, weights: Fusion
     floor lose a constant greater than any score can make up for, and keep their order among themselves.
     """
     beta_T, alpha_T = np.asarray(weights.beta_T, np.float64), np.asarray(weights.alpha_T, np.float64)
-    log_NxT = np.log1p(beta_T * np.asarray(probabilities_NxT, np.float64))
+    # A head without a weight may be one that was never learned, whose probabilities are NaN.
+    log_NxT = np.where(alpha_T > 0, np.log1p(beta_T * np.asarray(probabilities_NxT, np.float64)), 0.0)
     relevance_N = np.clip(np.asarray(relevance_N, np.float64), 0, 1)
     score_N = log_NxT @ alpha_T + weights.relevance * np.log(relevance_N + RELEVANCE_OFFSET)
     spread = float(alpha_T @ np.log1p(beta_T)) + weights.relevance * np.log((1 + RELEVANCE_OFFSET) / RELEVANCE_OFFSET)
@@ -65,14 +66,16 @@ def choose_weights(
     """Exponents that maximise mean NDCG@10 over validation sessions, by coordinate search.
 
     Starts at the click head (the first) alone, so that the result is never worse than it on these sessions. beta_t is
-    1 / mean calibrated probability over valid results. `positives_S`: clicked videos of a session, found or not
-    (default: those in the list); sessions without one are left out. Deterministic; the first of equals stays.
+    1 / mean calibrated probability over valid results; a head whose probabilities are NaN keeps exponent 0.
+    `positives_S`: clicked videos of a session, found or not (default: those in the list); sessions without one are left
+    out. Deterministic; the first of equals stays.
     """
     clicked_SxK = clicked_SxK & valid_SxK
     positives_S = clicked_SxK.sum(1) if positives_S is None else positives_S
     tasks = probabilities_SxKxT.shape[-1]
     mean_T = probabilities_SxKxT[valid_SxK].mean(0) if valid_SxK.any() else np.ones(tasks)
-    beta_T = tuple(float(b) for b in 1 / np.maximum(mean_T, 1e-6))
+    known_T = np.isfinite(mean_T)
+    beta_T = tuple(float(b) for b in 1 / np.maximum(np.where(known_T, mean_T, 1.0), 1e-6))
     exponents = [1.0] + [0.0] * tasks  # of the T heads, then of relevance
     keep = positives_S > 0
     if not keep.any():
@@ -87,7 +90,7 @@ def choose_weights(
     reached = value(exponents)
     for _ in range(rounds):
         before = reached
-        for at in [*range(1, tasks + 1), 0]:
+        for at in [*(np.flatnonzero(known_T[1:]) + 1), tasks, 0]:
             base = list(exponents)
             for step in RELEVANCE_GRID if at == tasks else ALPHA_GRID:
                 trial = [*base[:at], step, *base[at + 1 :]]

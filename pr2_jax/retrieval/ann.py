@@ -50,7 +50,7 @@ class IndexReport:
     """What was built, and how much of the exact answer it finds."""
 
     kind: str  # "scann" or "exact"
-    rows: int  # videos, without row 0
+    rows: int  # videos that have a vector
     width: int
     leaves: int
     leaves_searched: int
@@ -79,7 +79,21 @@ class Index:
         self._row_N = row_N
         self._searcher = searcher
         self._reorder = reorder
-        self._exact = ExactSearch(vectors_VxD) if searcher is None else None
+        # Row 0 and then what may be found: a vector of zeros says nothing, and would stand before every cosine below 0.
+        self._row_of_M = np.concatenate([[0], row_N]).astype(np.int32)
+        self._exact = ExactSearch(self._told_MxD) if searcher is None else None
+
+    @property
+    def _told_MxD(self) -> np.ndarray:
+        return self.vectors_VxD if len(self._row_of_M) == len(self.vectors_VxD) else self.vectors_VxD[self._row_of_M]
+
+    def exact(self, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
+        """As `search`, with every vector compared."""
+        exact = self._exact or ExactSearch(self._told_MxD)
+        if len(self._row_of_M) == len(self.vectors_VxD):
+            return exact.search(query_BxD, k, seen)
+        found = exact.search(query_BxD, k + max((len(s) for s in seen), default=0))
+        return withhold_seen(self._row_of_M[np.maximum(found.ids_BxK, 0)], found.scores_BxK, seen, k)
 
     def search(self, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
         """The k unseen videos with the greatest inner product, best first, padded with -1 / -inf.
@@ -90,7 +104,7 @@ class Index:
         if query_BxD.ndim != 2 or query_BxD.shape[1] != self.report.width:
             raise ValueError(f"queries have shape {query_BxD.shape}, the index holds vectors of {self.report.width}")
         if self._exact is not None:
-            return self._exact.search(query_BxD, k, seen)
+            return self.exact(query_BxD, k, seen)
         if not len(query_BxD):
             return Candidates(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
         fetch = min(k + max((len(s) for s in seen), default=0), self.report.rows)
@@ -121,7 +135,7 @@ def build_index(
     config: RetrievalConfig,
     queries_NxD: np.ndarray | None = None,
 ) -> IndexReport:
-    """Writes an index of unit vectors (row 0 left out) into `directory` and measures its recall.
+    """Writes an index of unit vectors (row 0 and zeros left out) into `directory` and measures its recall.
 
     `queries_NxD`: queries to measure recall on, at most 256 of them; without any, videos stand in for queries.
     Raises BadInput where a vector is not finite. Builds by ScaNN are not bit-reproducible (STACK 7.8): keep the index.
@@ -134,15 +148,17 @@ def build_index(
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(directory / "scann", ignore_errors=True)
-    rows = len(vectors_VxD) - 1
+    row_N = np.flatnonzero(vectors_VxD[1:].any(1)).astype(np.int32) + np.int32(1)
+    rows = len(row_N)
+    told_NxD = vectors_VxD[1:] if rows == len(vectors_VxD) - 1 else vectors_VxD[row_N]
     approximate = scann is not None and rows >= max(config.ann_min_rows, 2)
     leaves = searched = 0
     if approximate:
         leaves = min(config.ann_leaves or 2 * math.isqrt(rows), rows)
         searched = max(1, math.ceil(config.ann_search_share * leaves))
-        _build_scann(vectors_VxD[1:], directory / "scann", leaves, searched, config)
+        _build_scann(told_NxD, directory / "scann", leaves, searched, config)
     np.save(directory / "vectors.npy", vectors_VxD)
-    np.save(directory / "rows.npy", np.arange(1, rows + 1, dtype=np.int32))
+    np.save(directory / "rows.npy", row_N)
     report = IndexReport(
         kind="scann" if approximate else "exact",
         rows=rows,
@@ -157,7 +173,7 @@ def build_index(
     )
     _write_report(directory, report, config.ann_reorder)
     if approximate:
-        report = _with_recall(report, load_index(directory), _sample_queries(vectors_VxD, queries_NxD))
+        report = _with_recall(report, load_index(directory), _sample_queries(told_NxD, queries_NxD))
         _write_report(directory, report, config.ann_reorder)
     return report
 
@@ -176,7 +192,8 @@ def load_index(directory: os.PathLike | str, *, exact: bool = False) -> Index:
         raise StaleArtifact(f"{path}: index schema {written['schema']}, this version reads {SCHEMA}; rebuild it")
     report = IndexReport(**written["report"])
     vectors_VxD = np.load(directory / "vectors.npy", mmap_mode="r")
-    if vectors_VxD.shape != (report.rows + 1, report.width):
+    row_N = np.load(directory / "rows.npy")
+    if len(row_N) != report.rows or vectors_VxD.shape[1] != report.width or len(vectors_VxD) <= row_N.max(initial=0):
         raise StaleArtifact(
             f"{directory / 'vectors.npy'}: shape {vectors_VxD.shape}, index.json says {(report.rows + 1, report.width)}"
         )
@@ -184,7 +201,7 @@ def load_index(directory: os.PathLike | str, *, exact: bool = False) -> Index:
     if report.kind == "scann" and scann is not None and not exact:
         with _quiet_stderr():
             searcher = scann.load_searcher(str((directory / "scann").resolve()))
-    return Index(report, vectors_VxD, np.load(directory / "rows.npy"), searcher, written["reorder"])
+    return Index(report, vectors_VxD, row_N, searcher, written["reorder"])
 
 
 def _build_scann(vectors_NxD: np.ndarray, directory: pathlib.Path, leaves: int, searched: int, config: RetrievalConfig):
@@ -199,8 +216,8 @@ def _build_scann(vectors_NxD: np.ndarray, directory: pathlib.Path, leaves: int, 
         searcher.serialize(str(directory), relative_path=True)
 
 
-def _sample_queries(vectors_VxD: np.ndarray, queries_NxD: np.ndarray | None) -> np.ndarray:
-    pool_NxD = vectors_VxD[1:] if queries_NxD is None else np.asarray(queries_NxD, np.float32)
+def _sample_queries(told_NxD: np.ndarray, queries_NxD: np.ndarray | None) -> np.ndarray:
+    pool_NxD = told_NxD if queries_NxD is None else np.asarray(queries_NxD, np.float32)
     pick = np.random.default_rng(0).permutation(len(pool_NxD))[:RECALL_QUERIES]
     return pool_NxD[np.sort(pick)]
 
@@ -208,7 +225,7 @@ def _sample_queries(vectors_VxD: np.ndarray, queries_NxD: np.ndarray | None) -> 
 def _with_recall(report: IndexReport, index: Index, query_NxD: np.ndarray) -> IndexReport:
     k = min(report.recall_at, report.rows)
     found = index.search(query_NxD, k)
-    exact = exact_search(index.vectors_VxD, query_NxD, k)
+    exact = index.exact(query_NxD, k)
     # Counted by score, not by id: a video that ties with the k-th exact one is as good an answer.
     floor_N = exact.scores_BxK[:, -1:] - 1e-5
     recall = float((found.scores_BxK >= floor_N).mean()) if len(query_NxD) else 1.0

@@ -58,6 +58,8 @@ class SeedFilter:
         self._reader, self._space, self._config = reader, space, config
         self.epsilon = epsilon
         self._vectors_VxD = jnp.asarray(space.videos_VxD)
+        # Where nothing is told of any video no past view is nearer to a query than another: all of them count.
+        self._told = bool(np.any(space.videos_VxD))
         if config.threshold == "adaptive":
             if sample_N is None:
                 raise ValueError("threshold = 'adaptive' needs the sample of videos that it was fitted with")
@@ -72,14 +74,17 @@ class SeedFilter:
         return (np.log1p(engagement_BxH) * decay_BxH * (history["history_BxH"] > 0)).astype(np.float32)
 
     def __call__(self, requests: Requests, *, by_query: bool = True) -> Seeds:
-        """Seeds of each request. `by_query=False` keeps the latest K whatever the query (plain item-to-item CF)."""
+        """Seeds of each request. `by_query=False` keeps the latest K whatever the query (plain item-to-item CF); so
+        does a log that tells nothing of any video."""
         c, parts = self._config, [_no_seeds(self._config.k)]
         for start in range(0, len(requests), REQUEST_BLOCK):
             part = requests.slice(start, start + REQUEST_BLOCK)
             history = self._reader.engaged(part.user_B, part.time_ms_B, c.history)
             video_BxH, weight_BxH = history["history_BxH"], self.weights(history)
             parts.append(
-                self._relevant(part, video_BxH, weight_BxH) if by_query else _latest(video_BxH, weight_BxH, c.k)
+                self._relevant(part, video_BxH, weight_BxH)
+                if by_query and self._told
+                else _latest(video_BxH, weight_BxH, c.k)
             )
         return Seeds(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 

@@ -50,17 +50,17 @@ class Fits(NamedTuple):
     end_N: np.ndarray
 
 
-def whitened(video_VxD: np.ndarray) -> np.ndarray:
+def whitened(video_VxD: np.ndarray, most: int | None = None) -> np.ndarray:
     """float64 `[V, D]`: as the vectors spread over the catalogue, on axes of mean 0 and variance 1; axes on which they
-    hardly spread are zero."""
+    hardly spread are zero. `most`: that many axes at most, those of the widest spread."""
     sample = np.asarray(video_VxD[1 :: max(1, len(video_VxD) // MOST_SAMPLED)], np.float64)
     if len(sample) < 2:
-        return np.zeros(np.shape(video_VxD))
+        return np.zeros(np.shape(video_VxD))[:, :most]
     mean_D = sample.mean(0)
     variance_D, axes_DxD = np.linalg.eigh(np.atleast_2d(np.cov(sample.T)))
     least = max(LEAST_VARIANCE * variance_D.max(), np.finfo(np.float32).tiny)
     scale_D = np.where(variance_D > least, 1 / np.sqrt(np.maximum(variance_D, least)), 0.0)
-    return (np.asarray(video_VxD, np.float64) - mean_D) @ (axes_DxD * scale_D)
+    return (np.asarray(video_VxD, np.float64) - mean_D) @ (axes_DxD * scale_D)[:, -(most or len(scale_D)) :]
 
 
 def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:

@@ -32,7 +32,7 @@ class Result:
     video_id: int  # raw
     score: float  # fused, comparable within one search only
     relevance: float  # merged retrieval score, 1 = the search's best
-    heads: dict[str, float]  # calibrated probabilities
+    heads: dict[str, float]  # calibrated probabilities of what could be learned
     channels: dict[str, float]  # normalised scores of the channels that found it
     because: tuple[Because, ...]  # "because you watched ..."
     clicked_before: bool = False  # by the person; such videos are found where the log is one in which people do
@@ -114,7 +114,11 @@ class SearchEngine:
                 video_id=int(raw[n]),
                 score=float(ranked.scores_BxK[0, n]),
                 relevance=float(ranked.relevance_BxK[0, n]),
-                heads={h: float(p) for h, p in zip(ranked.heads, ranked.probabilities_BxKxT[0, n], strict=True)},
+                heads={
+                    head: float(p)
+                    for head, p in zip(ranked.heads, ranked.probabilities_BxKxT[0, n], strict=True)
+                    if np.isfinite(p)
+                },
                 channels={
                     name: float(ranked.sources_BxKxC[0, n, c])
                     for c, name in enumerate(ranked.channels)

@@ -108,7 +108,8 @@ class _Parquet:
             "relevance": ranked.relevance_BxK[row, column].astype(np.float32),
         }
         for t, head in enumerate(ranked.heads):
-            frame[f"p_{head}"] = ranked.probabilities_BxKxT[row, column, t].astype(np.float32)
+            probability = ranked.probabilities_BxKxT[row, column, t].astype(np.float32)
+            frame[f"p_{head}"] = pl.Series(probability).fill_nan(None)  # null where the head was not learned
         for c, channel in enumerate(ranked.channels):
             frame[f"by_{channel}"] = ranked.found_BxKxC[row, column, c]
         frame = pl.DataFrame({name: pl.Series(name, list(x) if x.dtype == object else x) for name, x in frame.items()})

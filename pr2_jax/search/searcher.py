@@ -58,7 +58,7 @@ class Ranked:
 
     ids_BxK: np.ndarray  # int32 video rows
     scores_BxK: np.ndarray  # float32, fused, higher is better; -inf for padding
-    probabilities_BxKxT: np.ndarray  # calibrated heads
+    probabilities_BxKxT: np.ndarray  # calibrated heads, NaN for one that was not learned
     relevance_BxK: np.ndarray  # merged retrieval score, 1 = the request's best
     sources_BxKxC: np.ndarray  # normalised channel scores
     found_BxKxC: np.ndarray  # whether the channel itself returned it

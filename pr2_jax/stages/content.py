@@ -15,7 +15,7 @@ import numpy as np
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
 from pr2_jax.data.batches import ContentBatches
-from pr2_jax.data.catalogue import catalogue_arrays, log_unigram, query_words
+from pr2_jax.data.catalogue import catalogue_arrays, described, log_unigram, query_words
 from pr2_jax.data.sessions import FOLDS, fold_of, training_sessions
 from pr2_jax.data.store import LogStore
 from pr2_jax.models.build import content_task
@@ -30,7 +30,10 @@ from pr2_jax.workdir import fold_directory
 
 
 def train(workdir: Path, config: Config, out: Path) -> None:
-    """Writes `params/`, `video_vectors.npy [V, D]` and `query_vectors.npy [Nq, D]` into `out` and each of its folds."""
+    """Writes `params/`, `video_vectors.npy [V, D]` and `query_vectors.npy [Nq, D]` into `out` and each of its folds.
+
+    A video of which the log tells nothing has a vector of zeros.
+    """
     store = LogStore.open(workdir / "store")
     catalogue = catalogue_arrays(store, store.cuts.validation_ms, config.data)
     sessions_N = training_sessions(store)
@@ -39,6 +42,8 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     parts = {out: (sessions_N, everything.steps)}
     for fold in range(FOLDS):
         kept = fold_N != fold
+        if not kept.any() and not catalogue["caption"].any():
+            kept[:] = True  # searches of one period alone, and nothing else to learn words from: none can be held out
         # Captions teach a fold too, so that one with few sessions, or none, still gets its share of steps.
         share = max(kept.mean(), 1 / FOLDS)
         parts[fold_directory(out, fold)] = sessions_N[kept], max(1, round(everything.steps * share))
@@ -65,7 +70,8 @@ def _train_towers(
 
     def freeze() -> None:
         functions = content_functions(task, state.params, state.tables)
-        np.save(out / "video_vectors.npy", all_videos(functions["content_video"], store.counts.videos))
+        vectors_VxD = all_videos(functions["content_video"], store.counts.videos)
+        np.save(out / "video_vectors.npy", np.where(described(catalogue)[:, None], vectors_VxD, 0))
         words = query_words(store, np.arange(store.counts.queries), config.data)
         artifacts.save_array(out / "query_vectors.npy", ContentSpace(functions, out).queries(words))
 

@@ -16,7 +16,7 @@ from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.data.histories import past_events
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.sessions import evenly_spread
+from pr2_jax.data.sessions import evenly_spread, latest_days
 from pr2_jax.data.slates import Slates, feed_slates, search_slates
 from pr2_jax.evaluation.diagnosis import Judge, Sign
 from pr2_jax.evaluation.signs_ranking import (
@@ -159,9 +159,9 @@ class RankingSigns:
 
     @functools.cached_property
     def _trained(self) -> list[tuple[Slates, np.ndarray]]:
-        """By training day, the earliest first: its slates, and their logits by the features that were trained on."""
-        cut_ms = self._system.store.cuts.validation_ms
-        starts = [cut_ms - n * DAY_MS for n in range(TRAINED_DAYS, 0, -1)]
+        """By training day with searches, the earliest first: its slates, and their logits by the features that were
+        trained on."""
+        starts = latest_days(self._system.store, TRAINED_DAYS)
         days = [self._of_day(start_ms, start_ms + DAY_MS, TRAINED_SESSIONS) for start_ms in starts]
         features = features_by_day(self._system, days)
         return [(day, self._outputs("qin", day, x)[0]) for day, x in zip(days, features, strict=True)]
@@ -174,7 +174,7 @@ class RankingSigns:
         cuts = self._system.store.cuts
         test = self._of_day(cuts.test_ms, cuts.end_ms, SESSIONS)
         logit, _, _ = self._outputs("qin", test, self._features_of(test, cuts.test_ms))
-        days = {f"training -{TRAINED_DAYS - n} (in-sample)": day for n, day in enumerate(self._trained)}
+        days = {f"training -{len(self._trained) - n} (in-sample)": day for n, day in enumerate(self._trained)}
         days |= {"validation (calibrated on)": (self._slates, self._own[0]), "test": (test, logit)}
         return drift_signs([_calibrated(self._system, self._calibrated, name, *day) for name, day in days.items()])
 

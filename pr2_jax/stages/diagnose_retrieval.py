@@ -9,6 +9,7 @@ import numpy as np
 
 from pr2_jax.config import Config
 from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.sessions import latest_days
 from pr2_jax.evaluation.diagnosis import Judge, Sign
 from pr2_jax.evaluation.signs_ranking import recall_signs
 from pr2_jax.evaluation.signs_retrieval import TOP, list_signs, person_signs, seed_signs, vector_signs
@@ -78,6 +79,8 @@ class RetrievalSigns:
         )
         kept_S = (seeds.strength_BxK > 0).sum(1)
         passing_S = np.array([each.sum() for each in passing], np.float64)
+        if not np.any(vectors_VxD):  # every past view counts (retrieval/qrcf.py)
+            passing_S[:] = np.nan
         return seed_signs(requests.user_B, kept_S, real.sum(1), passing_S, quantile, fallback_S, self._judge)
 
     def _fallback(self, seeds_SxK: np.ndarray) -> np.ndarray:
@@ -123,9 +126,10 @@ class RetrievalSigns:
         return person_signs(mine.user_B, *vectors, *lists, self._judge)
 
     def _recalls(self) -> dict[str, Sign]:
-        """Of the last training day, whose clicks the towers have learnt from, against the validation day's."""
-        cut_ms = self._system.store.cuts.validation_ms
-        trained = day_of(self._system, cut_ms - DAY_MS, cut_ms).sample(SEARCHES)
+        """Of the last training day with searches, whose clicks the towers have learnt from, against the validation
+        day's."""
+        (start_ms,) = latest_days(self._system.store, 1)
+        trained = day_of(self._system, start_ms, start_ms + DAY_MS).sample(SEARCHES)
         encoders = {"pdr": self._system.pdr, "dr": lambda r: self._system.space.queries(r.words_BxQ)}
         out = {}
         for channel, encode in encoders.items():

@@ -96,7 +96,7 @@ def _rows(config: Config, given: Answers, worth: dict[str, Values]) -> dict[str,
 
 
 def _pooled(given: Answers, ranking: Ranking, draws: int, seed: int) -> Metrics:
-    """What is asked of all shown results together."""
+    """What is asked of all shown results together; nothing is known where all of them were clicked."""
     valid = given.slates.video_NxS > 0
     labels = (given.slates.label_NxSxT[..., 0] > 0)[valid]
     users = np.broadcast_to(given.slates.user_N[:, None], valid.shape)[valid]
@@ -105,7 +105,7 @@ def _pooled(given: Answers, ranking: Ranking, draws: int, seed: int) -> Metrics:
         "gauc": interval(each, np.arange(len(each)), weight, draws, seed),
         "pooled_auc": metrics.auc(labels, ranking.scores_SxK[valid]),
     }
-    if ranking.probability_SxK is not None:
+    if ranking.probability_SxK is not None and not labels.all():
         p = ranking.probability_SxK[valid]
         row["logloss"] = interval(metrics.log_losses(labels, p), users, None, draws, seed)
         row["ece"] = metrics.expected_calibration_error(labels, p)
@@ -132,6 +132,12 @@ def _gap_closed(worth: dict[str, Values]) -> dict[str, float]:
     return out
 
 
+def _signed(difference: Interval) -> str:
+    if not difference.count:
+        return table.MISSING
+    return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+
+
 def _report(
     rows: dict[str, Metrics], differences: dict[str, dict[str, Interval]], beside: dict[str, Any], out: Path
 ) -> None:
@@ -152,8 +158,8 @@ def _report(
         mark.append(f"{title}\n\n{table.markdown(lines, columns)}" + (f"\n{note}" if note else ""))
     lines = ["Paired differences, 95 % intervals by bootstrap over users"]
     for name, row in differences.items():
-        lines += [f"  {name:<36} {m:<10} {v.mean:+.4f} [{v.low:+.4f}, {v.high:+.4f}]" for m, v in row.items()]
-    for kind, share in beside["gap_closed"].items():
+        lines += [f"  {name:<36} {metric:<10} {_signed(value)}" for metric, value in row.items()]
+    for kind, share in ((kind, share) for kind, share in beside["gap_closed"].items() if np.isfinite(share)):
         lines.append(f"Of the way from {kind}.base to {kind}.oracle, NDCG@10: {share:.1%} gone")
     text.append("\n".join(lines) + "\n")
     (out / "table.txt").write_text("\n".join(text))

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from pr2_jax import artifacts, console
+from pr2_jax.data.catalogue import described
 from pr2_jax.data.store import TEXT_FILE
 from pr2_jax.errors import BadInput, Pr2Error
 from pr2_jax.retrieval import taste_fit
@@ -82,7 +83,8 @@ def rebuild(place: Path, out: Path) -> None:
             for name in artifact.manifest["files"]:
                 if not name.startswith(rebuilt):
                     writer.take(place / name, name)
-            vectors = {"dr": all_videos(artifact["content_video"], system.store.counts.videos)}
+            dr_VxD = all_videos(artifact["content_video"], system.store.counts.videos)
+            vectors = {"dr": np.where(described(system.catalogue)[:, None], dr_VxD, 0)}
             vectors["pdr"] = system.pdr.videos()
             _report_change(place, vectors)
             build_indices(system, vectors, made / "index")

@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from pr2_jax import console
 from pr2_jax.config import Config
+from pr2_jax.data.lacks import heads_told
 from pr2_jax.data.slates import Slates, feed_slates, search_slates
 from pr2_jax.evaluation.metrics import retrieval_metrics
 from pr2_jax.ranking import calibration, fusion
@@ -52,9 +53,13 @@ def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tupl
     size = config.qin.slate
     search = search_slates(system.store, day.all_sessions, size)
     feed = feed_slates(system.reader, day.start_ms, day.stop_ms, size)
-    fitted = []
+    fitted: list[calibration.Calibrator] = []
+    told = heads_told(system.store)
     logits = {False: slate_logits(searcher, system, search), True: slate_logits(searcher, system, feed, is_feed=True)}
     for task, name in enumerate(TASKS):
+        if not told[name]:
+            fitted.append(calibration.Unlearned())
+            continue
         is_feed = name != "click"
         slates = feed if is_feed else search
         real = slates.weight_NxSxT[..., task] > 0

@@ -23,10 +23,14 @@ BLOCK = 512
 def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray:
     """Up to `count` videos for each search slate, `[N, count]`; missing ones are padding.
 
-    Drawn without replacement from what the base channels retrieve for the query, as deep as the ranker will be asked.
+    Drawn without replacement from what the base channels retrieve for the query, as deep as the ranker will be asked;
+    where they find next to nothing, from what is clicked.
     """
     queries, query_N = np.unique(slates.query_N, return_inverse=True)
     found_QxK = _retrieved(system, queries, system.config.evaluation.pipeline_candidates)
+    short_Q = (found_QxK > 0).sum(1) < count
+    if short_Q.any():
+        found_QxK[short_Q] = _clicked_ones(system, (int(short_Q.sum()), found_QxK.shape[1]), seed)
     rng = np.random.default_rng([seed, 3])
     parts = [np.zeros((0, count), np.int32)]
     for start in range(0, len(slates), BLOCK):
@@ -75,6 +79,22 @@ def _draw(video_NxK: np.ndarray, banned_NxK: np.ndarray, count: int, rng: np.ran
     order_NxC = np.argsort(chance_NxK, axis=1)[:, :count]
     picked_NxC = np.take_along_axis(np.where(banned_NxK, 0, video_NxK), order_NxC, 1)
     return np.pad(picked_NxC, ((0, 0), (0, count - picked_NxC.shape[1]))).astype(np.int32)
+
+
+def _clicked_ones(system: System, shape: tuple[int, int], seed: int) -> np.ndarray:
+    """Video rows `[Q, K]`, each as often as it was clicked before the validation cut: drawn otherwise, popular videos
+    would be negatives more rarely or more often than positives, and the ranker would learn to trust or to shun them.
+
+    0 where the same one is drawn again.
+    """
+    clicks_V = np.asarray(system.snapshot(system.store.cuts.validation_ms).popularity_V, np.float64).copy()
+    clicks_V[0] = 0
+    if not clicks_V.any():
+        return np.zeros(shape, np.int32)
+    drawn_QxK = np.random.default_rng([seed, 5]).choice(len(clicks_V), shape, p=clicks_V / clicks_V.sum())
+    drawn_QxK.sort(axis=1)
+    again_QxK = np.pad(drawn_QxK[:, 1:] == drawn_QxK[:, :-1], ((0, 0), (1, 0)))
+    return np.where(again_QxK, 0, drawn_QxK).astype(np.int32)
 
 
 def _retrieved(system: System, queries_Q: np.ndarray, depth: int) -> np.ndarray:

@@ -62,11 +62,13 @@ def values(system: System, given: Answers) -> dict[str, Values]:
     """What each ranking was worth in each session."""
     day, user_N = given.day, np.asarray(system.store.sessions.user)
     positives = np.array([len(videos) for videos in day.clicked])
-    clicked = given.slates.label_NxSxT[..., 0] > 0
+    shown, clicked = given.slates.video_NxS > 0, given.slates.label_NxSxT[..., 0] > 0
     out, hits = {}, {}
     for name, ranking in given.rankings.items():
         if name.startswith("slate."):
-            found = metrics.slate_metrics(ranking.scores_SxK, clicked, given.slates.video_NxS > 0)
+            found = metrics.slate_metrics(ranking.scores_SxK, clicked, shown)
+            if clicked[shown].all():  # any order of what was clicked throughout is a perfect one
+                found = {metric: np.full(len(value_S), np.nan) for metric, value_S in found.items()}
             out[name] = Values(day.all_sessions, user_N[day.all_sessions], found)
             continue
         out[name], hit = list_values(day, ranking.ids_SxK, ranking.scores_SxK)

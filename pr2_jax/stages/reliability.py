@@ -15,6 +15,7 @@ from pr2_jax.evaluation.bootstrap import Interval, number
 from pr2_jax.evaluation.reliability import BANDS, Rows
 from pr2_jax.evaluation.reliability_picture import draw
 from pr2_jax.evaluation.slices import thirds
+from pr2_jax.ranking.calibration import Unlearned
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import RANKERS, System
 from pr2_jax.stages.days import Day
@@ -103,7 +104,7 @@ def _of_feed(system: System, searcher: Searcher, slates: Slates) -> dict[str, Ro
     calibrated = searcher.probabilities(requests, slates.query_N, logits)
     out = {}
     for task, name in enumerate(TASKS):
-        if name != "click":
+        if name != "click" and not isinstance(searcher.calibrated.heads[task], Unlearned):
             slate_N, place_N = np.nonzero(slates.weight_NxSxT[..., task] > 0)
             raw_N = expit(logits[slate_N, place_N, task].astype(np.float64))
             labels_N = slates.label_NxSxT[slate_N, place_N, task] > 0

@@ -14,8 +14,10 @@ import numpy as np
 
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
-from pr2_jax.data.sessions import FOLDS, training_parts
+from pr2_jax.data.columns import FEED_CHANNEL
+from pr2_jax.data.sessions import FOLDS, fold_of, training_parts
 from pr2_jax.data.slates import feed_slates
+from pr2_jax.data.store import LogStore
 from pr2_jax.data.timelines import TimelineBatches
 from pr2_jax.errors import NotFinite
 from pr2_jax.evaluation.metrics import auc
@@ -40,7 +42,7 @@ VECTORS = "video_vectors.npy"
 
 
 def train(workdir: Path, config: Config, out: Path) -> None:
-    """Writes `params/` and `video_vectors.npy [V, D]` into `out` and each of its folds.
+    """Writes `params/` and `video_vectors.npy [V, D]` into `out` and each of its folds; zeros without feed views.
 
     What people's own regressions read, `taste_fit.FILES`, goes into `out` and each of its parts.
     """
@@ -74,14 +76,24 @@ def _train_space(system: System, config: Config, task: TasteTask, held_out: int 
     """The vectors come last, by a rename: they say that the rest is whole."""
     distributed.first(lambda: out.mkdir(exist_ok=True))
     batches = TimelineBatches(system.reader, config.taste, held_out)
-    state = fit(task, batches, config.taste.optim, steps=batches.steps, directory=out, mesh=configured(config.mesh))
+    learns = _has_views(system.store, held_out)
+    steps = batches.steps if learns else 1
+    state = fit(task, batches, config.taste.optim, steps=steps, directory=out, mesh=configured(config.mesh))
     save_params(out, (state.params, state.tables))
 
     def freeze() -> None:
         functions = taste_functions(task, state.params, state.tables)
-        artifacts.save_array(out / VECTORS, all_videos(functions["taste_video"], system.store.counts.videos))
+        vectors_VxD = all_videos(functions["taste_video"], system.store.counts.videos)
+        artifacts.save_array(out / VECTORS, vectors_VxD if learns else np.zeros_like(vectors_VxD))
 
     distributed.first(freeze)
+
+
+def _has_views(store: LogStore, held_out: int | None) -> bool:
+    """Is there a feed view to learn the space from? Without one its vectors are zeros, not what chance began with."""
+    time_ms_E = np.asarray(store.events.time_ms)
+    viewed_E = (np.asarray(store.events.channel) == FEED_CHANNEL) & (time_ms_E < store.cuts.validation_ms)
+    return bool((fold_of(store, time_ms_E[viewed_E]) != held_out).any() if held_out is not None else viewed_E.any())
 
 
 def _fit_people(
@@ -89,7 +101,8 @@ def _fit_people(
 ) -> None:
     """What people's own regressions read, from all answers outside a part of the days, for each of these parts.
 
-    They start from a taste space, and read content vectors, that have not learnt from the parts' whole fold either.
+    They start from a taste space, and read content vectors, that have not learnt from the parts' whole fold either. On
+    answers to searches alone, where the space is empty, they start from the widest axes of the content vectors.
     """
     videos_VxD = np.load(space / VECTORS)
     appeal_V = _appeal(functions, videos_VxD)
@@ -97,7 +110,8 @@ def _fit_people(
     content = system.space if fold is None else system.held_out_spaces[fold]
     known = [videos_VxD, np.asarray(content.videos_VxD)]
     known += [system.catalogue[name] for name in ("brought", "style") if name in system.catalogue]
-    videos = Videos(appeal_V, taste_fit.whitened(videos_VxD), np.asarray(system.store.videos.author), tuple(known))
+    start_VxD = taste_fit.whitened(videos_VxD if videos_VxD.any() else known[1], videos_VxD.shape[1])
+    videos = Videos(appeal_V, start_VxD, np.asarray(system.store.videos.author), tuple(known))
     for out, part in parts.items():
         found = answers(system, scale, appeal_V, part)
         factors = latent_factors.fit(system.config.taste, found, videos, system.store.counts.users)
@@ -134,5 +148,10 @@ def _report(system: System, space: TasteSpace) -> None:
     fitted = auc(labels_NxT[told_NxT[:, 0], 0], own_N[told_NxT[:, 0]])
     told = {task: told_NxT[:, t] for t, task in enumerate(TASKS)}
     found = {name: auc(labels_NxT[rows, t], logits[rows, 0, t]) for t, (name, rows) in enumerate(told.items())}
-    shown = ", ".join(f"{task} {value:.3f}" for task, value in found.items())
-    console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}; by own regression {fitted:.3f}")
+    shown = ", ".join(f"{task} {_figure(value)}" for task, value in found.items())
+    own = _figure(fitted)
+    console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}; by own regression {own}")
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "-"

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.catalogue import VideoNumbers, catalogue_arrays, log_unigram, pad_ragged, query_words, styles
+from pr2_jax.data.catalogue import (
+    VideoNumbers,
+    catalogue_arrays,
+    described,
+    log_unigram,
+    pad_ragged,
+    query_words,
+    styles,
+)
 from pr2_jax.data.labels import Durations
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store import LogStore
@@ -32,6 +40,17 @@ def test_pad_ragged():
     assert got.tolist() == [[7, 8], [0, 0], [5, 0], [7, 8]]
     assert pad_ragged(np.zeros(3, int), np.zeros(0, int), np.array([0, 1]), 2).tolist() == [[0, 0], [0, 0]]
     assert pad_ragged(first, values, np.zeros(0, int), 2).shape == (0, 2)
+
+
+def test_what_is_told_of_a_video(store):
+    catalogue = catalogue_arrays(store, store.cuts.validation_ms, CONFIG)
+    got, v = described(catalogue), store.videos
+    for row in range(store.counts.videos):
+        told = [v.words[v.first_word[row] : v.first_word[row + 1]].any(), v.author[row] > 0, v.category[row].any()]
+        assert got[row] == any([*told, v.content[row].any()])
+    assert not got[0]
+    assert not got[store.video_rows(np.array([10**12]))[0]]  # in the interactions only
+    assert got.sum() > 20
 
 
 def test_captions_and_queries_are_cut_or_padded(store):

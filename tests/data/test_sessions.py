@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pr2_jax.data.periods import Periods
 from pr2_jax.data.sessions import (
     FOLDS,
     PARTS,
     fold_of,
     impressions_of,
+    latest_days,
     part_of,
     training_parts,
     training_sessions,
@@ -30,10 +32,18 @@ def test_impressions_of(store):
 DAY_MS = 86_400_000
 
 
-def _log_of(days: float) -> SimpleNamespace:
-    """A log with so many training days."""
-    end = 1_684_737_000_000
-    return SimpleNamespace(cuts=SimpleNamespace(start_ms=int(end - days * DAY_MS), validation_ms=end))
+END_MS = 1_684_737_000_000
+HOUR_MS = 3_600_000
+
+
+def _log_of(days: float, *, without: tuple[int, ...] = ()) -> SimpleNamespace:
+    """A log with so many training days, -1 = the last, of which some hold nothing."""
+    start = int(END_MS - days * DAY_MS)
+    times = np.arange(start, END_MS + DAY_MS, HOUR_MS // 8)
+    times = times[~np.isin((times - END_MS) // DAY_MS, without)]
+    cuts = SimpleNamespace(start_ms=start, validation_ms=END_MS)
+    periods = Periods.of(cuts, times[::2], times[1::2])
+    return SimpleNamespace(cuts=cuts, periods=periods, sessions=SimpleNamespace(time_ms=times))
 
 
 @pytest.mark.parametrize("days", [2, 2.5, 7, 17.8])
@@ -53,6 +63,44 @@ def test_fewer_training_days_than_folds_are_cut_into_equal_parts(days):
     fold = fold_of(store, times)
     assert np.bincount(fold, minlength=FOLDS).tolist() == [500, 500]
     assert (np.diff(fold) != 0).sum() == 1
+
+
+def _folds_by_day(store: SimpleNamespace) -> dict[int, list[int]]:
+    times = store.sessions.time_ms[store.sessions.time_ms < END_MS]
+    day, fold = (times - END_MS) // DAY_MS, fold_of(store, times)
+    return {int(one): np.unique(fold[day == one]).tolist() for one in np.unique(day)}
+
+
+@pytest.mark.parametrize(
+    ("days", "without", "want"),
+    [
+        (5, (-2, -4), {-5: [1], -3: [0], -1: [1]}),  # every second day
+        (5, (-1, -3), {-5: [1], -4: [0], -2: [1]}),  # the last day with data is no longer -1
+        (40, tuple(range(-39, -1)), {-40: [0], -1: [1]}),  # weeks between
+        (9, (-5, -6), {-9: [1], -8: [0], -7: [1], -4: [0], -3: [1], -2: [0], -1: [1]}),
+        (30, tuple(range(-29, 0)), {-30: [0, 1]}),  # one day, long ago: cut in two
+    ],
+)
+def test_folds_are_dealt_over_days_that_hold_data(days, without, want):
+    store = _log_of(days, without=without)
+    assert _folds_by_day(store) == want
+    times = store.sessions.time_ms[store.sessions.time_ms < END_MS]
+    assert np.unique(part_of(store, times)).tolist() == training_parts(store).tolist()
+    assert np.array_equal(part_of(store, times) % FOLDS, fold_of(store, times))
+
+
+def test_a_hole_counts_where_neither_events_nor_searches_fill_it():
+    cuts = SimpleNamespace(start_ms=END_MS - 4 * DAY_MS, validation_ms=END_MS)
+    searches, views = END_MS - np.array([4, 2]) * DAY_MS, END_MS - np.array([3, 1]) * DAY_MS
+    assert Periods.of(cuts, views, searches).number_P.tolist() == [-4, -3, -2, -1]
+    assert Periods.of(cuts, views[:0], searches).number_P.tolist() == [-2, -1, -1]
+    assert Periods.of(cuts, views[:0], searches).end_ms == END_MS - DAY_MS
+
+
+def test_latest_days_skip_holes():
+    store = _log_of(6, without=(-1, -3, -4))
+    assert [(day - END_MS) // DAY_MS for day in latest_days(store, 3)] == [-6, -5, -2]
+    assert [(day - END_MS) // DAY_MS for day in latest_days(store, 9)] == [-6, -5, -2]
 
 
 def test_a_log_without_training_days_has_folds_all_the_same():

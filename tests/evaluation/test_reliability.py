@@ -67,6 +67,13 @@ def test_no_rows_at_all(rows):
     assert len(reliability.curve(none.label_N, none.raw_N, none.user_N, 20, 0).count_B) == 0
 
 
+def test_where_everything_was_clicked_there_is_no_rate(rows):
+    clicked = rows.kept(rows.label_N)
+    judged = reliability.judge(clicked, 20, 0)
+    assert judged.pop("rows") == judged.pop("positives") == rows.label_N.sum()
+    assert all(np.isnan(v.mean if isinstance(v, Interval) else v) for v in judged.values())
+
+
 def test_curve_holds_every_row_once_and_covers_the_truth(rows):
     curve = reliability.curve(rows.label_N, rows.calibrated_N, rows.user_N, 200, 0)
     assert curve.count_B.sum() == 6_000

@@ -293,8 +293,26 @@ def test_a_log_that_cannot_tell_is_unknown_not_ill():
     found |= signs_ranking.curve_signs({"pdr": none})
     day = DayRows("test", np.full(50, 0.1), np.zeros(50, bool))
     found |= signs_ranking.drift_signs([day, day])
+    nothing = np.full((5, 3), -1)
+    found |= signs_retrieval.list_signs(np.ones((5, 3), int), nothing, np.arange(4.0), np.array([1, 2]))
     known = {check.key: check for check in checks("adaptive")}
     assert {one.verdict for one in judge([known[key] for key in found], found)} == {UNKNOWN}
+
+
+def test_a_log_of_clicks_alone_is_unknown_not_ill(rng):
+    """Any order of what was clicked throughout is a perfect one."""
+    real = np.arange(4) < rng.integers(1, 5, 60)[:, None]
+    slate = Slate(np.arange(60) % 20, real, real.copy(), np.broadcast_to(np.arange(4), (60, 4)))
+    logit, other = rng.normal(size=(2, 60, 4))
+    found = signs_ranking.fit_signs((slate, logit), (slate, other), JUDGE)
+    found |= signs_ranking.history_signs(slate, logit, other, other, other, np.full(60, 6), (5, 9, 20), JUDGE)
+    del found["qin.history_moves"]  # which asks for no click
+    clicked = DayRows("day", np.full(80, 0.4), np.ones(80, bool))
+    found |= signs_ranking.drift_signs([clicked, clicked])
+    known = {check.key: check for check in checks("adaptive")}
+    assert {one.verdict for one in judge([known[key] for key in found], found)} == {UNKNOWN}
+    slate.clicked_NxS[0] = False
+    assert np.isfinite(slate.ndcg(logit)[1:]).all()
 
 
 def test_entropy_of_gates_by_hand():

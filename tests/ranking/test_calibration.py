@@ -81,6 +81,16 @@ def test_jax_and_the_disk_agree(rows, fit) -> None:
     np.testing.assert_allclose(fitted.apply(jnp.asarray(grid, jnp.float32), jnp), fitted.apply(grid), atol=2e-5)
 
 
+def test_a_head_without_labels_says_nothing() -> None:
+    """Written, read, and by either library."""
+    again = calibration.from_dict({name: np.array(x.tolist()) for name, x in calibration.Unlearned().to_dict().items()})
+    assert again == calibration.Unlearned()
+    for xp in (np, jnp):
+        got = again.apply(xp.full((3, 2), 0.5), xp, query=None)
+        assert got.shape == (3, 2)
+        assert np.isnan(np.asarray(got)).all()
+
+
 def test_the_better_one_is_chosen(rows, rng: np.random.Generator) -> None:
     labels, p, users, true = rows
     assert isinstance(calibration.fit(labels, p, users), Platt)

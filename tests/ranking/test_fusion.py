@@ -71,6 +71,18 @@ def test_sessions_without_a_click_say_nothing(slates) -> None:
     assert (joined.alpha_T, joined.relevance) == (alone.alpha_T, alone.relevance)
 
 
+def test_a_head_that_was_not_learned_does_not_count(slates) -> None:
+    """Its probabilities are NaN; the others are weighed as if it were not there."""
+    p, relevance, clicked, valid = slates
+    without = fusion.choose_weights(p, relevance, clicked, valid)
+    unknown = np.concatenate([p, np.full((*p.shape[:2], 1), np.nan)], axis=-1)
+    got = fusion.choose_weights(unknown, relevance, clicked, valid)
+    assert got.alpha_T == (*without.alpha_T, 0.0)
+    assert (got.relevance, got.beta_T[:2]) == (without.relevance, without.beta_T)
+    assert np.isfinite(got.beta_T).all()
+    np.testing.assert_array_equal(fusion.fuse(unknown, relevance, got), fusion.fuse(p, relevance, without))
+
+
 def test_written_and_read(slates) -> None:
     weights = fusion.choose_weights(*slates, relevance_floor=0.1)
     assert FusionWeights.from_dict(json.loads(json.dumps(weights.to_dict()))) == weights

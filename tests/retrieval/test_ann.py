@@ -135,10 +135,10 @@ def test_vectors_that_are_not_finite_are_refused(tmp_path: Path, rng: np.random.
 
 def test_more_leaves_than_points_and_zero_vectors(tmp_path: Path, rng: np.random.Generator) -> None:
     pytest.importorskip("scann")
-    vectors = unit_vectors(rng, 120)
+    vectors = unit_vectors(rng, 145)
     vectors[5:30] = 0
     config = dataclasses.replace(APPROXIMATE, ann_leaves=5_000)
-    assert ann.build_index(vectors, tmp_path, config).leaves == 119
+    assert ann.build_index(vectors, tmp_path, config).leaves == 119  # zeros are no points
     assert ann.load_index(tmp_path).search(vectors[50:51], 3).ids_BxK[0, 0] == 50
 
 
@@ -166,6 +166,35 @@ def test_chunked_equals_whole(rng: np.random.Generator, monkeypatch: pytest.Monk
     score = query @ vectors.T
     score[:, 0] = -np.inf
     np.testing.assert_array_equal(whole.ids_BxK, np.argsort(-score, axis=1, kind="stable")[:, :40])
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_vectors_of_zeros_are_never_found(kind, rng, tmp_path):
+    """Not even before what is unlike the query."""
+    if kind == "scann":
+        pytest.importorskip("scann")
+    vectors = unit_vectors(rng, 400)
+    silent = np.arange(3, 400, 5)
+    vectors[silent] = 0
+    report = ann.build_index(vectors, tmp_path, APPROXIMATE if kind == "scann" else EXACT)
+    assert (report.kind, report.rows) == (kind, 399 - len(silent))
+    index, query = ann.load_index(tmp_path), unit_vectors(rng, 6)[1:]
+    seen = tuple(np.array([7, 9 + n]) for n in range(5))
+    got = index.search(query, 390, seen).ids_BxK
+    assert not np.isin(got, silent).any()
+    assert ((got > 0).sum(1) > (390 - len(silent) - 2) * (kind == "exact")).all()
+    for row in range(5):
+        order = np.argsort(-(vectors @ query[row]), kind="stable")
+        want = order[~np.isin(order, [0, *silent, *seen[row]])]
+        assert index.exact(query, 20, seen).ids_BxK[row].tolist() == want[:20].tolist()
+
+
+def test_an_index_of_nothing_finds_nothing(rng, tmp_path):
+    report = ann.build_index(np.zeros((9, 4), np.float32), tmp_path, dataclasses.replace(EXACT, ann_min_rows=1))
+    assert (report.kind, report.rows) == ("exact", 0)
+    found = ann.load_index(tmp_path).search(rng.normal(size=(3, 4)).astype(np.float32), 5)
+    assert (found.ids_BxK == -1).all()
+    assert np.isneginf(found.scores_BxK).all()
 
 
 def test_compiles_once_a_padded_shape(rng: np.random.Generator) -> None:

@@ -108,6 +108,15 @@ def test_walk_against_a_loop(k, way, graph, rng):
     assert not set(ids[0]) & set(seen[0])
 
 
+def test_where_nothing_is_told_of_videos_every_past_view_counts(reader, space):
+    silent = SimpleNamespace(videos_VxD=np.zeros_like(space.videos_VxD), queries=space.queries)
+    asked = requests_of([1, 2, 0], [1, 2, 1])
+    by_query, latest = (SeedFilter(reader, silent, CONFIG, 0.3)(asked, by_query=which) for which in (True, False))
+    for one, other in zip(dataclasses.astuple(by_query), dataclasses.astuple(latest), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert by_query.strength_BxK.any()
+
+
 def test_everything_seen_leaves_nothing(way, graph):
     seen = np.arange(1, VIDEOS, dtype=np.int32)[None, :]
     ids, scores = walk(np.array([[3, 4]], np.int32), np.ones((1, 2), np.float32), *graph, seen, 5)

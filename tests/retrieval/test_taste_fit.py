@@ -100,6 +100,18 @@ def test_vectors_are_whitened():
     np.testing.assert_allclose(out[1:].mean(0), 0, atol=0.01)
 
 
+def test_the_widest_axes_are_kept(rng):
+    vectors = (rng.normal(size=(400, 5)) * [0.1, 3.0, 0.5, 2.0, 0.2]) @ np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    every, two = taste_fit.whitened(vectors), taste_fit.whitened(vectors, 2)
+    np.testing.assert_array_equal(two, every[:, -2:])
+    assert taste_fit.whitened(vectors, 9).shape == (400, 5)
+    assert taste_fit.whitened(vectors[:2], 2).shape == (2, 2)
+    assert not taste_fit.whitened(np.zeros((9, 4)), 2).any()
+    # The two directions of the greatest spread, and no others.
+    explained = np.linalg.lstsq(np.c_[two, np.ones(400)], vectors, rcond=None)[0]
+    assert (vectors - np.c_[two, np.ones(400)] @ explained).std() < 0.4
+
+
 def test_leanings_are_those_of_a_plain_twin(system, moments, monkeypatch):
     """What the vectors leave open of the past views of an author, and of each category of a video."""
     monkeypatch.setattr(taste_fit, "EVENTS_AT_ONCE", 40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 
@@ -11,7 +12,9 @@ import pytest
 
 from pr2_jax import config_loader
 from pr2_jax.errors import BadInput, StaleArtifact
+from pr2_jax.ranking.calibration import Unlearned
 from pr2_jax.search.engine import SearchEngine, SearchResults
+from pr2_jax.search.searcher import Calibrated
 from pr2_jax.types import TASKS
 
 NOBODY = 987_654_321
@@ -45,6 +48,16 @@ def _check(engine, found: SearchResults, raw_user: int | None, k: int) -> None:
     past = set() if raw_user is None else _clicked(engine, raw_user)
     assert not past & set(ids)
     assert all(because.video_id in past for result in found.results for because in result.because)
+
+
+def test_heads_that_were_not_learned_are_left_out(engine, watcher, known_query, monkeypatch):
+    calibrated = engine.searcher.calibrated
+    heads = (calibrated.heads[0], Unlearned(), Unlearned())
+    alone = dataclasses.replace(calibrated.fusion, alpha_T=(1.0, 0.0, 0.0))
+    monkeypatch.setattr(engine.searcher, "calibrated", Calibrated(heads, alone))
+    found = engine.search(watcher, known_query, 5)
+    assert [tuple(result.heads) for result in found.results] == [("click",)] * 5
+    assert np.isfinite([result.score for result in found.results]).all()
 
 
 def test_known_user_and_known_words(engine, watcher, known_query):

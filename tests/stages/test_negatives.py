@@ -102,6 +102,20 @@ def test_negatives_come_from_the_whole_depth_and_exact_search(system, slates, wi
     assert asked == [True]
 
 
+def test_where_nothing_is_retrieved_they_are_drawn_as_they_are_clicked(system, slates, monkeypatch):
+    """Also where nothing is known of any video: a ranker needs what it can tell the clicked ones from."""
+    monkeypatch.setattr(negatives, "_retrieved", lambda system, queries, depth: np.full((len(queries), depth), -1))
+    added = _widened(system, slates, 5).video_NxS[:, slates.video_NxS.shape[1] :]
+    clicks_V = np.asarray(system.snapshot(system.store.cuts.validation_ms).popularity_V)
+    assert (added > 0).mean() > 0.9
+    assert (clicks_V[added[added > 0]] > 0).all()
+    assert not any(np.isin(row, _forbidden(system, slates, n)["shown"]).any() for n, row in enumerate(added))
+    drawn = negatives._clicked_ones(system, (400, 12), 5)
+    assert all(len(set(row[row > 0])) == (row > 0).sum() for row in drawn)
+    often = clicks_V >= np.quantile(clicks_V[clicks_V > 0], 0.9)
+    assert often[drawn[drawn > 0]].mean() > 1.5 * often[clicks_V > 0].mean()
+
+
 def test_drawn_by_the_seed(system, slates, widened):
     assert np.array_equal(_widened(system, slates, 5).video_NxS, widened.video_NxS)
     assert not np.array_equal(_widened(system, slates, 6).video_NxS, widened.video_NxS)

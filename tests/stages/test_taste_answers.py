@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pr2_jax.data.sessions import FOLDS, impressions_of, part_of, training_parts, training_sessions
+from pr2_jax.data.sessions import FOLDS, fold_of, impressions_of, part_of, training_parts, training_sessions
 from pr2_jax.data.store import LogStore
 from pr2_jax.retrieval import latent_factors
 from pr2_jax.retrieval.taste_fit import FILE
@@ -119,6 +119,23 @@ def test_a_part_learns_nothing_from_its_days(finished, micro_config, monkeypatch
     for name in (".", *(f"part_{other}" for other in training_parts(whole))):
         same = (place / name / FILE).read_bytes() == (finished / "taste" / name / FILE).read_bytes()
         assert same == (name == f"part_{part}"), name
+
+
+@pytest.mark.parametrize("held_out", [None, *range(FOLDS)])
+def test_a_space_needs_views(system, held_out):
+    store, cut = system.store, system.store.cuts.validation_ms
+    e = store.events
+    assert taste._has_views(store, held_out)
+
+    def only(keep) -> LogStore:
+        """Without the feed views that are not kept."""
+        channel = np.where(keep | (np.asarray(e.channel) != 0), e.channel, 1).astype(np.int8)
+        return dataclasses.replace(store, events=dataclasses.replace(e, channel=channel))
+
+    time_ms = np.asarray(e.time_ms)
+    assert not taste._has_views(only(time_ms >= cut), held_out)
+    one_fold = only((time_ms < cut) & (fold_of(store, time_ms) == 0))
+    assert taste._has_views(one_fold, held_out) == (held_out != 0)
 
 
 def test_a_part_starts_from_what_has_not_seen_its_fold(finished, micro_config, monkeypatch, tmp_path):

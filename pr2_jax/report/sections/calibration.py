@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pr2_jax.report.charts import Plot, Series
-from pr2_jax.report.parts import Charts, Column, Section, Table, estimate
+from pr2_jax.report.parts import Charts, Column, Section, Table, estimate, text_of
 from pr2_jax.report.work import Work
 
 BEFORE_AFTER = (("before", 2), ("after", 1))
@@ -31,8 +31,7 @@ def section(work: Work) -> Section:
     return Section(
         "calibration",
         title,
-        f"QIN's click probabilities: ECE {click['raw_ece']:.3f} before, {click['calibrated_ece']:.3f} after, "
-        f"{click['chance_ece']:.3f} is chance; predicted over observed {click['calibrated_pcoc']:.2f}.",
+        _finding(click),
         "Fitted on the validation day, judged on the test day. On the dashed line what is said happens. Bands are 95 % "
         "intervals over people. “chance ece” is what would be left if every probability were true.",
         [
@@ -41,6 +40,15 @@ def section(work: Work) -> Section:
                   groups=groups),
         ],
     )  # fmt: skip
+
+
+def _finding(click: dict) -> str:
+    if click["calibrated_ece"] is None:
+        return "Every shown result was clicked: nothing tells whether QIN's click probabilities mean what they say."
+    return (
+        f"QIN's click probabilities: ECE {click['raw_ece']:.3f} before, {click['calibrated_ece']:.3f} after, "
+        f"{click['chance_ece']:.3f} is chance; predicted over observed {text_of(click['calibrated_pcoc'], 'plain')[0]}."
+    )
 
 
 def _place(part: str) -> tuple[int, int, str]:

@@ -7,9 +7,11 @@ import datetime
 import numpy as np
 
 from pr2_jax.data.columns import FEED_CHANNEL
+from pr2_jax.data.lacks import lacks
 from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.store import LogStore
 from pr2_jax.report.charts import Plot, Series
-from pr2_jax.report.parts import Charts, Column, Section, Table
+from pr2_jax.report.parts import Charts, Column, Note, Section, Table
 from pr2_jax.report.work import Work
 
 POINTS = 120
@@ -54,6 +56,7 @@ def section(work: Work) -> Section:
         f"From {start} to {end} UTC. Models learn from the training days, settings are chosen on the validation day, "
         "the test day is only looked at to report.",
         [
+            *_missing(store),
             Charts([
                 _by_day(work, "feed_views", "Feed views a day", time_ms[feed]),
                 _by_day(work, "result_clicks", "Clicked results a day", time_ms[~feed]),
@@ -65,6 +68,12 @@ def section(work: Work) -> Section:
             Table("files", "Rows of each file", heads, files, folded=True),
         ],
     )  # fmt: skip
+
+
+def _missing(store: LogStore) -> list[Note]:
+    """What could not be learned from this log."""
+    said = [sentence[0].upper() + sentence[1:] for sentence in lacks(store)]
+    return [Note(f"{'. '.join(said)}.", "What the log does not hold")] if said else []
 
 
 def _days(work: Work) -> tuple[int, int]:
@@ -79,13 +88,15 @@ def _by_day(work: Work, slug: str, title: str, time_ms: np.ndarray) -> Plot:
     count_D = np.bincount(work.day_of(time_ms) - first, minlength=last - first + 1)
     starts_ms = [cuts.validation_ms + day * DAY_MS for day in range(first, last + 1)]
     labels = [(float(day), _date(ms)) for day, ms in zip(range(first, last + 1), starts_ms, strict=True)]
-    parts = {"training": range(first, 0), "validation": range(0, 1), "test": range(1, last + 1)}
+    test = int(work.day_of(cuts.test_ms))
+    parts = {"training": range(first, 0), "validation": range(0, test), "test": range(test, last + 1)}
     series = [
         Series(name, [float(d) for d in days if first <= d <= last], [float(count_D[d - first]) for d in days if
                first <= d <= last], colour=colour)
         for colour, (name, days) in enumerate(parts.items(), 1)
     ]  # fmt: skip
-    about = f"{title}: from {count_D.min():,} to {count_D.max():,}; the last two days are for validation and test."
+    held = "the last two days" if test == 1 else f"the day {test} days before the last and the last"
+    about = f"{title}: from {count_D.min():,} to {count_D.max():,}; {held} are for validation and test."
     return Plot(slug, title, about, "day (begins, UTC)", "number", series, bars=True, x_labels=labels)
 
 

@@ -78,12 +78,13 @@ def compared(work: Work) -> dict[str, dict[str, Interval]]:
 
 
 def finding(work: Work) -> str:
-    """One line: what each step of PR² brings."""
+    """One line: what each step of PR² brings, of those that could be judged."""
     parts = []
     for name, row in compared(work).items():
         metric = "recall@100" if "recall@100" in row else "ndcg@10"
         value = row[metric]
-        parts.append(f"{_said(name)}: {metric} {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]")
+        if value.count:
+            parts.append(f"{_said(name)}: {metric} {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]")
     return f"PR² less base, {'; '.join(parts)}."
 
 
@@ -131,6 +132,8 @@ def _wins(work: Work) -> Rows:
         ("slate.qin", "slate.base", "shown results"),
     ):
         gain_N, user_N = _gains(work, one, other)
+        if not len(gain_N):
+            continue
         users, place_N = np.unique(user_N, return_inverse=True)
         of_people_U = np.bincount(place_N, gain_N, len(users))
         for what, gains in (("searches", gain_N), ("people, all their searches", of_people_U)):
