@@ -233,7 +233,7 @@ def _events(
 
     user = np.concatenate([rows_of(user_vocabulary, feed["user"].to_numpy()), clicked["user"].to_numpy()])
     time_ms = np.concatenate([feed["time_ms"].to_numpy(), clicked["time_ms"].to_numpy()])
-    order = np.lexsort((time_ms, user))  # stable: feed before search, file order within each
+    order = outcomes.ordered(user, time_ms)  # stable: feed before search, file order within each
     events = Events(
         user=user[order].astype(np.int32),
         video=both(rows_of(video_vocabulary, feed["video"].to_numpy()), clicked["video"].to_numpy(), np.int32),

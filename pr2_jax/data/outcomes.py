@@ -56,7 +56,7 @@ def times(user_N: np.ndarray, batch_ms_N: np.ndarray, span_ms_N: np.ndarray) -> 
     span_N = np.clip(np.asarray(span_ms_N, np.int64), 0, LONGEST_MS)
     # Most of a batch stands together: runs of rows are sorted, not rows.
     head_R, length_R = _runs(user_N, batch_ms_N)
-    order = np.lexsort((batch_ms_N[head_R], user_N[head_R]))
+    order = ordered(user_N[head_R], batch_ms_N[head_R])
     total_R = np.add.reduceat(span_N, head_R)[order] if len(head_R) else np.zeros(0, np.int64)
     first, runs = _runs(user_N[head_R][order], batch_ms_N[head_R][order])
     offset_R = np.empty(len(order), np.int64)
@@ -65,6 +65,22 @@ def times(user_N: np.ndarray, batch_ms_N: np.ndarray, span_ms_N: np.ndarray) -> 
     began_N += np.repeat(offset_R, length_R)
     began_N += batch_ms_N
     return began_N, began_N + span_N
+
+
+def ordered(group_N: np.ndarray, time_ms_N: np.ndarray) -> np.ndarray:
+    """int64 `[N]`: the order by (group, time), stable. As `np.lexsort`, in a tenth of the time where rows are nearly in
+    order, since one key is sorted instead of two."""
+    if not len(group_N):
+        return np.zeros(0, np.int64)
+    low, high, first, last = (int(x) for x in (time_ms_N.min(), time_ms_N.max(), group_N.min(), group_N.max()))
+    span = high - low + 1
+    if span * (last - first + 1) >= 1 << 62:
+        return np.lexsort((time_ms_N, group_N))
+    key_N = group_N.astype(np.int64)
+    key_N -= first
+    key_N *= span
+    key_N += time_ms_N - low
+    return np.argsort(key_N, kind="stable")
 
 
 def _runs(user_N: np.ndarray, batch_ms_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ from pr2_jax.data.columns import (
     Videos,
     Words,
 )
-from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms
+from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms, ordered
 from pr2_jax.data.periods import Periods
 from pr2_jax.data.schema import SCHEMA_VERSION
 from pr2_jax.data.tables import LogTables
@@ -54,7 +54,7 @@ class EventIndex:
     def of(events: Events, users: int, rows: np.ndarray, known_ms: np.ndarray) -> EventIndex:
         """`rows` ascending; of those known at one moment the earlier event comes first."""
         user = np.asarray(events.user)[rows]
-        order = np.lexsort((known_ms, user))
+        order = ordered(user, known_ms)
         return EventIndex(rows[order], known_ms[order], np.searchsorted(user, np.arange(users + 1)).astype(np.int64))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pr2_jax.config import DataConfig
 from pr2_jax.data.columns import NEVER_MS
-from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms, searched, timed, times
+from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms, ordered, searched, timed, times
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
 
@@ -66,6 +66,14 @@ def test_other_people_s_rows_change_nothing(rng):
     order = np.argsort(user, kind="stable")
     for got, want in zip(times(user[order], batch[order], span[order]), (began, ended), strict=True):
         assert np.array_equal(got, want[order])
+
+
+@pytest.mark.parametrize("far", [0, 2**61, -(2**61)])
+def test_order_is_that_of_lexsort(far, rng):
+    group, time_ms = rng.integers(0, 9, 300).astype(np.int32), rng.integers(0, 20, 300)
+    time_ms[5] += far
+    assert np.array_equal(ordered(group, time_ms), np.lexsort((time_ms, group)))
+    assert ordered(group[:0], time_ms[:0]).tolist() == []
 
 
 def test_nonsense_stays_in_the_far_future():

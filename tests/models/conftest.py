@@ -113,7 +113,7 @@ def taste_batch() -> dict[str, np.ndarray]:
         "first_E": np.array([0, 0, 0, 0, 4, 4, 4], np.int32),
         "end_E": np.array([0, 1, 2, 2, 4, 5, 6], np.int32),
         "label_Ex3": (rng.random((7, 3)) < 0.5).astype(np.float32),
-        "weight_Ex3": np.array([[1, 1, 1], [1, 0, 1], *[[1, 1, 1]] * 2, [0, 0, 0], [0, 1, 1], [1, 1, 1]], np.float32),
+        "weight_Ex3": np.repeat(np.array([[1], [1], [1], [1], [0], [1], [1]], np.float32), 3, 1),
     }
 
 

@@ -19,10 +19,11 @@ SWING = QrcfConfig(swing_power=1.0)
 COSINE = QrcfConfig(similarity="cosine", shrinkage=2.0)
 
 
-def store_of(user, video, time_ms, click) -> SimpleNamespace:
+def store_of(user, video, known_ms, click) -> SimpleNamespace:
     """What `fit` reads of a LogStore."""
-    order = np.lexsort((time_ms, user))
-    columns = {"user": user, "video": video, "time_ms": time_ms, "click": click}
+    order = np.lexsort((known_ms, user))
+    columns = {"user": user, "video": video, "known_ms": known_ms, "time_ms": known_ms - 90, "click": click}
+    columns["channel"] = np.zeros(len(user), np.int8)
     return SimpleNamespace(
         events=SimpleNamespace(**{name: np.asarray(column)[order] for name, column in columns.items()}),
         users=SimpleNamespace(raw_id=np.arange(USERS)),
@@ -42,7 +43,7 @@ def store(rng: np.random.Generator) -> SimpleNamespace:
 def plain_clicks(store: SimpleNamespace) -> dict[int, set[int]]:
     out: dict[int, set[int]] = {}
     e = store.events
-    for user, video, time_ms, click in zip(e.user, e.video, e.time_ms, e.click, strict=True):
+    for user, video, time_ms, click in zip(e.user, e.video, e.known_ms, e.click, strict=True):
         if click and time_ms < NOW and video > 0:
             out.setdefault(int(user), set()).add(int(video))
     return out
@@ -107,8 +108,8 @@ def test_the_first_m_are_kept(store: SimpleNamespace, config: QrcfConfig) -> Non
 @pytest.mark.parametrize("config", [SWING, COSINE])
 def test_what_happens_later_changes_nothing(store: SimpleNamespace, config: QrcfConfig) -> None:
     e = store.events
-    past = e.time_ms < NOW
-    truncated = store_of(e.user[past], e.video[past], e.time_ms[past], e.click[past])
+    past = e.known_ms < NOW
+    truncated = store_of(e.user[past], e.video[past], e.known_ms[past], e.click[past])
     whole, before = (item_similarity.fit(s, NOW, config) for s in (store, truncated))
     np.testing.assert_array_equal(whole.neighbour_VxM, before.neighbour_VxM)
     np.testing.assert_array_equal(whole.weight_VxM, before.weight_VxM)
@@ -137,8 +138,8 @@ def test_caps(store: SimpleNamespace) -> None:
     by_user = item_similarity.engagement(store, NOW, dataclasses.replace(SWING, max_items_per_user=3)).toarray()
     e = store.events
     for user in range(1, USERS):
-        mine = (e.user == user) & e.click & (e.time_ms < NOW) & (e.video > 0)
-        order = np.argsort(-e.time_ms[mine], kind="stable")
+        mine = (e.user == user) & e.click & (e.known_ms < NOW) & (e.video > 0)
+        order = np.argsort(-e.known_ms[mine], kind="stable")
         latest = list(dict.fromkeys(e.video[mine][order].tolist()))[:3]
         assert set(np.flatnonzero(by_user[user])) == set(latest)
 

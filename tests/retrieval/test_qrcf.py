@@ -318,9 +318,9 @@ def test_adaptive_without_its_sample_is_a_mistake(reader, space):
 
 def test_the_sample_is_of_videos_engaged_with_before():
     """Each once, however often viewed; events at or after the cut, views without engagement and row 0 do not count."""
-    time_ms = np.array([1, 1, 2, 3, 5, 6, 2, 4])
-    events = SimpleNamespace(time_ms=time_ms, video=np.array([4, 4, 9, 0, 7, 8, 3, 6], np.int32))
-    store = SimpleNamespace(events=events, engaged_index=SimpleNamespace(rows=np.array([0, 1, 2, 3, 4, 5, 7])))
+    events = SimpleNamespace(video=np.array([4, 4, 9, 0, 7, 8, 3, 6], np.int32))
+    index = SimpleNamespace(rows=np.array([0, 1, 2, 3, 7, 4, 5]), known_ms=np.array([1, 1, 2, 3, 4, 5, 6]))
+    store = SimpleNamespace(events=events, engaged_index=index)
     assert cosine_sample(store, 5, 100).tolist() == [4, 6, 9]
     assert cosine_sample(store, 6, 100).tolist() == [4, 6, 7, 9]
     assert set(cosine_sample(store, 5, 2)) < {4, 6, 9}

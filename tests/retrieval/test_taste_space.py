@@ -18,7 +18,7 @@ def test_people_are_means_over_their_past(system, moments):
     space, e = system.taste, system.store.events
     got, kappa = space.people(*moments), system.config.taste.pseudo_events
     for row, (user, time_ms) in enumerate(zip(*moments, strict=True)):
-        past = np.flatnonzero((np.asarray(e.user) == user) & (np.asarray(e.time_ms) < time_ms) & (user > 0))
+        past = np.flatnonzero((np.asarray(e.user) == user) & (np.asarray(e.known_ms) < time_ms) & (user > 0))
         signals = system.reader.signals(past)
         item_NxD = np.asarray(space.videos_VxD)[np.asarray(e.video)[past]]
         says = space._says({"item_NxD": item_NxD, "signals_NxG": signals})
@@ -59,8 +59,7 @@ def test_serving_says_what_training_said(system):
         return task.model.apply({"params": params}, gather(tables, task.lookups(batch)), batch)
 
     want = np.asarray(trained(task.frozen, batch))
-    people, _ = chunk._order(0)
-    rows = np.concatenate([chunk._first_U[u] + np.arange(chunk._length_U[u]) for u in people])
+    rows = chunk.events(0)
     user, time_ms = np.asarray(store.events.user)[rows], np.asarray(store.events.time_ms)[rows]
     personal, appeal = space.logits(space.people(user, time_ms), np.asarray(store.events.video)[rows][:, None])
     np.testing.assert_allclose((personal + appeal)[:, 0], want[: len(rows)], atol=2e-4)

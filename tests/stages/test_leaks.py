@@ -17,7 +17,7 @@ from pr2_jax.search.system import System
 from pr2_jax.stages.leaks import probe_day, probe_training
 
 REAL_BEFORE = TimedCounter.before
-REAL_END = histories.history_end
+REAL_ENDS = {name: getattr(histories, name) for name in ("history_end", "known_end")}
 
 
 def _counts_its_own_moment(counter, keys_x, times_x):
@@ -28,12 +28,12 @@ def _counts_the_whole_log(counter, keys_x, times_x):
     return REAL_BEFORE(counter, keys_x, np.full_like(np.asarray(times_x, np.int64), 2**61))
 
 
-def _remembers_its_own_moment(store, user_N, before_ms_N):
-    return REAL_END(store, user_N, np.asarray(before_ms_N) + 1)
+def _remembers_its_own_moment(real):
+    return lambda events, user_N, before_ms_N: real(events, user_N, np.asarray(before_ms_N) + 1)
 
 
-def _remembers_everything(store, user_N, before_ms_N):
-    return REAL_END(store, user_N, np.full_like(np.asarray(before_ms_N, np.int64), 2**61))
+def _remembers_everything(real):
+    return lambda events, user_N, before_ms_N: real(events, user_N, np.full(len(user_N), 2**61))
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,12 @@ def test_a_counter_that_sees_the_future(system, micro_config, monkeypatch, leak)
         probe_day(system, micro_config, system.store.cuts.test_ms)
 
 
-@pytest.mark.parametrize("leak", [_remembers_its_own_moment, _remembers_everything])
-def test_a_history_that_sees_the_future(system, micro_config, monkeypatch, leak):
-    monkeypatch.setattr(histories, "history_end", leak)
+LEAKS = [("history_end", _remembers_its_own_moment), *((name, _remembers_everything) for name in REAL_ENDS)]
+
+
+@pytest.mark.parametrize(("name", "leak"), LEAKS)
+def test_a_history_that_sees_the_future(system, micro_config, monkeypatch, name, leak):
+    monkeypatch.setattr(histories, name, leak(REAL_ENDS[name]))
     with pytest.raises(LeakFound, match=r"session \d+ at \d+ ms: feature '\w+' changes"):
         probe_day(system, micro_config, system.store.cuts.test_ms)
 
@@ -82,9 +85,9 @@ def test_training_rows_are_probed_with_the_spaces_they_are_trained_on(system, mi
     assert asked == {None}
 
 
-@pytest.mark.parametrize("leak", [_remembers_its_own_moment, _remembers_everything])
-def test_training_rows_that_remember_the_future(system, micro_config, monkeypatch, leak):
-    monkeypatch.setattr(histories, "history_end", leak)
+@pytest.mark.parametrize(("name", "leak"), LEAKS)
+def test_training_rows_that_remember_the_future(system, micro_config, monkeypatch, name, leak):
+    monkeypatch.setattr(histories, name, leak(REAL_ENDS[name]))
     with pytest.raises(LeakFound, match=r"session \d+ at \d+ ms: feature '\w+' changes"):
         probe_training(system, micro_config)
 

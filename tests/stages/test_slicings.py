@@ -61,7 +61,7 @@ def _numbers(store: LogStore, row: int, videos: np.ndarray, day_ms: int) -> dict
         seen = any(e.video[event] == video and e.time_ms[event] < cut_ms for event in range(store.counts.events))
         for other in (other for other in past if s.time_ms[other] < cut_ms):
             seen |= video in i.video[s.first_impression[other] : s.first_impression[other + 1]]
-        here = (e.video == video) & e.click & (e.time_ms < day_ms)
+        here = (e.video == video) & e.click & (e.known_ms < day_ms)
         clicks.append(int(here.sum()) if seen else -1)
         if store.videos.upload_ms[video]:
             days.append(max(0, int(time_ms - store.videos.upload_ms[video])) // DAY_MS)
@@ -92,7 +92,7 @@ def test_bounds_by_brute_force(store, day):
     past = [row for row in range(store.counts.sessions) if s.time_ms[row] < day_ms]
     counted = {
         "query": collections.Counter(s.query[past].tolist()),
-        "popularity": collections.Counter(e.video[(e.time_ms < day_ms) & e.click].tolist()),
+        "popularity": collections.Counter(e.video[(e.known_ms < day_ms) & e.click].tolist()),
     }
     for name, counts in counted.items():
         _, _, torso, head = cut[name].from_K

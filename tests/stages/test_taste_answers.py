@@ -43,7 +43,7 @@ def _expected(system, kept) -> list[tuple]:
     store, cut, out = system.store, system.store.cuts.validation_ms, []
     e = store.events
     for row in range(store.counts.events):
-        if e.channel[row] == 0 and e.time_ms[row] < cut and kept(int(e.time_ms[row])):
+        if e.channel[row] == 0 and e.known_ms[row] < cut and kept(int(e.time_ms[row])):
             out.append((int(e.user[row]), int(e.video[row]), float(e.click[row])))
     s = store.sessions
     for session in training_sessions(store):

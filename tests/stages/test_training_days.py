@@ -103,7 +103,7 @@ def test_a_fold_of_taste_predicts_nothing_of_its_days(finished, micro_config, mo
         store, folds = batches._store, set()
         for step in range(batches.steps_per_epoch):
             chunk, rows = batches(step), batches.events(step)
-            folds |= set(fold_of(store, store.events.time_ms[rows[chunk["weight_E"][: len(rows)] > 0]]))
+            folds |= set(fold_of(store, store.events.time_ms[rows[chunk["weight_Ex3"][: len(rows), 0] > 0]]))
         predicted[directory.name] = folds
         return real(task, batches, config, directory=directory, **options)
 
