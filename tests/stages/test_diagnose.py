@@ -307,7 +307,7 @@ def test_an_adaptive_threshold_is_measured_by_its_own_cuts(finished, micro_confi
     monkeypatch.setattr(System, "require", lambda self, stage: None)  # the index was made with one epsilon
     system = System(finished, config)
     sample_N = cosine_sample(system.store, system.store.cuts.validation_ms, 64)
-    system.__dict__["fitted"] = {"epsilon": 2.0, "cosine_sample": sample_N.tolist()}
+    system.__dict__["fitted"] = {"epsilon": 2.0, "cosine_sample": sample_N.tolist(), "clicked": "withhold"}
     signs = RetrievalSigns(system, config, JUDGE)._seeds()
     assert 0 < signs["qrcf.kept"].value.mean < 1
     assert signs["qrcf.seeds"].value.mean > 0

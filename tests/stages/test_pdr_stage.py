@@ -28,7 +28,7 @@ def mined(sessions, videos, seen: dict[int, list[int]], **fields) -> np.ndarray:
     config = Config(pdr=PdrConfig(**fields))
     system = SimpleNamespace(
         store=SimpleNamespace(counts=SimpleNamespace(videos=VIDEOS), videos=SimpleNamespace(upload_ms=UPLOAD_MS)),
-        requests=lambda rows: SimpleNamespace(
+        requests=lambda rows, withhold: SimpleNamespace(
             seen=tuple(np.array(seen.get(int(r), []), np.int32) for r in rows), time_ms_B=np.full(len(rows), 100)
         ),
     )
