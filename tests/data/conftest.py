@@ -157,9 +157,14 @@ def tiny_dir(tiny: TinyLog, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def crowded_store(tmp_path: Path) -> LogStore:
+def crowded_log() -> TinyLog:
+    return crowded(make_tiny_log())
+
+
+@pytest.fixture
+def crowded_store(crowded_log: TinyLog, tmp_path: Path) -> LogStore:
     """Of a log of batches: what was begun and what was known differ at most searches."""
-    directory = crowded(make_tiny_log()).write(tmp_path / "crowded")
+    directory = crowded_log.write(tmp_path / "crowded")
     return LogStore.from_tables(read_log(directory, DataConfig()))
 
 

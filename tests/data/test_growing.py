@@ -99,6 +99,42 @@ def test_today_s_views_are_known_before_today_s_searches(whole):
     np.testing.assert_array_equal(later, want)
 
 
+def test_views_handed_out_at_once_are_watched_in_turn(whole):
+    """As ingest dates them (data/outcomes.py)."""
+    log, end_ms = GrowingLog(whole), int(whole.events.known_ms.max()) + 1
+    user, batch = np.array([1, 1, 2, 1, 1]), np.array([0, 0, 0, 0, 500]) + end_ms
+    play, duration = np.array([100, 0, 30, 50, 10]), np.array([200, 90, 0, 10, 10])
+    flags = [np.array([True, False, True, True, False])] * 4
+    today = log.store(NewViews(user, np.arange(1, 6), batch, *flags, play, duration)).events
+    late = np.flatnonzero(today.time_ms >= end_ms)
+    assert today.video[late].tolist() == [1, 2, 4, 5, 3]
+    assert (today.time_ms[late] - end_ms).tolist() == [0, 100, 100, 500, 0]
+    assert (today.known_ms[late] - end_ms).tolist() == [100, 100, 150, 510, 30]
+    assert today.told[late].tolist() == [31, 31, 31, 31, 30]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_outcomes_of_results_grow_where_the_log_has_them(whole, given):
+    shown = len(whole.impressions.video)
+    columns = {"play_ms": 7, "duration_ms": 9, "like": True, "follow": False, "forward": False, "told": 31}
+    kinds = {"play_ms": np.int64, "duration_ms": np.int64, "told": np.uint8}
+    told = {name: np.full(shown, value, kinds.get(name, bool)) for name, value in columns.items()}
+    base = dataclasses.replace(whole, impressions=dataclasses.replace(whole.impressions, **told))
+    _, searches = day_of(whole, whole.cuts.test_ms, whole.cuts.end_ms)
+    if given:
+        outcomes = {name: np.full(searches.shown_BxS.shape, value) for name, value in columns.items()}
+        searches = dataclasses.replace(searches, outcomes=outcomes)
+    log = GrowingLog(base)
+    none = NewViews(*(np.zeros(0, kind) for kind in (*[np.int64] * 3, *[bool] * 4, *[np.int64] * 2)))
+    log.add(none, searches)
+    grown = log.store()
+    assert len(grown.impressions.told) == len(grown.impressions.video) > shown
+    assert set(grown.impressions.told[shown:]) == {31 if given else 2}
+    new = np.flatnonzero((grown.events.channel == 1) & np.isin(grown.events.time_ms, searches.time_ms_B))
+    waits = grown.events.known_ms[new] - grown.events.time_ms[new]
+    assert set(waits) == ({0, 7} if given else {0})  # 0: of the store that was read, without outcomes
+
+
 def test_a_question_nobody_asked_before_gets_a_row_of_its_own(whole):
     """Once, however often it is asked; unknown words are part of it."""
     log, slate = GrowingLog(whole), np.zeros((3, 2), np.int32)

@@ -283,6 +283,38 @@ def test_truncated_holds_only_the_past(crowded_store):
     assert cut.fingerprint != store.fingerprint
 
 
+def test_a_part_of_a_log_in_the_rows_of_the_whole(crowded_log, tmp_path):
+    """The log without its last days, read anew, is the whole one cut there, whatever it no longer mentions."""
+    log = crowded_log
+    end = max(int(row[3]) for row in log.tables["src_inter"][1:])
+    for line, row in enumerate(
+        log.tables["src_inter"][1:], start=2
+    ):  # late queries look alike: their words are unknown
+        if int(row[3]) >= end - 2 * DAY_MS:
+            log.put("src_inter", line, "keyword", f"[{600 + int(row[1]) % 5}, 3]")
+    whole = LogStore.from_tables(read_log(log.write(tmp_path / "whole"), DataConfig()))
+    before_ms = end - DAY_MS // 2
+    for table, column in (("src_inter", 3), ("rec_inter", 5)):
+        header, *rows = log.tables[table]
+        log.tables[table] = [header, *(row for row in rows if float(row[column]) < before_ms)]
+    log.tables["user_features"], log.tables["item_features"] = (
+        log.tables[name][:3] for name in ("user_features", "item_features")
+    )
+    tables = read_log(log.write(tmp_path / "part"), DataConfig(), whole=False)
+    part, cut = LogStore.from_tables(tables, like=whole), whole.truncated(before_ms)
+    assert part.counts.sessions == cut.counts.sessions < whole.counts.sessions
+    for name in ("raw_id", "user", "query", "time_ms", "source", "first_impression"):
+        np.testing.assert_array_equal(getattr(part.sessions, name), getattr(cut.sessions, name), err_msg=name)
+    for name in ("video", "position", "clicks"):
+        np.testing.assert_array_equal(getattr(part.impressions, name), getattr(cut.impressions, name))
+    early, same = part.events.time_ms < before_ms, cut.events.user
+    np.testing.assert_array_equal(part.events.user[early], same)
+    np.testing.assert_array_equal(part.events.video[early], cut.events.video)
+    late = part.sessions.query[part.sessions.time_ms >= whole.cuts.validation_ms]
+    assert len(np.unique(late)) == 5  # told apart by first use
+    assert (part.videos, part.words, part.cuts) == (whole.videos, whole.words, whole.cuts)
+
+
 def test_truncated_before_everything_is_empty(store):
     cut = store.truncated(0)
     assert (cut.counts.events, cut.counts.sessions, cut.counts.impressions) == (0, 0, 0)
