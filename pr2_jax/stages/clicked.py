@@ -44,12 +44,27 @@ def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
     day = day.sample(SEARCHES)
     past = seen(system.store, day.requests.user_B, day.requests.time_ms_B)
     found = {"show": _ndcg(system, day, channels), "withhold": _ndcg(system, _with(day, past), channels)}
-    rule = "show" if found["show"] > found["withhold"] else "withhold"
+    gain, error = _gain(found["show"] - found["withhold"], day.requests.user_B)
+    rule = "show" if gain > error else "withhold"
+    show, withhold = (float(ndcg_S.mean()) for ndcg_S in found.values())
     console.log(
-        f"{said}; NDCG@10 over all clicks {found['show']:.4f} where it is shown again, {found['withhold']:.4f} where "
-        f"it is withheld ({len(day.sessions):,} searches, mean of base and pr2): {rule}"
+        f"{said}; NDCG@10 over all clicks {show:.4f} where it is shown again, {withhold:.4f} where it is withheld, "
+        f"{gain:+.4f} with a standard error of {error:.4f} ({len(day.sessions):,} searches, mean of base and pr2): "
+        f"{rule}"
     )
-    return {"clicked": rule, "clicked_by": by | {"searches": len(day.sessions), "ndcg@10": found}}
+    figures = {"ndcg@10": {"show": show, "withhold": withhold}, "gain": gain, "standard_error": error}
+    return {"clicked": rule, "clicked_by": by | {"searches": len(day.sessions)} | figures}
+
+
+def _gain(difference_S: np.ndarray, user_S: np.ndarray) -> tuple[float, float]:
+    """The mean over searches, and its standard error: searches of one person are no independent draws.
+
+    To show what was clicked before must gain more than that: with few such clicks it is a matter of chance.
+    """
+    gain = float(difference_S.mean())
+    _, person_S = np.unique(user_S, return_inverse=True)
+    apart_U = np.bincount(person_S, difference_S - gain)
+    return gain, float(np.sqrt((apart_U**2).sum()) / len(difference_S))
 
 
 def _with(day: Day, past: tuple[np.ndarray, ...]) -> Day:
@@ -57,8 +72,8 @@ def _with(day: Day, past: tuple[np.ndarray, ...]) -> Day:
     return dataclasses.replace(day, requests=dataclasses.replace(day.requests, seen=past))
 
 
-def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> float:
-    """Of both pipelines' merged lists."""
+def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> np.ndarray:
+    """Of each search, `[S]`: the mean of both pipelines' merged lists."""
     depth, scorers = system.config.retrieval.depth, system.scorers(day.requests)
     found = {name: channel.retrieve(day.requests, depth) for name, channel in channels.items()}
     reached = []
@@ -67,5 +82,5 @@ def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> float:
         weights = merge.choose_weights(mine, day.clicked, scorers=scorers)
         merged = merge.merge(mine, weights, NDCG_DEPTH, scorers)
         worth, _ = list_values(day, merged.ids_BxK, merged.scores_BxK)
-        reached.append(float(worth["ndcg@10"].mean()))
-    return float(np.mean(reached))
+        reached.append(worth["ndcg@10"])
+    return np.mean(reached, axis=0)
