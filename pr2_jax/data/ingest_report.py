@@ -126,6 +126,7 @@ def _has_unseen_word(store: LogStore) -> np.ndarray:
 def table_line(name: str, count: TableCount) -> str:
     """What became of the rows of one table."""
     parts = [f"{name:<18}{count.read:>12,} rows read, {count.kept:,} kept"]
+    parts += [f"{count.mended:,} of them with a stray quote in a column that is not read"] if count.mended else []
     parts += [f"{count.repeats:,} exact repeats"] if count.repeats else []
     parts += [f"{count.quarantined:,} bad (see {QUARANTINE_FILE})"] if count.quarantined else []
     parts += [f"{rows:,} {reason}" for reason, rows in count.left_out.items()]

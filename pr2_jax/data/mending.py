@@ -12,8 +12,8 @@ def mended(line: bytes, cells: int, read: Collection[int]) -> bytes | None:
     """The line (without its end) with its odd cells emptied, or None where it cannot be told what its cells are.
 
     `cells` is the number that a record must have, `read` the places of those that are looked at. A quote inside an
-    unquoted cell is a character of it, and so is what stands between a closing quote and the next comma: most readers of
-    CSV have it so.
+    unquoted cell is a character of it, and so is what stands between a closing quote and the next comma: most readers
+    of CSV have it so.
     """
     found, at = [], 0
     while True:

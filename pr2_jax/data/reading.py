@@ -33,6 +33,7 @@ class TableCount:
     repeats: int
     quarantined: int
     left_out: dict[str, int]
+    mended: int = 0  # of those kept: there is a stray quote in a column that is not read
 
     def check(self, name: str) -> TableCount:
         """Itself. BadInput where the sum is not what was counted in the file."""
@@ -55,6 +56,7 @@ class ReadTable:
     read: int  # physical records
     parts: tuple[str, ...]  # the files' names
     sources: dict[str, Source]  # by our name, for the columns that are there
+    mended: int = 0  # records with a stray quote in a column that is not read
 
     @property
     def name(self) -> str:
@@ -93,7 +95,7 @@ def read_table(table: Table, parts: Sequence[Part], mapping: Mapping[str, Source
     """
     headers = [records.header(part) for part in parts]
     _refuse_unlike(parts, headers)
-    frames, read, sources = [], 0, resolve(table, parts[0].name, headers[0], mapping)
+    frames, read, mended, sources = [], 0, 0, resolve(table, parts[0].name, headers[0], mapping)
     wanted = list(dict.fromkeys(source.name for source in sources.values()))
     for number, part in enumerate(parts):
         for block in records.blocks(part, wanted):
@@ -102,12 +104,13 @@ def read_table(table: Table, parts: Sequence[Part], mapping: Mapping[str, Source
             good = quarantine.take_cells(table, part.name, sources, block.frame, cells)
             frames.append(good.with_columns(pl.lit(number, dtype=pl.UInt16).alias(PART)))
             read += block.physical
+            mended += block.mended
             quarantine.check_share(table, read, so_far=True)
     rows = pl.concat(frames) if frames else empty(table)
     name = parts[0].name if len(parts) == 1 else table.name
     if not read and table.required:
         raise BadInput(f"{name} has a header but no rows, expected {table.meaning}")
-    return ReadTable(table, rows, read, tuple(part.name for part in parts), sources)
+    return ReadTable(table, rows, read, tuple(part.name for part in parts), sources, mended)
 
 
 def empty(table: Table) -> pl.DataFrame:

@@ -90,7 +90,12 @@ def search_rows(
         )
     others = rows.filter(~in_corpus)["item_type"].value_counts().sort("item_type")
     counts[name] = TableCount(
-        read.read.read, len(kept), read.repeats, quarantine.rows(read.read.table), dict(others.iter_rows())
+        read.read.read,
+        len(kept),
+        read.repeats,
+        quarantine.rows(read.read.table),
+        dict(others.iter_rows()),
+        read.read.mended,
     ).check(name)
     kept, sources = _numbered_sources(kept)
     columns = [*SESSION, "source", "video", "clicks", "position"]

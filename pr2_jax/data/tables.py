@@ -187,7 +187,7 @@ def _plain(
                 quarantine.forget(table)
                 left_out[table.name] = str(error)
                 return empty(table).drop(ROW, PART)
-    counts[one.name] = TableCount(one.read, len(good), repeats, quarantine.rows(table), {}).check(one.name)
+    counts[one.name] = TableCount(one.read, len(good), repeats, quarantine.rows(table), {}, one.mended).check(one.name)
     return good.drop(ROW, PART)
 
 

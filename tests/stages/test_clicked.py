@@ -59,7 +59,7 @@ def test_the_log_decides(world):
     assert (by["gain"] > by["standard_error"] > 0) == (found["clicked"] == "show") == (name == "old finds")
     assert (found["clicked_by"]["share"] > 0.15) == (name == "old finds")
     if name == "old finds":
-        assert ndcg["show"] > ndcg["withhold"] + 0.02
+        assert by["gain"] > 0.02
 
 
 def test_where_nobody_wants_old_finds_they_are_in_the_way(world):
