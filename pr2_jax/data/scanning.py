@@ -2,7 +2,9 @@
 
 The rules are those of RFC 4180: cells lie between commas; one that begins with a quote ends with one, and inside it
 a quote is doubled, a comma or a line end is text. A line that has an even number of quotes stands alone. One that has
-The rules are those of RFC 4180: cells lie between commas; one that begins with a quote ends with one, and inside it a
+The rules are those of RFC 4180: cells lie between commas; a cell that begins with a quote ends with one, and in it a
+quote is doubled, a comma or a line end is text. A line that has an even number of quotes stands alone. One that has an
+odd number opens a cell that may end in the next such line: the lines between, all with an even number, cannot end it.
 
 A line that makes no record is malformed alone, and reading goes on with the next one, so that one stray quote costs one
 line. What may follow an odd line is looked at once for each line of the block, never once for each odd line.

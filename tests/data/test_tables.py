@@ -326,7 +326,7 @@ def test_an_alias_and_its_column_in_one_file(tiny, tmp_path):
     for table in tiny.tables["user_features"]:
         table.append("1")
     tiny.tables["user_features"][0][-1] = "reco_active_level"
-    with pytest.raises(BadInput, match="2 columns for rec_active_level: rec_active_level .*, reco_active_level"):
+    with pytest.raises(BadInput, match=r"2 columns for rec_active_level: rec_active_level .*, reco_active_level"):
         read_log(tiny.write(tmp_path / "log"), DataConfig())
 
 
