@@ -38,7 +38,7 @@ class Truth:
     """The test day by the CSV files alone."""
 
     sessions: dict[str, Session]
-    clicks: dict[str, list[tuple[int, str]]]  # of each user, over the whole log
+    clicks: dict[str, list[tuple[int, str]]]  # of each user, over the whole log, and when each was known
     videos: set[str]
 
     def past(self, session: Session) -> set[str]:
@@ -73,9 +73,12 @@ def truth(finished) -> Truth:
             session = sessions.setdefault(row["search_session_id"], new)
             session.shown.append(row["item_id"])
             session.clicked |= {row["item_id"]} if clicked else set()
+    clock: dict[tuple[str, str], int] = {}  # a batch is watched in the order of the file
     for row in _read(world / "rec_inter.csv"):
+        batch = row["user_id"], row["timestamp"]
+        clock[batch] = clock.get(batch, int(row["timestamp"])) + int(row["playing_time"])
         if float(row["click"]) > 0:
-            clicks[row["user_id"]].append((int(row["timestamp"]), row["item_id"]))
+            clicks[row["user_id"]].append((clock[batch], row["item_id"]))
     return Truth(sessions, clicks, {row["item_id"] for row in _read(world / "item_features.csv")})
 
 
