@@ -16,6 +16,7 @@ from pr2_jax.config import ContentConfig, DataConfig, PdrConfig, QinConfig
 from pr2_jax.data.catalogue import query_words
 from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.events import EventReader
+from pr2_jax.data.outcomes import result_known_ms
 from pr2_jax.data.sessions import impressions_of, training_sessions
 from pr2_jax.data.slates import Slates
 from pr2_jax.data.store import LogStore
@@ -143,6 +144,7 @@ class PdrBatches:
         rows, owner = impressions_of(store, sessions)
         clicked = np.asarray(store.impressions.clicks)[rows] > 0
         self._session_P, self._search_video_P = owner[clicked], np.asarray(store.impressions.video)[rows[clicked]]
+        self._search_weight_Px3 = _result_weights(reader, sessions[owner[clicked]], rows[clicked])
         self._hard_PxK: np.ndarray | None = None
         e = store.events
         long_play = reader.long_play.label(np.asarray(e.play_ms), np.asarray(e.duration_ms))
@@ -187,7 +189,7 @@ class PdrBatches:
         user = np.concatenate([np.asarray(store.sessions.user)[session], e.user[feed]])
         time_ms = np.concatenate([np.asarray(store.sessions.time_ms)[session], e.time_ms[feed]])
         query = np.concatenate([np.asarray(store.sessions.query)[session], blank])
-        weight = np.concatenate([np.tile([[1.0, 0.0, 0.0]], (len(session), 1)), self._feed_weight_Px3[view]])
+        weight = np.concatenate([self._search_weight_Px3[positive], self._feed_weight_Px3[view]])
         hard = np.zeros((len(user), 0 if self._hard_PxK is None else c.hard_negatives), np.int32)
         if self._hard_PxK is not None:
             pool = self._hard_PxK[positive]
@@ -215,6 +217,19 @@ class PdrBatches:
         length = first[session_B + 1] - first[session_B]
         pick = first[session_B] + (chance_B * length).astype(np.int64)
         return np.asarray(self._store.impressions.video)[pick]
+
+
+def _result_weights(reader: EventReader, session_P: np.ndarray, row_P: np.ndarray) -> np.ndarray:
+    """float `[P, 3]` of clicked results: the click, and where the log tells what came of it before the validation day,
+    long play and like."""
+    store, i = reader.store, reader.store.impressions
+    weight_Px3 = np.tile([[1.0, 0.0, 0.0]], (len(row_P), 1))
+    if i.told is not None:
+        play, duration, told = (np.asarray(x)[row_P] for x in (i.play_ms, i.duration_ms, i.told))
+        known = result_known_ms(np.asarray(store.sessions.time_ms)[session_P], play, told) < store.cuts.validation_ms
+        weight_Px3[:, 1] = reader.long_play.label(play, duration) & known
+        weight_Px3[:, 2] = np.asarray(i.like)[row_P] & known
+    return weight_Px3
 
 
 class _People:

@@ -22,8 +22,8 @@ class LongPlay:
 
     @staticmethod
     def fit(store: LogStore, before_ms: int, config: DataConfig) -> LongPlay:
-        """Of feed views known strictly before `before_ms`: duration buckets of equal counts, a play-time quantile in
-        each. Views of which playing time or duration is not told do not count."""
+        """Of views known strictly before `before_ms`, in the feed and of clicked results: duration buckets of equal
+        counts, a play-time quantile in each. Views of which playing time or duration is not told do not count."""
         duration_N, play_N = _views(store, before_ms)
         if not len(duration_N):
             return LongPlay(np.zeros(0, np.int64), np.full(1, np.inf))
@@ -80,8 +80,7 @@ def popularity(store: LogStore, before_ms: int) -> np.ndarray:
 
 
 def _views(store: LogStore, before_ms: int) -> tuple[np.ndarray, np.ndarray]:
-    """(duration, play time) of the feed views that were known before that time and tell both."""
+    """(duration, play time) of the views that were known before that time and tell both."""
     e = store.events
-    keep = (np.asarray(e.known_ms) < before_ms) & (np.asarray(e.channel) == FEED_CHANNEL)
-    keep &= (np.asarray(e.told) & PLAY) > 0
+    keep = (np.asarray(e.known_ms) < before_ms) & ((np.asarray(e.told) & PLAY) > 0)
     return np.asarray(e.duration_ms)[keep], np.asarray(e.play_ms)[keep]

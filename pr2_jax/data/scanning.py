@@ -1,7 +1,5 @@
 """Where the records of a CSV begin and end, and which of its lines make no record. All of it on whole blocks of bytes.
 
-The rules are those of RFC 4180: cells lie between commas; one that begins with a quote ends with one, and inside it
-a quote is doubled, a comma or a line end is text. A line that has an even number of quotes stands alone. One that has
 The rules are those of RFC 4180: cells lie between commas; a cell that begins with a quote ends with one, and in it a
 quote is doubled, a comma or a line end is text. A line that has an even number of quotes stands alone. One that has an
 odd number opens a cell that may end in the next such line: the lines between, all with an even number, cannot end it.

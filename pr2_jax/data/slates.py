@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.data.columns import FEED_CHANNEL
+from pr2_jax.data.columns import FEED_CHANNEL, NEVER_MS
 from pr2_jax.data.events import EventReader
-from pr2_jax.data.outcomes import told_tasks
+from pr2_jax.data.labels import LongPlay
+from pr2_jax.data.outcomes import result_known_ms, told_tasks
 from pr2_jax.data.sessions import day_start_ms, evenly_spread, impressions_of, period_of
 from pr2_jax.data.store import LogStore
 
@@ -53,14 +54,20 @@ def _cut(rows: np.ndarray, owner: np.ndarray, size: int) -> tuple[np.ndarray, np
     return out, owner[opens]
 
 
-def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
-    """Sessions as slates; one with more than `size` results becomes several. Search rows carry clicks only."""
+def search_slates(
+    store: LogStore, sessions_N: np.ndarray, size: int, long_play: LongPlay | None = None, before_ms: int = NEVER_MS
+) -> Slates:
+    """Sessions as slates; one with more than `size` results becomes several.
+
+    Clicks are labels always, long play and like where the log has outcomes of results and they were known before
+    `before_ms`; `long_play` says which plays were long, without it none has that label.
+    """
     rows, owner = impressions_of(store, sessions_N)
     cut_NxS, index_N = _cut(rows, owner, size)
     real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
     clicks = (np.asarray(store.impressions.clicks)[at] > 0) & real
-    zero = np.zeros(clicks.shape)
     session = sessions_N[index_N]
+    labels, told = _result_labels(store, session, at, long_play, before_ms)
     return Slates(
         session_N=session,
         user_N=np.asarray(store.sessions.user)[session],
@@ -68,10 +75,27 @@ def search_slates(store: LogStore, sessions_N: np.ndarray, size: int) -> Slates:
         query_N=np.asarray(store.sessions.query)[session],
         video_NxS=np.where(real, np.asarray(store.impressions.video)[at], 0).astype(np.int32),
         position_NxS=np.where(real, np.asarray(store.impressions.position)[at], -1).astype(np.int32),
-        label_NxSxT=np.stack([clicks, zero, zero], -1).astype(np.float32),
-        weight_NxSxT=np.stack([real, zero, zero], -1).astype(np.float32),
+        label_NxSxT=np.concatenate([clicks[..., None], labels & real[..., None]], -1).astype(np.float32),
+        weight_NxSxT=np.concatenate([real[..., None], told & real[..., None]], -1).astype(np.float32),
         impression_NxS=cut_NxS,
     )
+
+
+def _result_labels(
+    store: LogStore, session_N: np.ndarray, at_NxS: np.ndarray, long_play: LongPlay | None, before_ms: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool `[N, S, T - 1]` twice: long play and like of results, and whether each is told."""
+    i = store.impressions
+    if i.told is None:
+        nothing = np.zeros((*at_NxS.shape, 2), bool)
+        return nothing, nothing
+    play, duration, like = (np.asarray(x)[at_NxS] for x in (i.play_ms, i.duration_ms, i.like))
+    long = np.zeros(like.shape, bool) if long_play is None else long_play.label(play, duration)
+    told = told_tasks(np.asarray(i.told)[at_NxS])[..., 1:]
+    if long_play is None:
+        told[..., 0] = False
+    known = result_known_ms(np.asarray(store.sessions.time_ms)[session_N][:, None], play, np.asarray(i.told)[at_NxS])
+    return np.stack([long, like], -1), told & (known < before_ms)[..., None]
 
 
 def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> Slates:

@@ -19,7 +19,7 @@ from pr2_jax.evaluation.found_before import FoundBefore
 from pr2_jax.evaluation.runs import write_run
 from pr2_jax.evaluation.values import Values
 from pr2_jax.search.system import System
-from pr2_jax.stages import reliability, slices
+from pr2_jax.stages import reliability, result_outcomes, slices
 from pr2_jax.stages.days import day_of
 from pr2_jax.stages.leaks import probe_day, probe_training
 from pr2_jax.stages.oracle import oracle_rankings
@@ -64,7 +64,8 @@ def run(workdir: Path, config: Config, out: Path) -> None:
         "calibration": reliability.write(system, config, given, out),
         "gap_closed": _gap_closed(worth),
     }
-    _report(_rows(config, given, worth), _differences(config, worth), found, out)
+    outcomes = result_outcomes.judged(given, config)
+    _report(_rows(config, given, worth), _differences(config, worth), outcomes, found, out)
 
 
 def print_table(workdir: Path) -> None:
@@ -139,12 +140,17 @@ def _signed(difference: Interval) -> str:
 
 
 def _report(
-    rows: dict[str, Metrics], differences: dict[str, dict[str, Interval]], beside: dict[str, Any], out: Path
+    rows: dict[str, Metrics],
+    differences: dict[str, dict[str, Interval]],
+    outcomes: dict[str, Metrics],
+    beside: dict[str, Any],
+    out: Path,
 ) -> None:
     """metrics.json, with what else belongs into it, and the tables."""
     plain = {
         "rows": {f"{name}.run": {m: number(v) for m, v in row.items()} for name, row in rows.items()},
         "differences": {n: {m: number(v) for m, v in row.items()} for n, row in differences.items()},
+        "outcomes": {n: {m: number(v) for m, v in row.items()} for n, row in outcomes.items()},
         **beside,
     }
     artifacts.write_json(out / "metrics.json", plain)
@@ -156,6 +162,11 @@ def _report(
         lines = [table.Row(n, r, n.split(".")[0]) for n, r in rows.items() if n.split(".")[0] in prefixes]
         text.append(table.plain(lines, columns, title) + note)
         mark.append(f"{title}\n\n{table.markdown(lines, columns)}" + (f"\n{note}" if note else ""))
+    if outcomes:
+        title = "Long play and like of shown results, test day"
+        lines = [table.Row(name, row) for name, row in outcomes.items()]
+        text.append(table.plain(lines, result_outcomes.COLUMNS, title))
+        mark.append(f"{title}\n\n{table.markdown(lines, result_outcomes.COLUMNS)}")
     lines = ["Paired differences, 95 % intervals by bootstrap over users"]
     for name, row in differences.items():
         lines += [f"  {name:<36} {metric:<10} {_signed(value)}" for metric, value in row.items()]

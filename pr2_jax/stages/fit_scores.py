@@ -49,9 +49,10 @@ def slate_logits(searcher: Searcher, system: System, slates: Slates, is_feed: bo
 
 
 def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tuple[calibration.Calibrator, ...]:
-    """Click on the day's search slates; long play and like on its feed views, where alone they are known."""
+    """Click on the day's search slates; long play and like there too where the log tells them of results, else on its
+    feed views."""
     size = config.qin.slate
-    search = search_slates(system.store, day.all_sessions, size)
+    search = search_slates(system.store, day.all_sessions, size, system.reader.long_play, day.stop_ms)
     feed = feed_slates(system.reader, day.start_ms, day.stop_ms, size)
     fitted: list[calibration.Calibrator] = []
     told = heads_told(system.store)
@@ -60,7 +61,7 @@ def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tupl
         if not told[name]:
             fitted.append(calibration.Unlearned())
             continue
-        is_feed = name != "click"
+        is_feed = name != "click" and not search.weight_NxSxT[..., task].any()
         slates = feed if is_feed else search
         real = slates.weight_NxSxT[..., task] > 0
         probability = expit(logits[is_feed][..., task][real].astype(np.float64))

@@ -35,7 +35,9 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `qin/`, `base/`, `scaler.npz` and what was fitted on the validation day into `out`."""
     system = System(workdir, config)
     cuts, size = system.store.cuts, config.qin.slate
-    search = search_slates(system.store, training_sessions(system.store), size)
+    search = search_slates(
+        system.store, training_sessions(system.store), size, system.reader.long_play, cuts.validation_ms
+    )
     common = _common(workdir, config, out)
     paths = [common / f"{name}.npy" for name in ("negatives", "search_features", "feed_features")]
     count, seed = config.qin.sampled_negatives, config.qin.optim.seed

@@ -35,6 +35,7 @@ class Ranking:
     ids_SxK: np.ndarray  # video rows
     scores_SxK: np.ndarray  # float32
     probability_SxK: np.ndarray | None = None  # calibrated chance of a click, where there is one
+    heads_SxKxT: np.ndarray | None = None  # and of every task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Answers:
 def answers(system: System, config: Config, day: Day, pipelines: Sequence[str] = PIPELINES) -> Answers:
     """Everything for these pipelines; with none, the channels and merged lists alone (no ranker needs to be there)."""
     searchers = searchers_of(system, day, pipelines)
-    slates = search_slates(system.store, day.all_sessions, _longest(system, day))
+    slates = search_slates(system.store, day.all_sessions, _longest(system, day), system.reader.long_play)
     found = catalogue(system, config, day, searchers)
     if pipelines:
         found |= _slates(system, config, day, slates, searchers)
@@ -169,6 +170,6 @@ def _slates(
     out = {f"slate.{name}": Ranking(ids, np.asarray(score, np.float32)) for name, score in scores.items()}
     for name, searcher in searchers.items():
         logits = searcher.score(requests, slates.query_N, ids)
-        click = searcher.probabilities(requests, slates.query_N, logits)[..., 0]
-        out[f"slate.{RANKERS[name]}"] = Ranking(ids, np.asarray(logits[..., 0], np.float32), click)
+        heads = searcher.probabilities(requests, slates.query_N, logits)
+        out[f"slate.{RANKERS[name]}"] = Ranking(ids, np.asarray(logits[..., 0], np.float32), heads[..., 0], heads)
     return out

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.columns import CLICK, LIKE, PLAY
+from pr2_jax.data.columns import CLICK, EVERYTHING, LIKE, PLAY
+from pr2_jax.data.labels import LongPlay
 from pr2_jax.data.sessions import fold_of, impressions_of, period_of, training_sessions
 from pr2_jax.data.slates import feed_slates, search_slates
 
@@ -73,3 +76,26 @@ def test_feed_slates_hold_each_view_once(size, store, reader):
 def test_no_sessions_and_no_views(store, reader):
     assert len(search_slates(store, np.zeros(0, np.int64), 5)) == 0
     assert len(feed_slates(reader, 0, 0, 5)) == 0
+
+
+def test_outcomes_of_results_are_labels(store):
+    """Long play and like of shown results, where the log tells them and they were known in time."""
+    i, count = store.impressions, len(store.impressions.video)
+    told = np.resize(np.array([CLICK, CLICK | PLAY, CLICK | LIKE, EVERYTHING], np.uint8), count)
+    play = np.where(told & PLAY, 50_000, 0).astype(np.int64)
+    like = np.resize(np.array([True, False]), count)
+    outcomes = {"play_ms": play, "duration_ms": play // 2, "like": like, "follow": like, "forward": like, "told": told}
+    known = dataclasses.replace(store, impressions=dataclasses.replace(i, **outcomes))
+    sessions = np.arange(20)
+    long_play = LongPlay(np.array([20_000]), np.array([np.inf, 40_000.0]))
+    plain, slates = search_slates(known, sessions, 6), search_slates(known, sessions, 6, long_play)
+    at, real = slates.impression_NxS, slates.impression_NxS >= 0
+    np.testing.assert_array_equal(slates.weight_NxSxT[real], np.stack([real[real], told[at[real]] & PLAY > 0,
+                                                                        told[at[real]] & LIKE > 0], -1))  # fmt: skip
+    np.testing.assert_array_equal(slates.label_NxSxT[real][:, 1], play[at[real]] > 40_000)
+    np.testing.assert_array_equal(slates.label_NxSxT[real][:, 2], like[at[real]])
+    assert not plain.weight_NxSxT[..., 1].any()  # nobody says what a long play is
+    cut = int(slates.time_ms_N[-1]) + 50_000
+    late = search_slates(known, sessions, 6, long_play, cut)
+    played = (told[at] & PLAY > 0) & real
+    np.testing.assert_array_equal(late.weight_NxSxT[..., 1] > 0, played & (slates.time_ms_N[:, None] + 50_000 < cut))
