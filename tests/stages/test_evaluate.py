@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 
 from pr2_jax import cli
+from pr2_jax.data.slates import search_slates
 from pr2_jax.errors import BadInput
+from pr2_jax.search.system import System
 from pr2_jax.stages import evaluate
+from pr2_jax.stages.days import day_of
+from pr2_jax.stages.rankings import Answers, Ranking, values
 
 DAY_MS = 86_400_000
 RETRIEVAL = ("random", "popularity", "bm25", "dr", "bm25+dr", "qrcf", "pdr", "pr2")
@@ -257,3 +261,18 @@ def test_a_day_without_a_click_is_refused(finished, micro_config, monkeypatch, t
     monkeypatch.setattr(evaluate, "day_of", silent)
     with pytest.raises(BadInput, match="no search of the test day has a click"):
         evaluate.run(finished, micro_config, tmp_path)
+
+
+def test_a_day_on_which_everything_was_clicked_orders_nothing(finished, micro_config):
+    """Any order of it is a perfect one: that is no figure of a ranking."""
+    system = System(finished, micro_config)
+    cuts = system.store.cuts
+    day = day_of(system, cuts.test_ms, cuts.end_ms)
+    slates = search_slates(system.store, day.all_sessions, 8)
+    ranking = {"slate.random": Ranking(slates.video_NxS, np.random.default_rng(0).random(slates.video_NxS.shape))}
+    some = values(system, Answers(day, slates, ranking))["slate.random"]
+    labels = slates.label_NxSxT.copy()
+    labels[..., 0] = slates.video_NxS > 0
+    every = values(system, Answers(day, dataclasses.replace(slates, label_NxSxT=labels), ranking))["slate.random"]
+    assert np.isfinite(some["ndcg@10"]).any()
+    assert all(np.isnan(every[metric]).all() for metric in ("ndcg@10", "mrr", "auc"))
