@@ -40,21 +40,22 @@ Judged = dict[str, dict[str, Interval | float]]
 def write(system: System, config: Config, given: Answers, out: Path) -> dict[str, Any]:
     """Writes `calibration.txt`, `calibration.md` and `reliability.png`; returns the same for metrics.json.
 
-    Click probabilities are those of `given`; long play and like are scored here, on feed views, where alone they are
-    known.
+    Click probabilities are those of `given`; long play and like are scored here, on shown results where the log tells
+    them, else on feed views: on what they were calibrated on.
     """
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
     searches_Nq = _searches(system, given.day.start_ms)
     bands = thirds(searches_Nq)
     found: dict[str, Judged] = {}
     curves = {}
-    feed = _feed(system, config, given.day)
+    results = (given.slates.weight_NxSxT[..., 1:] > 0).any()
+    told = given.slates.sample(FEED_SLATES) if results else _feed(system, config, given.day)
     for name, searcher in given.searchers.items():
         ranker = RANKERS[name]
         click, query_N = _clicks(given, f"slate.{ranker}")
         band_N = reliability.band_of(searches_Nq[query_N], bands)
         parts = {"click": click} | {f"click, {b} queries": click.kept(band_N == i) for i, b in enumerate(BANDS)}
-        parts |= _of_feed(system, searcher, feed)
+        parts |= _others(system, searcher, told, is_feed=not results)
         found[ranker] = {part: reliability.judge(rows, draws, seed) for part, rows in parts.items()}
         before, after = (
             reliability.curve(click.label_N, p_N, click.user_N, draws, seed)
@@ -95,17 +96,18 @@ def _feed(system: System, config: Config, day: Day) -> Slates:
     return feed_slates(system.reader, day.start_ms, day.stop_ms, config.qin.slate).sample(FEED_SLATES)
 
 
-def _of_feed(system: System, searcher: Searcher, slates: Slates) -> dict[str, Rows]:
+def _others(system: System, searcher: Searcher, slates: Slates, is_feed: bool) -> dict[str, Rows]:
     """Heads other than click."""
     if not len(slates):
         return {}
     requests = system.requests_of(slates)
-    logits = searcher.score(requests, slates.query_N, slates.video_NxS, is_feed=True)
+    logits = searcher.score(requests, slates.query_N, slates.video_NxS, is_feed=is_feed)
     calibrated = searcher.probabilities(requests, slates.query_N, logits)
     out = {}
     for task, name in enumerate(TASKS):
-        if name != "click" and not isinstance(searcher.calibrated.heads[task], Unlearned):
-            slate_N, place_N = np.nonzero(slates.weight_NxSxT[..., task] > 0)
+        told_NxS = slates.weight_NxSxT[..., task] > 0
+        if name != "click" and told_NxS.any() and not isinstance(searcher.calibrated.heads[task], Unlearned):
+            slate_N, place_N = np.nonzero(told_NxS)
             raw_N = expit(logits[slate_N, place_N, task].astype(np.float64))
             labels_N = slates.label_NxSxT[slate_N, place_N, task] > 0
             out[name] = Rows(labels_N, raw_N, calibrated[slate_N, place_N, task], slates.user_N[slate_N])

@@ -15,6 +15,7 @@ import numpy as np
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
 from pr2_jax.data.columns import FEED_CHANNEL
+from pr2_jax.data.outcomes import told_tasks
 from pr2_jax.data.sessions import FOLDS, fold_of, training_parts
 from pr2_jax.data.slates import feed_slates
 from pr2_jax.data.store import LogStore
@@ -93,6 +94,7 @@ def _has_views(store: LogStore, held_out: int | None) -> bool:
     """Is there a feed view to learn the space from? Without one its vectors are zeros, not what chance began with."""
     time_ms_E = np.asarray(store.events.time_ms)
     viewed_E = (np.asarray(store.events.channel) == FEED_CHANNEL) & (time_ms_E < store.cuts.validation_ms)
+    viewed_E &= told_tasks(store.events.told).any(axis=-1)
     return bool((fold_of(store, time_ms_E[viewed_E]) != held_out).any() if held_out is not None else viewed_E.any())
 
 
