@@ -150,9 +150,12 @@ def _reason(column: Column, source: Source) -> pl.Expr:
         hint = f"; words as text: data.columns '{column.name} as text'"
         plain = pl.col("value").str.contains(r"^[^\[\]]*\p{L}")
         return pl.when(plain).then(expected + pl.lit(hint)).otherwise(expected)
-    if column.kind is not Kind.TIME or source.scale != 1:
+    if column.kind is not Kind.TIME:
         return expected
     number = pl.col("value").cast(pl.Float64, strict=False)
+    if source.scale != 1:
+        said = f"which is ms since 1970, where data.columns says that {column.name} is in s"
+        return pl.when(number.is_between(EARLIEST_MS, LATEST_MS)).then(pl.lit(said)).otherwise(expected)
     return (
         pl.when(number.is_between(*SECONDS))
         .then(pl.lit("which is seconds since 1970, expected ms"))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from pr2_jax.data import records
 from pr2_jax.data.cells import LARGEST_EXACT, WORD_LIST, is_textual, parse_words, whole
 from pr2_jax.data.schema import MISSING
+from pr2_jax.data.sources import CSV, PARQUET, Part
 from pr2_jax.errors import BadInput
 
 BLOCK = 256
@@ -52,34 +53,28 @@ def read_requests(path: Path) -> Iterator[RequestBlock]:
 
 
 def _frames(path: Path) -> Iterator[pl.DataFrame]:
-    """USER, QUERY and, where the file has it, KEY as they stand there, and BLANK: an empty line of a CSV.
+    """USER, QUERY and, where the file has it, KEY as they stand there, and BLANK: a line of a CSV without a value.
 
-    Polars reads lazily, so a broken file shows at any of these steps.
+    Records are found as ingest finds them; one that cannot be parsed is refused with its line.
     """
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
         ending = path.suffix or "a file without ending"
         raise BadInput(f"{path}: requests are read from {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, not {ending}")
-    try:
-        if name.endswith(".parquet"):
-            frame = pl.scan_parquet(path, glob=False)
-        else:
-            frame = pl.scan_csv(path, infer_schema=False, glob=False)
-        names = frame.collect_schema().names()
-        header = [re.sub(r"_duplicated_\d+$", "", one).strip().removeprefix("\ufeff") for one in names]
-        for column in (USER, QUERY, KEY):
-            if header.count(column) > 1:
-                raise BadInput(f"{path}, row 1: column {column!r} stands twice, expected {COLUMNS}")
-            if column not in header and column != KEY:
-                raise BadInput(f"{path}: no column {column!r} among {', '.join(header)}; expected {COLUMNS}")
-        wanted = [pl.col(names[header.index(one)]).alias(one) for one in (USER, QUERY, KEY) if one in header]
+    part = Part(path.name, PARQUET if name.endswith(".parquet") else CSV, {}, path)
+    names = records.header(part)
+    for column in (USER, QUERY):
+        if column not in names:
+            raise BadInput(f"{path}: no column {column!r} among {', '.join(names)}; expected {COLUMNS}")
+    wanted = [column for column in (USER, QUERY, KEY) if column in names]
+    read = wanted if part.format == PARQUET else list(dict.fromkeys(names))
+    for block in records.blocks(part, read):
+        for bad in block.malformed:
+            raise BadInput(f"{path}, row {bad.line}: {bad.reason} ({bad.text!r}), expected {COLUMNS}")
         blank = pl.lit(False)
-        if not name.endswith(".parquet"):
-            blank = pl.all_horizontal((pl.col(one).str.strip_chars() == "").fill_null(True) for one in names)
-        chosen = frame.select(*wanted, blank.alias(BLANK))
-        yield from chosen.collect_batches(chunk_size=BLOCK, maintain_order=True)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadInput(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+        if part.format == CSV:
+            blank = pl.all_horizontal((pl.col(one).str.strip_chars() == "").fill_null(True) for one in read)
+        yield block.frame.select(*wanted, blank.alias(BLANK))
 
 
 def _given_keys(path: Path) -> set[str]:

@@ -311,7 +311,7 @@ BAD_MAPPINGS = {
     "no unit": ("like=like in s", r"like is 0 or 1: it has no unit"),
     "no words": ("like=like as text", r"only keyword and caption can be text"),
     "unreadable": ("= ts", r"cannot be read"),
-    "wrong unit": ("timestamp in s", r"row 2, column timestamp: found '\d+\.0', expected a time in ms"),
+    "wrong unit": ("timestamp in s", r"row 2, column timestamp: found '\d+\.0', which is ms since 1970, where data"),
 }
 
 
