@@ -79,6 +79,23 @@ def _add_stages(verbs: _Verbs) -> None:
         "--workdir work/a --diagnose",
         "--workdir work/a --raw-probe downloads/KuaiSAR_v2.zip",
     )
+    _add_studies(evaluate)
+    config = _add(verbs, "config", "print the config that a run would take, every field", "--workdir work/a")
+    train.add_argument("model", choices=("content", "taste", "pdr", "qin"))
+    for verb in (run, train, evaluate, config):
+        _add_workdir(verb)
+    _add_workdir(ingest, required=False)
+    _add_place(index)
+    index.add_argument("--out", type=Path, metavar="DIR", help="with --artifact: leave that one and write another")
+    for verb in (run, ingest, train, index, evaluate, config):
+        _add_config(verb)
+    for verb in (run, train):
+        _add_processes(verb)
+    for verb in (run, ingest):
+        verb.add_argument("--input", type=_existing, metavar="DIR|ZIP", help="a log in KuaiSAR's format")
+
+
+def _add_studies(evaluate: argparse.ArgumentParser) -> None:
     instead = evaluate.add_mutually_exclusive_group()
     instead.add_argument(
         "--sweep", choices=("qrcf",), help="in place of that: what QRCF's threshold and K do, on the validation day"
@@ -101,19 +118,6 @@ def _add_stages(verbs: _Verbs) -> None:
         help="in place of that: the log ingested anew without the future of some searches, which must be told the same",
     )
     evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
-    config = _add(verbs, "config", "print the config that a run would take, every field", "--workdir work/a")
-    train.add_argument("model", choices=("content", "taste", "pdr", "qin"))
-    for verb in (run, train, evaluate, config):
-        _add_workdir(verb)
-    _add_workdir(ingest, required=False)
-    _add_place(index)
-    index.add_argument("--out", type=Path, metavar="DIR", help="with --artifact: leave that one and write another")
-    for verb in (run, ingest, train, index, evaluate, config):
-        _add_config(verb)
-    for verb in (run, train):
-        _add_processes(verb)
-    for verb in (run, ingest):
-        verb.add_argument("--input", type=_existing, metavar="DIR|ZIP", help="a log in KuaiSAR's format")
 
 
 def _add_services(verbs: _Verbs) -> None:

@@ -16,6 +16,7 @@ from pr2_jax.config_loader import to_dict
 from pr2_jax.data.builders.kuaisar import Kuaisar
 from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
+from pr2_jax.data.quarantine import QUARANTINE_FILE
 from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.online.experiment import Plan
 from pr2_jax.search.system import System, open_system
@@ -67,8 +68,11 @@ def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
             return
         console.log(f"running: {why}")
         started = time.monotonic()
-        for line in ingest_log(input_path, config, workdir, builder).lines():
+        report = ingest_log(input_path, config, workdir, builder)
+        for line in report.lines():
             console.log(line)
+        if any(count.quarantined for count in report.tables.values()):
+            console.log(f"bad rows are in {workdir / 'store' / QUARANTINE_FILE}")
         stages.keep_config(workdir, config)
         console.log(f"done in {console.duration(time.monotonic() - started)}")
 

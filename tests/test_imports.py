@@ -16,6 +16,7 @@ ORDER = (
     "errors",
     "types",
     "config_checks",
+    "config_data",
     "config_training",
     "config_world",
     "config",

@@ -9,7 +9,6 @@ import numpy as np
 from pr2_jax.data.assemble import rows_of
 from pr2_jax.data.found_before import found_before_share
 from pr2_jax.data.lacks import lacks
-from pr2_jax.data.quarantine import QUARANTINE_FILE
 from pr2_jax.data.reading import TableCount
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store import LogStore
@@ -128,6 +127,6 @@ def table_line(name: str, count: TableCount) -> str:
     parts = [f"{name:<18}{count.read:>12,} rows read, {count.kept:,} kept"]
     parts += [f"{count.mended:,} of them with a stray quote in a column that is not read"] if count.mended else []
     parts += [f"{count.repeats:,} exact repeats"] if count.repeats else []
-    parts += [f"{count.quarantined:,} bad (see {QUARANTINE_FILE})"] if count.quarantined else []
+    parts += [f"{count.quarantined:,} bad"] if count.quarantined else []
     parts += [f"{rows:,} {reason}" for reason, rows in count.left_out.items()]
     return ", ".join(parts)

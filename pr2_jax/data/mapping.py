@@ -88,9 +88,10 @@ def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str
 
 
 def _own_name(column: Column, name: str, header: Sequence[str]) -> Source | None:
-    there = [other for other in (column.name, *column.aliases) if other in header]
+    seen_in = {column.name: "the data set page", **dict(column.aliases)}
+    there = [other for other in seen_in if other in header]
     if len(there) > 1:
-        seen = ", ".join(f"{other} ({column.aliases.get(other, 'the data set page')})" for other in there)
+        seen = ", ".join(f"{other} ({seen_in[other]})" for other in there)
         raise BadInput(f"{name} has {len(there)} columns for {column.name}: {seen}; expected one of them")
     return Source(there[0]) if there else None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
 
 SCHEMA_VERSION = 2
 """Of the store and of the exchange format; raised whenever a column changes its meaning, type or order."""
@@ -51,7 +50,7 @@ class Column:
     of_result: bool = False  # describes the shown result: not looked at where the result's type is left out
     verbatim: bool = False  # only an empty cell is missing: "empty" and "none" are words
     required: bool = False  # the table says nothing without it
-    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)  # other name -> where it is seen
+    aliases: tuple[tuple[str, str], ...] = ()  # (other name, where it is seen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +127,7 @@ SEARCH = Table(
             "",
             "where the search began (typed, suggested, ...)",
             filled=False,
-            aliases={"search_session_source": RELEASE_V2},
+            aliases=(("search_session_source", RELEASE_V2),),
         ),
         Column("item_id", Kind.ID, "", "the result", of_result=True, required=True),
         Column("click_cnt", Kind.COUNT, "clicks", "clicks on it in the session", of_result=True, required=True),
@@ -154,7 +153,7 @@ USERS = Table(
             "",
             "how much the user watches the feed, coded",
             filled=False,
-            aliases={"reco_active_level": RELEASE_SMALL},
+            aliases=(("reco_active_level", RELEASE_SMALL),),
         ),
         Column("onehot_feat1", Kind.ID, "", "an undisclosed property, coded", filled=False),
         Column("onehot_feat2", Kind.ID, "", "an undisclosed property, coded", filled=False),

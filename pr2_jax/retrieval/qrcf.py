@@ -25,6 +25,9 @@ from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.types import NO_VIDEO, Candidates, Requests
 
 DAY_SECONDS = 86_400.0
+ROUNDING = 1e-6
+"""Between cosines of the same float32 unit vectors: the video that sets an adaptive cut passes it as a past view, in
+whatever order its cosine was summed up, which depends on the size of the block."""
 ENGAGEMENT_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.5)
 """What a click, like, follow, forward and long play add to a behaviour's weight w_b [ours]."""
 
@@ -93,7 +96,7 @@ class SeedFilter:
         if self._config.threshold != "adaptive":
             return np.float32(self.epsilon)
         passing = round((1 - self._config.adaptive_quantile) * len(self._sample_NxD))
-        return adaptive_epsilon(query_BxD, self._sample_NxD, max(passing, 1))
+        return adaptive_epsilon(query_BxD, self._sample_NxD, max(passing, 1)) - ROUNDING
 
     def _relevant(
         self, part: Requests, video_BxH: np.ndarray, weight_BxH: np.ndarray

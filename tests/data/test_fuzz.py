@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from pr2_jax.config import Config, DataConfig
 from pr2_jax.config_data import ColumnsConfig, FilesConfig
@@ -29,6 +30,8 @@ from pr2_jax.data.ingest import ingest
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import LogTables, read_log
 from pr2_jax.errors import Pr2Error
+
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "pr2-hypothesis")  # not into the checkout
 
 SUITE = 100
 LOGS = int(os.environ.get("PR2_FUZZ_LOGS", SUITE))

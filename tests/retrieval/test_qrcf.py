@@ -12,7 +12,7 @@ from pr2_jax.config import QrcfConfig
 from pr2_jax.models import qrcf
 from pr2_jax.models.qrcf import adaptive_epsilon, filter_seeds, walk
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, Seeds, cosine_sample, fit_epsilon
+from pr2_jax.retrieval.qrcf import ROUNDING, QrcfChannel, SeedFilter, Seeds, cosine_sample, fit_epsilon
 from pr2_jax.types import Requests
 
 NOBODY = np.iinfo(np.int32).max
@@ -252,7 +252,7 @@ def test_the_adaptive_cut_is_a_quantile_of_each_query_s_own_cosines(quantile, re
         query_D, cut = space.queries(np.array([[word]]))[0], plain_cut(space, word, quantile)
         cuts.add(round(cut, 4))
         got = seeds_of.cuts(query_D[None])
-        np.testing.assert_allclose(got, [[cut]], rtol=1e-5)
+        np.testing.assert_allclose(got, [[cut - ROUNDING]], rtol=1e-5)
         cosine = {video: float(space.videos_VxD[video] @ query_D) for video in past}
         want = [v for v in sorted(past, key=lambda v: -cosine[v]) if cosine[v] >= cut - 1e-6 and cosine[v] > 0]
         kept = seeds.strength_BxK[row] > 0

@@ -46,7 +46,7 @@ def test_ids_where_the_log_has_no_words(engine, watcher, known_query, monkeypatc
 def test_what_was_clicked_before_is_marked(search, engine, watcher, monkeypatch, capsys):
     monkeypatch.setattr(type(engine.system), "withheld", lambda *rest: ())
     assert search("--user", watcher, "--query", "", "--k", 50) == 0
-    header, *lines = capsys.readouterr().out.rstrip().splitlines()
+    _, header, *lines = capsys.readouterr().out.rstrip().splitlines()
     assert header.rstrip().endswith("clicked before")
     marked = sum(line.rstrip().endswith(" yes") for line in lines)
     assert marked == sum(result.clicked_before for result in engine.search(watcher, "", 50).results) > 0

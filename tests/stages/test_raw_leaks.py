@@ -60,7 +60,7 @@ def write_batches(directory: Path) -> Path:
     directory.mkdir(parents=True)
     for table, rows in tables.items():
         with (directory / f"{table.name}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([table.names(), *rows])
+            csv.writer(file).writerows([table.names()[: len(rows[0])], *rows])
     return directory
 
 

@@ -90,7 +90,7 @@ def _best(work: Work, name: str) -> pl.DataFrame:
     """Session, video and rank of a run file's best; no row of a channel that found nothing."""
     path = work.path(f"eval/retrieval.{name}.run")
     if not path.stat().st_size:
-        return pl.DataFrame(schema=dict.fromkeys(("session", "video", "rank"), pl.Int64))
+        return pl.DataFrame(schema={"session": pl.String, "video": pl.Int64, "rank": pl.Int64})
     with artifacts.reading(path.parent):
         lines = pl.scan_csv(
             path, has_header=False, separator=" ", new_columns=["session", "q0", "video", "rank", "score", "tag"]
