@@ -24,6 +24,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "polars>=1.30",
+        "pyarrow",
         "rich>=13",
         "scann>=1.4; sys_platform == 'linux'",  # no wheels elsewhere: exact search takes its place
         "scipy",

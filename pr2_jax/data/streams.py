@@ -1,0 +1,103 @@
+"""Bytes of one stored file, decompressed on the way. Whatever goes wrong while reading is a BadInput that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from pr2_jax.errors import BadInput
+
+BUFFER_BYTES = 1 << 20
+CODECS = {"gz": "gzip", "gzip": "gzip", "zst": "zstd", "zstd": "zstd"}
+"""pyarrow's codec by the last suffix of a name."""
+
+MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+"""What a compressed file begins with, also where its name does not say so. No text begins so."""
+
+DAMAGED_ZIP = (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, ValueError, OverflowError)
+NOT_UNPACKED = (RuntimeError, NotImplementedError)  # a password, or a compression that Python lacks
+
+
+class _Told(io.RawIOBase):
+    """Reads `inner`, which reads `stored`; an error on the way becomes a BadInput."""
+
+    def __init__(self, inner: BinaryIO, stored: BinaryIO, tell: Callable[[Exception], BadInput]):
+        super().__init__()
+        self._inner, self._stored, self._tell = inner, stored, tell
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        try:
+            return self._inner.readinto(buffer)
+        except (OSError, *DAMAGED_ZIP, *NOT_UNPACKED) as error:
+            raise self._tell(error) from None
+
+    def close(self) -> None:
+        if not self.closed:
+            self._inner.close()
+            self._stored.close()
+        super().close()
+
+
+def open_stored(stored: Callable[[], BinaryIO], name: str, archive: Path | None, decompress: bool) -> BinaryIO:
+    """The bytes that `stored()` opens, decompressed where the name or the first bytes say gzip or zstd.
+
+    `archive` is the zip that holds the file, None where it lies open. Concatenated gzip members and zstd frames are
+    all read; a stream that is cut short or damaged is a BadInput, also where it only shows at the end.
+    """
+    codec = None
+
+    def tell(error: Exception) -> BadInput:
+        return _told(error, name, archive, codec)
+
+    try:
+        raw = stored()
+        codec = _codec(name, raw.peek(4)) if decompress else None
+        inner = raw
+        if codec:
+            inner = pa.CompressedInputStream(pa.BufferedInputStream(pa.PythonFile(raw, "r"), BUFFER_BYTES), codec)
+    except (OSError, *DAMAGED_ZIP, *NOT_UNPACKED) as error:
+        raise tell(error) from None
+    return io.BufferedReader(_Told(inner, raw, tell), BUFFER_BYTES)
+
+
+def sha256_of(stream: BinaryIO) -> str:
+    """Hex digest of all bytes of a stream, which is closed."""
+    made = hashlib.sha256()
+    with stream:
+        while piece := stream.read(BUFFER_BYTES):
+            made.update(piece)
+    return made.hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one short line."""
+    said = str(error).strip()
+    return said.splitlines()[0][:200] if said else type(error).__name__
+
+
+def _codec(name: str, head: bytes) -> str | None:
+    named = CODECS.get(name.rpartition(".")[2].lower())
+    return named or next((codec for magic, codec in MAGIC.items() if head.startswith(magic)), None)
+
+
+def _told(error: Exception, name: str, archive: Path | None, codec: str | None) -> BadInput:
+    """An OSError without a number comes from a decompressor, one with a number from the system."""
+    if archive is not None and isinstance(error, NOT_UNPACKED):
+        return BadInput(f"{archive} cannot be unpacked ({first_line(error)}): unzip it and give the directory")
+    if archive is not None and isinstance(error, DAMAGED_ZIP):
+        return BadInput(f"{archive} is a truncated or damaged zip ({name}: {first_line(error)}): download it again")
+    if codec and getattr(error, "errno", None) is None:
+        return BadInput(f"{name} is a truncated or damaged {codec} file ({first_line(error)}): download it again")
+    return BadInput(f"{name} cannot be read ({getattr(error, 'strerror', None) or first_line(error)})")
