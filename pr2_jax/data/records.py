@@ -31,7 +31,8 @@ BOM = b"\xef\xbb\xbf"
 WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 HEAD_BYTES = 1 << 16
 LONGEST_HEADER_BYTES = 16 << 20
-UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError, pl.exceptions.PolarsError)
+PARSER = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError, *PARSER)
 Piece = TypeVar("Piece")
 
 
@@ -182,7 +183,7 @@ def _parse(part: Part, found: Scan, names: list[str], wanted: list[str]) -> pl.D
     schema = {str(place): pl.String for place in range(len(names))}
     try:
         frame = pl.read_csv(text, has_header=False, schema=schema, columns=places, encoding="utf8-lossy")
-    except pl.exceptions.PolarsError as error:
+    except PARSER as error:
         raise BadInput(f"{_where(part, found)} cannot be read as CSV ({first_line(error)})") from None
     frame = frame.slice(dummy)
     if frame.height != len(found.line_R):
@@ -219,7 +220,7 @@ def _parquet_blocks(part: Part, columns: Sequence[str], block_rows: int) -> Gene
                     columns = _plain(pl.DataFrame(pa.Table.from_batches([batch]))).get_columns() if wanted else []
                     row += batch.num_rows
                     yield Block(pl.DataFrame([row_R, *columns]), (), batch.num_rows)
-        except (*UNREADABLE, pl.exceptions.PanicException) as error:
+        except UNREADABLE as error:
             raise BadInput(f"{part.name} is a damaged Parquet file ({first_line(error)})") from None
         if row - 1 != expected:
             raise BadInput(f"{part.name} cannot be accounted for: {expected} rows by its footer, {row - 1} when read")

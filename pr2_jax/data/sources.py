@@ -141,16 +141,16 @@ class _Finder:
         entries = sorted(place.iterdir(), key=lambda entry: entry.name)
         found = {table.name: self._candidates(table, entries) for table in TABLES}
         self._refuse_shared(found)
+        for table in sorted(TABLES, key=lambda table: table is not SEARCH):  # what a place without a log lacks
+            if not found[table.name] and table.name in self.names:
+                raise BadInput(self._unknown_name(table, entries))
+            if not found[table.name] and table.required:
+                raise BadInput(self._missing(table, entries, found))
         tables, left_out = {}, {}
         for table in TABLES:
-            there = found[table.name]
-            if not there:
-                if table.name in self.names:
-                    raise BadInput(self._unknown_name(table, entries))
-                if table.required:
-                    raise BadInput(self._missing(table, entries, found))
+            if not found[table.name]:
                 continue
-            parts, why = self._parts(there)
+            parts, why = self._parts(found[table.name])
             if why is None:
                 tables[table.name] = parts
             elif table.required or table.expected:
@@ -175,9 +175,6 @@ class _Finder:
                 raise BadInput(f"{self.shown_as} holds {len(nested)} logs ({listed}): {remedy}")
             if nested:
                 return nested[0]
-        if self.archive:
-            wanted = self.names.get(SEARCH.name, f"{SEARCH.name}.csv (or .parquet)")
-            raise BadInput(f"{self.shown_as} has no {wanted} at its top or one directory down")
         return self.root
 
     def _holds(self, place: Place, tables: Iterable[Table]) -> bool:
@@ -258,8 +255,9 @@ class _Finder:
     def _missing(self, table: Table, entries: list[Place], found: dict[str, list[Place]]) -> str:
         taken = {entry.name for others in found.values() for entry in others}
         offered = {_stem(entry.name): entry.name for entry in entries if entry.name not in taken}
-        hint = _nearest(table.name, offered)
-        return f"{self.shown_as} has no {table.name}.csv (or .parquet), the table with {table.meaning}{hint}"
+        where = "" if taken else " at its top or one directory down"
+        named = f"{table.name}.csv (or .parquet){where}, the table with {table.meaning}"
+        return f"{self.shown_as} has no {named}{_nearest(table.name, offered)}"
 
 
 def _files(directory: Place) -> list[tuple[tuple[str, ...], Place]]:

@@ -32,7 +32,7 @@ def cells_of(text: str) -> list[str] | None:
 
 
 def read_plainly(text: str, width: int) -> tuple[list[tuple[int, list[str]]], dict[int, str | None]]:
-    """(line, cells) of the records behind a header of one line; line -> reason (None: of its quotes) of the rest."""
+    """(line, cells) of the records behind a one-line header; line -> reason (None: its quotes) of the malformed."""
     lines = text.split("\n")
     cut = [line.removesuffix("\r") for line in lines]
 
