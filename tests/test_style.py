@@ -9,8 +9,6 @@ import re
 import tokenize
 from pathlib import Path
 
-import pytest
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDERS = ("pr2_jax", "configs", "launch", "tests")
 SOURCES = [*sorted(path for name in FOLDERS for path in (REPOSITORY / name).rglob("*.py")), REPOSITORY / "setup.py"]
@@ -18,6 +16,10 @@ TOP_LEVEL = {*FOLDERS, "setup.py", "BUILD_NOTES.md", "README.md", "LICENSE", "py
 DRAWERS = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
 DATA = {".csv", ".parquet", ".npy", ".npz", ".zip", ".whl", ".ipynb", ".pkl", ".gz"}
 LINES, FUNCTION_LINES, COLUMNS = 400, 60, 120
+
+
+TEXTS = {path: path.read_text(encoding="utf-8") for path in SOURCES}
+TREES = {path: ast.parse(text) for path, text in TEXTS.items()}
 
 
 def _name(path: Path) -> str:
@@ -28,30 +30,35 @@ def _functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=map(_name, SOURCES))
-def test_file_is_a_room_and_not_a_drawer(path):
-    text = path.read_text(encoding="utf-8")
-    assert path.name not in DRAWERS, "say what it holds"
-    assert len(text.splitlines()) <= LINES
-    long = {node.name: node.end_lineno - node.lineno + 1 for node in _functions(ast.parse(text))}
-    assert {name: lines for name, lines in long.items() if lines > FUNCTION_LINES} == {}
+def test_files_are_rooms_and_no_drawers():
+    """Say what it holds, and keep it short."""
+    assert [_name(path) for path in SOURCES if path.name in DRAWERS] == []
+    sizes = {_name(path): len(text.splitlines()) for path, text in TEXTS.items()}
+    assert {name: lines for name, lines in sizes.items() if lines > LINES} == {}
+    functions = {
+        f"{_name(path)} {node.name}": node.end_lineno - node.lineno + 1
+        for path, tree in TREES.items()
+        for node in _functions(tree)
+    }
+    assert {name: lines for name, lines in functions.items() if lines > FUNCTION_LINES} == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=map(_name, SOURCES))
-def test_nothing_is_left_undone(path):
-    text = path.read_text(encoding="utf-8")
+def test_nothing_is_left_undone():
     comments = [
-        token.string for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT
+        f"{_name(path)} {token.string}"
+        for path, text in TEXTS.items()
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
     ]
     assert not [comment for comment in comments if re.search(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b", comment)]
-    tree = ast.parse(text)
-    raised = [ast.unparse(node.exc) for node in ast.walk(tree) if isinstance(node, ast.Raise) and node.exc]
-    assert not [error for error in raised if error.startswith("NotImplementedError")]
-    swallowed = [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ExceptHandler) and all(isinstance(step, ast.Pass) for step in node.body)
-    ]
+    raised, swallowed = [], []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Raise) and node.exc:
+                raised.append(f"{_name(path)}:{node.lineno} {ast.unparse(node.exc)}")
+            if isinstance(node, ast.ExceptHandler) and all(isinstance(step, ast.Pass) for step in node.body):
+                swallowed.append(f"{_name(path)}:{node.lineno}")
+    assert not [error for error in raised if error.split(" ", 1)[1].startswith("NotImplementedError")]
     assert not swallowed, "an error swallowed"
 
 
@@ -67,13 +74,17 @@ def _checks(node: ast.AST, helpers: frozenset[str] = frozenset()) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.name.startswith("test_")], ids=_name)
-def test_every_test_asserts_something(path):
-    functions = _functions(ast.parse(path.read_text(encoding="utf-8")))
-    helpers = frozenset(node.name for node in functions if _checks(node))
-    tests = [node for node in functions if node.name.startswith("test_")]
-    assert tests
-    assert [test.name for test in tests if not _checks(test, helpers)] == []
+def test_every_test_asserts_something():
+    idle = []
+    for path, tree in TREES.items():
+        if not path.name.startswith("test_"):
+            continue
+        functions = _functions(tree)
+        helpers = frozenset(node.name for node in functions if _checks(node))
+        tests = [node for node in functions if node.name.startswith("test_")]
+        idle += [] if tests else [_name(path)]
+        idle += [f"{_name(path)} {test.name}" for test in tests if not _checks(test, helpers)]
+    assert idle == []
 
 
 def _ignored(name: str) -> bool:
