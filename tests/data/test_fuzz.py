@@ -142,7 +142,7 @@ def spoil_bytes(directory: Path, rng: random.Random) -> None:
 
 
 def spoil_structure(directory: Path, rng: random.Random) -> None:
-    files = sorted(path for path in directory.iterdir() if path.suffix == ".csv")
+    files = sorted(path for path in directory.iterdir() if path.suffix == ".csv" and path.is_file())
     if not files:
         return
     path = rng.choice(files)
