@@ -81,7 +81,7 @@ def spoil_rows(log: Any, rng: random.Random) -> None:
         case 3 if rows:
             rng.choice(rows).append("more")
         case 4 if rows:
-            rng.choice(rows).pop()
+            del rng.choice(rows)[-1:]
         case _:
             rows.insert(rng.randint(0, len(rows)), [])
     log.tables[name] = [header, *rows]
@@ -89,13 +89,13 @@ def spoil_rows(log: Any, rng: random.Random) -> None:
 
 def spoil_columns(log: Any, rng: random.Random) -> None:
     rows = log.tables[rng.choice(list(log.tables))]
-    place = rng.randrange(len(rows[0]))
+    place = rng.randrange(max(len(rows[0]), 1))
     match rng.randrange(4):
         case 0:
             for row in rows:
                 del row[place : place + 1]
         case 1:
-            rows[0][place] = rng.choice(["", "user_id", "time", "item", '"', "reco_active_level"])
+            rows[0][place : place + 1] = [rng.choice(["", "user_id", "time", "item", '"', "reco_active_level"])]
         case 2:
             for row in rows:
                 row.insert(place, rng.choice(["", "1", "other"]))
@@ -126,7 +126,10 @@ def spoil_days(log: Any, rng: random.Random) -> None:
 
 def spoil_bytes(directory: Path, rng: random.Random) -> None:
     for _ in range(rng.randint(1, 5)):
-        path = rng.choice(sorted(path for path in directory.rglob("*") if path.is_file()))
+        files = sorted(path for path in directory.rglob("*") if path.is_file())
+        if not files:
+            return
+        path = rng.choice(files)
         data = bytearray(path.read_bytes())
         at = rng.randint(0, len(data))
         match rng.randrange(4):
@@ -158,7 +161,7 @@ def spoil_structure(directory: Path, rng: random.Random) -> None:
             (directory / f"{path.name}.zst").write_bytes(pa.compress(path.read_bytes(), "zstd", asbytes=True))
             path.unlink()
         case 4:
-            lines = path.read_bytes().splitlines(keepends=True)
+            lines = path.read_bytes().splitlines(keepends=True) or [b""]
             cut = rng.randint(1, len(lines))
             parts = directory / path.stem if rng.random() < 0.5 else directory / path.name
             path.unlink()
