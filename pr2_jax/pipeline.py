@@ -16,8 +16,8 @@ from pr2_jax.config_loader import to_dict
 from pr2_jax.data.builders.kuaisar import Kuaisar
 from pr2_jax.data.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest import ingest as ingest_log
+from pr2_jax.data.ingest import reason_stale
 from pr2_jax.data.quarantine import QUARANTINE_FILE
-from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.online.experiment import Plan
 from pr2_jax.search.system import System, open_system
 from pr2_jax.simulation.dataset_builder import ShortVideoWorld
@@ -61,7 +61,7 @@ def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
         builder = BUILDERS[config.data.source]
         stages.refuse_foreign_config(workdir)
         claim = log_fingerprint(input_path, config)
-        why = artifacts.reason_stale(workdir / "store", claim, STORE_SCHEMA)
+        why = reason_stale(workdir, claim)
         if why is None:
             console.log("fresh, skipped")
             stages.keep_config(workdir, config)

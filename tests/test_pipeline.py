@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pr2_jax import cli, config_loader, pipeline, workdir
+from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.models.functions import load_model
 from pr2_jax.search.system import System
@@ -237,7 +238,7 @@ def test_a_store_of_another_schema_is_refused_naming_both(directory, capsys):
     (directory / "store" / "manifest.json").write_text(json.dumps(manifest | {"schema": "0"}))
     said = _refused(["train", "content", "--workdir", str(directory)], capsys)
     assert "schema '0'" in said
-    assert pipeline.STORE_SCHEMA in said.split("schema '0'", 1)[1]
+    assert STORE_SCHEMA in said.split("schema '0'", 1)[1]
     assert not (directory / "content").exists()
 
 

@@ -255,7 +255,7 @@ def _events(
 def _with_outcomes(clicked: pl.DataFrame) -> pl.DataFrame:
     """Clicked results with the columns of events; without outcomes, their click is known with the session."""
     if "told" in clicked.columns:
-        columns = (clicked[name].to_numpy() for name in ("time_ms", "play_ms", "told"))
+        columns = (clicked[name].to_numpy() for name in ("time_ms", "play_ms", "duration_ms", "told"))
         return clicked.with_columns(pl.Series("known_ms", outcomes.result_known_ms(*columns)))
     none, zero = pl.lit(False), pl.lit(0, pl.Int64)
     return clicked.with_columns(

@@ -226,7 +226,8 @@ def _result_weights(reader: EventReader, session_P: np.ndarray, row_P: np.ndarra
     weight_Px3 = np.tile([[1.0, 0.0, 0.0]], (len(row_P), 1))
     if i.told is not None:
         play, duration, told = (np.asarray(x)[row_P] for x in (i.play_ms, i.duration_ms, i.told))
-        known = result_known_ms(np.asarray(store.sessions.time_ms)[session_P], play, told) < store.cuts.validation_ms
+        known_ms_P = result_known_ms(np.asarray(store.sessions.time_ms)[session_P], play, duration, told)
+        known = known_ms_P < store.cuts.validation_ms
         weight_Px3[:, 1] = reader.long_play.label(play, duration) & known
         weight_Px3[:, 2] = np.asarray(i.like)[row_P] & known
     return weight_Px3

@@ -63,8 +63,7 @@ def _tables(
 
 
 def _count(read: ReadTable, quarantine: Quarantine) -> TableCount:
-    bad = quarantine.rows(read.table)
-    return TableCount(read.read, read.read - bad, 0, bad, {})
+    return TableCount(read.read, len(read.rows), read.repeats, quarantine.rows(read.table), {}, read.mended)
 
 
 def _kinds(bad: pl.DataFrame) -> list[str]:

@@ -186,7 +186,7 @@ def _clicked(searches: NewSearches, query_B: np.ndarray, row: np.ndarray, column
         outcome |= {"known_ms": time_ms, "told": np.full(len(row), CLICK, np.uint8)}
     else:
         outcome = {name: given[name][row, column] for name in RESULT_OUTCOMES}
-        outcome["known_ms"] = result_known_ms(time_ms, outcome["play_ms"], outcome["told"])
+        outcome["known_ms"] = result_known_ms(time_ms, outcome["play_ms"], outcome["duration_ms"], outcome["told"])
     return Events(
         user=searches.user_B[row].astype(np.int32),
         video=searches.shown_BxS[row, column].astype(np.int32),

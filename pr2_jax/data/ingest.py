@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from pr2_jax.data.mapping import names_of
 from pr2_jax.data.quarantine import QUARANTINE_FILE
 from pr2_jax.data.schema import CONTENT_FILE, CONTENT_IDS_FILE
 from pr2_jax.data.sources import open_log
-from pr2_jax.data.store import LogStore, save_store
+from pr2_jax.data.store import SCHEMA, LogStore, save_store
 
 REPORT_FILE = "report.json"
 STORE, EXCHANGE = "store", "tfds"
+MADE_FROM = "made_from.json"
+"""In the exchange format's directory: the fingerprint of the store beside it."""
 
 
 def ingest(input_path: Path | None, config: Config, workdir: Path, builder: type[LogBuilder] = Kuaisar) -> IngestReport:
@@ -34,7 +37,7 @@ def ingest(input_path: Path | None, config: Config, workdir: Path, builder: type
         raise ValueError(f"config.data.source is {config.data.source!r}, but the builder makes {builder.name!r}")
     workdir = Path(workdir)
     artifacts.refuse_foreign(workdir / STORE)
-    artifacts.refuse_unknown(workdir / EXCHANGE, SOURCES)
+    artifacts.refuse_unknown(workdir / EXCHANGE, (*SOURCES, MADE_FROM))
     said = fingerprint(input_path, config)
     tables = builder.read_source(input_path, config, workdir)
     exchange = workdir / f"{EXCHANGE}.partial"
@@ -47,7 +50,8 @@ def ingest(input_path: Path | None, config: Config, workdir: Path, builder: type
             REPORT_FILE: json.dumps(dataclasses.asdict(report), indent=1, ensure_ascii=False) + "\n",
             QUARANTINE_FILE: tables.quarantined.write_csv(),
         }
-        # The store last: a kill in between leaves an older store, which its fingerprint shows to be stale.
+        (exchange / MADE_FROM).write_text(artifacts.canonical_text(said), encoding="utf-8")
+        # The store last; each says what it was made from, so that a kill in between shows.
         shutil.rmtree(workdir / EXCHANGE, ignore_errors=True)
         exchange.rename(workdir / EXCHANGE)
         save_store(store, workdir / STORE, said, beside)
@@ -55,6 +59,14 @@ def ingest(input_path: Path | None, config: Config, workdir: Path, builder: type
         shutil.rmtree(exchange, ignore_errors=True)
         raise
     return report
+
+
+def reason_stale(workdir: Path, claim: Mapping[str, Any]) -> str | None:
+    """Why the store, or the exchange format beside it, is not what `claim` says that it is made from."""
+    made_from = workdir / EXCHANGE / MADE_FROM
+    text = made_from.read_text(encoding="utf-8") if made_from.is_file() else None
+    other = None if text == artifacts.canonical_text(claim) else f"{EXCHANGE}/ is of another log, or half made"
+    return artifacts.reason_stale(workdir / STORE, claim, SCHEMA) or other
 
 
 def fingerprint(input_path: Path | None, config: Config) -> dict[str, Any]:

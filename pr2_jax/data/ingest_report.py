@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import polars as pl
 
 from pr2_jax.data.assemble import rows_of
 from pr2_jax.data.found_before import found_before_share
@@ -21,14 +22,18 @@ class IngestReport:
 
     tables: dict[str, TableCount]
     left_out: dict[str, str]  # tables that were not read, and why
+    unread: list[str]  # other files that lie beside the tables
     written: dict[str, int]  # of all search rows, those left out among them: sessions, clicked_rows, reused_ids
     sessions: int
     sessions_by_day: dict[str, int]  # training, validation, test
     clicked_sessions: int
     impressions: int
+    shown_again: int  # kept search rows that show a video again within their session: they are one result
     clicks: int
     found_before_share: float  # of clicked results: the person had clicked that video before
     feed_views: int
+    median_play_s: float | None  # of feed views and of results with a playing time, None without any
+    median_duration_s: float | None
     users: int
     users_without_features: int
     videos: int
@@ -59,6 +64,7 @@ class IngestReport:
         return IngestReport(
             tables=tables.counts,
             left_out=tables.left_out,
+            unread=list(tables.unread),
             written=tables.written,
             sessions=len(time_ms),
             sessions_by_day={
@@ -68,9 +74,12 @@ class IngestReport:
             },
             clicked_sessions=int((np.add.reduceat(clicks, starts) > 0).sum()),
             impressions=len(clicks),
+            shown_again=len(tables.search) - len(clicks),
             clicks=int(clicks.sum()),
             found_before_share=found_before_share(store),
             feed_views=len(tables.feed),
+            median_play_s=_median_s(tables, "play_ms"),
+            median_duration_s=_median_s(tables, "duration_ms"),
             users=store.counts.users - 1,
             users_without_features=store.counts.users - 1 - len(users),
             videos=store.counts.videos - 1,
@@ -94,7 +103,8 @@ class IngestReport:
         days = ", ".join(f"{count:,} {day}" for day, count in self.sessions_by_day.items())
         out += [
             f"sessions  {self.sessions:,} ({days}); {self.clicked_sessions:,} with a click, {self.queries:,} queries",
-            f"shown     {self.impressions:,} results, {self.clicks:,} clicks; {self.feed_views:,} feed views",
+            f"shown     {self.impressions:,} results, {self.clicks:,} clicks",
+            f"feed      {self.feed_views:,} views{_spans(self)}",
             f"again     {self.found_before_share:.1%} of the clicked results were clicked before by the same person",
             f"users     {self.users:,}, {self.users_without_features:,} of them without features",
             f"videos    {self.videos:,}, {self.videos_without_features:,} of them without features, "
@@ -106,7 +116,17 @@ class IngestReport:
         ]
         if reused := self.written["reused_ids"]:
             out.append(f"odd       {reused:,} sessions have an id that their person had before: each is one of its own")
+        if self.shown_again:
+            out.append(
+                f"odd       {self.shown_again:,} search rows show a video again within their session: one result"
+            )
+        if self.median_play_s is not None and not 0.5 <= self.median_play_s <= 6 * 3600:
+            out.append(
+                f"odd       half of the views play more than {self.median_play_s:,.3f} s: is playing_time in ms?"
+            )
         out += [f"left out  {name}: {why}" for name, why in self.left_out.items()]
+        if self.unread:
+            out.append(f"not read  {', '.join(self.unread)}")
         out += [f"lacks     {what}" for what in self.lacks]
         if self.brought_unknown:
             out.append(f"odd       {self.brought_unknown:,} rows of content.npy belong to videos that the log lacks")
@@ -120,6 +140,20 @@ def _has_unseen_word(store: LogStore) -> np.ndarray:
     in_caption[0] = False
     unseen = np.concatenate([[0], np.cumsum(~in_caption[np.asarray(store.queries.words)])])
     return np.diff(unseen[np.asarray(store.queries.first_word)]) > 0
+
+
+def _median_s(tables: LogTables, name: str) -> float | None:
+    """Median of what is above 0, in seconds."""
+    frames = [frame[name] for frame in (tables.feed, tables.search) if name in frame.columns]
+    known = pl.concat(frames).filter(pl.concat(frames) > 0)
+    return float(known.median()) / 1000 if len(known) else None
+
+
+def _spans(report: IngestReport) -> str:
+    if report.median_play_s is None:
+        return ""
+    long = "" if report.median_duration_s is None else f" of {report.median_duration_s:,.1f} s"
+    return f", which play {report.median_play_s:,.1f} s{long} (medians)"
 
 
 def table_line(name: str, count: TableCount) -> str:

@@ -42,6 +42,8 @@ def _of_feed(store: LogStore) -> list[str]:
         out = ["no feed views: the taste space is empty, people are known by their searches and clicks alone"]
     elif not _viewed_in_training(store):
         out = ["no feed views on the training days: the taste space is empty"]
+    elif not np.asarray(store.events.told)[np.asarray(store.events.channel) == FEED_CHANNEL].any():
+        out = ["of feed views nothing is told but that they were: nothing is learned from the feed"]
     else:
         out = []
     if not any(told[task] for task in BITS):

@@ -123,11 +123,19 @@ def told_tasks(told_x: np.ndarray) -> np.ndarray:
     return (np.asarray(told_x)[..., None] & np.array(TASK_BITS, np.uint8)) > 0
 
 
-def result_known_ms(time_ms_N: np.ndarray, play_ms_N: np.ndarray, told_N: np.ndarray) -> np.ndarray:
+def result_known_ms(
+    time_ms_N: np.ndarray, play_ms_N: np.ndarray, duration_ms_N: np.ndarray, told_N: np.ndarray
+) -> np.ndarray:
     """int64 `[N]`: when the outcome of clicked search results is known, in a log that has such outcomes: the session's
     time + the playing time; never where nothing but the click is told."""
     told = ((np.asarray(told_N) & ~np.uint8(CLICK)) > 0) | (np.asarray(play_ms_N) > 0)
-    return np.where(told, np.asarray(time_ms_N) + np.minimum(play_ms_N, LONGEST_MS), NEVER_MS)
+    return np.where(told, np.asarray(time_ms_N) + result_span_ms(play_ms_N, duration_ms_N, told_N), NEVER_MS)
+
+
+def result_span_ms(play_ms_N: np.ndarray, duration_ms_N: np.ndarray, told_N: np.ndarray) -> np.ndarray:
+    """int64 `[N]`: how long results played; as in the feed, a missing playing time counts as the duration."""
+    missing = (np.asarray(play_ms_N) == 0) & ((np.asarray(told_N) & PLAY) == 0)
+    return np.minimum(np.where(missing, duration_ms_N, play_ms_N), LONGEST_MS)
 
 
 def clicked_ms(events: Events, rows_N: np.ndarray) -> np.ndarray:

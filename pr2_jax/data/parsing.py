@@ -85,11 +85,14 @@ def _cell(column: Column, source: Source, dtype: pl.DataType, name: str) -> pl.E
         raise BadInput(f"{name}, column {source.name}: is {dtype}, expected {_expected(column, source)}")
     if column.kind is Kind.TEXT:
         return cell.cast(pl.String)
+    if dtype == pl.Float32 and column.kind is Kind.TIME:
+        raise BadInput(f"{name}, column {source.name}: is Float32, which cannot hold ms since 1970, expected Float64")
     if dtype.is_float():
         return cell.fill_nan(None)
     if dtype.is_decimal():
         return cell.cast(pl.Float64)
-    if dtype.is_integer() or dtype == pl.Boolean or (column.kind in (Kind.DATE, Kind.TIME) and dtype.is_temporal()):
+    moment = dtype == pl.Datetime and column.kind in (Kind.DATE, Kind.TIME)
+    if dtype.is_integer() or dtype == pl.Boolean or moment or (dtype == pl.Date and column.kind is Kind.DATE):
         return cell
     raise BadInput(f"{name}, column {source.name}: is {dtype}, expected {column.kind.value}")
 
@@ -114,15 +117,21 @@ def _value(column: Column, raw: pl.Expr, dtype: pl.DataType, source: Source) -> 
             return whole(raw, dtype)
         case Kind.FLAG:
             number = whole(raw, dtype)
-            return pl.when(number.is_in([0, 1])).then(number == 1)
+            said = pl.when(number.is_in([0, 1])).then(number == 1)
+            if not is_textual(dtype):
+                return said
+            word = raw.str.to_lowercase()
+            return pl.coalesce(said, pl.when(word.is_in(["true", "false"])).then(word == "true"))
         case Kind.SPAN:
             return _rounded(raw, textual, source.scale)
         case Kind.TIME:
             return raw.dt.epoch("ms") if temporal else _rounded(raw, textual, source.scale)
         case Kind.DATE:
             if temporal:
-                moment = raw.cast(pl.Datetime("ms")).dt.epoch("ms") - PLATFORM_UTC_OFFSET_MS
-                return pl.when(moment > -PLATFORM_UTC_OFFSET_MS).then(moment.clip(1)).otherwise(0).fill_null(0)
+                zoned = dtype == pl.Datetime and dtype.time_zone is not None
+                offset = 0 if zoned else PLATFORM_UTC_OFFSET_MS
+                moment = raw.dt.epoch("ms") if zoned else raw.cast(pl.Datetime("ms")).dt.epoch("ms") - offset
+                return pl.when(moment > -offset).then(moment.clip(1)).otherwise(0).fill_null(0)
             return _date(raw, textual)
 
 

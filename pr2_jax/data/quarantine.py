@@ -48,15 +48,15 @@ class Quarantine:
 
     def take_cells(
         self, table: Table, name: str, sources: dict[str, Source], frame: pl.DataFrame, typed: pl.DataFrame
-    ) -> pl.DataFrame:
-        """Sets aside the rows with a faulty cell; returns the good ones without the flags.
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Sets aside the rows with a faulty cell; returns the good ones and the bad ones, without the flags.
 
         `frame` has the cells as they stand in the file, row by row with `typed`.
         """
         flags = [f"{FAULT}{column}" for column in table.names()]
         bad_N = typed.select(pl.any_horizontal(flags)).to_series()
         if not bad_N.any():
-            return typed.drop(flags)
+            return typed.drop(flags), typed.clear().drop(flags)
         bad, texts = typed.filter(bad_N), frame.filter(bad_N)
         for column in table.columns:
             faulty = bad[f"{FAULT}{column.name}"]
@@ -67,7 +67,7 @@ class Quarantine:
                 self._add(table, name, sources[column.name].name, cells)
                 self._count_seconds(table, column, cells)
         self._bad(table).rows += len(bad)
-        return typed.filter(~bad_N).drop(flags)
+        return typed.filter(~bad_N).drop(flags), bad.drop(flags)
 
     def take_rows(self, table: Table, column: str, rows: pl.DataFrame, reason: str) -> None:
         """Sets aside rows whose fault shows beside other rows. `rows` has `table` (the file's name), ROW, `value`."""

@@ -17,7 +17,7 @@ from pr2_jax.data.mapping import Source, resolve
 from pr2_jax.data.parsing import TYPES, typed
 from pr2_jax.data.quarantine import Quarantine
 from pr2_jax.data.records import ROW
-from pr2_jax.data.schema import Table
+from pr2_jax.data.schema import FEED, Table
 from pr2_jax.data.sources import Part
 from pr2_jax.errors import BadInput
 
@@ -49,10 +49,12 @@ class TableCount:
 
 @dataclasses.dataclass(frozen=True)
 class ReadTable:
-    """The well-formed rows of a table: `PART`, `ROW` and its columns, typed; rows in the order of the files."""
+    """The good rows of a table, each once: `PART`, `ROW` and its columns, typed; rows in the order of the files."""
 
     table: Table
     rows: pl.DataFrame
+    repeats: int  # exact repeats of earlier rows in everything that is read, which are left out
+    bad: pl.DataFrame  # as `rows`: the bad ones of a feed, for what is known of the time that they took
     read: int  # physical records
     parts: tuple[str, ...]  # the files' names
     sources: dict[str, Source]  # by our name, for the columns that are there
@@ -63,46 +65,25 @@ class ReadTable:
         """What people call it: the file, or the table where it has several."""
         return self.parts[0] if len(self.parts) == 1 else self.table.name
 
-    def without_repeats(self) -> tuple[pl.DataFrame, int]:
-        """The rows without exact repeats of earlier ones in everything that is read, and how many those were."""
-        names = list(self.table.names())
-        if len(self.rows) < 2:
-            return self.rows, 0
-        # One 64-bit hash a row finds the few rows that can be repeats; only these are compared in full.
-        shared = self.rows.select(names).hash_rows(seed=7).is_duplicated()
-        if not shared.any():
-            return self.rows, 0
-        place = shared.arg_true()
-        again = place.filter(~self.rows.select(names)[place].select(pl.struct(names).is_first_distinct()).to_series())
-        if not len(again):
-            return self.rows, 0
-        keep = np.ones(len(self.rows), bool)
-        keep[again.to_numpy()] = False
-        return self.rows.filter(pl.Series(keep)), len(again)
-
-    def values(self, rows: pl.DataFrame, column: str) -> pl.DataFrame:
-        """Some of its rows for the quarantine: the file's name, ROW and the cell of a column as text."""
-        names = pl.Series("table", list(self.parts))
-        return rows.select(
-            pl.lit(names).gather(pl.col(PART)).alias("table"), ROW, pl.col(column).cast(pl.String).alias("value")
-        )
-
 
 def read_table(table: Table, parts: Sequence[Part], mapping: Mapping[str, Source], quarantine: Quarantine) -> ReadTable:
-    """Reads all parts of a table, a block at a time. Bad rows go to the quarantine.
+    """Reads all parts of a table, a block at a time. Bad rows go to the quarantine, exact repeats are left out.
 
     BadInput for a header that does not fit, for parts whose columns differ, and for too many bad rows.
     """
     headers = [records.header(part) for part in parts]
     _refuse_unlike(parts, headers)
-    frames, read, mended, sources = [], 0, 0, resolve(table, parts[0].name, headers[0], mapping)
+    frames, bad, read, mended = [], [], 0, 0
+    sources = resolve(table, parts[0].name, headers[0], mapping)
     wanted = list(dict.fromkeys(source.name for source in sources.values()))
     for number, part in enumerate(parts):
         for block in records.blocks(part, wanted):
             quarantine.take_malformed(table, part.name, block.malformed)
             cells = typed(table, sources, block.frame, part.name)
-            good = quarantine.take_cells(table, part.name, sources, block.frame, cells)
-            frames.append(good.with_columns(pl.lit(number, dtype=pl.UInt16).alias(PART)))
+            good, others = quarantine.take_cells(table, part.name, sources, block.frame, cells)
+            in_part = pl.lit(number, dtype=pl.UInt16).alias(PART)
+            frames.append(good.with_columns(in_part))
+            bad += [others.with_columns(in_part)] if table is FEED else []
             read += block.physical
             mended += block.mended
             quarantine.check_share(table, read, so_far=True)
@@ -110,7 +91,43 @@ def read_table(table: Table, parts: Sequence[Part], mapping: Mapping[str, Source
     name = parts[0].name if len(parts) == 1 else table.name
     if not read and table.required:
         raise BadInput(f"{name} has a header but no rows, expected {table.meaning}")
-    return ReadTable(table, rows, read, tuple(part.name for part in parts), sources, mended)
+    names = tuple(part.name for part in parts)
+    once, repeats = without_repeats(table, rows)
+    once = _without_conflicts(table, names, once, quarantine)
+    return ReadTable(table, once, repeats, pl.concat(bad) if bad else empty(table), read, names, sources, mended)
+
+
+def without_repeats(table: Table, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """The rows without exact repeats of earlier ones in everything that is read, and how many those were."""
+    names = list(table.names())
+    if len(rows) < 2:
+        return rows, 0
+    # One 64-bit hash a row finds the few rows that can be repeats; only these are compared in full.
+    shared = rows.select(names).hash_rows(seed=7).is_duplicated()
+    if not shared.any():
+        return rows, 0
+    place = shared.arg_true()
+    again = place.filter(~rows.select(names)[place].select(pl.struct(names).is_first_distinct()).to_series())
+    if not len(again):
+        return rows, 0
+    keep = np.ones(len(rows), bool)
+    keep[again.to_numpy()] = False
+    return rows.filter(pl.Series(keep)), len(again)
+
+
+def _without_conflicts(
+    table: Table, names: tuple[str, ...], rows: pl.DataFrame, quarantine: Quarantine
+) -> pl.DataFrame:
+    """Rows that say something else of what an earlier row has described go to the quarantine."""
+    if table.unique is None:
+        return rows
+    again = ~rows[table.unique].is_first_distinct()
+    if not again.any():
+        return rows
+    file = pl.lit(pl.Series(list(names))).gather(pl.col(PART)).alias("table")
+    cells = rows.filter(again).select(file, ROW, pl.col(table.unique).cast(pl.String).alias("value"))
+    quarantine.take_rows(table, table.unique, cells, "which an earlier row already has")
+    return rows.filter(~again)
 
 
 def empty(table: Table) -> pl.DataFrame:

@@ -121,12 +121,24 @@ class _Head:
                 line = 1 + blank + record.count(b"\n") + (not record.endswith(b"\n"))
                 text = record.decode("utf-8", "replace")
                 names = [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")), [])]
+                _refuse_foreign(part, text, names)
                 return cls(names, data[after:], line)
             if len(data) > LONGEST_HEADER_BYTES:
                 raise BadInput(
                     f"{part.name} has no line end in its first {len(data) >> 20} MiB, expected a header line"
                 )
         raise BadInput(f"{part.name} is empty, expected a header line")
+
+
+def _refuse_foreign(part: Part, text: str, names: list[str]) -> None:
+    """BadInput for a header that is of another kind of file."""
+    if "\x00" in text:
+        raise BadInput(f"{part.name} has NUL bytes in its header, as UTF-16 text has, expected UTF-8")
+    if "\r" in text.strip("\r\n"):
+        raise BadInput(f"{part.name} ends its lines with a carriage return alone, expected line feeds")
+    for separator, said in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(names) == 1 and separator in names[0]:
+            raise BadInput(f"{part.name} has {said} between its cells, expected commas")
 
 
 def _first_record(data: bytes, begin: int, ended: bool) -> tuple[bytes | None, int, int]:

@@ -31,7 +31,7 @@ class Kind(enum.Enum):
     ID = "a whole number"
     TIME = "a time in ms since 1970, between the years 2000 and 2100"
     SPAN = "a number of ms >= 0"
-    FLAG = "0 or 1"
+    FLAG = "0 or 1 (or true, false)"
     COUNT = "a whole number >= 0"
     WORDS = "a list of word ids such as [20, 34, 3]"
     TEXT = "text"

@@ -37,7 +37,7 @@ class ReadSearch:
 
     @staticmethod
     def of(read: ReadTable) -> ReadSearch:
-        rows, repeats = read.without_repeats()
+        rows, repeats = read.rows, read.repeats
         if "item_type" not in read.sources:
             rows = rows.with_columns(pl.lit(RESULT_TYPES[0]).alias("item_type"))
         if "search_session_id" not in read.sources:

@@ -94,7 +94,8 @@ def _result_labels(
     told = told_tasks(np.asarray(i.told)[at_NxS])[..., 1:]
     if long_play is None:
         told[..., 0] = False
-    known = result_known_ms(np.asarray(store.sessions.time_ms)[session_N][:, None], play, np.asarray(i.told)[at_NxS])
+    time_ms_Nx1 = np.asarray(store.sessions.time_ms)[session_N][:, None]
+    known = result_known_ms(time_ms_Nx1, play, duration, np.asarray(i.told)[at_NxS])
     return np.stack([long, like], -1), told & (known < before_ms)[..., None]
 
 

@@ -98,6 +98,7 @@ class LogSources:
     content_ids: Path | None
     shown_as: str
     left_out: dict[str, str]  # optional tables that are there in a form that cannot be used, and why
+    unread: tuple[str, ...] = ()  # what else lies there
 
 
 @contextlib.contextmanager
@@ -139,6 +140,8 @@ class _Finder:
     def find(self) -> LogSources:
         place = self._only_place()
         entries = sorted(place.iterdir(), key=lambda entry: entry.name)
+        for entry in entries:
+            _refuse_dangling(entry)
         found = {table.name: self._candidates(table, entries) for table in TABLES}
         self._refuse_shared(found)
         for table in sorted(TABLES, key=lambda table: table is not SEARCH):  # what a place without a log lacks
@@ -158,7 +161,9 @@ class _Finder:
             else:
                 left_out[table.name] = why
         files = {entry.name: entry for entry in entries if entry.is_file()}
-        return LogSources(tables, *self._content(files), self.shown_as, left_out)
+        taken = {entry.name for there in found.values() for entry in there} | {CONTENT_FILE, CONTENT_IDS_FILE}
+        unread = tuple(entry.name for entry in entries if entry.name not in taken and not entry.name.startswith("."))
+        return LogSources(tables, *self._content(files), self.shown_as, left_out, unread)
 
     def _only_place(self) -> Place:
         """The root itself, or the one directory below it that holds a log."""
@@ -277,6 +282,7 @@ def _files(directory: Place) -> list[tuple[tuple[str, ...], Place]]:
             above |= {here}
         for entry in place.iterdir():
             name = entry.name
+            _refuse_dangling(entry)
             if name.startswith(".") or (name.startswith("_") and not (entry.is_dir() and "=" in name)):
                 continue
             if entry.is_dir():
@@ -284,6 +290,11 @@ def _files(directory: Place) -> list[tuple[tuple[str, ...], Place]]:
             elif entry.is_file():
                 found.append(((*inside, name), entry))
     return sorted(found, key=lambda file: [_in_order(name) for name in file[0]])
+
+
+def _refuse_dangling(entry: Place) -> None:
+    if isinstance(entry, Path) and entry.is_symlink() and not entry.exists():
+        raise BadInput(f"{entry} is a link to nothing: mend it or take it away")
 
 
 def _in_order(name: str) -> tuple[list[tuple[str, int]], str]:
@@ -310,7 +321,7 @@ def _format(name: str, otherwise: str | None) -> str | None:
 def _is_empty(part: Part) -> bool:
     """A CSV of no bytes, which engines write for an empty partition."""
     if part.format != CSV:
-        return False
+        return part.path is not None and part.path.stat().st_size == 0
     with part._opened(decompress=False) as stored:
         size = len(stored.read(EMPTY_PACKED_BYTES + 1))
     if size == 0 or size > EMPTY_PACKED_BYTES:

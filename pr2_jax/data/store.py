@@ -29,7 +29,7 @@ from pr2_jax.data.columns import (
     Videos,
     Words,
 )
-from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms, ordered
+from pr2_jax.data.outcomes import clicked_ms, ordered, result_span_ms
 from pr2_jax.data.periods import Periods
 from pr2_jax.data.schema import SCHEMA_VERSION
 from pr2_jax.data.tables import LogTables
@@ -234,7 +234,7 @@ def _results_as_known(shown: Impressions, sessions: Sessions, before_ms: int) ->
     if cut["told"] is None:
         return Impressions(**cut)
     time_ms = np.repeat(sessions.time_ms, np.diff(sessions.first_impression))
-    open_R = time_ms + np.minimum(cut["play_ms"], LONGEST_MS) >= before_ms
+    open_R = time_ms + result_span_ms(cut["play_ms"], cut["duration_ms"], cut["told"]) >= before_ms
     for name in ("play_ms", "like", "follow", "forward"):
         cut[name] = np.where(open_R, np.zeros((), cut[name].dtype), cut[name])
     cut["told"] = np.where(open_R, CLICK, cut["told"]).astype(np.uint8)

@@ -21,7 +21,9 @@ from pr2_jax.data.records import ROW
 from pr2_jax.data.schema import (
     CATEGORIES,
     DAY_MS,
+    EARLIEST_MS,
     FEED,
+    LATEST_MS,
     PROFILE,
     SEARCH,
     SOCIAL,
@@ -60,6 +62,7 @@ class LogTables:
     end_ms: int  # latest time of a search row of any type, + 1
     counts: dict[str, TableCount]  # by the name of the file, or of the table where it has several
     left_out: dict[str, str]  # tables that are not read, and why
+    unread: tuple[str, ...]  # other files of the log
     written: dict[str, int]  # of all search rows, whatever their type: sessions, clicked_rows, reused_ids
     quarantined: pl.DataFrame  # table line column value reason, of every bad cell
 
@@ -115,21 +118,17 @@ def read_tables(
 def log_tables(read: dict[str, ReadTable], files: LogSources, quarantine: Quarantine) -> LogTables:
     """The log from its tables, which are taken out of `read` one by one. Days are not looked at (`refuse_unusable`)."""
     counts: dict[str, TableCount] = {}
-    words = (
-        _plain(WORDS, read, quarantine, counts, files.left_out)
-        .rename({"word_id": "word", "word": "text"})
-        .drop_nulls("text")
-    )
+    words = _plain(WORDS, read, quarantine, counts).rename({"word_id": "word", "word": "text"}).drop_nulls("text")
     as_text = {name: _as_text(read.get(table.name), name) for table, name in ((VIDEOS, "caption"), (SEARCH, "keyword"))}
     found = ReadSearch.of(read.pop(SEARCH.name))
-    videos = _plain(VIDEOS, read, quarantine, counts, files.left_out)
+    videos = _plain(VIDEOS, read, quarantine, counts)
     spellings = found.spellings
     captions, asked, words = WordLists(words).read(videos["caption"], as_text["caption"], spellings, as_text["keyword"])
     queries, query_of_spelling = _distinct(asked)
     search = search_rows(found, spellings, query_of_spelling, quarantine, counts)
     feed = _feed(read, quarantine, counts)
-    users = _plain(USERS, read, quarantine, counts, files.left_out).rename({"user_id": "user"})
-    social = _plain(SOCIAL, read, quarantine, counts, files.left_out)
+    users = _plain(USERS, read, quarantine, counts).rename({"user_id": "user"})
+    social = _plain(SOCIAL, read, quarantine, counts)
     earliest = feed["time_ms"].min()
     return LogTables(
         feed=feed,
@@ -145,6 +144,7 @@ def log_tables(read: dict[str, ReadTable], files: LogSources, quarantine: Quaran
         end_ms=search.last_ms + 1,
         counts=counts,
         left_out=dict(files.left_out),
+        unread=files.unread,
         written=search.written,
         quarantined=quarantine.table(),
     )
@@ -161,34 +161,15 @@ def _as_text(read: ReadTable | None, column: str) -> bool:
 
 
 def _plain(
-    table: Table,
-    read: dict[str, ReadTable],
-    quarantine: Quarantine,
-    counts: dict[str, TableCount],
-    left_out: dict[str, str],
+    table: Table, read: dict[str, ReadTable], quarantine: Quarantine, counts: dict[str, TableCount]
 ) -> pl.DataFrame:
-    """A table whose rows stand alone but for a unique column. An absent table is an empty frame."""
+    """A table whose rows stand alone. An absent table is an empty frame."""
     if table.name not in read:
         return empty(table).drop(ROW, PART)
     one = read.pop(table.name)
-    good, repeats = one.without_repeats()
-    if table.unique is not None:
-        again = ~good[table.unique].is_first_distinct()
-        if again.any():
-            quarantine.take_rows(
-                table, table.unique, one.values(good.filter(again), table.unique), "which an earlier row already has"
-            )
-            good = good.filter(~again)
-            try:
-                quarantine.check_share(table, one.read)
-            except BadInput as error:
-                if table.expected:
-                    raise
-                quarantine.forget(table)
-                left_out[table.name] = str(error)
-                return empty(table).drop(ROW, PART)
-    counts[one.name] = TableCount(one.read, len(good), repeats, quarantine.rows(table), {}, one.mended).check(one.name)
-    return good.drop(ROW, PART)
+    count = TableCount(one.read, len(one.rows), one.repeats, quarantine.rows(table), {}, one.mended)
+    counts[one.name] = count.check(one.name)
+    return one.rows.drop(ROW, PART)
 
 
 def _distinct(lists: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -201,10 +182,24 @@ def _distinct(lists: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def _feed(read: dict[str, ReadTable], quarantine: Quarantine, counts: dict[str, TableCount]) -> pl.DataFrame:
+    """Feed views with their times. A bad row is no view, but the person watched it: it takes its time of its batch."""
     names = {"user_id": "user", "item_id": "video", "timestamp": "time_ms", "playing_time": "play_ms"}
-    clicks_told = FEED.name not in read or "click" in read[FEED.name].sources
-    feed = _plain(FEED, read, quarantine, counts, {}).rename(names)
-    return timed(feed if clicks_told else feed.with_columns(valid_play().alias("click")))
+    clicks_told, bad = True, empty(FEED)
+    if one := read.get(FEED.name):
+        clicks_told, when = "click" in one.sources, pl.col("timestamp").is_between(EARLIEST_MS, LATEST_MS)
+        bad = one.bad.filter(pl.col("user_id").is_not_null() & when)
+    if len(bad):
+        spans = [pl.when(pl.col(name) >= 0).then(name) for name in ("playing_time", "duration_ms")]
+        bad = bad.with_columns(spans, ours=pl.lit(False))
+        good = one.rows.with_columns(ours=pl.lit(True))
+        rows = pl.concat([good, bad]).sort(PART, ROW, maintain_order=True)
+        _plain(FEED, read, quarantine, counts)
+        kept, feed = rows["ours"], rows.drop(ROW, PART, "ours")
+    else:
+        kept, feed = None, _plain(FEED, read, quarantine, counts)
+    feed = feed.rename(names)
+    feed = timed(feed if clicks_told else feed.with_columns(valid_play().alias("click")))
+    return feed if kept is None else feed.filter(kept)
 
 
 def _videos(videos: pl.DataFrame, captions: pl.Series) -> pl.DataFrame:

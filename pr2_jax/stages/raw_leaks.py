@@ -18,7 +18,9 @@ import numpy as np
 import polars as pl
 
 from pr2_jax.config import Config
+from pr2_jax.data.mapping import names_of
 from pr2_jax.data.probe import Past
+from pr2_jax.data.schema import TABLES
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
 from pr2_jax.errors import BadInput
@@ -30,10 +32,13 @@ OUTCOMES = ("playing_time", "click", "like", "follow", "forward")
 """Cells of a view, or of a shown result, that say what came of it."""
 NOTHING = ("", "\\N", "NULL", "null", "None", "nan", "NaN", "UNKNOWN", "empty")
 NEVER = 1 << 62
+EARLIEST, LATEST = 946_684_800_000, 4_102_444_800_000  # the years 2000 and 2100
 
 
 def run(workdir: Path, config: Config, input_path: Path) -> None:
     """Probes a finished work directory against the log that it was made from; prints one line. Raises LeakFound."""
+    if names_of(config.data) or any(getattr(config.data.columns, table.name).strip() for table in TABLES):
+        raise BadInput("--raw-probe reads logs in KuaiSAR's names, ms and word ids: this one has names of its own")
     system = System(workdir, config)
     with raw_past(input_path, config, system.store) as past:
         judged = probe_day(system, config, system.store.cuts.test_ms, past)
@@ -169,7 +174,8 @@ def _read(files: list[Path]) -> pl.DataFrame:
 def _views(feed: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """When each view began and ended: those of a person with one timestamp are watched one after the other.
 
-    A row that ingest cannot use has no moment (-1), and takes no time of the others; a repeated row is its first.
+    A row that ingest cannot use has no moment (-1), but where its person and time are known it was watched as the
+    others were; a repeated row is its first.
     """
     names = ("user_id", "item_id", "timestamp", "playing_time", "duration_ms")
     columns = {name: _number(feed, name) for name in names}
@@ -186,10 +192,12 @@ def _views(feed: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     for row, (usable_row, first, user, _, time, play, length) in enumerate(rows.iter_rows()):
         if first < row:
             began[row], ended[row] = began[first], ended[first]
-        elif usable_row:
+        elif user is not None and time is not None and EARLIEST <= time <= LATEST:
             start = clock.get((user, time), time)
-            clock[user, time] = min(start + (length or 0 if play is None else play), NEVER)
-            began[row], ended[row] = start, clock[user, time]
+            spans = [span for span in (play, length) if span is not None and span >= 0]
+            clock[user, time] = min(start + (spans[0] if spans else 0), NEVER)
+            if usable_row:
+                began[row], ended[row] = start, clock[user, time]
     return began, ended
 
 
@@ -199,9 +207,11 @@ def _results(searches: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     rows = searches.select(
         time=time,
         play=_number(searches, "playing_time"),
+        length=_number(searches, "duration_ms"),
         **{name: _number(searches, name) for name in ("user_id", "search_session_id", "item_id")},
     )
-    play = pl.col("play").max().over("user_id", "search_session_id", "time", "item_id").fill_null(0)
+    shown = ("user_id", "search_session_id", "time", "item_id")
+    play = pl.coalesce(pl.col("play").max().over(shown), pl.col("length").max().over(shown), 0)
     rows = rows.select(began=pl.col("time").fill_null(-1), ended=(pl.col("time") + play).fill_null(-1))
     return rows["began"].to_numpy(), rows["ended"].to_numpy()
 

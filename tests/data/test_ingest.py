@@ -15,7 +15,7 @@ from pr2_jax import artifacts
 from pr2_jax.config import Config, DataConfig
 from pr2_jax.data import ingest as ingest_module
 from pr2_jax.data.builders.log_builder import LogBuilder
-from pr2_jax.data.ingest import fingerprint, ingest
+from pr2_jax.data.ingest import fingerprint, ingest, reason_stale
 from pr2_jax.data.store import SCHEMA, LogStore
 from pr2_jax.data.tables import LogTables, read_log
 from pr2_jax.errors import BadInput
@@ -137,3 +137,13 @@ def test_files_of_others_are_not_deleted(tiny_dir, tmp_path):
     mine.unlink()
     ingest(tiny_dir, Config(), tmp_path / "work")
     ingest(tiny_dir, Config(), tmp_path / "work")  # what we made ourselves is replaced
+
+
+def test_an_exchange_format_of_another_log_is_stale(tiny_dir, tmp_path):
+    """As a kill leaves it between the two renames."""
+    ingest(tiny_dir, Config(), tmp_path / "work")
+    claim = fingerprint(tiny_dir, Config())
+    assert reason_stale(tmp_path / "work", claim) is None
+    assert "source" in reason_stale(tmp_path / "work", claim | {"source": "another"})
+    (tmp_path / "work" / "tfds" / "made_from.json").write_text("{}")
+    assert "tfds/ is of another log" in reason_stale(tmp_path / "work", claim)

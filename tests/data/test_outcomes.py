@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.columns import NEVER_MS
-from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms, ordered, searched, timed, times
+from pr2_jax.data.columns import CLICK, LIKE, NEVER_MS, PLAY
+from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms, ordered, result_known_ms, searched, timed, times
 from pr2_jax.data.store import LogStore
 from pr2_jax.data.tables import read_log
 
@@ -134,3 +134,9 @@ def test_a_missing_cell_is_no_bad_row(cell, tiny, tmp_path):
     tables = read_log(tiny.write(tmp_path / "log"), DataConfig())
     assert tables.counts["rec_inter.csv"].quarantined == 0
     assert tables.feed["told"][7] == {"playing_time": 30, "duration_ms": 30, "click": 29}[cell]
+
+
+def test_results_without_a_playing_time_are_known_after_their_duration():
+    told = np.array([CLICK | LIKE, CLICK | LIKE | PLAY, CLICK | LIKE | PLAY, CLICK], np.uint8)
+    play, duration = np.array([0, 0, 30, 0]), np.array([60, 60, 60, 60])
+    assert result_known_ms(np.full(4, 1_000), play, duration, told).tolist() == [1_060, 1_000, 1_030, NEVER_MS]

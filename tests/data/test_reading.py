@@ -149,3 +149,64 @@ def test_csv_and_parquet_in_one_table(tiny_dir):
     pl.DataFrame({"user_id": [1]}).write_parquet(tiny_dir / TABLE / "part-7.parquet")
     with pytest.raises(BadInput, match="expected parts of one kind"):
         read_log(tiny_dir, DataConfig())
+
+
+def batch(tiny, *views: tuple[str, str, str]) -> None:
+    """One batch of a person of its own, handed out first: (playing_time, duration_ms, like) of each view."""
+    header, *rows = tiny.tables[TABLE]
+    time = str(min(int(float(row[5])) for row in rows) - 600_000)
+    made = [["150", "3", play, length, "", time, "1", "0", like, "0", "0", "0"] for play, length, like in views]
+    tiny.tables[TABLE] = [header, *made, *rows]
+
+
+@pytest.mark.parametrize("bad", [("40000", "60000", "2"), ("-1", "40000", "0")])
+def test_a_bad_row_takes_its_time_of_its_batch(bad, tiny, tmp_path):
+    """It is no view, but what came behind it was watched later, and known later."""
+    batch(tiny, bad, ("30000", "60000", "1"), ("5000", "60000", "0"))
+    tables = read_log(tiny.write(tmp_path / "log"), DataConfig())
+    mine = tables.feed.filter(pl.col("user") == 150)
+    start = int(tiny.tables[TABLE][1][5])
+    assert (mine["time_ms"] - start).to_list() == [40_000, 70_000]
+    assert (mine["known_ms"] - start).to_list() == [70_000, 75_000]
+    assert tables.counts[f"{TABLE}.csv"].quarantined == 1
+
+
+def test_flags_in_words(tables, tiny, tmp_path):
+    cells = tiny.column(TABLE, "like")
+    tiny.put_all(TABLE, "like", [("false", "True")[int(cell)] for cell in cells])
+    assert same(tables, read_log(tiny.write(tmp_path / "log2"), DataConfig()))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "said"),
+    [(pl.Float32, "cannot hold ms"), (pl.Date, "is Date"), (pl.Time, "is Time"), (pl.Duration, "is Dur")],
+)
+def test_types_that_are_no_time(dtype, said, tiny_dir):
+    frame = pl.read_csv(tiny_dir / f"{TABLE}.csv")
+    (tiny_dir / f"{TABLE}.csv").unlink()
+    whole = pl.col("timestamp").cast(pl.Int64)
+    spoilt = (
+        whole.cast(pl.Float32)
+        if dtype == pl.Float32
+        else (whole % 86_400).cast(pl.Int32).cast(pl.Int64).cast(pl.Datetime("ms") if dtype == pl.Date else dtype)
+    )
+    spoilt = spoilt.cast(pl.Date) if dtype == pl.Date else spoilt
+    frame.with_columns(spoilt.alias("timestamp")).write_parquet(tiny_dir / f"{TABLE}.parquet")
+    with pytest.raises(BadInput, match=f"column timestamp: .*{said}"):
+        read_log(tiny_dir, DataConfig())
+
+
+def test_what_else_lies_there_is_said(tiny_dir):
+    (tiny_dir / "rec_inter.tsv").write_text("a\tb\n")
+    assert read_log(tiny_dir, DataConfig()).unread == ("rec_inter.tsv",)
+    (tiny_dir / "words.parquet").symlink_to(tiny_dir / "nowhere")
+    with pytest.raises(BadInput, match=r"words\.parquet is a link to nothing"):
+        read_log(tiny_dir, DataConfig())
+
+
+@pytest.mark.parametrize(("separator", "said"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_are_named(separator, said, tiny_dir):
+    path = tiny_dir / f"{TABLE}.csv"
+    path.write_text(path.read_text().replace(",", separator))
+    with pytest.raises(BadInput, match=f"has {said} between its cells, expected commas"):
+        read_log(tiny_dir, DataConfig())

@@ -308,7 +308,7 @@ BAD_MAPPINGS = {
     ),
     "not ours": ("user=user_id", r"data\.columns\.rec_inter: rec_inter has no column 'user', did you mean 'user_id'\?"),
     "twice": ("like=a, like=b", r"names 'like' twice"),
-    "no unit": ("like=like in s", r"like is 0 or 1: it has no unit"),
+    "no unit": ("like=like in s", r"like is 0 or 1 .*: it has no unit"),
     "no words": ("like=like as text", r"only keyword and caption can be text"),
     "unreadable": ("= ts", r"cannot be read"),
     "wrong unit": ("timestamp in s", r"row 2, column timestamp: found '\d+\.0', which is ms since 1970, where data"),

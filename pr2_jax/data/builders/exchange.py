@@ -101,6 +101,7 @@ def metadata(tables: LogTables) -> dict[str, Any]:
         "sources": list(tables.sources),
         "counts": {name: dataclasses.asdict(count) for name, count in tables.counts.items()},
         "left_out": tables.left_out,
+        "unread": list(tables.unread),
         "written": tables.written,
         "result_outcomes": "told" in tables.search.columns,
         "content_width": 0 if tables.content is None else int(tables.content.vectors.shape[1]),
@@ -164,6 +165,7 @@ def read_exchange(directories: dict[str, Path]) -> LogTables:
         end_ms=int(said["end_ms"]),
         counts={name: TableCount(**count) for name, count in said["counts"].items()},
         left_out=dict(said["left_out"]),
+        unread=tuple(said["unread"]),
         written={name: int(count) for name, count in said["written"].items()},
         quarantined=pl.DataFrame(schema=COLUMNS),  # bad rows are not exchanged
     )
