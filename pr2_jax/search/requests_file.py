@@ -61,7 +61,7 @@ def _frames(path: Path) -> Iterator[pl.DataFrame]:
     if not name.endswith(SUFFIXES):
         ending = path.suffix or "a file without ending"
         raise BadInput(f"{path}: requests are read from {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, not {ending}")
-    part = Part(path.name, PARQUET if name.endswith(".parquet") else CSV, {}, path)
+    part = Part(str(path), PARQUET if name.endswith(".parquet") else CSV, {}, path)
     names = records.header(part)
     for column in (USER, QUERY):
         if column not in names:

@@ -170,7 +170,7 @@ def test_stray_bad_rows_are_set_aside(tiny, tmp_path):
     assert len(tables.feed) == 298
     assert (tmp_path / "quarantine.csv").read_text().splitlines() == [
         "table,line,column,value,reason",
-        'rec_inter.csv,4,like,maybe,"expected 0 or 1, or nothing"',
+        'rec_inter.csv,4,like,maybe,"expected 0 or 1 (or true, false), or nothing"',
         'rec_inter.csv,9,playing_time,-3,"expected a number of ms >= 0, or nothing"',
     ]
     with pytest.raises(BadInput, match=r"row 4, column like: found 'maybe'.*; 2 of 300 rows \(0\.67%\) are bad"):
