@@ -73,7 +73,7 @@ def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str
         if source is not None and source.name not in header:
             raise BadInput(
                 f"{name} has no column {source.name!r}, which data.columns.{table.name} says is {column.name}"
-                f"{_nearest(source.name, header)} (it has {', '.join(header)})"
+                f"{_nearest(source.name, header)} (it has {listed(header)})"
             )
         source = source or _own_name(column, name, header)
         if source is not None:
@@ -81,7 +81,7 @@ def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str
         elif column.required:
             others = [other for other in header if other not in table.names()]
             raise BadInput(
-                f"{name} has no column {column.name!r}{_nearest(column.name, others)} (it has {', '.join(header)}); "
+                f"{name} has no column {column.name!r}{_nearest(column.name, others)} (it has {listed(header)}); "
                 f"one that is called otherwise: --config.data.columns.{table.name}='{column.name}=NAME'"
             )
     return out
@@ -94,6 +94,11 @@ def _own_name(column: Column, name: str, header: Sequence[str]) -> Source | None
         seen = ", ".join(f"{other} ({seen_in[other]})" for other in there)
         raise BadInput(f"{name} has {len(there)} columns for {column.name}: {seen}; expected one of them")
     return Source(there[0]) if there else None
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of columns in one line, whatever stands in them."""
+    return " ".join(", ".join(names).split())
 
 
 def _nearest(wanted: str, names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from pr2_jax.data import records
-from pr2_jax.data.mapping import Source, resolve
+from pr2_jax.data.mapping import Source, listed, resolve
 from pr2_jax.data.parsing import TYPES, typed
 from pr2_jax.data.quarantine import Quarantine
 from pr2_jax.data.records import ROW
@@ -141,8 +141,8 @@ def _refuse_unlike(parts: Sequence[Part], headers: Sequence[list[str]]) -> None:
         lacks = [name for name in headers[0] if name not in header]
         more = [name for name in header if name not in headers[0]]
         if lacks or more:
-            told = [f"lacks {', '.join(lacks)}"] if lacks else []
-            told += [f"has {', '.join(more)}"] if more else []
+            told = [f"lacks {listed(lacks)}"] if lacks else []
+            told += [f"has {listed(more)}"] if more else []
             raise BadInput(
                 f"{part.name} {' and '.join(told)}, unlike {parts[0].name}: expected the same columns in all part files"
             )

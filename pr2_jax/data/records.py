@@ -120,9 +120,7 @@ class _Head:
             if record is not None:
                 line = 1 + blank + record.count(b"\n") + (not record.endswith(b"\n"))
                 text = record.decode("utf-8", "replace")
-                names = [
-                    " ".join(name.splitlines()).strip() for name in next(csv.reader(io.StringIO(text, newline="")), [])
-                ]
+                names = [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")), [])]
                 _refuse_foreign(part, text, names)
                 return cls(names, data[after:], line)
             if len(data) > LONGEST_HEADER_BYTES:

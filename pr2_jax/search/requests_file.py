@@ -11,6 +11,7 @@ import polars as pl
 
 from pr2_jax.data import records
 from pr2_jax.data.cells import LARGEST_EXACT, WORD_LIST, is_textual, parse_words, whole
+from pr2_jax.data.mapping import listed
 from pr2_jax.data.schema import MISSING
 from pr2_jax.data.sources import CSV, PARQUET, Part
 from pr2_jax.errors import BadInput
@@ -65,7 +66,7 @@ def _frames(path: Path) -> Iterator[pl.DataFrame]:
     names = records.header(part)
     for column in (USER, QUERY):
         if column not in names:
-            raise BadInput(f"{path}: no column {column!r} among {', '.join(names)}; expected {COLUMNS}")
+            raise BadInput(f"{path}: no column {column!r} among {listed(names)}; expected {COLUMNS}")
     wanted = [column for column in (USER, QUERY, KEY) if column in names]
     read = wanted if part.format == PARQUET else list(dict.fromkeys(names))
     for block in records.blocks(part, read):
