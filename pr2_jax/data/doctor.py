@@ -12,7 +12,7 @@ from pr2_jax.config import Config
 from pr2_jax.data.ingest_report import IngestReport, table_line
 from pr2_jax.data.mapping import names_of
 from pr2_jax.data.quarantine import Quarantine, described
-from pr2_jax.data.reading import ReadTable, TableCount
+from pr2_jax.data.reading import ReadTable
 from pr2_jax.data.schema import Table
 from pr2_jax.data.sources import LogSources, open_log
 from pr2_jax.data.store import LogStore
@@ -41,7 +41,7 @@ def examine(input_path: Path, config: Config) -> Examination:
 
     with open_log(Path(input_path), names_of(data)) as files:
         read = read_tables(files, data, quarantine, refused)
-        plain = [table_line(one.name, _count(one, quarantine)) for one in read.values()]
+        plain = [table_line(one.name, one.count(quarantine)) for one in read.values()]
         tables = _tables(read, files, quarantine, problems) if not problems else None
     if tables is not None:
         try:
@@ -60,10 +60,6 @@ def _tables(
     except BadInput as error:
         problems.append(str(error))
         return None
-
-
-def _count(read: ReadTable, quarantine: Quarantine) -> TableCount:
-    return TableCount(read.read, len(read.rows), read.repeats, quarantine.rows(read.table), {}, read.mended)
 
 
 def _kinds(bad: pl.DataFrame) -> list[str]:

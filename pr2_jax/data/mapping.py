@@ -51,8 +51,7 @@ def _parsed(table: Table, where: str, entry: str) -> tuple[str, Source]:
         raise BadConfig(f"{where}: {entry.strip()!r} cannot be read, expected OURS=THEIRS, OURS=THEIRS in s or as text")
     ours, theirs = found[1], found[2] or found[1]
     if ours not in table.names():
-        close = difflib.get_close_matches(ours, table.names(), 1)
-        hint = f", did you mean {close[0]!r}?" if close else ""
+        hint = _nearest(ours, table.names())
         raise BadConfig(f"{where}: {table.name} has no column {ours!r}{hint} It has {', '.join(table.names())}")
     kind = table.column(ours).kind
     if suffix.startswith("in ") and kind not in (Kind.TIME, Kind.SPAN):

@@ -36,7 +36,7 @@ def typed(table: Table, sources: Mapping[str, Source], frame: pl.DataFrame, name
     `frame` has `ROW` and the file's columns; `name` is the file's, for messages.
     """
     dtypes = frame.schema
-    exempt = _left_out(sources["item_type"]) if table is SEARCH and "item_type" in sources else pl.lit(False)
+    exempt = _left_out() if table is SEARCH and "item_type" in sources else pl.lit(False)
     raw, values, faults = {}, {}, {}
     for column in table.columns:
         source = sources.get(column.name)
@@ -63,7 +63,7 @@ def cell_texts(frame: pl.DataFrame, name: str) -> pl.Series:
     return frame.select(column.alias("value")).to_series()
 
 
-def _left_out(source: Source) -> pl.Expr:
+def _left_out() -> pl.Expr:
     return (~pl.col("__type__").cast(pl.String).str.strip_chars().is_in(RESULT_TYPES)).fill_null(False)
 
 

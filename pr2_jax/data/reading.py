@@ -65,6 +65,13 @@ class ReadTable:
         """What people call it: the file, or the table where it has several."""
         return self.parts[0] if len(self.parts) == 1 else self.table.name
 
+    def count(
+        self, quarantine: Quarantine, kept: int | None = None, left_out: dict[str, int] | None = None
+    ) -> TableCount:
+        """What became of its records; without `kept`, which counts itself, all good rows are."""
+        kept = len(self.rows) if kept is None else kept
+        return TableCount(self.read, kept, self.repeats, quarantine.rows(self.table), left_out or {}, self.mended)
+
 
 def read_table(table: Table, parts: Sequence[Part], mapping: Mapping[str, Source], quarantine: Quarantine) -> ReadTable:
     """Reads all parts of a table, a block at a time. Bad rows go to the quarantine, exact repeats are left out.

@@ -33,16 +33,15 @@ class ReadSearch:
 
     read: ReadTable
     rows: pl.DataFrame
-    repeats: int
 
     @staticmethod
     def of(read: ReadTable) -> ReadSearch:
-        rows, repeats = read.rows, read.repeats
+        rows = read.rows
         if "item_type" not in read.sources:
             rows = rows.with_columns(pl.lit(RESULT_TYPES[0]).alias("item_type"))
         if "search_session_id" not in read.sources:
             rows = rows.with_columns(pl.lit(0, dtype=pl.Int64).alias("search_session_id"))
-        return ReadSearch(read, rows, repeats)
+        return ReadSearch(read, rows)
 
     @property
     def spellings(self) -> pl.Series:
@@ -89,14 +88,7 @@ def search_rows(
             "is nothing to search in"
         )
     others = rows.filter(~in_corpus)["item_type"].value_counts().sort("item_type")
-    counts[name] = TableCount(
-        read.read.read,
-        len(kept),
-        read.repeats,
-        quarantine.rows(read.read.table),
-        dict(others.iter_rows()),
-        read.read.mended,
-    ).check(name)
+    counts[name] = read.read.count(quarantine, len(kept), dict(others.iter_rows())).check(name)
     kept, sources = _numbered_sources(kept)
     columns = [*SESSION, "source", "video", "clicks", "position"]
     if any(column in read.read.sources for column in OUTCOMES):

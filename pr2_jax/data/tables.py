@@ -167,8 +167,7 @@ def _plain(
     if table.name not in read:
         return empty(table).drop(ROW, PART)
     one = read.pop(table.name)
-    count = TableCount(one.read, len(one.rows), one.repeats, quarantine.rows(table), {}, one.mended)
-    counts[one.name] = count.check(one.name)
+    counts[one.name] = one.count(quarantine).check(one.name)
     return one.rows.drop(ROW, PART)
 
 
