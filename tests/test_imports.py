@@ -168,7 +168,7 @@ import pr2_jax.models, pr2_jax.training, pr2_jax.bench
 for room in (pr2_jax.models, pr2_jax.training, pr2_jax.bench):
     for module in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
         __import__(module.name)
-from pr2_jax.bench import tables
+from pr2_jax.bench import table_workload as tables
 print(len(list(tables.run(1, sizes=(600,)))))
 """
 

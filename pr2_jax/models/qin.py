@@ -15,8 +15,8 @@ from jax import Array
 
 from pr2_jax.config import QinConfig
 from pr2_jax.models import losses
+from pr2_jax.models.event_features import SIGNALS, EngagementGate, EventFeatures, Profile
 from pr2_jax.models.gsu import search_by_query, search_by_video
-from pr2_jax.models.history import SIGNALS, EngagementGate, EventFeatures, Profile
 from pr2_jax.models.layers import (
     MixtureOfExperts,
     Mlp,
@@ -27,7 +27,7 @@ from pr2_jax.models.layers import (
     masked_mean,
 )
 from pr2_jax.models.precision import lowered
-from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
+from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 from pr2_jax.types import TASKS
 
@@ -93,7 +93,8 @@ class QinModel(nn.Module):
         trunk_BxSxW = Mlp((2 * c.expert_width, c.expert_width), c.dropout, name="trunk")(
             jnp.concatenate(parts, axis=-1), train=train
         )
-        # Beside the trunk the experts see the counters as they are: a narrow trunk must not blur the strongest inputs.
+        # WorkerProcess the trunk the experts see the counters as they are: a narrow trunk must not blur the strongest
+        # inputs.
         mixed_in = jnp.concatenate([nn.swish(trunk_BxSxW), batch["features_BxSxF"], feed_BxSx1], axis=-1)
         mixed_BxSxTxW, gate_BxSxTxE = MixtureOfExperts(
             len(TASKS), c.experts, c.expert_width, c.gate_dropout, name="experts"

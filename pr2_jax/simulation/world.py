@@ -17,20 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax.config_world import WorldConfig
-from pr2_jax.simulation.catalogue import Catalogue, build_catalogue
+from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.clock import day_start_ms
+from pr2_jax.simulation.counter_rng import CounterRng
 from pr2_jax.simulation.day_log import DayLog
 from pr2_jax.simulation.feed_day import FeedDay
+from pr2_jax.simulation.logging_policies import LoggingSearch, SearchRequests, SearchSystem, logging_weights, merged
 from pr2_jax.simulation.loyalty import Loyalty, tomorrow, visit_chance
-from pr2_jax.simulation.luck import Luck
 from pr2_jax.simulation.queries import Queries, true_relevance
 from pr2_jax.simulation.refinds import with_refinds
 from pr2_jax.simulation.search_day import SearchDay
-from pr2_jax.simulation.serving import LoggingSearch, SearchRequests, SearchSystem, logging_weights, merged
-from pr2_jax.simulation.tables import write_tables
 from pr2_jax.simulation.users import Responses, Users, advance, build_users, drawn_along, respond, true_affinity
 from pr2_jax.simulation.vocabulary import Vocabulary, build_vocabulary
+from pr2_jax.simulation.world_catalogue import Catalogue, build_catalogue
+from pr2_jax.simulation.world_tables import write_tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,9 @@ class World:
 
         A person's luck depends on the day and on what they do, not on who else is there nor on who serves.
         """
-        visit_luck, feed_luck, search_luck, leave_luck = (Luck.of(self.config.seed, 3, state.day, n) for n in range(4))
+        visit_luck, feed_luck, search_luck, leave_luck = (
+            CounterRng.of(self.config.seed, 3, state.day, n) for n in range(4)
+        )
         serve_rng, drift_rng = (np.random.default_rng(s) for s in _seed(self.config, 4, state.day).spawn(2))
         users, loyalty, config = state.users, state.loyalty, self.config
         place = (config, self.catalogue, self.vocabulary, state.day)

@@ -1,7 +1,7 @@
 """Saving and restoring with Orbax. A directory holds `checkpoints/STEP/`; what a kill left half-written is no step.
 
-Beside the arrays each step keeps what the run was made of (its facts) and a checksum of every bit of the state. Orbax
-puts no checksum on array data: a flipped bit there is read without a complaint.
+WorkerProcess the arrays each step keeps what the run was made of (its facts) and a checksum of every bit of the state.
+Orbax puts no checksum on array data: a flipped bit there is read without a complaint.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from orbax.checkpoint import v1 as ocp
 
 from pr2_jax import artifacts, console
 from pr2_jax.errors import StaleArtifact, causes
-from pr2_jax.training import limits
+from pr2_jax.training import resource_limits
 from pr2_jax.training.distributed import alone, is_first
 
 PyTree = Any
@@ -195,7 +195,7 @@ class Checkpoints:
             try:
                 state = self._checkpointer.load_checkpointables(step, {"state": abstract(like)})["state"]
             except Exception as error:
-                if limits.out_of_memory(error):
+                if resource_limits.out_of_memory(error):
                     raise
                 why = f"it cannot be read, {_line(list(causes(error))[-1])}"
             gc.collect()  # what a failed read left behind complains now, unheard, and not later

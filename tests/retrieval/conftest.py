@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import ContentConfig
+from pr2_jax.encoders.batching import all_videos
+from pr2_jax.encoders.content_encoder import ContentEncoder
 from pr2_jax.models.content import ContentTask
-from pr2_jax.models.functions import content_functions
-from pr2_jax.retrieval.blocks import all_videos
-from pr2_jax.retrieval.content_space import ContentSpace
+from pr2_jax.models.model_functions import content_functions
 from pr2_jax.search.system import System
 from pr2_jax.training.checkpoint import save_params
-from pr2_jax.training.tables import init_tables
+from pr2_jax.training.embedding_tables import init_tables
 
 WIDTH = 8
 
@@ -52,7 +52,7 @@ def content(catalogue, fresh, tmp_path_factory):
     save_params(directory, weights)
     functions = content_functions(task, *weights)
     np.save(directory / "video_vectors.npy", all_videos(functions["content_video"], 20))
-    return task, weights, ContentSpace(functions, directory), directory
+    return task, weights, ContentEncoder(functions, directory), directory
 
 
 @pytest.fixture(scope="module")

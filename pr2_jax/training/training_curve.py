@@ -1,0 +1,81 @@
+"""The curve of a run, `curve.jsonl`: a line every few steps, read off the device one step late. WorkerProcess it, its
+pace."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import Array
+
+from pr2_jax import artifacts
+from pr2_jax.errors import NotFinite
+from pr2_jax.training.distributed import alone, is_first
+
+EVERY = 20
+PACE = "pace.json"
+"""Seconds a step of the last process that trained here, compilation apart."""
+
+
+class Curve:
+    """Keeps each step's metrics on the device and reads them after the next step has been queued.
+
+    A loss that is not finite stops the run, names the step and saves the batch beside the curve.
+    """
+
+    def __init__(self, path: Path, first: int) -> None:
+        self._path, self._pending = path, None
+        self._count = 0  # losses read, and when the first and the latest of them
+        self._first_s = self._latest_s = 0.0
+        if not is_first():  # which reads the losses all the same, to stop where all others do
+            return
+        # A killed run may have logged past the checkpoint that this one starts from, and its last line may be torn.
+        lines = path.read_text().splitlines() if path.exists() else []
+        artifacts.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= first))
+
+    def add(
+        self, step: int, metrics: dict[str, Array], batch: dict[str, np.ndarray], *, last: bool, wait: bool
+    ) -> None:
+        """Reads the step before, and with `wait` this one too: what is about to be saved must be sound."""
+        self._flush()
+        self._pending = (step, metrics, batch, last or step % EVERY == 0)
+        if wait:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending is None:
+            return
+        (step, metrics, batch, keep), self._pending = self._pending, None
+        loss = float(metrics["loss"])
+        self._count, self._latest_s = self._count + 1, time.perf_counter()
+        if self._count == 1:
+            self._first_s = self._latest_s
+        if not np.isfinite(loss):
+            share = "" if alone() else f"_share_{jax.process_index()}"
+            saved = self._path.with_name(f"bad_batch_{step}{share}.npz")
+            np.savez(saved, **batch)
+            raise NotFinite(
+                f"loss is {loss} at step {step}; that step's batch is in {saved}: look for what is odd in it, or lower "
+                "the learning rates (optim.learning_rate, optim.table_learning_rate)"
+            )
+        if keep and is_first():
+            values = {name: float(value) for name, value in metrics.items()}
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def finish(self) -> None:
+        """Writes the pace, where there were steps enough to tell."""
+        if self._count > 1 and is_first():
+            pace = {"steps": self._count, "seconds_a_step": (self._latest_s - self._first_s) / (self._count - 1)}
+            self._path.with_name(PACE).write_text(json.dumps(pace) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """Infinite where the line is not whole."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return np.inf
