@@ -125,8 +125,8 @@ def _write(found: dict[str, Judged], bands: tuple[int, int], out: Path) -> None:
     ]
     title = "Calibration on the test day, before (raw) and after"
     notes = (
-        f"ECE over {calibration_curve.BINS} bins of equally many rows; chance_ece: what is left of it on average where every "
-        "calibrated\nprobability is true. PCOC: predicted over observed. "
+        f"ECE over {calibration_curve.BINS} bins of equally many rows; chance_ece: what is left of it on average where "
+        "every calibrated\nprobability is true. PCOC: predicted over observed. "
         f"Queries by searches before the day: head {bands[1]} or more, torso\n{bands[0]} or more, tail fewer, unseen "
         "none. Long play and like on feed views.\n"
     )
