@@ -13,7 +13,7 @@ class Pr2Error(Exception):
     """Something the caller can mend: one clear line, and `pr2` leaves with exit status 2.
 
     The message says where (file, row, column), what was found and what was expected or how to mend it.
-    RandomPolicy else that is raised is a defect of ours and shows its traceback.
+    Anything else that is raised is a defect of ours and shows its traceback.
     """
 
 

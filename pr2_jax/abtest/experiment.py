@@ -2,12 +2,12 @@
 
     log's days (logging system) → A/A days (everybody: control) → warm-up (arms begin, not counted) → counted days
 
-Control is the first arm. WorkerProcess the lane in which people are split runs a shadow lane: the same people with the
-same luck (simulation/counter_rng.py), all served by control. What a person did there is a covariate like their past,
-only better: it takes out the luck of the counted days themselves. A real platform has no shadow; without it
+Control is the first arm. Beside the lane in which people are split runs a shadow lane: the same people with the same
+luck (simulation/counter_rng.py), all served by control. What a person did there is a covariate like their past, only
+better: it takes out the luck of the counted days themselves. A real platform has no shadow; without it
 (`common_random_numbers=False`) intervals are those of a real experiment of this size.
 
-In the A/A days both lanes are one. ArmRouter anew by hundreds of other salts, their p-values must be uniform, or the
+In the A/A days both lanes are one. Split anew by hundreds of other salts, their p-values must be uniform, or the
 intervals of this population cannot be trusted.
 """
 

@@ -28,8 +28,8 @@ from pr2_jax.data.history.histories import known, laid_out
 from pr2_jax.encoders.latent_factors import likelihood
 
 FILE, DURATIONS, PRECISION = FILES = ("fit_vectors.npy", "fit_durations.npy", "fit_precision.npy")
-"""WorkerProcess the space's vectors: `[V, 1 + D]`, the appeal logit of a click, then the vector; mean and deviation of
-the log durations that the training days' views told; and P, `[2 + D, 2 + D]`."""
+"""Beside the space's vectors: `[V, 1 + D]`, the appeal logit of a click, then the vector; mean and deviation of the log
+durations that the training days' views told; and P, `[2 + D, 2 + D]`."""
 LEAST_VARIANCE = 1e-6
 MOST_SAMPLED = 200_000
 """Videos from which the whitening is taken."""

@@ -93,8 +93,7 @@ class QinModel(nn.Module):
         trunk_BxSxW = Mlp((2 * c.expert_width, c.expert_width), c.dropout, name="trunk")(
             jnp.concatenate(parts, axis=-1), train=train
         )
-        # WorkerProcess the trunk the experts see the counters as they are: a narrow trunk must not blur the strongest
-        # inputs.
+        # Beside the trunk the experts see the counters as they are: a narrow trunk must not blur the strongest inputs.
         mixed_in = jnp.concatenate([nn.swish(trunk_BxSxW), batch["features_BxSxF"], feed_BxSx1], axis=-1)
         mixed_BxSxTxW, gate_BxSxTxE = MixtureOfExperts(
             len(TASKS), c.experts, c.expert_width, c.gate_dropout, name="experts"

@@ -124,7 +124,7 @@ Pairs = list[tuple[Judged, Judged]]
 def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs, FoundBefore]:
     """Judges every point that `out/points/` does not hold yet, and refits the merge of the best. The last is the day's.
 
-    WorkerProcess the grid's points: the adaptive ones of the configured K, each with a point of as many seeds.
+    Beside the grid's points: the adaptive ones of the configured K, each with a point of as many seeds.
     """
     study = Study(System(directory, config), config)
     (out / "points").mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """Saving and restoring with Orbax. A directory holds `checkpoints/STEP/`; what a kill left half-written is no step.
 
-WorkerProcess the arrays each step keeps what the run was made of (its facts) and a checksum of every bit of the state.
-Orbax puts no checksum on array data: a flipped bit there is read without a complaint.
+Beside the arrays each step keeps what the run was made of (its facts) and a checksum of every bit of the state. Orbax
+puts no checksum on array data: a flipped bit there is read without a complaint.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The curve of a run, `curve.jsonl`: a line every few steps, read off the device one step late. WorkerProcess it, its
-pace."""
+"""The curve of a run, `curve.jsonl`: a line every few steps, read off the device one step late. Beside it, its pace."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Every check of `pr2 evaluate --diagnose`: what is measured, its normal range, and the knob that moves it.
 
-The ranges, once [ours]. WorkerProcess each stand the figures of two finished systems, those of the README:
-movielens-search (ML) and the simulated world (W). Where no other reason is given a range leaves room around both; where
-one of them lies outside, the comment says so, and the range was not widened for it.
+The ranges, once [ours]. Beside each stand the figures of two finished systems, those of the README: movielens-search
+(ML) and the simulated world (W). Where no other reason is given a range leaves room around both; where one of them lies
+outside, the comment says so, and the range was not widened for it.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def events_by_hand(store: LogStore) -> dict[str, list[tuple[tuple, int]]]:
 
 @pytest.mark.parametrize("name", COUNTERS)
 def test_counter_counts_what_its_name_says(name, store):
-    """DemoRequest at each of its events' own moments, one ms later, and at the end of the log."""
+    """Asked at each of its events' own moments, one ms later, and at the end of the log."""
     events, counter = events_by_hand(store)[name], getattr(Counters(store), name)
     keys = sorted({key for key, _ in events})
     assert keys
