@@ -128,6 +128,12 @@ def _report(options: argparse.Namespace) -> None:
     build.write(options.workdir)
 
 
+def _results(options: argparse.Namespace) -> None:
+    from pr2_jax.stages import results_document
+
+    results_document.write(options.places, options.out)
+
+
 def _config(options: argparse.Namespace) -> None:
     print(artifacts.canonical_text(config_loader.to_dict(_resolved(options))), end="")
 
@@ -229,6 +235,7 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace], int | None]]:
         "evaluate": _evaluate,
         "export": _export,
         "report": _report,
+        "results": _results,
         "config": _config,
         "search": _search,
         "score": _score,

@@ -131,6 +131,11 @@ def _add_services(verbs: _Verbs) -> None:
     _add_workdir(export)
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="the artifact; an older one is replaced")
     _add_workdir(_add(verbs, "report", "write one page of everything that was found", "--workdir work/a"))
+    results = _add(
+        verbs, "results", "write the figures of finished work directories into a document", "--out results.md work/a"
+    )
+    results.add_argument("places", nargs="+", type=_existing, metavar="WORKDIR", help="evaluated by pr2 run")
+    results.add_argument("--out", type=Path, metavar="FILE.md", help="has the two markers; default: print")
     asked = '--user 12 --query "space comedy"'
     search = _add(verbs, "search", "search as a user", f"--workdir work/a {asked}", f"--artifact serve/a {asked}")
     search.add_argument("--user", required=True, metavar="ID", help="raw user id; an unknown one gets no history")

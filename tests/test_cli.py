@@ -42,7 +42,7 @@ VERBS = (
     "abtest",
     "demo",
 )
-VERBS += ("simulate",)
+VERBS += ("simulate", "results")
 RUN = ["run", "--workdir", "w", "--config", "configs/kuaisar.py"]
 
 
