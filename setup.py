@@ -8,11 +8,7 @@ setup(
     description="Personalised retrieval and ranking for short-video search, in JAX",
     license="Apache-2.0",
     packages=find_packages(include=["pr2_jax", "pr2_jax.*"]),
-    package_data={
-        "pr2_jax": ["docs/*.md", "docs/*.png", "docs/decisions/*.md"],
-        "pr2_jax.report": ["templates/*"],
-        "pr2_jax.demo": ["templates/*", "static/*"],
-    },
+    package_data={"pr2_jax.report": ["templates/*"], "pr2_jax.demo": ["templates/*", "static/*"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py",
