@@ -25,8 +25,8 @@ PREFIX = "--config."
 WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 ALIASES: dict[str, str] = {}
-"""Old dotted path of a field, or of a whole section, to its present one; fields before their section. Overrides,
-ablations and saved configs may use the old path; a line on stderr says the present one."""
+"""Old dotted path of a field, or of a whole section, to its present one. Each applies to what those before it made:
+`{"a": "b", "b.old": "b.new"}` takes `a.old` too. Overrides, ablations and saved configs may use old paths."""
 
 Section = TypeVar("Section")
 
@@ -181,7 +181,7 @@ def _present(path: str) -> str:
     for old, new in ALIASES.items():
         if f"{path}.".startswith(f"{old}."):
             _say_renamed(old, new)
-            return f"{new}{path.removeprefix(old)}"
+            path = f"{new}{path.removeprefix(old)}"
     return path
 
 
@@ -189,20 +189,20 @@ def _renamed(data: Any) -> Any:
     """A saved config with what stands at old paths moved to the present ones. Other data stays as it is."""
     data = copy.deepcopy(data)
     for old, new in ALIASES.items():
-        holder, name = _holder(data, old)
-        target, field = _holder(data, new)
-        if holder is not None and target is not None and name in holder and field not in target:
+        *sections, name = old.split(".")
+        holder = functools.reduce(_inside, sections, data)
+        if not isinstance(holder, dict) or name not in holder:
+            continue
+        *sections, field = new.split(".")
+        target = functools.reduce(_inside, sections, data)
+        if isinstance(target, dict) and field not in target:
             _say_renamed(old, new)
             target[field] = holder.pop(name)
     return data
 
 
-def _holder(data: Any, path: str) -> tuple[dict[str, Any] | None, str]:
-    """The dictionary that has, or would have, the last name of a dotted path, and that name."""
-    *sections, name = path.split(".")
-    for section in sections:
-        data = data.get(section) if isinstance(data, dict) else None
-    return data if isinstance(data, dict) else None, name
+def _inside(data: Any, section: str) -> Any:
+    return data.get(section) if isinstance(data, dict) else None
 
 
 @functools.cache
