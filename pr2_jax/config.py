@@ -1,6 +1,6 @@
 """Every knob of the project, once, with its unit and where it comes from.
 
-Marks as in the method notes: [paper] stated by PR2, [QIN] by its sibling paper, [lit] by another published system,
+Marks as in docs/method.md: [paper] stated by PR2, [QIN] by its sibling paper, [lit] by another published system,
 [ours] chosen here. A value of 0 where the text says "0 = derived" is computed from counts of the log at hand, so that
 one config serves a log of 1e5 rows and one of 1e7. What every trained model shares is in `config_training.py`, the
 simulated platform in `config_world.py`; how files and overrides become a `Config` is in `config_loader.py`.
@@ -52,7 +52,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ContentConfig:
-    """Two towers into one frozen space (METHOD section 1)."""
+    """Two towers into one frozen space (docs/method.md, Content towers)."""
 
     width: int = 64  # D of the shared space
     hidden: int = 128
@@ -94,7 +94,7 @@ class TasteConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PdrConfig:
-    """Personalised dense retrieval (METHOD section 3)."""
+    """Personalised dense retrieval (docs/method.md, PDR)."""
 
     width: int = 64
     hidden: int = 128
@@ -132,7 +132,7 @@ class PdrConfig:
 
 @dataclasses.dataclass(frozen=True)
 class QinConfig:
-    """Query-dominant interest network (METHOD section 4). `personal=False` is the base ranker."""
+    """Query-dominant interest network (docs/method.md, QIN). `personal=False` is the base ranker."""
 
     personal: bool = True
     slate: int = 10  # S, results of a training slate; longer result lists are cut into several
@@ -178,7 +178,7 @@ class QinConfig:
 
 @dataclasses.dataclass(frozen=True)
 class QrcfConfig:
-    """Query-relevant collaborative filtering (METHOD section 2)."""
+    """Query-relevant collaborative filtering (docs/method.md, QRCF)."""
 
     history: int = 1_000  # most recent engaged events filtered
     k: int = 50  # seeds kept at most
@@ -245,7 +245,7 @@ class SearchConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScoresConfig:
-    """From the ranker's logits to one score, on the validation day (METHOD section 5)."""
+    """From the ranker's logits to one score, on the validation day (docs/method.md, Calibration)."""
 
     calibration: str = "auto"  # or one of "platt", "isotonic", "query" without competition on held-out users
     floor_tolerance: float = 0.1  # [ours] standard errors of NDCG@10 and recall@100 that a floor may cost; 0 = none

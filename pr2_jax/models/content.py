@@ -1,4 +1,4 @@
-"""Content towers: queries and videos in one frozen space, from words and attributes alone (METHOD section 1).
+"""Content towers: queries and videos in one frozen space, from words and attributes (docs/method.md, Content towers).
 
 InfoNCE on (query, clicked video) pairs of the training days and on pseudo-queries: a few words of a caption should
 find their video. The second kind covers every word and every video of the catalogue, so that videos that nobody

@@ -14,7 +14,7 @@ def log_proposal(log_unigram_N: Array, batch: int, uniform: int, videos: int) ->
     """log of the expected number of times that each negative is drawn, per negative drawn.
 
     In-batch negatives follow the unigram of the positives, the others are uniform, so that what is really sampled is
-    the mixture `(B p_j + N' / V) / (B + N')` [lit: mixed negative sampling]. METHOD section 1 and 3, logQ.
+    the mixture `(B p_j + N' / V) / (B + N')` [lit: mixed negative sampling] (docs/method.md, Content towers).
     """
     mixture_N = (batch * jnp.exp(log_unigram_N) + uniform / videos) / (batch + uniform)
     return jnp.log(mixture_N)
@@ -23,7 +23,7 @@ def log_proposal(log_unigram_N: Array, batch: int, uniform: int, videos: int) ->
 def sampled_softmax(
     positive_B: Array, negative_BxN: Array, log_q_positive_B: Array, log_q_negative_N: Array, false_negative_BxN: Array
 ) -> Array:
-    """Per-row `-log e^{s_ii} / (e^{s_ii} + sum_j e^{s_ij})` with `s = cos / tau - log Q` (METHOD section 3).
+    """Per-row `-log e^{s_ii} / (e^{s_ii} + sum_j e^{s_ij})` with `s = cos / tau - log Q` (docs/method.md, PDR).
 
     Shapes: scores before correction, `[B]` and `[B, N]`; True in `false_negative_BxN` removes an entry.
     """

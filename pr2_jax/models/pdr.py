@@ -1,4 +1,4 @@
-"""PDR, personalised dense retrieval: a dual encoder whose query side knows the person (METHOD section 3)."""
+"""PDR, personalised dense retrieval: a dual encoder whose query side knows the person (docs/method.md, PDR)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""QIN, the query-dominant interest network: one ranker for click, long play and like (METHOD section 4).
+"""QIN, the query-dominant interest network: one ranker for click, long play and like (docs/method.md, QIN).
 
 `personal=False` gives the base ranker: same inputs and heads, without the person (no history, no profile, no personal
 counters).

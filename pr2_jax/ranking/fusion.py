@@ -1,4 +1,4 @@
-"""Fusion of calibrated heads into one ranking score (METHOD section 5).
+"""Fusion of calibrated heads into one ranking score (docs/method.md, Fusion).
 
 `score = (r + offset)^a_r * prod_t (1 + beta_t p_t)^alpha_t`, beta_t = 1 / mean(p_t): a head's average result multiplies
 by 2^alpha whatever the head's base rate, and the +1 keeps near-zero probabilities from wiping out the other heads. The

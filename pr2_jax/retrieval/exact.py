@@ -13,7 +13,7 @@ from pr2_jax.retrieval.candidates import withhold_seen
 from pr2_jax.types import Candidates
 
 CHUNK = 50_000
-"""Videos scored at once: as fast as the whole catalogue, with a fraction of its score memory (STACK 3.8)."""
+"""Videos scored at once: as fast as the whole catalogue, with a fraction of its score memory."""
 BATCH = 256
 """Most requests scored at once; smaller batches are padded to a power of two, so few shapes are ever compiled."""
 
@@ -33,7 +33,7 @@ def _top_inner_products(chunks_NxMxD: jax.Array, rows: int, query_BxD: jax.Array
         number, vectors_MxD = numbered
         row_M = number * chunk + jnp.arange(chunk, dtype=jnp.int32)
         score_BxM = jnp.where(((row_M > 0) & (row_M < rows))[None, :], query_BxD @ vectors_MxD.T, -jnp.inf)
-        # NaN would sort first (STACK 3.8).
+        # NaN would sort first.
         score, at = jax.lax.top_k(jnp.nan_to_num(score_BxM, nan=-jnp.inf, posinf=None, neginf=-jnp.inf), kept)
         # Earlier chunks stand in front: among equal scores the merge keeps the lower row.
         both = jnp.concatenate([best[0], score], 1)

@@ -1,4 +1,4 @@
-"""QRCF, query-relevant collaborative filtering (METHOD section 2).
+"""QRCF, query-relevant collaborative filtering (docs/method.md, QRCF).
 
 `S(u, q) = topK over behaviours b of cos(e_q, e_b), kept where cos >= epsilon`; each kept behaviour walks to its
 item-to-item neighbours: `score(v | u, q) = sum_{b in S} w_b cos(e_q, e_b)^gamma sim(b, v)`. Epsilon is one number, or
@@ -162,9 +162,8 @@ def cosine_sample(store: LogStore, before_ms: int, size: int, seed: int = 0) -> 
     """What the adaptive threshold measures queries by: rows `[N]`, ascending, of at most `size` videos that anybody had
     engaged with before `before_ms`, each as likely as any other. Row 0, whose cosines are 0, where there is none.
 
-    Videos, not views, and their cosines as they are: on movielens-search's validation day, at 15 to 17 seeds a search,
-    recall@100 was .318 and .321 so (two samples), .308 by a sample of views (which popular films fill), .306 by a
-    Gaussian and .307 by an exponential tail fitted to the cosines. Differences of .01 are near what chance does.
+    Videos, not views, which popular ones fill; and their cosines as they are, with no distribution fitted to them
+    (docs/decisions/014-qrcf-threshold.md).
     """
     index = store.engaged_index
     past = index.rows[index.known_ms < before_ms]
