@@ -109,3 +109,15 @@ def test_what_code_cites_exists():
 def test_documents_name_no_machine():
     named = r"(?<![\w.])/(?:home|root|work|opt|tmp)/|file://"
     assert [page.name for page in PAGES if re.search(named, page.read_text(encoding="utf-8"))] == []
+
+
+def test_files_that_documents_name_exist():
+    named = {
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"`((?:\w+/)+\w+\.\w+)`", page.read_text(encoding="utf-8"))
+        if name.endswith((".py", ".sh", ".txt", ".slurm", ".yaml")) and name.split("/")[0] not in ("store", "eval")
+    }
+    roots = (REPOSITORY, REPOSITORY / "pr2_jax")
+    assert {one for one in named if not any((root / one[1]).is_file() for root in roots)} == set()
+    assert len(named) >= 8
