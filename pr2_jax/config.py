@@ -14,6 +14,7 @@ from pr2_jax.config_checks import (
     check_choice,
     check_choices,
     check_heads,
+    check_named,
     check_order,
     check_values,
     check_weights,
@@ -22,6 +23,7 @@ from pr2_jax.config_checks import (
 from pr2_jax.config_data import ColumnsConfig, FilesConfig
 from pr2_jax.config_training import COMPUTE, MeshConfig, OptimConfig, TablesConfig
 from pr2_jax.config_world import WorldConfig
+from pr2_jax.types import LABELS
 
 SOURCES = ("kuaisar", "short_video_world")
 THRESHOLDS = ("quantile", "adaptive")
@@ -46,8 +48,24 @@ class DataConfig:
     columns: ColumnsConfig = ColumnsConfig()  # and their columns
 
     def __post_init__(self) -> None:
-        check_values(self, positive=("query_tokens", "caption_tokens", "duration_buckets"))
+        shares = ("max_bad_share", "long_play_quantile")
+        check_values(self, positive=("query_tokens", "caption_tokens", "duration_buckets"), shares=shares)
         check_choice(self, "source", SOURCES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A label of the log that a model learns to foretell, under a name of its own, and the weight of its loss."""
+
+    name: str = "click"  # in tables, files and the model's parameters
+    label: str = ""  # one of types.LABELS; "" = the one of that name
+    weight: float = 1.0  # 0 = kept, but not learnt
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        object.__setattr__(self, "label", self.label or self.name)
+        check_choice(self, "label", LABELS)
+        require(self.name.isidentifier(), self, f"name = {self.name!r}, expected letters, digits and _")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +84,8 @@ class ContentConfig:
     optim: OptimConfig = OptimConfig(epochs=24.0, table_learning_rate=1e-2)
 
     def __post_init__(self) -> None:
-        check_values(self, positive=("width", "hidden", "temperature"))
+        dropouts = ("modality_dropout", "dropout")
+        check_values(self, ("width", "hidden", "temperature"), shares=("caption_share",), dropouts=dropouts)
         check_choice(self, "compute", COMPUTE)
 
 
@@ -88,8 +107,9 @@ class TasteConfig:
     optim: OptimConfig = OptimConfig(batch=8_192, epochs=20.0, learning_rate=1e-2, table_learning_rate=1e-2)
 
     def __post_init__(self) -> None:
-        check_values(self, positive=("width", "history", "pseudo_events", "fit_prior", "fit_ridge"))
-        check_weights(self)
+        positive = ("width", "history", "pseudo_events", "fit_prior", "fit_ridge")
+        check_values(self, positive, dropouts=("id_dropout",))
+        check_weights(self, "click_weight", "long_play_weight", "like_weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,21 +133,20 @@ class PdrConfig:
     use_taste: bool = True  # the person in the taste space
     log_q: bool = True  # corrects sampled negatives for how often each is drawn
     relevance_weight: float = 0.5
-    click_weight: float = 1.0
-    long_play_weight: float = 0.5
-    like_weight: float = 0.2
+    feedback_heads: tuple[Head, ...] = (Head("click"), Head("long_play", weight=0.5), Head("like", weight=0.2))
     feed_share: float = 0.5  # share of rows of a batch that are engaged feed views (empty query)
     compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(epochs=12.0, table_optimizer="row_adagrad", table_learning_rate=5e-2)
 
     def __post_init__(self) -> None:
-        check_values(self, positive=("width", "hidden", "heads", "history", "temperature", "hard_rank_from"))
+        positive = ("width", "hidden", "heads", "history", "temperature", "hard_rank_from")
+        check_values(self, positive, shares=("feed_share", "hard_start"), dropouts=("id_dropout", "dropout"))
         check_choice(self, "compute", COMPUTE)
         check_heads(self)
-        check_weights(self)
+        check_named(self, "feedback_heads", Head)
+        check_weights(self, "relevance_weight", heads="feedback_heads")
         check_order(self, "hard_rank_from", "hard_rank_to")
-        require(self.hard_start <= 1, self, f"hard_start = {self.hard_start}, expected a share from 0 to 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +175,8 @@ class QinConfig:
     position_dropout: float = 0.2
     feed_share: float = 0.3  # share of a batch's slates that are made of feed views
     sampled_negatives: int = 24  # retrieved but unshown videos added to each training slate
-    click_weight: float = 1.0
-    long_play_weight: float = 0.3
-    like_weight: float = 0.2
-    listwise_weight: float = 1.0  # softmax over a slate's results, beside the pointwise loss
+    prediction_heads: tuple[Head, ...] = (Head("click"), Head("long_play", weight=0.3), Head("like", weight=0.2))
+    listwise_weight: float = 1.0  # softmax over a slate's clicked results, beside the pointwise losses
     compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(
@@ -168,10 +185,15 @@ class QinConfig:
 
     def __post_init__(self) -> None:
         sizes = ("width", "heads", "history", "keep_query", "keep_video", "experts", "expert_width")
-        check_values(self, positive=sizes)
+        dropouts = ("gate_dropout", "dropout", "id_dropout", "position_dropout")
+        check_values(self, positive=sizes, shares=("feed_share",), dropouts=dropouts)
         check_choice(self, "compute", COMPUTE)
         check_heads(self)
-        check_weights(self)
+        check_named(self, "prediction_heads", Head)
+        first = self.prediction_heads[0]
+        told = f"prediction_heads begins with the label {first.label}, expected click: results are ranked by it"
+        require(first.label == "click", self, told)
+        check_weights(self, "listwise_weight", heads="prediction_heads")
         check_order(self, "keep_video", "keep_query", "history")
         check_choices(self, "inputs", INPUTS)
 
@@ -201,7 +223,7 @@ class QrcfConfig:
 
     def __post_init__(self) -> None:
         sizes = ("history", "k", "adaptive_sample", "max_items_per_user", "max_users_per_item", "age_half_life_days")
-        check_values(self, positive=sizes)
+        check_values(self, positive=sizes, shares=("epsilon_quantile", "adaptive_quantile"))
         check_choice(self, "threshold", THRESHOLDS)
         check_choice(self, "similarity", SIMILARITIES)
         check_order(self, "k", "history")
@@ -225,8 +247,8 @@ class RetrievalConfig:
     qrcf: QrcfConfig = QrcfConfig()
 
     def __post_init__(self) -> None:
-        check_values(self, positive=("depth", "ann_recall_at", "ann_search_share", "bm25_k1"))
-        require(self.bm25_b <= 1, self, f"bm25_b = {self.bm25_b}, expected a share from 0 to 1")
+        positive = ("depth", "ann_recall_at", "ann_search_share", "bm25_k1")
+        check_values(self, positive, shares=("ann_search_share", "bm25_b"))
         check_order(self, "ann_recall_at", "depth")
         check_choices(self, "channels", CHANNELS)
 
@@ -304,4 +326,17 @@ class Config:
         for name in ("slate", "sampled_negatives"):
             one, other = getattr(self.qin, name), getattr(self.base, name)
             require(one == other, self, f"qin.{name} = {one}, base.{name} = {other}: both train on one set; set both")
+        ours, theirs = (
+            ", ".join(f"{head.name} ({head.label})" for head in one.prediction_heads) for one in (self.qin, self.base)
+        )
+        told = (
+            f"qin.prediction_heads = {ours}, base.prediction_heads = {theirs}: results of both are compared; set both"
+        )
+        require(ours == theirs, self, told)
         require(not self.base.personal, self, "base.personal = True, expected False: it is the ranker to compare with")
+
+    @property
+    def split_batches(self) -> dict[str, int]:
+        """Sizes of the batches that are split over devices, by the dotted path of their field."""
+        models = {"content": self.content, "pdr": self.pdr, "qin": self.qin, "base": self.base}
+        return {f"{name}.optim.batch": model.optim.batch for name, model in models.items()}

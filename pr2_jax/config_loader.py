@@ -24,7 +24,11 @@ from pr2_jax.errors import BadConfig
 PREFIX = "--config."
 WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
-ALIASES: dict[str, str] = {}
+LEARNT = ("click", "long_play", "like")
+ALIASES: dict[str, str] = {
+    **{f"{m}.{h}_weight": f"{m}.prediction_heads.{h}.weight" for m in ("qin", "base") for h in LEARNT},
+    **{f"pdr.{h}_weight": f"pdr.feedback_heads.{h}.weight" for h in LEARNT},
+}
 """Old dotted path of a field, or of a whole section, to its present one. Each applies to what those before it made:
 `{"a": "b", "b.old": "b.new"}` takes `a.old` too. Overrides, ablations and saved configs may use old paths."""
 
@@ -119,14 +123,28 @@ def from_dict(data: Mapping[str, Any], kind: type[Section] = Config, path: str =
             raise BadConfig(_unknown(key, fields, path))
     if missing := [key for key in fields if key not in data]:
         raise BadConfig(f"{path} lacks {_listed(missing)}: another version of pr2 made it")
-    values = {
-        key: from_dict(data[key], field, f"{path}.{key}") if dataclasses.is_dataclass(field) else data[key]
-        for key, field in fields.items()
-    }
+    values = {key: _made(data[key], field, f"{path}.{key}") for key, field in fields.items()}
     try:
         return kind(**values)
     except BadConfig as error:
         raise BadConfig(f"{path}: {str(error).removeprefix(f'{kind.__name__}: ')}") from None
+
+
+def _made(value: Any, kind: Any, path: str) -> Any:
+    """A section, a tuple of sections or a plain value, from JSON."""
+    if dataclasses.is_dataclass(kind):
+        return from_dict(value, kind, path)
+    if (item := _item(kind)) is None:
+        return value
+    if not isinstance(value, list | tuple):
+        raise BadConfig(f"{path} is {value!r}, expected a list")
+    return tuple(from_dict(one, item, f"{path}.{number}") for number, one in enumerate(value))
+
+
+def _item(kind: Any) -> type | None:
+    """The sections that a field holds any number of, where it does."""
+    held = typing.get_args(kind)[:1]
+    return held[0] if held and dataclasses.is_dataclass(held[0]) else None
 
 
 def digest(section: Any) -> str:
@@ -186,23 +204,36 @@ def _present(path: str) -> str:
 
 
 def _renamed(data: Any) -> Any:
-    """A saved config with what stands at old paths moved to the present ones. Other data stays as it is."""
-    data = copy.deepcopy(data)
+    """A saved config with what stands at old paths moved to the present ones, unless it has both. Other data stays."""
+    given, data, present = data, copy.deepcopy(data), to_dict(Config())
     for old, new in ALIASES.items():
-        *sections, name = old.split(".")
-        holder = functools.reduce(_inside, sections, data)
-        if not isinstance(holder, dict) or name not in holder:
+        (holder, name), (there, field) = _holder(data, old), _holder(given, new)
+        if not isinstance(holder, dict) or name not in holder or (isinstance(there, dict) and field in there):
             continue
-        *sections, field = new.split(".")
-        target = functools.reduce(_inside, sections, data)
-        if isinstance(target, dict) and field not in target:
+        target, field = _holder(data, new, present)
+        if isinstance(target, dict):
             _say_renamed(old, new)
             target[field] = holder.pop(name)
     return data
 
 
-def _inside(data: Any, section: str) -> Any:
-    return data.get(section) if isinstance(data, dict) else None
+def _holder(data: Any, path: str, present: Any = None) -> tuple[Any, str]:
+    """What has, or would have, the last name of a dotted path, and that name. Sections that the data lacks are taken
+    from `present`, where that is given."""
+    *sections, name = path.split(".")
+    for section in sections:
+        present = None if present is None else _inside(present, section)
+        if present is not None and isinstance(data, dict):
+            data.setdefault(section, copy.deepcopy(present))
+        data = _inside(data, section)
+    return data, name
+
+
+def _inside(data: Any, name: str) -> Any:
+    """What a section, or a list of sections that have names, holds under a name; None where nothing."""
+    if isinstance(data, list | tuple):
+        return next((one for one in data if isinstance(one, dict) and one.get("name") == name), None)
+    return data.get(name) if isinstance(data, dict) else None
 
 
 @functools.cache
@@ -214,6 +245,11 @@ def _put(data: dict[str, Any], kind: type, path: str, value_of: Callable[[type, 
     """Puts a value at the dotted `path`; `value_of` gets the field's type and its name for a message."""
     walked, field = "config", kind
     for key in _present(path).split("."):
+        if item := _item(field):
+            if (found := _inside(data, key)) is None:
+                raise BadConfig(_unknown(key, {one["name"]: one for one in data}, walked))
+            data, field, walked = found, item, f"{walked}.{key}"
+            continue
         if not dataclasses.is_dataclass(field):
             raise BadConfig(f"{walked} is a value, not a section")
         fields = _fields(field)
@@ -223,6 +259,8 @@ def _put(data: dict[str, Any], kind: type, path: str, value_of: Callable[[type, 
         data = data[key]
     if dataclasses.is_dataclass(field):
         raise BadConfig(f"{walked} is a section: set one of {_listed(_fields(field))}")
+    if _item(field):
+        raise BadConfig(f"{walked} is a list: set a field of one of {_listed(one['name'] for one in data)}")
     section[key] = value_of(field, walked)
 
 

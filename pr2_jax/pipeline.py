@@ -28,7 +28,7 @@ from pr2_jax.stages import evaluate as evaluation
 from pr2_jax.stages import index as indexing
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import CHECKPOINTS
-from pr2_jax.training.mesh import check_config
+from pr2_jax.training.mesh import check_sizes
 
 BODIES: dict[str, Callable[[Path, Config, Path], None]] = {
     "content": content.train,
@@ -104,7 +104,7 @@ def ablate(workdir: Path, config: Config, file: Path, seeds: int) -> None:
 def sweep(workdir: Path, config: Config, what: str, grid: sweep_qrcf.Grid | None = None) -> None:
     """A study of a part's settings on the validation day: table and picture in the work directory. `what`: `qrcf`."""
     grid = grid or SWEEPS[what]()
-    check_config(config)
+    check_sizes(config.mesh, config.split_batches)
     with console.stage("sweep"):
         out = workdir / sweep_qrcf.DIRECTORY
         claim = sweep_qrcf.fingerprint(workdir, config, grid)
@@ -122,7 +122,7 @@ def sweep(workdir: Path, config: Config, what: str, grid: sweep_qrcf.Grid | None
 
 def diagnose(workdir: Path, config: Config) -> None:
     """Known ways to fail, looked for in a finished work directory (stages/diagnose.py)."""
-    check_config(config)
+    check_sizes(config.mesh, config.split_batches)
     with console.stage("diagnose"):
         started = time.monotonic()
         diagnosis.run(workdir, config)
@@ -132,7 +132,7 @@ def diagnose(workdir: Path, config: Config) -> None:
 
 def raw_probe(workdir: Path, config: Config, input_path: Path) -> None:
     """The leak probe from the raw files of the log (stages/raw_leaks.py)."""
-    check_config(config)
+    check_sizes(config.mesh, config.split_batches)
     with console.stage("raw probe"):
         started = time.monotonic()
         raw_leaks.run(workdir, config, input_path)
@@ -173,11 +173,12 @@ def _agree(config: Config) -> None:
     Each stage adds what it reads.
     """
     distributed.agree(lambda: {"config": to_dict(config), "versions": artifacts.versions()})
-    check_config(config)
+    check_sizes(config.mesh, config.split_batches)
 
 
-def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> None:
-    """Makes a stage unless it is fresh. `alone`: as one command, so that its inputs must be fresh already.
+def _make(name: str, workdir: Path, config: Config, body: ablations.Body | None = None, *, alone: bool = False) -> None:
+    """Makes a stage unless it is fresh, by another `body` than its own where one is given. `alone`: as one command, so
+    that its inputs must be fresh already.
 
     Of several processes the first decides and puts in place; only what is trained is made by all.
     """
@@ -196,10 +197,11 @@ def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> N
         with contextlib.ExitStack() as stack:
             writing = artifacts.writing(workdir / name, claim, stages.SCHEMA, keep_partial=together)
             out = Path(distributed.first(lambda: str(stack.enter_context(writing))))
+            make = body or BODIES[name]
             if together:
-                BODIES[name](workdir, config, out)
+                make(workdir, config, out)
             else:
-                distributed.first(lambda: BODIES[name](workdir, config, out))
+                distributed.first(lambda: make(workdir, config, out))
         distributed.first(lambda: _drop_what_was_for_resuming(workdir / name))
         console.log(f"done in {console.duration(time.monotonic() - started)}")
 

@@ -5,7 +5,8 @@ Arrays carry their shape as a suffix (`history_BxHxD`). The letters, everywhere:
     B  requests or rows of a batch      Q  query tokens           C  caption tokens
     H  long history                     R  real-time history      K  kept or returned
     D  width                            V  videos (rows)          U  users (rows)
-    S  results of a slate               T  tasks (heads)          N  negatives
+    S  results of a slate               T  heads of a model       N  negatives
+    Y  labels of the log (LABELS)
     E  events of the log                L  category levels        P  profile fields
     F  width of brought content vectors M  neighbours a video
 
@@ -28,8 +29,10 @@ NO_VIDEO = -1
 NEVER = -1e9
 """Logit of a masked slot. Finite, so that a row of nothing but padding yields numbers, not NaN."""
 
-TASKS = ("click", "long_play", "like")
-"""Heads of the ranker and feedback losses of the dual encoder, in this order."""
+LABELS = ("click", "long_play", "like", "follow", "forward")
+"""What a log can tell of a view or a result, yes or no, in the order of the last axis of `[..., Y]` arrays."""
+TASTE_LABELS = LABELS[:3]
+"""What the taste space foretells: heads of a fixed model, whose logits are columns of the ranker's features."""
 
 
 Batch = Mapping[str, Any]
@@ -45,6 +48,7 @@ class ModelFunction:
 
     program: Callable[[Mapping[str, Any], Batch], Any]
     weights: Mapping[str, Any]  # nested dictionaries of arrays
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the schema of its batches, where known
 
     def __call__(self, batch: Batch) -> Any:
         """An array, or a tuple of them."""

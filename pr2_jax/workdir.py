@@ -18,8 +18,6 @@ SCHEMA = "7"
 """Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
 
 STORE, STORE_COMMAND = "store", "pr2 ingest"
-SHARED = "shared"
-"""Where a work directory has a directory of this name, rankers keep what they have in common there (ablations)."""
 CONFIG_FILE = "config.json"
 """The config that the next command takes up where it is given none."""
 

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from pr2_jax.training.loop import Task
 from pr2_jax.training.tables import Tables
-from pr2_jax.training.task import Task
 
 FLOAT_BYTES = 4
 

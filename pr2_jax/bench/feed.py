@@ -1,7 +1,7 @@
 """`feed`: the input pipeline alone, from a memory-mapped log to host batches, beside the training step that eats them.
 
-Batches as in `pdr` and `qin`, with full histories; a row is a row of the batch. Taste vectors, which PdrBatches keeps
-after the first pass, are as after it. Building runs in this thread here, in a thread of its own in training.
+Batches as in `pdr` and `qin`, with full histories; a row is a row of the batch. Building runs in this thread here, in a
+thread of its own in training.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _measure(name: str, batch_at: Callable[[int], dict[str, np.ndarray]], rows: 
 def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int], dict[str, np.ndarray]], int]]:
     """`name -> (batch of a step, rows of a batch)`."""
     # Imported here: the log's room needs polars, which a bare accelerator image lacks.
-    from pr2_jax.data.batches import PdrBatches, QinBatches, SlateReader
+    from pr2_jax.data.batches import PdrBatches, Positives, QinBatches, SlateReader
     from pr2_jax.data.events import EventReader
     from pr2_jax.data.labels import LongPlay
     from pr2_jax.data.sessions import training_sessions
@@ -55,15 +55,14 @@ def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int
     pdr, qin = synthetic.pdr_config(), synthetic.qin_config()
     queries_NqxD = np.random.default_rng(1).normal(size=(store.counts.queries, pdr.width)).astype(np.float32)
 
-    def taste(user_B: np.ndarray, time_ms_B: np.ndarray) -> np.ndarray:
-        return np.zeros((len(user_B), synthetic.TASTE_WIDTH), np.float32)
-
     search = search_slates(store, training_sessions(store), sizes.slate)
     feed = feed_slates(reader, 0, store.cuts.validation_ms, sizes.slate)
     features = [np.zeros((*part.video_NxS.shape, synthetic.FEATURES), np.float32) for part in (search, feed)]
     slates = QinBatches(SlateReader(reader, queries_NqxD, qin, data), search, features[0], feed, features[1], qin)
-    positives = PdrBatches(reader, queries_NqxD, taste, pdr, data)
-    return {"pdr": (positives, pdr.optim.batch), "qin": (slates, qin.optim.batch)}
+    positives = Positives.of(reader, pdr)
+    people_PxD = np.zeros((len(positives), synthetic.TASTE_WIDTH), np.float32)
+    engaged = PdrBatches(reader, positives, queries_NqxD, people_PxD, pdr, data)
+    return {"pdr": (engaged, pdr.optim.batch), "qin": (slates, qin.optim.batch)}
 
 
 def _store(sizes: synthetic.Sizes):

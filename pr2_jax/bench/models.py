@@ -14,9 +14,8 @@ from pr2_jax.bench import synthetic
 from pr2_jax.bench.counting import matmul_flops, remembered_floats, step_bytes
 from pr2_jax.bench.harness import Measured, time_steps
 from pr2_jax.config_training import OptimConfig
-from pr2_jax.training.loop import init_state, make_step
+from pr2_jax.training.loop import Task, init_state, make_step
 from pr2_jax.training.mesh import everywhere, place, single
-from pr2_jax.training.task import Task
 
 BATCHES = 3
 """Distinct batches, taken in turn."""
@@ -58,7 +57,7 @@ def measure(
     state = init_state(task, optim, STEPS, mesh)
     frozen = everywhere(mesh, task.frozen)
     train: Callable = make_step(task, optim, STEPS, mesh)
-    placed = [place(mesh, batch) for batch in batches]
+    placed = [place(mesh, task.schema, batch) for batch in batches]
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, frozen, placed[0]))
     must_flops = matmul_flops(train, *abstract)
     remembered = remembered_floats(state.tables, state.table_opt)

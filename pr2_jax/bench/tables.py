@@ -15,10 +15,9 @@ import numpy as np
 
 from pr2_jax.bench.counting import remembered_floats
 from pr2_jax.bench.harness import Measured, time_steps
+from pr2_jax.training.loop import TABLE_OPTIMIZERS
 from pr2_jax.training.mesh import Mesh, single
-from pr2_jax.training.optimizer import TABLE_OPTIMIZERS
-from pr2_jax.training.sparse import gather, init_all, update_all
-from pr2_jax.training.tables import TableSpec, init_tables
+from pr2_jax.training.tables import TableSpec, gather, init_all, init_tables, update_all
 
 BATCH, HISTORY, WIDTH = 512, 100, 32
 SIZES = (100_000, 1_000_000, 10_000_000)

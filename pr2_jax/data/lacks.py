@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from pr2_jax.data.columns import FEED_CHANNEL, LIKE, PLAY
+from pr2_jax.data.columns import FEED_CHANNEL, TOLD_BY
 from pr2_jax.data.sessions import impressions_of, training_sessions
 from pr2_jax.data.store import LogStore
-from pr2_jax.types import TASKS
-
-BITS = {"long_play": PLAY, "like": LIKE}
-"""Of `told`: which outcomes of a row are known."""
 
 
-def heads_told(store: LogStore) -> dict[str, bool]:
-    """By task: does a row of the training days have a label for it?"""
-    out = dict.fromkeys(TASKS, True)  # shown results are clicked or not: no log is without
-    for task, bit in BITS.items():
-        out[task] = any((told & bit).any() for told in _told(store))
-    return out
+def labels_told(store: LogStore) -> dict[str, bool]:
+    """By label: does a row of the training days tell it?"""
+    told = _told(store)
+    out = {label: any((bits & bit).any() for bits in told) for label, bit in TOLD_BY.items()}
+    return out | {"click": True}  # shown results are clicked or not: no log is without
 
 
 def _told(store: LogStore) -> list[np.ndarray]:
@@ -37,7 +32,7 @@ def lacks(store: LogStore) -> list[str]:
 
 
 def _of_feed(store: LogStore) -> list[str]:
-    told = heads_told(store)
+    told = labels_told(store)
     if not (np.asarray(store.events.channel) == FEED_CHANNEL).any():
         out = ["no feed views: the taste space is empty, people are known by their searches and clicks alone"]
     elif not _viewed_in_training(store):
@@ -46,7 +41,7 @@ def _of_feed(store: LogStore) -> list[str]:
         out = ["of feed views nothing is told but that they were: nothing is learned from the feed"]
     else:
         out = []
-    if not any(told[task] for task in BITS):
+    if not (told["long_play"] or told["like"]):
         return [*out, "long play and like are never told: only clicks are learned"]
     if not told["long_play"]:
         out.append("long play is never told (no playing time beside a duration): that head is not trained")

@@ -15,28 +15,55 @@ import numpy as np
 import scipy.sparse as sp
 
 from pr2_jax.config import QinConfig
-from pr2_jax.data.catalogue import VideoNumbers
+from pr2_jax.data.catalogue import VIDEO_NUMBERS, VideoNumbers
 from pr2_jax.data.counters import Counters, pair
 from pr2_jax.retrieval.content_space import ContentSpace
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.qrcf import SeedFilter
 from pr2_jax.retrieval.taste_space import TasteSpace
-from pr2_jax.types import TASKS, Requests
+from pr2_jax.types import TASTE_LABELS, Requests
 
-RELEVANCE = ("bm25", "content_cosine", "query_words", "query_searches", "query_video_clicks", "query_video_share")
-VIDEO = ("clicks", "search_clicks", "shown", "search_ctr", "log_duration", "has_duration", "log_age", "has_age")
-VIDEO += tuple(f"appeal_{task}" for task in TASKS)
-LINKS = ("item_cf", "item_cf_by_clicks", "qrcf")
-HABITS = ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video")
-TASTE = (*(f"taste_{task}" for task in TASKS), "taste_fit", "taste_fit_doubt", "taste_fit_author", "taste_fit_category")
-AGAIN = ("clicks_of_video",)
-GROUPS = {"relevance": RELEVANCE, "video": VIDEO, "links": LINKS, "habits": HABITS, "taste": TASTE, "again": AGAIN}
-"""By the names that `QinConfig.inputs` gives; the last goes with habits where people find again what they clicked."""
+PLAIN, HEAVY = False, True
+GROUPS: dict[str, dict[str, bool]] = {
+    "relevance": {
+        "bm25": HEAVY,
+        "content_cosine": PLAIN,
+        "query_words": PLAIN,
+        "query_searches": HEAVY,
+        "query_video_clicks": HEAVY,
+        "query_video_share": PLAIN,
+    },
+    "video": {
+        "clicks": HEAVY,
+        "search_clicks": HEAVY,
+        "shown": HEAVY,
+        "search_ctr": PLAIN,
+        **dict.fromkeys(VIDEO_NUMBERS, PLAIN),
+        **{f"appeal_{label}": PLAIN for label in TASTE_LABELS},
+    },
+    "links": {"item_cf": HEAVY, "item_cf_by_clicks": HEAVY, "qrcf": HEAVY},
+    "habits": {
+        "category_share": PLAIN,
+        "author_clicks": HEAVY,
+        "author_share": PLAIN,
+        "user_clicks": HEAVY,
+        "views_of_video": HEAVY,
+    },
+    "taste": {
+        **{f"taste_{label}": PLAIN for label in TASTE_LABELS},
+        "taste_fit": PLAIN,
+        "taste_fit_doubt": PLAIN,
+        "taste_fit_author": PLAIN,
+        "taste_fit_category": PLAIN,
+    },
+    "again": {"clicks_of_video": HEAVY},
+}
+"""The columns, by the groups that `QinConfig.inputs` names, each with whether its tail is heavy; "again" goes with
+habits where people find again what they clicked. A ranker reads whole groups."""
 IMPERSONAL = ("relevance", "video")
 FEATURES = tuple(name for group in GROUPS.values() for name in group)
-HEAVY_TAILED = ("bm25", "query_searches", "query_video_clicks", "clicks", "search_clicks", "shown")
-HEAVY_TAILED += ("item_cf", "item_cf_by_clicks", "qrcf", "author_clicks", "user_clicks", "views_of_video", *AGAIN)
+HEAVY_TAILED = tuple(name for group in GROUPS.values() for name, heavy in group.items() if heavy)
 DENSE_VIDEOS, DENSE_CELLS = 1_000_000, 8_000_000
 """Catalogues up to which a request's reached videos are laid out whole to be read, and cells laid out at once; of
 larger ones each read searches its row, which takes longer but no longer the larger they are."""
@@ -130,15 +157,17 @@ class RankingFeatures:
         personal = not set(needed) <= set(IMPERSONAL)
         asked = requests if personal else dataclasses.replace(requests, user_B=np.zeros_like(requests.user_B))
         taste, appeal = self._taste.logits(self._taste.people(asked.user_B, asked.time_ms_B), video_NxS)
-        parts = [*self._relevance(requests, query_N, video_NxS), *self._video(requests, video_NxS)]
-        parts += [*np.moveaxis(appeal, -1, 0)]
+        found = self._relevance(requests, query_N, video_NxS) | self._video(requests, video_NxS)
+        found |= _named(appeal, *(f"appeal_{label}" for label in TASTE_LABELS))
         if personal:
-            parts += self._personal(requests, video_NxS, similarity) + self._tastes(requests, video_NxS, taste)
-            parts += [self._clicks(requests, video_NxS)] if self._again else []
-        parts += [np.zeros((1, 1))] * (len(FEATURES) - len(parts))
-        return np.stack(np.broadcast_arrays(*parts), axis=-1).astype(np.float32)
+            found |= self._personal(requests, video_NxS, similarity) | self._tastes(requests, video_NxS, taste)
+            found |= {"clicks_of_video": self._clicks(requests, video_NxS)} if self._again else {}
+        columns = [found.pop(name, np.zeros((1, 1))) for name in FEATURES]
+        if found:
+            raise ValueError(f"no feature is called {', '.join(found)}")
+        return np.stack(np.broadcast_arrays(*columns), axis=-1).astype(np.float32)
 
-    def _relevance(self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray) -> list[np.ndarray]:
+    def _relevance(self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray) -> dict[str, np.ndarray]:
         counters, time_Nx1 = self._counters, requests.time_ms_B[:, None]
         query_NxD = self._space.queries(requests.words_BxQ)
         vectors_NxSxD = np.asarray(self._space.videos_VxD)[video_NxS]
@@ -146,25 +175,29 @@ class RankingFeatures:
         searches_Nx1 = np.where(known_N, counters.query_searches.before(query_N, requests.time_ms_B), 0)[:, None]
         clicks_NxS = counters.query_video_clicks.before(pair(query_N[:, None], video_NxS), time_Nx1)
         clicks_NxS = np.where(known_N[:, None], clicks_NxS, 0)
-        return [
-            self._bm25.scores(requests.words_BxQ, video_NxS),
-            np.einsum("nd,nsd->ns", query_NxD, vectors_NxSxD),
-            (requests.words_BxQ > 0).sum(1, keepdims=True),
-            searches_Nx1,
-            clicks_NxS,
-            clicks_NxS / (searches_Nx1 + PRIOR_SHOWN),
-        ]
+        return {
+            "bm25": self._bm25.scores(requests.words_BxQ, video_NxS),
+            "content_cosine": np.einsum("nd,nsd->ns", query_NxD, vectors_NxSxD),
+            "query_words": (requests.words_BxQ > 0).sum(1, keepdims=True),
+            "query_searches": searches_Nx1,
+            "query_video_clicks": clicks_NxS,
+            "query_video_share": clicks_NxS / (searches_Nx1 + PRIOR_SHOWN),
+        }
 
-    def _video(self, requests: Requests, video_NxS: np.ndarray) -> list[np.ndarray]:
+    def _video(self, requests: Requests, video_NxS: np.ndarray) -> dict[str, np.ndarray]:
         counters, time_Nx1 = self._counters, requests.time_ms_B[:, None]
         search_clicks_NxS = counters.video_search_clicks.before(video_NxS, time_Nx1)
         shown_NxS = counters.video_shown.before(video_NxS, time_Nx1)
         clicks_NxS = counters.video_clicks.before(video_NxS, time_Nx1)
-        rate_NxS = search_clicks_NxS / (shown_NxS + PRIOR_SHOWN)
-        numbers_NxSx4 = self._numbers(video_NxS, time_Nx1)
-        return [clicks_NxS, search_clicks_NxS, shown_NxS, rate_NxS, *np.moveaxis(numbers_NxSx4, -1, 0)]
+        return {
+            "clicks": clicks_NxS,
+            "search_clicks": search_clicks_NxS,
+            "shown": shown_NxS,
+            "search_ctr": search_clicks_NxS / (shown_NxS + PRIOR_SHOWN),
+            **_named(self._numbers(video_NxS, time_Nx1), *VIDEO_NUMBERS),
+        }
 
-    def _personal(self, requests: Requests, video_NxS: np.ndarray, similarity: ItemSimilarity) -> list[np.ndarray]:
+    def _personal(self, requests: Requests, video_NxS: np.ndarray, similarity: ItemSimilarity) -> dict[str, np.ndarray]:
         counters, videos = self._counters, self._counters.store.videos
         user_Nx1, time_Nx1 = requests.user_B[:, None], requests.time_ms_B[:, None]
         known_Nx1 = user_Nx1 > 0
@@ -181,27 +214,30 @@ class RankingFeatures:
         popularity_NxS = counters.video_clicks.before(video_NxS, time_Nx1)
         item_cf = self._walked(requests, video_NxS, similarity, by_query=False)
         qrcf = self._walked(requests, video_NxS, similarity, by_query=True)
-        return [
-            item_cf,
-            item_cf / (popularity_NxS + PRIOR_SHOWN),
-            qrcf,
-            share_NxS,
-            by_author,
-            by_author / (total_Nx1 + 1),
-            total_Nx1,
-            views,
-        ]
+        return {
+            "item_cf": item_cf,
+            "item_cf_by_clicks": item_cf / (popularity_NxS + PRIOR_SHOWN),
+            "qrcf": qrcf,
+            "category_share": share_NxS,
+            "author_clicks": by_author,
+            "author_share": by_author / (total_Nx1 + 1),
+            "user_clicks": total_Nx1,
+            "views_of_video": views,
+        }
 
     def _clicks(self, requests: Requests, video_NxS: np.ndarray) -> np.ndarray:
         """The person's own clicks on each result."""
         user_Nx1, time_Nx1 = requests.user_B[:, None], requests.time_ms_B[:, None]
         return self._counters.user_video_clicks.before(pair(user_Nx1, video_NxS), time_Nx1) * (user_Nx1 > 0)
 
-    def _tastes(self, requests: Requests, video_NxS: np.ndarray, taste_NxSxT: np.ndarray) -> list[np.ndarray]:
+    def _tastes(self, requests: Requests, video_NxS: np.ndarray, taste_NxSxT: np.ndarray) -> dict[str, np.ndarray]:
         fit, durations = self._taste.fit, self._numbers.durations(video_NxS, requests.time_ms_B[:, None])
         fits = fit.people(requests.user_B, requests.time_ms_B)
-        own = (fit.logits(fits, video_NxS, durations), fit.leanings(fits, video_NxS))
-        return [column for part in (taste_NxSxT, *own) for column in np.moveaxis(part, -1, 0)]
+        return (
+            _named(taste_NxSxT, *(f"taste_{label}" for label in TASTE_LABELS))
+            | _named(fit.logits(fits, video_NxS, durations), "taste_fit", "taste_fit_doubt")
+            | _named(fit.leanings(fits, video_NxS), "taste_fit_author", "taste_fit_category")
+        )
 
     def _walked(
         self, requests: Requests, video_NxS: np.ndarray, similarity: ItemSimilarity, *, by_query: bool
@@ -221,3 +257,8 @@ class RankingFeatures:
             return np.concatenate(found)
         rows = np.repeat(np.arange(len(requests)), video_NxS.shape[1])
         return np.asarray(reached[rows, video_NxS.reshape(-1)]).reshape(video_NxS.shape)
+
+
+def _named(part_xF: np.ndarray, *names: str) -> dict[str, np.ndarray]:
+    """The last axis as columns by name."""
+    return dict(zip(names, np.moveaxis(part_xF, -1, 0), strict=True))

@@ -8,7 +8,7 @@ from pr2_jax.config import QinConfig
 from pr2_jax.data.batches import SlateReader
 from pr2_jax.ranking.features import Scaler, columns, groups
 from pr2_jax.retrieval.blocks import in_blocks, padded_size
-from pr2_jax.types import TASKS, ModelFunction
+from pr2_jax.types import ModelFunction
 
 REQUEST_BLOCK = 64
 RESULT_BLOCK = 512
@@ -29,6 +29,7 @@ class Ranker:
     ) -> None:
         """`config` and `again` say which columns of the features the function reads."""
         self._function, self._requests, self._scaler = function, requests, scaler
+        self._heads = len(config.prediction_heads)
         self._columns, self.needs = columns(config, again=again), groups(config, again=again)
 
     def logits(
@@ -54,7 +55,7 @@ class Ranker:
                 for at in range(0, results, width)
             ]
             parts.append(np.concatenate(blocks, axis=1)[:, :results])
-        return np.concatenate(parts) if parts else np.zeros((0, results, len(TASKS)), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, results, self._heads), np.float32)
 
     def _block(self, request: dict, video_BxS: np.ndarray, features_BxSxF: np.ndarray, width: int) -> np.ndarray:
         pad = [(0, 0), (0, width - video_BxS.shape[1])]

@@ -18,7 +18,7 @@ from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval.blocks import REQUEST_BLOCK
 from pr2_jax.retrieval.merge import Merged
 from pr2_jax.search.system import RANKERS, SCORES, Snapshot, System
-from pr2_jax.types import TASKS, Candidates, Channel, Requests
+from pr2_jax.types import Candidates, Channel, Requests
 
 LEAST_CANDIDATES = 50
 """Candidates that the ranker gets at least, popular ones if the channels find fewer."""
@@ -63,7 +63,7 @@ class Ranked:
     sources_BxKxC: np.ndarray  # normalised channel scores
     found_BxKxC: np.ndarray  # whether the channel itself returned it
     channels: tuple[str, ...]
-    heads: tuple[str, ...] = TASKS
+    heads: tuple[str, ...]  # names of the last axis of `probabilities`
 
 
 class Searcher:
@@ -144,7 +144,7 @@ class Searcher:
                 part.user_B, part.time_ms_B, part.words_BxQ, content_BxD, video_BxS[rows], features, is_feed
             )
             parts.append(logits)
-        return np.concatenate(parts) if parts else np.zeros((*video_BxS.shape, len(TASKS)), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((*video_BxS.shape, len(self._heads)), np.float32)
 
     def probabilities(self, requests: Requests, query_B: np.ndarray, logits_BxSxT: np.ndarray) -> np.ndarray:
         """Calibrated probabilities `[B, S, T]` of what `score` gave."""
@@ -155,7 +155,7 @@ class Searcher:
         """The merged candidates in the ranker's order."""
         relevance_BxK = relevance(merged)
         score_BxK = np.empty(merged.ids_BxK.shape, np.float32)
-        probabilities = np.empty((*score_BxK.shape, len(TASKS)))
+        probabilities = np.empty((*score_BxK.shape, len(self._heads)))
         stranger_B = self._strangers(requests)
         for searcher, rows in ((self, np.flatnonzero(~stranger_B)), (self._plain, np.flatnonzero(stranger_B))):
             if len(rows):
@@ -177,7 +177,13 @@ class Searcher:
             ordered(merged.sources_BxKxC),
             ordered(merged.found_BxKxC),
             merged.channels,
+            self._heads,
         )
+
+    @property
+    def _heads(self) -> tuple[str, ...]:
+        """Names of the rankers' heads, which are the same of both."""
+        return tuple(head.name for head in self._system.config.qin.prediction_heads)
 
     def _strangers(self, requests: Requests) -> np.ndarray:
         """Whose past is too short for the personal ranker: they get the other one's order of the same candidates."""

@@ -16,7 +16,7 @@ from pr2_jax.models.functions import (
     ranker_insides,
     taste_functions,
 )
-from pr2_jax.training.task import Task
+from pr2_jax.training.loop import Task
 from pr2_jax.types import Functions, ModelFunction
 
 if TYPE_CHECKING:

@@ -1,17 +1,20 @@
 """What each part earns: every variant of a file trained and judged with several seeds, beside the whole system.
 
 A variant is a work directory of its own, in which every stage that it shares with the whole system of the same seed is
-a link to that one. Once judged, only its sessions' values and its costs are kept (`judged/`), so that a run cut short
-carries on with what is missing, and a changed config or file judges just what changed.
+a link to that one. Rankers of one seed share what they have in common in `shared/`: the features of their slates, and
+the base ranker. Once judged, only a variant's values of sessions and its costs are kept (`judged/`), so that a run cut
+short carries on with what is missing, and a changed config or file judges just what changed.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pr2_jax import artifacts, config_ablations, console
 from pr2_jax import workdir as stages
@@ -21,14 +24,16 @@ from pr2_jax.config_loader import to_dict
 from pr2_jax.evaluation import values as session_values
 from pr2_jax.evaluation.values import Values
 from pr2_jax.search.system import System
+from pr2_jax.stages import qin
 from pr2_jax.stages.ablation_tables import Result, write_tables
 from pr2_jax.stages.days import Day, day_of
 from pr2_jax.stages.rankings import answers, catalogue, searchers_of, values
 from pr2_jax.training.curve import PACE
 
-Make = Callable[[str, Path, Config], None]
-"""(stage, work directory, config): makes one stage there, unless it is fresh."""
-DIRECTORY = "ablations"
+Body = Callable[[Path, Config, Path], None]
+Make = Callable[[str, Path, Config, Body | None], None]
+"""(stage, work directory, config, body or None for the stage's own): makes one stage there, unless it is fresh."""
+DIRECTORY, SHARED = "ablations", "shared"
 DAYS = ("validation", "test")
 JUDGED, COSTS = "judged", "costs.json"
 TIMED_SESSIONS = 64
@@ -94,11 +99,7 @@ def _drop(place: Path, whole: Path) -> None:
 
 def _make_stages(place: Path, config: Config, ranked: bool, lenders: Sequence[Path], make: Make) -> None:
     """Every stage up to the ranker, or up to the index: linked where somebody has it, else made."""
-    shared = place.parent / stages.SHARED
-    shared.mkdir(parents=True, exist_ok=True)
-    place.mkdir(exist_ok=True)
-    if not (place / stages.SHARED).exists():
-        (place / stages.SHARED).symlink_to(shared.resolve(), target_is_directory=True)
+    place.mkdir(parents=True, exist_ok=True)
     if not (place / stages.STORE).exists():
         artifacts.link_tree(lenders[0] / stages.STORE, place / stages.STORE)
     for name in stages.STAGES:
@@ -109,10 +110,29 @@ def _make_stages(place: Path, config: Config, ranked: bool, lenders: Sequence[Pa
             continue
         lender = next((one for one in lenders if artifacts.fresh(one / name, claim, stages.SCHEMA)), None)
         if lender is None:
-            make(name, place, config)
+            make(name, place, config, functools.partial(_train_rankers, claim) if name == "qin" else None)
         else:
             shutil.rmtree(place / name, ignore_errors=True)
             artifacts.link_tree(lender / name, place / name)
+
+
+def _train_rankers(claim: dict[str, Any], place: Path, config: Config, out: Path) -> None:
+    """Trains the rankers of a variant with what others of its seed have made already; `claim` is the stage's."""
+    kept = {name: value for name, value in claim["config"].items() if name not in ("qin", "base")}
+    slates = {name: getattr(config.qin, name) for name in ("slate", "sampled_negatives")}
+    seed, shared = {"seed": config.qin.optim.seed}, place.parent / SHARED
+
+    def directory(name: str, facts: dict[str, Any]) -> Path:
+        return shared / f"{name}_{artifacts.digest([claim['inputs'], kept, facts | seed])}"
+
+    features, base = directory("slates", slates), directory("base", {"base": to_dict(config.base)})
+    features.mkdir(parents=True, exist_ok=True)
+    if base.exists() and not (out / "base").exists():
+        (out / "base").mkdir()
+        artifacts.link_tree(base, out / "base" / "params")
+    qin.train(place, config, out, features)
+    if not base.exists():
+        artifacts.link_tree(out / "base" / "params", base)
 
 
 def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, float]:

@@ -35,7 +35,7 @@ from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
 from pr2_jax.stages.diagnose_retrieval import another
 from pr2_jax.stages.qin import FEATURE_BLOCK, features_by_day, slate_features
-from pr2_jax.types import TASKS, ModelFunction
+from pr2_jax.types import ModelFunction
 
 SESSIONS = 1_000
 """Of the validation and of the test day, at most, evenly spread."""
@@ -104,9 +104,9 @@ class RankingSigns:
         """Of `qin` or `base`. `past_of_N`: whose history is put in place of each person's own."""
         config, reader, insides = self._ranker(name)
         if not len(slates):
-            size = slates.video_NxS.shape[1]
-            empty = np.zeros((0, size, len(TASKS)), np.float32)
-            return empty, empty, np.zeros((0, size, len(TASKS), config.experts), np.float32)
+            shape = (0, slates.video_NxS.shape[1], len(config.prediction_heads))
+            empty = np.zeros(shape, np.float32)
+            return empty, empty, np.zeros((*shape, config.experts), np.float32)
         scaled = self._scaler(features)[..., self._system.columns(config)]
         parts = []
         for start in range(0, len(slates), SLATE_BLOCK):
@@ -133,7 +133,8 @@ class RankingSigns:
         features = self._features_of(feed, cuts.validation_ms)
         _, _, of_feed = self._outputs("qin", feed, features)
         _, _, of_search = self._own
-        gates = {task: of_feed[feed.video_NxS > 0][:, t] for t, task in enumerate(TASKS)}
+        heads = enumerate(self._config.qin.prediction_heads)
+        gates = {head.name: of_feed[feed.video_NxS > 0][:, t] for t, head in heads}
         gates["click"] = of_search[self._slates.video_NxS > 0][:, 0]
         return gate_signs(gates, {task: "search results" if task == "click" else "feed views" for task in gates})
 
@@ -183,8 +184,8 @@ def _calibrated(system: System, calibrated: Calibrated, name: str, slates: Slate
     real = slates.video_NxS > 0
     query = system.query_numbers(system.requests_of(slates), slates.query_N) if calibrated.reads_query else None
     p = calibrated.probabilities(logit, query)[..., 0] if len(slates) else logit[..., 0]
-    return DayRows(name, p[real], slates.label_NxSxT[..., 0][real] > 0)
+    return DayRows(name, p[real], slates.label("click")[real])
 
 
 def _slate(slates: Slates) -> Slate:
-    return Slate(slates.user_N, slates.video_NxS > 0, slates.label_NxSxT[..., 0] > 0, slates.position_NxS)
+    return Slate(slates.user_N, slates.video_NxS > 0, slates.label("click"), slates.position_NxS)

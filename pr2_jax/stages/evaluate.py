@@ -99,7 +99,7 @@ def _rows(config: Config, given: Answers, worth: dict[str, Values]) -> dict[str,
 def _pooled(given: Answers, ranking: Ranking, draws: int, seed: int) -> Metrics:
     """What is asked of all shown results together; nothing is known where all of them were clicked."""
     valid = given.slates.video_NxS > 0
-    labels = (given.slates.label_NxSxT[..., 0] > 0)[valid]
+    labels = given.slates.label("click")[valid]
     users = np.broadcast_to(given.slates.user_N[:, None], valid.shape)[valid]
     each, weight = metrics.user_auc(labels, ranking.scores_SxK[valid], users)
     row: Metrics = {

@@ -14,7 +14,7 @@ from pr2_jax.data.catalogue import query_words
 from pr2_jax.data.sessions import impressions_of
 from pr2_jax.data.slates import Slates
 from pr2_jax.search.system import System
-from pr2_jax.types import Requests
+from pr2_jax.types import LABELS, Requests
 
 BLOCK = 512
 """Queries searched, or slates drawn for, at a time."""
@@ -43,16 +43,15 @@ def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray
 def joined(slates: Slates, video_NxC: np.ndarray) -> Slates:
     """Each slate with its sampled videos behind its own, as not clicked."""
     count = video_NxC.shape[1]
-    extra = np.zeros((len(slates), count, slates.label_NxSxT.shape[2]), np.float32)
-    weight = extra.copy()
-    weight[..., 0] = video_NxC > 0
+    nothing = np.zeros((len(slates), count, len(LABELS)), bool)
+    told = (np.array(LABELS) == "click") & (video_NxC > 0)[..., None]
     unknown = ((0, 0), (0, count))
     return dataclasses.replace(
         slates,
         video_NxS=np.concatenate([slates.video_NxS, video_NxC], 1),
         position_NxS=np.pad(slates.position_NxS, unknown, constant_values=-1),
-        label_NxSxT=np.concatenate([slates.label_NxSxT, extra], 1),
-        weight_NxSxT=np.concatenate([slates.weight_NxSxT, weight], 1),
+        label_NxSxY=np.concatenate([slates.label_NxSxY, nothing], 1),
+        told_NxSxY=np.concatenate([slates.told_NxSxY, told], 1),
         impression_NxS=np.pad(slates.impression_NxS, unknown, constant_values=-1),
     )
 

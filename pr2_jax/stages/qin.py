@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax import artifacts, console
-from pr2_jax import workdir as stages
 from pr2_jax.config import Config, QinConfig
-from pr2_jax.config_loader import to_dict
 from pr2_jax.data.batches import QinBatches, SlateReader
 from pr2_jax.data.catalogue import query_words
 from pr2_jax.data.sessions import day_start_ms, part_of, training_parts, training_sessions
@@ -31,15 +29,18 @@ FEATURE_BLOCK = 512
 """Slates whose features are computed at a time."""
 
 
-def train(workdir: Path, config: Config, out: Path) -> None:
-    """Writes `qin/`, `base/`, `scaler.npz` and what was fitted on the validation day into `out`."""
+def train(workdir: Path, config: Config, out: Path, features: Path | None = None) -> None:
+    """Writes `qin/`, `base/`, `scaler.npz` and what was fitted on the validation day into `out`.
+
+    `features`: a directory where the slates' features are kept, or lie already; without it they lie in `out` until the
+    stage is done. A ranker whose parameters are in `out` is not trained again.
+    """
     system = System(workdir, config)
     cuts, size = system.store.cuts, config.qin.slate
     search = search_slates(
         system.store, training_sessions(system.store), size, system.reader.long_play, cuts.validation_ms
     )
-    common = _common(workdir, config, out)
-    paths = [common / f"{name}.npy" for name in ("negatives", "search_features", "feed_features")]
+    paths = [(features or out) / f"{name}.npy" for name in ("negatives", "search_features", "feed_features")]
     count, seed = config.qin.sampled_negatives, config.qin.optim.seed
     search = joined(search, *_cached(paths[:1], lambda: [sampled(system, search, count, seed)]))
     feed = feed_slates(system.reader, 0, cuts.validation_ms, search.video_NxS.shape[1])
@@ -48,45 +49,13 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     scaler = Scaler.fit(search_features[real])
     distributed.first(lambda: scaler.save(out / "scaler.npz"))
     scaled = (search, scaler(search_features)), (feed, scaler(feed_features))
-    lent = _lent_base(workdir, config)
-    if lent and lent.exists() and not (out / "base").exists():
-        (out / "base").mkdir()
-        artifacts.link_tree(lent, out / "base" / "params")
     for name, part in (("qin", config.qin), ("base", config.base)):
         if not distributed.first((out / name / "params").exists):
             _train_one(system, config, part, scaled, out / name)
-    if lent and not lent.exists():
-        artifacts.link_tree(out / "base" / "params", lent)
     distributed.first(lambda: fit_scores(system, config, out, out))
-    if common == out:
+    if features is None:
         for path in paths:
             distributed.first(path.unlink)
-
-
-def _common(workdir: Path, config: Config, out: Path) -> Path:
-    """Where slates' features lie: in the making, to be dropped with the checkpoints; or kept, where rankers share."""
-    shared = workdir / stages.SHARED
-    if not shared.is_dir():
-        return out
-    features = {name: getattr(config.qin, name) for name in ("slate", "sampled_negatives")}
-    directory = shared / f"slates_{_digest(workdir, config, features | {'seed': config.qin.optim.seed})}"
-    directory.mkdir(exist_ok=True)
-    return directory
-
-
-def _lent_base(workdir: Path, config: Config) -> Path | None:
-    """Where rankers that share find the base ranker, which does not depend on the other's config."""
-    shared = workdir / stages.SHARED
-    if not shared.is_dir():
-        return None
-    return shared / f"base_{_digest(workdir, config, {'base': to_dict(config.base), 'seed': config.qin.optim.seed})}"
-
-
-def _digest(workdir: Path, config: Config, facts: dict) -> str:
-    """Of the facts, and of everything that the stage reads but the rankers' own config."""
-    claim = stages.fingerprint("qin", workdir, config)
-    kept = {name: value for name, value in claim["config"].items() if name not in ("qin", "base")}
-    return artifacts.digest([claim["inputs"], kept, facts])
 
 
 def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple, out: Path) -> None:

@@ -63,7 +63,7 @@ def values(system: System, given: Answers) -> dict[str, Values]:
     """What each ranking was worth in each session."""
     day, user_N = given.day, np.asarray(system.store.sessions.user)
     positives = np.array([len(videos) for videos in day.clicked])
-    shown, clicked = given.slates.video_NxS > 0, given.slates.label_NxSxT[..., 0] > 0
+    shown, clicked = given.slates.video_NxS > 0, given.slates.label("click")
     out, hits = {}, {}
     for name, ranking in given.rankings.items():
         if name.startswith("slate."):

@@ -20,7 +20,6 @@ from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import RANKERS, System
 from pr2_jax.stages.days import Day
 from pr2_jax.stages.rankings import Answers
-from pr2_jax.types import TASKS
 
 FEED_SLATES = 1_000
 """Slates of feed views at most on which long play and like are judged: scoring them costs what searches cost."""
@@ -48,7 +47,7 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
     bands = thirds(searches_Nq)
     found: dict[str, Judged] = {}
     curves = {}
-    results = (given.slates.weight_NxSxT[..., 1:] > 0).any()
+    results = any(given.slates.told(head.label).any() for head in config.qin.prediction_heads if head.label != "click")
     told = given.slates.sample(FEED_SLATES) if results else _feed(system, config, given.day)
     for name, searcher in given.searchers.items():
         ranker = RANKERS[name]
@@ -86,7 +85,7 @@ def _clicks(given: Answers, name: str) -> tuple[Rows, np.ndarray]:
     slates, ranking = given.slates, given.rankings[name]
     slate_N, place_N = np.nonzero(slates.video_NxS > 0)
     raw_N = expit(ranking.scores_SxK[slate_N, place_N].astype(np.float64))
-    labels_N = slates.label_NxSxT[slate_N, place_N, 0] > 0
+    labels_N = slates.label("click")[slate_N, place_N]
     rows = Rows(labels_N, raw_N, ranking.probability_SxK[slate_N, place_N], slates.user_N[slate_N])
     return rows, slates.query_N[slate_N]
 
@@ -104,13 +103,13 @@ def _others(system: System, searcher: Searcher, slates: Slates, is_feed: bool) -
     logits = searcher.score(requests, slates.query_N, slates.video_NxS, is_feed=is_feed)
     calibrated = searcher.probabilities(requests, slates.query_N, logits)
     out = {}
-    for task, name in enumerate(TASKS):
-        told_NxS = slates.weight_NxSxT[..., task] > 0
-        if name != "click" and told_NxS.any() and not isinstance(searcher.calibrated.heads[task], Unlearned):
+    for t, head in enumerate(system.config.qin.prediction_heads):
+        told_NxS = slates.told(head.label)
+        if head.label != "click" and told_NxS.any() and not isinstance(searcher.calibrated.heads[t], Unlearned):
             slate_N, place_N = np.nonzero(told_NxS)
-            raw_N = expit(logits[slate_N, place_N, task].astype(np.float64))
-            labels_N = slates.label_NxSxT[slate_N, place_N, task] > 0
-            out[name] = Rows(labels_N, raw_N, calibrated[slate_N, place_N, task], slates.user_N[slate_N])
+            raw_N = expit(logits[slate_N, place_N, t].astype(np.float64))
+            labels_N = slates.label(head.label)[slate_N, place_N]
+            out[head.name] = Rows(labels_N, raw_N, calibrated[slate_N, place_N, t], slates.user_N[slate_N])
     return out
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
-from pr2_jax.data.columns import FEED_CHANNEL
-from pr2_jax.data.outcomes import told_tasks
+from pr2_jax.data.columns import FEED_CHANNEL, SIGNALS
+from pr2_jax.data.outcomes import told_labels
 from pr2_jax.data.sessions import FOLDS, fold_of, training_parts
 from pr2_jax.data.slates import feed_slates
 from pr2_jax.data.store import LogStore
@@ -24,7 +24,6 @@ from pr2_jax.errors import NotFinite
 from pr2_jax.evaluation.metrics import auc
 from pr2_jax.models.build import taste_task
 from pr2_jax.models.functions import load_model, taste_functions
-from pr2_jax.models.history import SIGNALS
 from pr2_jax.models.taste import TasteTask
 from pr2_jax.retrieval import latent_factors, taste_fit
 from pr2_jax.retrieval.blocks import all_videos, in_blocks
@@ -36,7 +35,7 @@ from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
-from pr2_jax.types import TASKS, Functions, People
+from pr2_jax.types import TASTE_LABELS, Functions, People
 from pr2_jax.workdir import fold_directory, part_directory
 
 VECTORS = "video_vectors.npy"
@@ -94,7 +93,7 @@ def _has_views(store: LogStore, held_out: int | None) -> bool:
     """Is there a feed view to learn the space from? Without one its vectors are zeros, not what chance began with."""
     time_ms_E = np.asarray(store.events.time_ms)
     viewed_E = (np.asarray(store.events.channel) == FEED_CHANNEL) & (time_ms_E < store.cuts.validation_ms)
-    viewed_E &= told_tasks(store.events.told).any(axis=-1)
+    viewed_E &= told_labels(store.events.told, TASTE_LABELS).any(axis=-1)
     return bool((fold_of(store, time_ms_E[viewed_E]) != held_out).any() if held_out is not None else viewed_E.any())
 
 
@@ -129,7 +128,7 @@ def _fit_people(
 
 def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
     """Logit of a click on each video by nobody in particular, `[V]`."""
-    no_habit_VxG = np.zeros((len(videos_VxD), SIGNALS), np.float32)
+    no_habit_VxG = np.zeros((len(videos_VxD), len(SIGNALS)), np.float32)
     nobody = People(np.zeros_like(videos_VxD), no_habit_VxG, no_habit_VxG[:, 0])
     batch = {"item_NxSxD": videos_VxD[:, None]} | nobody._asdict()
     return in_blocks(functions["taste_logits"], batch, EVENT_BLOCK)[1][:, 0, 0]
@@ -146,11 +145,11 @@ def _report(system: System, space: TasteSpace) -> None:
     fits = space.fit.people(views.user_N, views.time_ms_N)
     durations = system.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
     own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + space.fit.appeal(views.video_NxS))[:, 0]
-    labels_NxT, told_NxT = views.label_NxSxT[:, 0] > 0, views.weight_NxSxT[:, 0] > 0
-    fitted = auc(labels_NxT[told_NxT[:, 0], 0], own_N[told_NxT[:, 0]])
-    told = {task: told_NxT[:, t] for t, task in enumerate(TASKS)}
-    found = {name: auc(labels_NxT[rows, t], logits[rows, 0, t]) for t, (name, rows) in enumerate(told.items())}
-    shown = ", ".join(f"{task} {_figure(value)}" for task, value in found.items())
+    told = [(label, views.told(label)[:, 0]) for label in TASTE_LABELS]
+    found = {label: auc(views.label(label)[rows, 0], logits[rows, 0, t]) for t, (label, rows) in enumerate(told)}
+    clicks_told = told[0][1]
+    fitted = auc(views.label("click")[clicks_told, 0], own_N[clicks_told])
+    shown = ", ".join(f"{label} {_figure(value)}" for label, value in found.items())
     own = _figure(fitted)
     console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}; by own regression {own}")
 

@@ -10,7 +10,7 @@ import pytest
 from pr2_jax.config import QinConfig, RetrievalConfig
 from pr2_jax.data.counters import Counters
 from pr2_jax.ranking import features
-from pr2_jax.ranking.features import FEATURES, RELEVANCE, TASTE, VIDEO, RankingFeatures, Scaler, columns
+from pr2_jax.ranking.features import FEATURES, GROUPS, RankingFeatures, Scaler, columns
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.qrcf import Seeds
@@ -209,9 +209,9 @@ def test_columns():
     assert FEATURES[-1] == "clicks_of_video"
     assert columns(QinConfig(personal=False), again=True).tolist() == columns(QinConfig(personal=False)).tolist()
     assert columns(QinConfig(inputs="taste"), again=True).tolist() == columns(QinConfig(inputs="taste")).tolist()
-    assert [FEATURES[at] for at in columns(QinConfig(personal=False))] == list(RELEVANCE + VIDEO)
+    assert [FEATURES[at] for at in columns(QinConfig(personal=False))] == [*GROUPS["relevance"], *GROUPS["video"]]
     some = columns(QinConfig(inputs="taste+relevance"))
-    assert [FEATURES[at] for at in some] == list(RELEVANCE + TASTE)
+    assert [FEATURES[at] for at in some] == [*GROUPS["relevance"], *GROUPS["taste"]]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import CHANNELS, SearchConfig
-from pr2_jax.ranking.features import FEATURES, HABITS, LINKS
+from pr2_jax.ranking.features import FEATURES, GROUPS
 from pr2_jax.retrieval.merge import merge
 from pr2_jax.search.searcher import LEAST_CANDIDATES, Searcher
 from pr2_jax.search.system import PIPELINES
@@ -75,8 +75,8 @@ def test_no_personal_number_is_told_of_nobody(system, snapshot, asked):
     requests, query = asked
     videos = np.tile(np.arange(1, 41, dtype=np.int32), (len(requests), 1))
     features_NxSxF = system.features()(requests, query, videos, snapshot.similarity)
-    personal_F = np.isin(FEATURES, (*LINKS, *HABITS))
-    assert personal_F.sum() == len(LINKS) + len(HABITS)
+    personal_F = np.isin(FEATURES, (*GROUPS["links"], *GROUPS["habits"]))
+    assert personal_F.sum() == len(GROUPS["links"]) + len(GROUPS["habits"])
     assert not features_NxSxF[:2][..., personal_F].any()
     assert features_NxSxF[2][..., personal_F].any()
     assert not system.taste.vectors(requests.user_B, requests.time_ms_B)[:2].any()

@@ -207,7 +207,7 @@ def test_drift_is_of_the_probabilities_that_are_served(ranking, finished, micro_
         logits = searcher.score(requests, slates.query_N, slates.video_NxS)
         want = searcher.probabilities(requests, slates.query_N, logits)[..., 0][real]
         np.testing.assert_allclose(days[name].probability_N, want, atol=1e-5)
-        np.testing.assert_array_equal(days[name].label_N, slates.label_NxSxT[..., 0][real] > 0)
+        np.testing.assert_array_equal(days[name].label_N, slates.label("click")[real])
 
 
 def test_each_head_s_own_gates_on_the_rows_that_it_is_asked_about(ranking, heard, reported):

@@ -271,8 +271,8 @@ def test_a_day_on_which_everything_was_clicked_orders_nothing(finished, micro_co
     slates = search_slates(system.store, day.all_sessions, 8)
     ranking = {"slate.random": Ranking(slates.video_NxS, np.random.default_rng(0).random(slates.video_NxS.shape))}
     some = values(system, Answers(day, slates, ranking))["slate.random"]
-    labels = slates.label_NxSxT.copy()
+    labels = slates.label_NxSxY.copy()
     labels[..., 0] = slates.video_NxS > 0
-    every = values(system, Answers(day, dataclasses.replace(slates, label_NxSxT=labels), ranking))["slate.random"]
+    every = values(system, Answers(day, dataclasses.replace(slates, label_NxSxY=labels), ranking))["slate.random"]
     assert np.isfinite(some["ndcg@10"]).any()
     assert all(np.isnan(every[metric]).all() for metric in ("ndcg@10", "mrr", "auc"))

@@ -61,9 +61,9 @@ def test_negatives_are_not_clicked_and_padding_does_not_count(slates, widened):
     added = widened.video_NxS[:, size:]
     assert added.shape == (len(slates), COUNT)
     assert (added > 0).mean() > 0.7
-    assert not widened.label_NxSxT[:, size:].any()
-    assert np.array_equal(widened.weight_NxSxT[:, size:, 0], added > 0)
-    assert not widened.weight_NxSxT[:, size:, 1:].any()
+    assert not widened.label_NxSxY[:, size:].any()
+    assert np.array_equal(widened.told_NxSxY[:, size:, 0], added > 0)
+    assert not widened.told_NxSxY[:, size:, 1:].any()
     assert (widened.position_NxS[:, size:] == -1).all()
     assert (widened.impression_NxS[:, size:] == -1).all()
 

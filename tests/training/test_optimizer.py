@@ -10,14 +10,14 @@ import pytest
 
 from pr2_jax.config_training import TABLE_OPTIMIZERS as NAMES
 from pr2_jax.config_training import OptimConfig, TableConfig
-from pr2_jax.training.mesh import single
-from pr2_jax.training.optimizer import (
+from pr2_jax.training.loop import (
     TABLE_OPTIMIZERS,
     dense_optimizer,
     schedule,
     table_optimizers,
     table_schedules,
 )
+from pr2_jax.training.mesh import single
 from pr2_jax.training.tables import TableSpec
 
 CONFIG = OptimConfig(warmup_share=0.1)

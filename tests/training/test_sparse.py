@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from pr2_jax.training import sparse
+from pr2_jax.training import tables as row_tables
+from pr2_jax.training.loop import DenseTable
 from pr2_jax.training.mesh import make_mesh, single
-from pr2_jax.training.tables import TableSpec, init_tables
-from pr2_jax.training.tables import gather as plain_gather
+from pr2_jax.training.tables import TableSpec, gather, init_tables
 
 SPECS = {"video": TableSpec(600, 4), "word": TableSpec(30, 4), "idle": TableSpec(5, 4)}
 RATE, STEPS = 0.1, 20
@@ -21,7 +21,7 @@ MESHES = {
     "one": single,
     **{f"{d}x{m}": functools.partial(make_mesh, d, m) for d, m in ((8, 1), (4, 2), (2, 4), (1, 8))},
 }
-OPTIMIZERS = {"row_adagrad": sparse.RowAdagrad(), "lazy_adam": sparse.LazyAdam()}
+OPTIMIZERS = {"row_adagrad": row_tables.RowAdagrad(), "lazy_adam": row_tables.LazyAdam()}
 
 
 def draw(step: int):
@@ -34,14 +34,14 @@ def draw(step: int):
 
 def adagrad(row, gradient, memory):
     total = memory.get("sum", 0.0) + np.square(gradient).mean()
-    return row - RATE * gradient / (np.sqrt(total) + sparse.EPSILON), {"sum": total}
+    return row - RATE * gradient / (np.sqrt(total) + row_tables.EPSILON), {"sum": total}
 
 
 def adam(row, gradient, memory):
     mean = 0.9 * memory.get("mean", 0.0) + 0.1 * gradient
     square = 0.999 * memory.get("square", 0.0) + 0.001 * np.square(gradient)
     count = memory.get("count", 0) + 1
-    step = mean / (1 - 0.9**count) / (np.sqrt(square / (1 - 0.999**count)) + sparse.EPSILON)
+    step = mean / (1 - 0.9**count) / (np.sqrt(square / (1 - 0.999**count)) + row_tables.EPSILON)
     return row - RATE * step, {"mean": mean, "square": square, "count": count}
 
 
@@ -67,10 +67,10 @@ def trained(optimizer, tables, mesh):
     @jax.jit
     def one(tables, state, ids, gradients):
         lookups = {key: (table, ids[key]) for key, table in names.items()}
-        return sparse.update_all(optimizers, tables, state, lookups, gradients, rates, mesh)
+        return row_tables.update_all(optimizers, tables, state, lookups, gradients, rates, mesh)
 
     optimizers, rates = dict.fromkeys(tables, optimizer), dict.fromkeys(tables, jnp.float32(RATE))
-    state = sparse.init_all(optimizers, tables)
+    state = row_tables.init_all(optimizers, tables)
     for step in range(STEPS):
         lookups, gradients = draw(step)
         ids = {key: x.astype(np.int32) for key, (_, x) in lookups.items()}
@@ -86,7 +86,7 @@ def fresh():
 @pytest.mark.parametrize("where", MESHES)
 @pytest.mark.parametrize(("name", "rule"), [("row_adagrad", adagrad), ("lazy_adam", adam)])
 def test_equal_to_loops(name, rule, where, fresh):
-    got = trained(sparse.SparseTable(OPTIMIZERS[name]), fresh, MESHES[where]())
+    got = trained(row_tables.SparseTable(OPTIMIZERS[name]), fresh, MESHES[where]())
     want = by_loops(fresh, rule)
     looked_up = [draw(step)[0][key][1] for step in range(STEPS) for key in ("history", "video")]
     touched = np.unique(np.concatenate([ids.reshape(-1) for ids in looked_up]))
@@ -101,7 +101,7 @@ def test_equal_to_loops(name, rule, where, fresh):
 
 def test_dense_is_adam_through_the_gather(fresh):
     """What autodiff of the plain gather gives optax, but for row 0."""
-    got = trained(sparse.DenseTable(), fresh, single())
+    got = trained(DenseTable(), fresh, single())
     tables, adam = dict(fresh), optax.adam(RATE)
     state = adam.init(tables)
     for step in range(STEPS):
@@ -109,7 +109,7 @@ def test_dense_is_adam_through_the_gather(fresh):
         weights = {key: jnp.where((ids != 0)[..., None], gradients[key], 0) for key, (_, ids) in lookups.items()}
 
         def weighed(tables, lookups=lookups, weights=weights):
-            rows = plain_gather(tables, lookups)
+            rows = gather(tables, lookups)
             return sum((rows[key] * weights[key]).sum() for key in rows)
 
         direction, state = adam.update(jax.grad(weighed)(tables), state)
@@ -121,12 +121,12 @@ def test_dense_is_adam_through_the_gather(fresh):
 @pytest.mark.parametrize("where", MESHES)
 def test_gather_is_plain_indexing_on_every_mesh(where, fresh):
     lookups = draw(0)[0]
-    rows = jax.jit(lambda tables: sparse.gather(tables, lookups, MESHES[where]()))(fresh)
+    rows = jax.jit(lambda tables: gather(tables, lookups, MESHES[where]()))(fresh)
     for key, (table, ids) in lookups.items():
         assert np.array_equal(rows[key], np.asarray(fresh[table])[ids])
 
 
-@pytest.mark.parametrize("optimizer", [*map(sparse.SparseTable, OPTIMIZERS.values()), sparse.DenseTable()])
+@pytest.mark.parametrize("optimizer", [*map(row_tables.SparseTable, OPTIMIZERS.values()), DenseTable()])
 def test_ids_outside_change_nothing(optimizer, fresh):
     table_VxD, ids_N = fresh["video"], jnp.array([0, 1_024, 2**31 - 1])
     after, _ = optimizer.update(
@@ -139,15 +139,15 @@ def test_ids_outside_change_nothing(optimizer, fresh):
 @pytest.mark.parametrize("upper", [2, 40, 10**9])
 def test_every_occurrence_finds_one_leader_of_its_own_id(upper, slots_a_place, rng, monkeypatch):
     """Few slots force many rounds; the ids' range does not matter."""
-    monkeypatch.setattr(sparse, "SLOTS_A_PLACE", slots_a_place)
+    monkeypatch.setattr(row_tables, "SLOTS_A_PLACE", slots_a_place)
     ids_N = rng.integers(0, upper, 3_000).astype(np.int32)
-    ids_N[::7] = sparse.OUTSIDE
-    leader_N = np.asarray(jax.jit(lambda ids: sparse.leaders(ids))(ids_N))
-    inside = ids_N != sparse.OUTSIDE
-    assert np.array_equal(leader_N == sparse.OUTSIDE, ~inside)
+    ids_N[::7] = row_tables.OUTSIDE
+    leader_N = np.asarray(jax.jit(lambda ids: row_tables.leaders(ids))(ids_N))
+    inside = ids_N != row_tables.OUTSIDE
+    assert np.array_equal(leader_N == row_tables.OUTSIDE, ~inside)
     assert np.array_equal(ids_N[leader_N[inside]], ids_N[inside])
     assert len(np.unique(leader_N[inside])) == len(np.unique(ids_N[inside]))
 
 
 def test_leaders_of_nothing():
-    assert np.array_equal(sparse.leaders(jnp.full(4, sparse.OUTSIDE, jnp.int32)), [sparse.OUTSIDE] * 4)
+    assert np.array_equal(row_tables.leaders(jnp.full(4, row_tables.OUTSIDE, jnp.int32)), [row_tables.OUTSIDE] * 4)
