@@ -37,6 +37,7 @@ ORDER = (
     "search",
     "online",
     "evaluation",
+    "drawing",
     "stages",
     "report",
     "demo",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pr2_jax.report import svg
-from pr2_jax.report.charts import Chart, Plot, Rows, Series
+from pr2_jax.drawing.charts import Chart
+from pr2_jax.drawing.layout import legend_of
+from pr2_jax.drawing.painters import svg
 from pr2_jax.report.parts import Charts, Note, Section, Table, text_of
 from pr2_jax.report.sections.examples import NAMES
 
@@ -77,21 +77,7 @@ def numeric(table: Table) -> list[bool]:
 
 def picture_of(chart: Chart) -> Picture:
     """With its legend where there is more than one series."""
-    if isinstance(chart, Rows):
-        legend = [(f"block p{number}", name) for number, name in enumerate(chart.part_names, 1)]
-    else:
-        legend = [(f"{_sample(chart, one)} s{svg.colour_of(chart.series, n)}", one.name)
-                  for n, one in enumerate(chart.series)]  # fmt: skip
-    return Picture(chart.slug, chart.title, chart.about, svg.draw(chart), legend if len(legend) > 1 else [])
-
-
-def _sample(chart: Plot, one: Series) -> str:
-    """What of a series the legend shows."""
-    if chart.bars:
-        return "block"
-    if not any(math.isfinite(y) for y in one.y):
-        return "shade"
-    return "stroke" if one.line else "spot"
+    return Picture(chart.slug, chart.title, chart.about, Markup(svg(chart)), legend_of(chart))
 
 
 def ago(days: float) -> str:

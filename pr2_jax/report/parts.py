@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pr2_jax.drawing.charts import Chart
 from pr2_jax.evaluation.bootstrap import Interval
-from pr2_jax.report.charts import Chart
 
 MISSING = "–"
 Value = Interval | float | int | str | None
