@@ -50,8 +50,8 @@ def rows_of(vocabulary_N: np.ndarray, raw: np.ndarray) -> np.ndarray:
 
 
 def assemble(tables: LogTables) -> dict[str, Any]:
-    """The fields of a `LogStore` but its fingerprint. Pure: the result depends on the content of the tables only, not on the
-    order of users or videos in them."""
+    """The fields of a `LogStore` but its fingerprint. Pure: the result depends on the content of the tables only, not
+    on the order of users or videos in them."""
     cuts = cuts_of(tables.search, tables.start_ms, tables.end_ms)
     ids = {name: tables.feed[name].to_numpy() for name in ("user", "video")}
     user_vocabulary = vocabulary(ids["user"], tables.search["user"].to_numpy(), tables.users["user"].to_numpy())
