@@ -13,7 +13,7 @@ from markupsafe import Markup
 from pr2_jax.drawing.charts import Chart
 from pr2_jax.drawing.layout import legend_of
 from pr2_jax.drawing.painters import svg
-from pr2_jax.report.parts import Charts, Note, Section, Table, text_of
+from pr2_jax.report.parts import Section, Table, text_of
 from pr2_jax.report.sections.examples import NAMES
 
 BECAUSE_WORDS = 6
@@ -42,10 +42,8 @@ def render(title: str, headline: dict[str, Any], sections: Sequence[Section], fa
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "kind": kind_of,
         "cells": cells_of,
         "picture": picture_of,
-        "numeric": numeric,
         "ago": ago,
         "clipped": clipped,
     }
@@ -59,20 +57,10 @@ def render(title: str, headline: dict[str, Any], sections: Sequence[Section], fa
     )
 
 
-def kind_of(block: Table | Charts | Note) -> str:
-    """By which the template tells blocks apart."""
-    return {Table: "table", Charts: "charts", Note: "note"}[type(block)]
-
-
 def cells_of(table: Table, number: int) -> list[tuple[str, str]]:
     """Texts of a row."""
     forms = ["metric" if number in table.whole and c.form == "signed" else c.form for c in table.columns]
     return [text_of(value, form) for value, form in zip(table.rows[number], forms, strict=True)]
-
-
-def numeric(table: Table) -> list[bool]:
-    """Which columns stand to the right."""
-    return [column.form != "text" for column in table.columns]
 
 
 def picture_of(chart: Chart) -> Picture:
