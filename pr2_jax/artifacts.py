@@ -183,7 +183,7 @@ def writing(
     claim = json.loads(_compact({"schema": schema, "fingerprint": fingerprint}))
     started = time.monotonic()
     if not (keep_partial and _left_by(partial) == claim):
-        _remove(partial)
+        remove(partial)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         write_json(partial / IN_PROGRESS, claim)
@@ -193,10 +193,10 @@ def writing(
         write_json(partial / MANIFEST, dict(facts or {}) | spent | claim)
     except BaseException:
         if not keep_partial:
-            _remove(partial)
+            remove(partial)
         raise
     (partial / IN_PROGRESS).unlink()
-    _swap_in(partial, directory)
+    swap_in(partial, directory)
 
 
 def refuse_foreign(directory: Path) -> None:
@@ -270,7 +270,7 @@ def _beside(directory: Path, suffix: str) -> Path:
     return directory.with_name(f"{directory.name}.{suffix}")
 
 
-def _remove(directory: Path) -> None:
+def remove(directory: Path) -> None:
     """The manifest goes first, so that a removal cut short leaves nothing that looks whole."""
     (directory / MANIFEST).unlink(missing_ok=True)
     if directory.exists():
@@ -288,14 +288,14 @@ def _left_by(partial: Path) -> dict[str, Any] | None:
     return None
 
 
-def _swap_in(partial: Path, directory: Path) -> None:
+def swap_in(partial: Path, directory: Path) -> None:
     """A full directory cannot be renamed over: the old one steps aside first and is removed last."""
     old = _beside(directory, "old")
-    _remove(old)
+    remove(old)
     if directory.exists():
         directory.rename(old)
     partial.rename(directory)
-    _remove(old)
+    remove(old)
 
 
 def _manifest(directory: Path) -> dict[str, Any] | None:

@@ -38,6 +38,7 @@ ORDER = (
     "search",
     "online",
     "evaluation",
+    "drawing",
     "stages",
     "report",
     "demo",

@@ -36,7 +36,7 @@ def run(repeats: int, sizes: synthetic.Sizes | None = None) -> Iterator[Measured
 def _measure(name: str, batch_at: Callable[[int], dict[str, np.ndarray]], rows: int, repeats: int) -> Measured:
     made = sum(x.nbytes for x in batch_at(0).values())
     _, seconds, _ = time_steps(lambda _, step: batch_at(step), None, range(1, 4 * repeats + 4), 4 * repeats)
-    return Measured.of("feed", name, {"batch": rows, "events": USERS * EVENTS_A_USER}, rows, 0.0, seconds, 2 * made, 0)
+    return Measured("feed", name, {"batch": rows, "events": USERS * EVENTS_A_USER}, rows, 0.0, seconds, 2 * made, 0)
 
 
 def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int], dict[str, np.ndarray]], int]]:

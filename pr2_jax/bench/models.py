@@ -63,4 +63,4 @@ def measure(
     remembered = remembered_floats(state.tables, state.table_opt)
     must_bytes = step_bytes(task, batches[0], state.params, remembered)
     compile_s, seconds, _ = time_steps(lambda state, batch: train(state, frozen, batch)[0], state, placed, repeats)
-    return Measured.of(task.name, optim.table_optimizer, shown, optim.batch, compile_s, seconds, must_bytes, must_flops)
+    return Measured(task.name, optim.table_optimizer, shown, optim.batch, compile_s, seconds, must_bytes, must_flops)

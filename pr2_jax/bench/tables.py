@@ -60,4 +60,4 @@ def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
     must_bytes = 4 * (3 * count * WIDTH + 2 * distinct * (WIDTH + remembered))
     must_flops = count * WIDTH * 3 + distinct * WIDTH * 4
     shown = {"V": size, "ids": count}
-    return Measured.of("tables", name, shown, count, compile_s, seconds, must_bytes, must_flops)
+    return Measured("tables", name, shown, count, compile_s, seconds, must_bytes, must_flops)

@@ -32,12 +32,13 @@ def lacks(store: LogStore) -> list[str]:
 
 
 def _of_feed(store: LogStore) -> list[str]:
-    told = labels_told(store)
-    if not (np.asarray(store.events.channel) == FEED_CHANNEL).any():
+    told, e = labels_told(store), store.events
+    feed_E = np.asarray(e.channel) == FEED_CHANNEL
+    if not feed_E.any():
         out = ["no feed views: the taste space is empty, people are known by their searches and clicks alone"]
-    elif not _viewed_in_training(store):
+    elif not (feed_E & (np.asarray(e.time_ms) < store.cuts.validation_ms)).any():
         out = ["no feed views on the training days: the taste space is empty"]
-    elif not np.asarray(store.events.told)[np.asarray(store.events.channel) == FEED_CHANNEL].any():
+    elif not np.asarray(e.told)[feed_E].any():
         out = ["of feed views nothing is told but that they were: nothing is learned from the feed"]
     else:
         out = []
@@ -48,12 +49,6 @@ def _of_feed(store: LogStore) -> list[str]:
     if not told["like"]:
         out.append("likes are never told: that head is not trained")
     return out
-
-
-def _viewed_in_training(store: LogStore) -> bool:
-    e = store.events
-    early_E = np.asarray(e.time_ms) < store.cuts.validation_ms
-    return bool((early_E & (np.asarray(e.channel) == FEED_CHANNEL)).any())
 
 
 def _of_attributes(store: LogStore) -> list[str]:

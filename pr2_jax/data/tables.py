@@ -68,21 +68,19 @@ class LogTables:
     last_row: str = ""  # file and row of the search that ends the log, for messages
 
 
-def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None, *, whole: bool = True) -> LogTables:
+def read_log(path: Path, config: DataConfig, *, whole: bool = True) -> LogTables:
     """Reads a directory, a directory that holds one, or a zip, of tables in KuaiSAR's format (sources.py).
 
     `whole=False`: also a log that is too short or too silent to train on (the raw leak probe's).
 
-    Bad rows are set aside and, where `quarantine_path` is given, written there once everything else is well.
-    Raises BadInput for whatever makes the log unusable, and for more than `config.max_bad_share` bad rows in a table.
+    Bad rows are set aside. Raises BadInput for whatever makes the log unusable, and for more than
+    `config.max_bad_share` bad rows in a table.
     """
     quarantine = Quarantine(config.max_bad_share)
     with open_log(Path(path), names_of(config)) as files:
         tables = log_tables(read_tables(files, config, quarantine), files, quarantine)
     if whole:
         refuse_unusable(tables)
-    if quarantine_path is not None:
-        tables.quarantined.write_csv(quarantine_path)
     return tables
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax.evaluation.bootstrap import Interval, interval, paired_difference
+from pr2_jax.evaluation.bootstrap import Interval, interval
 
 BETWEEN = "/"
 """Between the ranking's name and what is stored of it, in the file."""
@@ -36,7 +36,7 @@ class Values:
         """The paired difference to another ranking of the same sessions."""
         if not np.array_equal(self.session_N, other.session_N):
             raise ValueError("rankings of different sessions cannot be compared session by session")
-        return paired_difference(self.metrics[metric], other.metrics[metric], self.user_N, draws, seed)
+        return interval(self.metrics[metric] - other.metrics[metric], self.user_N, None, draws, seed)
 
     def rows(self, kept_N: np.ndarray) -> Values:
         """Some of the sessions."""

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pr2_jax import artifacts, config_loader, console, workdir
 from pr2_jax.config import Config
+from pr2_jax.drawing import charts
+from pr2_jax.drawing.charts import Chart
+from pr2_jax.drawing.painters import png
 from pr2_jax.errors import BadInput
-from pr2_jax.report import charts, page, parts, png
-from pr2_jax.report.charts import Chart
+from pr2_jax.report import page, parts
 from pr2_jax.report.parts import Charts, Section, Table
 from pr2_jax.report.sections import (
     ablations,
@@ -75,7 +77,7 @@ def write_page(work: Work, out: Path) -> None:
     drawn = [headline["chart"], *charts_of(sections)]
     for chart in console.progress(drawn, "pictures", unit=" pictures"):
         parts.write_csv(out / TABLES / f"{chart.slug}.csv", *charts.numbers_of(chart))
-        png.draw(chart, out / PICTURES / f"{chart.slug}.png")
+        png([chart], out / PICTURES / f"{chart.slug}.png")
     for table in tables_of(sections):
         parts.write_csv(out / TABLES / f"{table.slug}.csv", *parts.numbers_of(table))
     for section in sections:

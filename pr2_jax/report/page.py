@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pr2_jax.report import svg
-from pr2_jax.report.charts import Chart, Plot, Rows, Series
-from pr2_jax.report.parts import Charts, Note, Section, Table, text_of
+from pr2_jax.drawing.charts import Chart
+from pr2_jax.drawing.layout import legend_of
+from pr2_jax.drawing.painters import svg
+from pr2_jax.report.parts import Section, Table, text_of
 from pr2_jax.report.sections.examples import NAMES
 
 BECAUSE_WORDS = 6
@@ -42,10 +42,8 @@ def render(title: str, headline: dict[str, Any], sections: Sequence[Section], fa
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "kind": kind_of,
         "cells": cells_of,
         "picture": picture_of,
-        "numeric": numeric,
         "ago": ago,
         "clipped": clipped,
     }
@@ -59,39 +57,15 @@ def render(title: str, headline: dict[str, Any], sections: Sequence[Section], fa
     )
 
 
-def kind_of(block: Table | Charts | Note) -> str:
-    """By which the template tells blocks apart."""
-    return {Table: "table", Charts: "charts", Note: "note"}[type(block)]
-
-
 def cells_of(table: Table, number: int) -> list[tuple[str, str]]:
     """Texts of a row."""
     forms = ["metric" if number in table.whole and c.form == "signed" else c.form for c in table.columns]
     return [text_of(value, form) for value, form in zip(table.rows[number], forms, strict=True)]
 
 
-def numeric(table: Table) -> list[bool]:
-    """Which columns stand to the right."""
-    return [column.form != "text" for column in table.columns]
-
-
 def picture_of(chart: Chart) -> Picture:
     """With its legend where there is more than one series."""
-    if isinstance(chart, Rows):
-        legend = [(f"block p{number}", name) for number, name in enumerate(chart.part_names, 1)]
-    else:
-        legend = [(f"{_sample(chart, one)} s{svg.colour_of(chart.series, n)}", one.name)
-                  for n, one in enumerate(chart.series)]  # fmt: skip
-    return Picture(chart.slug, chart.title, chart.about, svg.draw(chart), legend if len(legend) > 1 else [])
-
-
-def _sample(chart: Plot, one: Series) -> str:
-    """What of a series the legend shows."""
-    if chart.bars:
-        return "block"
-    if not any(math.isfinite(y) for y in one.y):
-        return "shade"
-    return "stroke" if one.line else "spot"
+    return Picture(chart.slug, chart.title, chart.about, Markup(svg(chart)), legend_of(chart))
 
 
 def ago(days: float) -> str:

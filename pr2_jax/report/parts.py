@@ -7,10 +7,10 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pr2_jax.drawing.charts import Chart
 from pr2_jax.evaluation.bootstrap import Interval
-from pr2_jax.report.charts import Chart
 
 MISSING = "–"
 Value = Interval | float | int | str | None
@@ -39,6 +39,12 @@ class Table:
     groups: Mapping[int, str] = dataclasses.field(default_factory=dict)
     folded: bool = False  # closed until somebody asks for it
     whole: frozenset[int] = frozenset()
+    kind: ClassVar[str] = "table"  # by which the template tells blocks apart
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns stand to the right."""
+        return [column.form != "text" for column in self.columns]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Note:
 
     text: str
     heading: str = ""
+    kind: ClassVar[str] = "note"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Charts:
     """Charts that stand beside each other where there is room."""
 
     charts: Sequence[Chart]
+    kind: ClassVar[str] = "charts"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import jax
@@ -11,8 +12,8 @@ VIDEO_BLOCK = 4_096
 REQUEST_BLOCK = 256
 
 
-def padded_size(n: int, block: int) -> int:
-    """The next power of two, at most `block`: few shapes, few compilations."""
+def padded_size(n: int, block: int = sys.maxsize) -> int:
+    """The least power of two not below n, at most `block`: few shapes, few compilations."""
     return min(block, 1 << max(0, n - 1).bit_length())
 
 

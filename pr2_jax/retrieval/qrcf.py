@@ -204,7 +204,7 @@ class QrcfChannel:
 
 def _pad_seen(seen: tuple[np.ndarray, ...], size: int) -> np.ndarray:
     """Sorted rows `[size, P]`, P a power of two, padded with the largest int32."""
-    width = 1 << max(3, max((len(rows) for rows in seen), default=0)).bit_length()
+    width = padded_size(max(3, max((len(rows) for rows in seen), default=0)) + 1)
     out = np.full((size, width), np.iinfo(np.int32).max, np.int32)
     for row, videos in zip(out, seen, strict=False):
         row[: len(videos)] = videos

@@ -15,6 +15,7 @@ import numpy as np
 
 from pr2_jax import console
 from pr2_jax.data.histories import seen
+from pr2_jax.ranking.noise import standard_error
 from pr2_jax.retrieval import merge
 from pr2_jax.retrieval.gains import NDCG_DEPTH
 from pr2_jax.search.system import PIPELINES, System
@@ -44,7 +45,9 @@ def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
     day = day.sample(SEARCHES)
     past = seen(system.store, day.requests.user_B, day.requests.time_ms_B)
     found = {"show": _ndcg(system, day, channels), "withhold": _ndcg(system, _with(day, past), channels)}
-    gain, error = _gain(found["show"] - found["withhold"], day.requests.user_B)
+    difference_S = found["show"] - found["withhold"]
+    gain, error = float(difference_S.mean()), standard_error(difference_S, day.requests.user_B)
+    # By more than chance: with few such clicks it is a matter of that.
     rule = "show" if gain > error else "withhold"
     show, withhold = (float(ndcg_S.mean()) for ndcg_S in found.values())
     console.log(
@@ -54,17 +57,6 @@ def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
     )
     figures = {"ndcg@10": {"show": show, "withhold": withhold}, "gain": gain, "standard_error": error}
     return {"clicked": rule, "clicked_by": by | {"searches": len(day.sessions)} | figures}
-
-
-def _gain(difference_S: np.ndarray, user_S: np.ndarray) -> tuple[float, float]:
-    """The mean over searches, and its standard error: searches of one person are no independent draws.
-
-    To show what was clicked before must gain more than that: with few such clicks it is a matter of chance.
-    """
-    gain = float(difference_S.mean())
-    _, person_S = np.unique(user_S, return_inverse=True)
-    apart_U = np.bincount(person_S, difference_S - gain)
-    return gain, float(np.sqrt((apart_U**2).sum()) / len(difference_S))
 
 
 def _with(day: Day, past: tuple[np.ndarray, ...]) -> Day:

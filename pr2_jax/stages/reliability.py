@@ -10,10 +10,11 @@ from scipy.special import expit
 
 from pr2_jax.config import Config
 from pr2_jax.data.slates import Slates, feed_slates
+from pr2_jax.drawing.charts import Plot, Series
+from pr2_jax.drawing.painters import png
 from pr2_jax.evaluation import reliability, table
 from pr2_jax.evaluation.bootstrap import Interval, number
 from pr2_jax.evaluation.reliability import BANDS, Rows
-from pr2_jax.evaluation.reliability_picture import draw
 from pr2_jax.evaluation.slices import thirds
 from pr2_jax.ranking.calibration import Unlearned
 from pr2_jax.search.searcher import Searcher
@@ -32,6 +33,9 @@ COLUMNS = (
     "raw_logloss",
     "calibrated_logloss",
 )
+
+BEFORE_AFTER = (("before", 2), ("after", 1))
+"""Of calibration, with the colour of each."""
 
 Judged = dict[str, dict[str, Interval | float]]
 
@@ -60,16 +64,17 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
             reliability.curve(click.label_N, p_N, click.user_N, draws, seed)
             for p_N in (click.raw_N, click.calibrated_N)
         )
-        curves[f"{ranker}: clicks on {len(click.label_N):,} results"] = {"before": before, "after": after}
+        title = f"{ranker}: clicks on {len(click.label_N):,} results"
+        curves[title] = {"before": before.plain(), "after": after.plain()}
     _write(found, bands, out)
-    draw(curves, out / "reliability.png")
+    png([chart for title, parts in curves.items() for chart in charts_of(title, parts)], out / "reliability.png", 2)
     return {
         "least_searches_before_the_day": dict(zip(BANDS, (*reversed(bands), 1, 0), strict=True)),
         "rankers": {
             ranker: {part: {name: number(value) for name, value in judged.items()} for part, judged in parts.items()}
             for ranker, parts in found.items()
         },
-        "curves": {title: {name: part.plain() for name, part in parts.items()} for title, parts in curves.items()},
+        "curves": curves,
     }
 
 
@@ -128,3 +133,24 @@ def _write(found: dict[str, Judged], bands: tuple[int, int], out: Path) -> None:
     )
     (out / "calibration.txt").write_text(f"{table.plain(rows, COLUMNS, title)}\n{notes}")
     (out / "calibration.md").write_text(f"{title}\n\n{table.markdown(rows, COLUMNS)}\n{notes}")
+
+
+def charts_of(name: str, parts: dict[str, dict]) -> list[Plot]:
+    """Of the curves of one ranker as metrics.json has them: observed against predicted, and how often what is said."""
+    ranker = name.partition(":")[0]
+    curves = [
+        Series(f"{when} calibration", parts[when]["predicted_B"], parts[when]["observed_B"], parts[when]["low_B"],
+               parts[when]["high_B"], marks=True, colour=colour)
+        for when, colour in BEFORE_AFTER
+    ]  # fmt: skip
+    spreads = []
+    for when, colour in BEFORE_AFTER:
+        spread = parts[when]["spread_W"]
+        filled = [(n + 0.5) / len(spread) for n, count in enumerate(spread) if count]
+        spreads.append(Series(f"{when} calibration", filled, [c for c in spread if c], colour=colour))
+    about = f"Observed share of clicks against the predicted probability of {name}, in bins of equally many rows."
+    return [
+        Plot(f"reliability_{ranker}", name, about, "predicted probability", "share clicked", curves, diagonal=True),
+        Plot(f"spread_{ranker}", f"{ranker}: how often it says what", f"Rows by the probability that {ranker} gives.",
+             "predicted probability", "rows per 0.01", spreads, log_y=True),
+    ]  # fmt: skip

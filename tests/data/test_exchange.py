@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from pr2_jax.config import Config, DataConfig
-from pr2_jax.data.builders.exchange import PARTS, SPLIT, read_exchange
+from pr2_jax.data.builders.exchange import PARTS, SPLIT
 from pr2_jax.data.builders.kuaisar import Kuaisar
 from pr2_jax.data.builders.log_builder import write_exchange
 from pr2_jax.data.outcomes import searched
@@ -19,6 +19,7 @@ from pr2_jax.data.schema import SCHEMA_VERSION
 from pr2_jax.data.store import LogStore, save_store
 from pr2_jax.data.tables import read_log
 from pr2_jax.errors import BadInput
+from tests.data.plain_exchange import read_exchange
 
 
 @pytest.mark.parametrize("content", [False, True])

@@ -8,7 +8,6 @@ import pytest
 from pr2_jax.evaluation import reliability
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.evaluation.reliability import BANDS, BINS, Rows
-from pr2_jax.evaluation.reliability_picture import draw
 from pr2_jax.evaluation.slices import thirds
 
 
@@ -112,17 +111,3 @@ def test_bands_hold_about_a_third_each(rng):
     assert [searches[band_N == band].min() for band in range(3)] == sorted(
         (searches[band_N == band].min() for band in range(3)), reverse=True
     )
-
-
-def test_picture(rows, tmp_path):
-    """The same bytes each time."""
-    curves = {
-        name: reliability.curve(rows.label_N, p, rows.user_N, 20, 0)
-        for name, p in (("before", rows.raw_N), ("after", rows.calibrated_N))
-    }
-    for name in "ab":
-        draw({"one": curves, "two": curves}, tmp_path / f"{name}.png")
-    first = (tmp_path / "a.png").read_bytes()
-    assert first.startswith(b"\x89PNG")
-    assert len(first) > 10_000
-    assert first == (tmp_path / "b.png").read_bytes()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pr2_jax.config_ablations import WHOLE
+from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.evaluation.bootstrap import Interval
-from pr2_jax.report.charts import Row, Rows, tone_of
 from pr2_jax.report.parts import Charts, Column, Section, Table, estimate
 from pr2_jax.report.work import Work
 from pr2_jax.stages.ablation_tables import COLUMNS, EVERY, METRICS

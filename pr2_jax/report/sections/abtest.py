@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from pr2_jax import artifacts
+from pr2_jax.drawing.charts import Plot, Row, Rows, Series, tone_of
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.online.measures import METRICS
-from pr2_jax.report.charts import Plot, Row, Rows, Series, tone_of
 from pr2_jax.report.parts import MISSING, Charts, Column, Note, Section, Table, slug_of, text_of
 from pr2_jax.report.sections import trial
 from pr2_jax.report.work import Work, made_by

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pr2_jax import artifacts
 from pr2_jax.config_ablations import WHOLE
-from pr2_jax.report.charts import Row, Rows
+from pr2_jax.drawing.charts import Row, Rows
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table
 from pr2_jax.report.sections.training import RUNS
 from pr2_jax.report.work import Work

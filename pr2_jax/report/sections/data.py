@@ -10,7 +10,7 @@ from pr2_jax.data.columns import FEED_CHANNEL
 from pr2_jax.data.lacks import lacks
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store import LogStore
-from pr2_jax.report.charts import Plot, Series
+from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table
 from pr2_jax.report.work import Work
 

@@ -9,8 +9,8 @@ from pr2_jax import artifacts
 from pr2_jax.config import CHANNELS
 from pr2_jax.data.found_before import found_before
 from pr2_jax.data.sessions import impressions_of, session_names
+from pr2_jax.drawing.charts import Row, Rows
 from pr2_jax.evaluation.found_before import FoundBefore
-from pr2_jax.report.charts import Row, Rows
 from pr2_jax.report.parts import Charts, Column, Section, Table
 from pr2_jax.report.work import Work
 from pr2_jax.stages.rankings import UNIQUE_DEPTH as DEPTH

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.evaluation.found_before import FoundBefore
-from pr2_jax.report.charts import Row, Rows, tone_of
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table, estimate
 from pr2_jax.report.work import Work
 from pr2_jax.stages.evaluate import CATALOGUE_COLUMNS, COMPARISONS, SLATE_COLUMNS

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from pr2_jax.drawing.charts import BETTER, WORSE, Row, Rows, tone_of
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.evaluation.found_before import FoundBefore
-from pr2_jax.report.charts import BETTER, WORSE, Row, Rows, tone_of
 from pr2_jax.report.parts import Charts, Column, Note, Section, Table, estimate
 from pr2_jax.report.work import Work
 from pr2_jax.stages.slices import MEASURES

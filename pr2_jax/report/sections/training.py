@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pr2_jax.report.charts import Plot, Series
+from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.report.parts import Charts, Section
 from pr2_jax.report.work import Work
 

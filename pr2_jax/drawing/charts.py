@@ -1,4 +1,4 @@
-"""Charts as plain data. `svg.py` draws them for the page, `png.py` as pictures; both show these numbers alone."""
+"""Charts as plain data; whatever draws them shows these numbers alone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Series:
     line: bool = True
     labels: Sequence[str] = ()  # of the points, beside the mark
     colour: int = 0  # from 1; 0 = its place among the series
+    faint: bool = False  # the line
 
 
 @dataclasses.dataclass(frozen=True)

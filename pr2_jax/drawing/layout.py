@@ -1,16 +1,13 @@
-"""Charts as SVG inside the page: no colour of their own, but classes that the page's style sheet colours, so that one
-picture is right in light, in dark and on paper."""
+"""Where everything of a chart stands: shapes with the classes of the page's style sheet, and no colour of their own."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 
-from markupsafe import Markup
-
-from pr2_jax.report.axes import Axis, short, span, ticks
-from pr2_jax.report.charts import Chart, Plot, Row, Rows, Series
+from pr2_jax.drawing.axes import Axis, short, span, ticks
+from pr2_jax.drawing.charts import Chart, Plot, Row, Rows, Series
 
 WIDTH = 360
 """Units; about pixels on a phone, so that the text keeps its size."""
@@ -20,15 +17,42 @@ LABEL_LETTERS = 40
 """Of a row's label, of which a letter takes about 6.3 units; the value stands to its right."""
 
 
-def draw(chart: Chart) -> Markup:
-    """The whole `<svg>`; its title and description are what a screen reader says."""
-    body, height = _rows(chart) if isinstance(chart, Rows) else _plot(chart)
-    name = escape(chart.slug)
-    return Markup(
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}-t {name}-d">'
-        f'<title id="{name}-t">{escape(chart.title)}</title><desc id="{name}-d">{escape(chart.about)}</desc>'
-        f"{''.join(body)}</svg>"
-    )
+Points = Sequence[tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """`line` and `area` take any number of points, `box` two opposite corners, `dot` and `text` one."""
+
+    kind: str
+    style: str  # classes
+    points: Points
+    text: str = ""
+    title: str = ""  # what it says when it is pointed at
+    radius: float = 0.0
+
+
+def shapes(chart: Chart) -> tuple[list[Shape], int]:
+    """All of a chart but its title and legend, and the height that it takes; the width is WIDTH."""
+    return _rows(chart) if isinstance(chart, Rows) else _plot(chart)
+
+
+def legend_of(chart: Chart) -> list[tuple[str, str]]:
+    """Class and name of each series or part; empty where there is only one."""
+    if isinstance(chart, Rows):
+        found = [(f"block p{number}", name) for number, name in enumerate(chart.part_names, 1)]
+    else:
+        found = [(f"{_sample(chart, x)} s{colour_of(chart.series, n)}", x.name) for n, x in enumerate(chart.series)]
+    return found if len(found) > 1 else []
+
+
+def _sample(chart: Plot, one: Series) -> str:
+    """What of a series the legend shows."""
+    if chart.bars:
+        return "block"
+    if not any(math.isfinite(y) for y in one.y):
+        return "shade"
+    return "stroke" if one.line else "spot"
 
 
 def colour_of(series: Sequence[Series], place: int) -> int:
@@ -36,7 +60,7 @@ def colour_of(series: Sequence[Series], place: int) -> int:
     return series[place].colour or place % 6 + 1
 
 
-def _plot(chart: Plot) -> tuple[list[str], int]:
+def _plot(chart: Plot) -> tuple[list[Shape], int]:
     x, y = axes_of(chart)
     out = [_text(4, 13, chart.y_title, "axis"), *_grid(chart, x, y)]
     if chart.diagonal:
@@ -68,7 +92,7 @@ def axes_of(chart: Plot) -> tuple[Axis, Axis]:
     return x, Axis(y_low, y_high, HEIGHT - BOTTOM, TOP, chart.log_y)
 
 
-def _grid(chart: Plot, x: Axis, y: Axis) -> Iterable[str]:
+def _grid(chart: Plot, x: Axis, y: Axis) -> Iterable[Shape]:
     for value in ticks(y.low, y.high, 5, chart.log_y):
         at = y.at(value)
         yield _line([(x.start, at), (x.end, at)], "grid")
@@ -82,32 +106,28 @@ def _grid(chart: Plot, x: Axis, y: Axis) -> Iterable[str]:
     yield _text((x.start + x.end) / 2, HEIGHT - 6, chart.x_title, "axis middle")
 
 
-def _bars(chart: Plot, one: Series, number: int, x: Axis, y: Axis) -> Iterable[str]:
+def _bars(chart: Plot, one: Series, number: int, x: Axis, y: Axis) -> Iterable[Shape]:
     width = abs(x.at(1) - x.at(0)) * 0.78
     names = dict(chart.x_labels)
     for at, value in zip(one.x, one.y, strict=True):
-        said = escape(f"{names.get(at, short(at))}: {value:,.6g} ({one.name})")
-        top = y.at(value)
-        yield (
-            f'<rect class="bar s{number}" x="{x.at(at) - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" '
-            f'height="{max(0.0, y.start - top):.1f}"><title>{said}</title></rect>'
-        )
+        left, top = x.at(at) - width / 2, min(y.at(value), y.start)
+        said = f"{names.get(at, short(at))}: {value:,.6g} ({one.name})"
+        yield Shape("box", f"bar s{number}", [(left, top), (left + width, y.start)], title=said)
 
 
-def _series(one: Series, number: int, x: Axis, y: Axis, taken: list[tuple[float, float]]) -> Iterable[str]:
+def _series(one: Series, number: int, x: Axis, y: Axis, taken: list[tuple[float, float]]) -> Iterable[Shape]:
     for run in _runs(one.x, one.low, one.high):
         above = [(x.at(a), y.at(high)) for a, _, high in run]
         below = [(x.at(a), y.at(low)) for a, low, _ in run]
-        yield f'<polygon class="band s{number}" points="{_points([*above, *below[::-1]])}"/>'
+        yield Shape("area", f"band s{number}", [*above, *below[::-1]])
     for run in _runs(one.x, one.y) if one.line else ():
-        yield _line([(x.at(a), y.at(b)) for a, b in run], f"line s{number}")
+        yield _line([(x.at(a), y.at(b)) for a, b in run], f"line s{number}{' faint' * one.faint}")
     for place, (a, b) in enumerate(zip(one.x, one.y, strict=True) if one.marks else ()):
         if not (math.isfinite(a) and math.isfinite(b)):
             continue
         label = one.labels[place] if one.labels else ""
-        said = escape(f"{one.name} {label}: {short(a)}, {b:.4g}")
-        centre = f'cx="{x.at(a):.1f}" cy="{y.at(b):.1f}"'
-        yield f'<circle class="mark s{number}" {centre} r="3.4"><title>{said}</title></circle>'
+        said = f"{one.name} {label}: {short(a)}, {b:.4g}"
+        yield Shape("dot", f"mark s{number}", [(x.at(a), y.at(b))], title=said, radius=3.4)
         free = [at for at in _beside(x.at(a), y.at(b)) if label and not _crowded(at, taken)]
         if free:
             taken.append(free[0])
@@ -123,7 +143,7 @@ def _crowded(at: tuple[float, float], taken: Iterable[tuple[float, float]]) -> b
     return any(abs(at[0] - x) < 30 and abs(at[1] - y) < 12 for x, y in taken)
 
 
-def _rows(chart: Rows) -> tuple[list[str], int]:
+def _rows(chart: Rows) -> tuple[list[Shape], int]:
     headings = sum(bool(row.group) and row.group != before for row, before in _with_group_before(chart.rows))
     height = 8 + ROW * len(chart.rows) + HEADING * headings + 42
     x = rows_axis(chart)
@@ -166,7 +186,7 @@ def value_text(chart: Rows, row: Row) -> str:
     return f"{round(value.mean * scale, digits) + 0.0:{sign}.{digits}f}{around}{unit}{alone}"
 
 
-def _row(chart: Rows, row: Row, x: Axis, at: float) -> Iterable[str]:
+def _row(chart: Rows, row: Row, x: Axis, at: float) -> Iterable[Shape]:
     said = value_text(chart, row)
     most = LABEL_LETTERS + 12 - len(said)
     label = row.label if len(row.label) <= most else row.label[: most - 1] + "…"
@@ -176,21 +196,15 @@ def _row(chart: Rows, row: Row, x: Axis, at: float) -> Iterable[str]:
     if row.parts:
         start = 0.0
         for number, (part, name) in enumerate(zip(row.parts, chart.part_names, strict=True), 1):
-            width = x.at(start + part) - x.at(start)
-            title = escape(f"{row.label}, {name}: {part:.4g}")
-            yield (
-                f'<rect class="bar p{number}" x="{x.at(start):.1f}" y="{middle - 5}" width="{max(0, width):.1f}" '
-                f'height="10"><title>{title}</title></rect>'
-            )
+            left, right = x.at(start), x.at(start + part)
+            title = f"{row.label}, {name}: {part:.4g}"
+            yield Shape("box", f"bar p{number}", [(left, middle - 5), (right, middle + 5)], title=title)
             start += part
     elif row.value and math.isfinite(row.value.mean):
         low, high = (v if math.isfinite(v) else row.value.mean for v in (row.value.low, row.value.high))
-        title = escape(f"{row.label}: {row.value.mean:.4f} [{low:.4f}, {high:.4f}]")
+        title = f"{row.label}: {row.value.mean:.4f} [{low:.4f}, {high:.4f}]"
         yield _line([(x.at(low), middle), (x.at(high), middle)], f"interval {row.tone}")
-        yield (
-            f'<circle class="dot {row.tone}" cx="{x.at(row.value.mean):.1f}" cy="{middle}" r="4.2">'
-            f"<title>{title}</title></circle>"
-        )
+        yield Shape("dot", f"dot {row.tone}", [(x.at(row.value.mean), middle)], title=title, radius=4.2)
 
 
 def _with_group_before(rows: Sequence[Row]) -> Iterable[tuple[Row, str]]:
@@ -210,14 +224,9 @@ def _runs(*columns: Sequence[float]) -> Iterable[list[tuple[float, ...]]]:
         yield run
 
 
-def _points(points: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+def _line(points: Points, style: str) -> Shape:
+    return Shape("line", style, points)
 
 
-def _line(points: Sequence[tuple[float, float]], name: str) -> str:
-    return f'<polyline class="{name}" points="{_points(points)}"/>'
-
-
-def _text(x: float, y: float, text: str, name: str, title: str = "") -> str:
-    more = f"<title>{escape(title)}</title>" if title else ""
-    return f'<text class="{name}" x="{x:.1f}" y="{y:.1f}">{more}{escape(text)}</text>'
+def _text(x: float, y: float, text: str, style: str, title: str = "") -> Shape:
+    return Shape("text", style, [(x, y)], text, title)
