@@ -59,20 +59,9 @@ class EventIndex:
 
 
 @dataclasses.dataclass(frozen=True)
-class LogStore:
+class LogStore(Assembled):
     """Columns by group (`columns.py` says what each holds). Arrays are read-only."""
 
-    users: Users
-    videos: Videos
-    queries: Queries
-    events: Events
-    sessions: Sessions
-    impressions: Impressions
-    words: Words
-    counts: Counts
-    cuts: Cuts
-    source_names: tuple[str, ...]  # row 1, 2, ... of sessions.source
-    kind_names: tuple[str, ...]  # row 1, 2, ... of videos.kind
     fingerprint: str  # of all columns
 
     @staticmethod
@@ -102,7 +91,7 @@ class LogStore:
         )
 
     @staticmethod
-    def from_tables(tables: LogTables, like: LogStore | None = None) -> LogStore:
+    def from_tables(tables: LogTables, like: Assembled | None = None) -> LogStore:
         """The same store in memory, without touching the disk. `like`: as `assemble_like` has it."""
         made = assemble(tables) if like is None else assemble_like(tables, like)
         fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
@@ -277,7 +266,7 @@ def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any],
     return LogStore.open(directory)
 
 
-def _arrays(made: Assembled | LogStore) -> Iterable[tuple[str, np.ndarray]]:
+def _arrays(made: Assembled) -> Iterable[tuple[str, np.ndarray]]:
     """Every column as (`group.field`, array)."""
     for group in ("users", "videos", "queries", "events", "sessions", "impressions", "words"):
         columns = getattr(made, group)
@@ -287,7 +276,7 @@ def _arrays(made: Assembled | LogStore) -> Iterable[tuple[str, np.ndarray]]:
                 yield f"{group}.{field.name}", np.ascontiguousarray(value)
 
 
-def _described(made: Assembled | LogStore) -> dict[str, dict[str, Any]]:
+def _described(made: Assembled) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "dtype": array.dtype.str,
@@ -298,7 +287,7 @@ def _described(made: Assembled | LogStore) -> dict[str, dict[str, Any]]:
     }
 
 
-def _columns_digest(made: Assembled | LogStore, columns: Mapping[str, Any]) -> str:
+def _columns_digest(made: Assembled, columns: Mapping[str, Any]) -> str:
     names = [made.words.text, made.users.profile_sizes, made.source_names, made.kind_names]
     return artifacts.digest([SCHEMA, columns, dataclasses.asdict(made.cuts), names])
 
