@@ -192,9 +192,9 @@ def _bench(options: argparse.Namespace) -> int:
 def _simulate(options: argparse.Namespace) -> None:
     world_config = config_loader.load_or_default(options.config, options.overrides).world
 
-    from pr2_jax.simulation import world
+    from pr2_jax.simulation import tables
 
-    world.write_world(options.out, world_config)
+    tables.write_world(options.out, world_config)
 
 
 def _resolved(options: argparse.Namespace) -> Config:

@@ -27,7 +27,7 @@ CALLS = {
     "demo.server": ("serve",),
     "stages.export": ("export", "rebuild"),
     "report.build": ("write",),
-    "simulation.world": ("write_world",),
+    "simulation.tables": ("write_world",),
 }
 VERBS = (
     "run",
@@ -152,7 +152,7 @@ def test_services_pass_their_options(calls, tmp_path):
         ("demo.server.serve", (tmp_path, 8765)),
         ("stages.export.export", (tmp_path, Path("a"))),
         ("report.build.write", (tmp_path,)),
-        ("simulation.world.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
+        ("simulation.tables.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
     ]
 
 
@@ -208,7 +208,7 @@ def test_rooms_take_what_the_command_passes():
     from pr2_jax.demo import server
     from pr2_jax.report import build
     from pr2_jax.search import commands, scoring
-    from pr2_jax.simulation import world
+    from pr2_jax.simulation import tables
     from pr2_jax.stages import export
 
     path, config = Path("x"), Config()
@@ -227,7 +227,7 @@ def test_rooms_take_what_the_command_passes():
         build.write: (path,),
         export.export: (path, path),
         export.rebuild: (path, path),
-        world.write_world: (path, config.world),
+        tables.write_world: (path, config.world),
     }
     for function, arguments in passed.items():
         assert len(inspect.signature(function).bind(*arguments).args) == len(arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,8 +30,22 @@ from pr2_jax.data.schema import CATEGORIES, PROFILE
 from pr2_jax.data.search_rows import SESSION
 from pr2_jax.data.tables import LogTables
 
-if TYPE_CHECKING:
-    from pr2_jax.data.store import LogStore
+
+@dataclasses.dataclass(frozen=True)
+class Assembled:
+    """Everything that a store holds, by group (`columns.py` says what each holds)."""
+
+    users: Users
+    videos: Videos
+    queries: Queries
+    events: Events
+    sessions: Sessions
+    impressions: Impressions
+    words: Words
+    counts: Counts
+    cuts: Cuts
+    source_names: tuple[str, ...]  # row 1, 2, ... of sessions.source
+    kind_names: tuple[str, ...]  # row 1, 2, ... of videos.kind
 
 
 def vocabulary(*raw: np.ndarray) -> np.ndarray:
@@ -81,7 +95,7 @@ def assemble(tables: LogTables) -> dict[str, Any]:
     return found | {"source_names": tables.sources, "kind_names": kind_names}
 
 
-def assemble_like(tables: LogTables, like: LogStore) -> dict[str, Any]:
+def assemble_like(tables: LogTables, like: Assembled) -> dict[str, Any]:
     """Events, sessions and impressions of a log that is part of another; everything else is that one's.
 
     Rows, vocabularies, attributes and cuts are those of `like`; what it lacks goes to row 0. For the leak probe, which
@@ -102,7 +116,7 @@ def assemble_like(tables: LogTables, like: LogStore) -> dict[str, Any]:
     return {"users": users, "events": events, "sessions": sessions, "impressions": impressions, "counts": counts}
 
 
-def _queries_of(like: LogStore, own: Queries) -> np.ndarray:
+def _queries_of(like: Assembled, own: Queries) -> np.ndarray:
     """int32 [Nq]: rows of `like` of another log's queries.
 
     Queries that differ in unknown words alone look alike as rows of words. Both logs number them by first use, so the

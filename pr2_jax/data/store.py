@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pr2_jax import artifacts
-from pr2_jax.data.assemble import assemble, assemble_like, rows_of
+from pr2_jax.data.assemble import Assembled, assemble, assemble_like, rows_of
 from pr2_jax.data.columns import (
     CLICK,
     NEVER_MS,
@@ -63,20 +63,9 @@ class EventIndex:
 
 
 @dataclasses.dataclass(frozen=True)
-class LogStore:
+class LogStore(Assembled):
     """Columns by group (`columns.py` says what each holds). Arrays are read-only."""
 
-    users: Users
-    videos: Videos
-    queries: Queries
-    events: Events
-    sessions: Sessions
-    impressions: Impressions
-    words: Words
-    counts: Counts
-    cuts: Cuts
-    source_names: tuple[str, ...]  # row 1, 2, ... of sessions.source
-    kind_names: tuple[str, ...]  # row 1, 2, ... of videos.kind
     fingerprint: str  # of all columns
 
     @staticmethod
@@ -101,7 +90,7 @@ class LogStore:
         )
 
     @staticmethod
-    def from_tables(tables: LogTables, like: LogStore | None = None) -> LogStore:
+    def from_tables(tables: LogTables, like: Assembled | None = None) -> LogStore:
         """The same store in memory, without touching the disk. `like`: as `assemble_like` has it."""
         if like is None:
             made = LogStore(**assemble(tables), fingerprint="")

@@ -11,7 +11,8 @@ from pr2_jax.config import DataConfig
 from pr2_jax.config_world import WorldConfig
 from pr2_jax.data.tables import read_log
 from pr2_jax.errors import BadConfig, BadInput
-from pr2_jax.simulation.world import World, write_world
+from pr2_jax.simulation.tables import write_world
+from pr2_jax.simulation.world import World
 
 TINY = WorldConfig(
     users=100,
