@@ -164,7 +164,6 @@ def defined(path: Path, name: str) -> Any:
 
 
 def _run(path: Path, variant: str) -> Any:
-    """Calls the file's `get_config`."""
     with _in_one_line(path):
         names = runpy.run_path(str(path))
         if not {"get_config", "VARIANTS"} <= names.keys():
@@ -282,7 +281,6 @@ def _parse(text: str, kind: type, path: str) -> bool | int | float | str:
 
 
 def _fields(kind: Any) -> dict[str, Any]:
-    """Name → type of the fields of a config class."""
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 

@@ -46,12 +46,11 @@ TRAINED = ("content", "taste", "pdr", "qin")
 
 def run(workdir: Path, config: Config, input_path: Path | None) -> None:
     """All stages; those whose inputs and config are as they were are skipped."""
-    started = time.monotonic()
-    _agree(config)
-    distributed.first(lambda: ingest(workdir, config, input_path))
-    for name in BODIES:
-        _make(name, workdir, config)
-    console.log(f"done in {console.duration(time.monotonic() - started)}; results in {workdir / 'eval'}")
+    with console.timed(f"; results in {workdir / 'eval'}"):
+        _agree(config)
+        distributed.first(lambda: ingest(workdir, config, input_path))
+        for name in BODIES:
+            _make(name, workdir, config)
     distributed.first(lambda: evaluation.print_table(workdir))
 
 
@@ -67,14 +66,13 @@ def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
             stages.keep_config(workdir, config)
             return
         console.log(f"running: {why}")
-        started = time.monotonic()
-        report = ingest_log(input_path, config, workdir, builder)
-        for line in report.lines():
-            console.log(line)
-        if any(count.quarantined for count in report.tables.values()):
-            console.log(f"bad rows are in {workdir / 'store' / QUARANTINE_FILE}")
-        stages.keep_config(workdir, config)
-        console.log(f"done in {console.duration(time.monotonic() - started)}")
+        with console.timed():
+            report = ingest_log(input_path, config, workdir, builder)
+            for line in report.lines():
+                console.log(line)
+            if any(count.quarantined for count in report.tables.values()):
+                console.log(f"bad rows are in {workdir / 'store' / QUARANTINE_FILE}")
+            stages.keep_config(workdir, config)
 
 
 def train(workdir: Path, config: Config, which: str) -> None:
@@ -113,30 +111,25 @@ def sweep(workdir: Path, config: Config, what: str, grid: sweep_qrcf.Grid | None
             console.log("fresh, skipped")
         else:
             console.log(f"running: {why}")
-            started = time.monotonic()
-            with artifacts.writing(out, claim, sweep_qrcf.SCHEMA, keep_partial=True) as partial:
+            writing = artifacts.writing(out, claim, sweep_qrcf.SCHEMA, keep_partial=True)
+            with console.timed(f"; picture in {out / 'frontier.png'}"), writing as partial:
                 sweep_report.write(partial, *sweep_qrcf.judge(workdir, config, partial, grid), config)
-            console.log(f"done in {console.duration(time.monotonic() - started)}; picture in {out / 'frontier.png'}")
     print((out / "table.txt").read_text(), end="")
 
 
 def diagnose(workdir: Path, config: Config) -> None:
     """Known ways to fail, looked for in a finished work directory (stages/diagnose.py)."""
     check_sizes(config.mesh, config.split_batches)
-    with console.stage("diagnose"):
-        started = time.monotonic()
+    with console.stage("diagnose"), console.timed():
         diagnosis.run(workdir, config)
-        console.log(f"done in {console.duration(time.monotonic() - started)}")
     diagnosis.print_text(workdir)
 
 
 def raw_probe(workdir: Path, config: Config, input_path: Path) -> None:
     """The leak probe from the raw files of the log (stages/raw_leaks.py)."""
     check_sizes(config.mesh, config.split_batches)
-    with console.stage("raw probe"):
-        started = time.monotonic()
+    with console.stage("raw probe"), console.timed():
         raw_leaks.run(workdir, config, input_path)
-        console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 
 def abtest(workdir: Path, plan: Plan, force: bool, trial: int | None = None) -> None:
@@ -192,9 +185,8 @@ def _make(name: str, workdir: Path, config: Config, body: ablations.Body | None 
             console.log("fresh, skipped")
             return
         console.log(f"running: {why}")
-        started = time.monotonic()
         together = name in TRAINED
-        with contextlib.ExitStack() as stack:
+        with console.timed(), contextlib.ExitStack() as stack:
             writing = artifacts.writing(workdir / name, claim, stages.SCHEMA, keep_partial=together)
             out = Path(distributed.first(lambda: str(stack.enter_context(writing))))
             make = body or BODIES[name]
@@ -203,7 +195,6 @@ def _make(name: str, workdir: Path, config: Config, body: ablations.Body | None 
             else:
                 distributed.first(lambda: make(workdir, config, out))
         distributed.first(lambda: _drop_what_was_for_resuming(workdir / name))
-        console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 
 def _drop_what_was_for_resuming(stage: Path) -> None:

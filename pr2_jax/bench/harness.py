@@ -57,7 +57,6 @@ class Measured:
         }
 
     def line(self) -> str:
-        """For people."""
         size = " ".join(f"{name}={value:,}" for name, value in self.size.items())
         return (
             f"{self.workload:<8} {self.variant:<12} {size:<28} {self.step_s * 1e3:9.2f} ms "

@@ -37,7 +37,6 @@ class Sizes:
 
     @property
     def tables(self) -> dict[str, int]:
-        """Rows of each table."""
         return {"video": self.videos, "word": self.words, "author": self.authors, "category": CATEGORIES}
 
 

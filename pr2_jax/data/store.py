@@ -117,7 +117,6 @@ class LogStore(Assembled):
         return " ".join(self.words.text[word] or str(int(self.words.raw_id[word])) for word in words if word)
 
     def caption(self, raw: int, words: int) -> str:
-        """The first words of a video's caption."""
         row = _row_of(self.videos.raw_id, raw)
         caption = np.asarray(self.videos.words[self.videos.first_word[row] : self.videos.first_word[row + 1]])
         shown = self.text_of(caption[:words])
@@ -138,7 +137,6 @@ class LogStore(Assembled):
 
     @functools.cached_property
     def lexicon(self) -> Lexicon:
-        """The words by their texts and ids."""
         return Lexicon(self.words.text, lambda raw: _row_of(self.words.raw_id, raw))
 
     @functools.cached_property

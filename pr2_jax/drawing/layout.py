@@ -47,7 +47,6 @@ def legend_of(chart: Chart) -> list[tuple[str, str]]:
 
 
 def _sample(chart: Plot, one: Series) -> str:
-    """What of a series the legend shows."""
     if chart.bars:
         return "block"
     if not any(math.isfinite(y) for y in one.y):

@@ -26,7 +26,6 @@ class Rows:
     user_N: np.ndarray
 
     def kept(self, keep_N: np.ndarray) -> Rows:
-        """Some of the rows."""
         return Rows(*(getattr(self, field.name)[keep_N] for field in dataclasses.fields(self)))
 
 
@@ -42,7 +41,6 @@ class Curve:
     spread_W: np.ndarray  # rows by probability: counts in `WIDTHS` equal widths of [0, 1]
 
     def plain(self) -> dict[str, list[float]]:
-        """For JSON."""
         return {field.name: getattr(self, field.name).tolist() for field in dataclasses.fields(self)}
 
 

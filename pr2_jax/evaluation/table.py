@@ -63,7 +63,6 @@ def markdown(rows: Sequence[Row], columns: Sequence[str] | None = None, interval
 
 
 def _cells(rows: Sequence[Row], columns: Sequence[str] | None, intervals: bool) -> list[tuple[str, list[str]]]:
-    """(section, texts) of the header and each row."""
     columns = columns_of(rows) if columns is None else list(columns)
     body = [(row.section, [row.name, *(cell(row.metrics.get(name), intervals) for name in columns)]) for row in rows]
     return [("", ["", *columns]), *body]

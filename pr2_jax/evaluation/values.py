@@ -29,7 +29,6 @@ class Values:
         return self.metrics[metric]
 
     def interval(self, metric: str, draws: int, seed: int) -> Interval:
-        """The mean over sessions, resampled over users."""
         return interval(self.metrics[metric], self.user_N, None, draws, seed)
 
     def less(self, other: Values, metric: str, draws: int, seed: int) -> Interval:
@@ -39,7 +38,6 @@ class Values:
         return interval(self.metrics[metric] - other.metrics[metric], self.user_N, None, draws, seed)
 
     def rows(self, kept_N: np.ndarray) -> Values:
-        """Some of the sessions."""
         metrics = {name: value_N[kept_N] for name, value_N in self.metrics.items()}
         return Values(self.session_N[kept_N], self.user_N[kept_N], metrics)
 

@@ -86,11 +86,9 @@ class Platform:
         self._tomorrow: tuple[int, Future[ItemSimilarity]] | None = None
 
     def served(self, pipeline: str) -> Served:
-        """An arm."""
         return Served(self, pipeline)
 
     def add(self, log: DayLog) -> None:
-        """A day that is over."""
         self._log.add(self._views(log.views), self._searches(log.searches))
         walked = self._today is not None and self._today.similarity is not None
         self._today = self._tomorrow = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,18 +52,16 @@ def write(place: Path) -> None:
     BadInput where `place` is no work directory; StaleArtifact where the evaluation is missing or of something else.
     """
     config = _config_of(place)
-    with artifacts.locked(place), console.stage("report"):
-        started = time.monotonic()
+    out = place / DIRECTORY
+    with artifacts.locked(place), console.stage("report"), console.timed(f"; open {out / PAGE}"):
         workdir.require("eval", place, config)
         stages = (workdir.STORE, *workdir.STAGES)
         claim = {"inputs": {name: artifacts.identity(place / name) for name in stages}}
         facts: dict = {}
-        out = place / DIRECTORY
         with artifacts.writing(out, claim, SCHEMA, facts=facts) as made:
             work = Work(place, config)
             write_page(work, made)
             facts["made_from"] = dict(sorted(work.inputs.items()))
-        console.log(f"done in {console.duration(time.monotonic() - started)}; open {out / PAGE}")
 
 
 def write_page(work: Work, out: Path) -> None:

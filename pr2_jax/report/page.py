@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pr2_jax.drawing.charts import Chart
 from pr2_jax.drawing.layout import legend_of
 from pr2_jax.drawing.painters import svg
 from pr2_jax.report.parts import Section, Table, text_of
@@ -19,17 +17,6 @@ from pr2_jax.report.sections.examples import NAMES
 BECAUSE_WORDS = 6
 """Of the captions of past views; the CSV file has more."""
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A chart as the template takes it. `legend`: class and name of each series."""
-
-    slug: str
-    title: str
-    about: str
-    drawn: Markup
-    legend: Sequence[tuple[str, str]]
 
 
 def render(title: str, headline: dict[str, Any], sections: Sequence[Section], facts: dict[str, Any]) -> str:
@@ -41,12 +28,8 @@ def render(title: str, headline: dict[str, Any], sections: Sequence[Section], fa
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "cells": cells_of,
-        "picture": picture_of,
-        "ago": ago,
-        "clipped": clipped,
-    }
+    environment.filters |= {"cells": cells_of, "legend": legend_of, "ago": ago, "clipped": clipped}
+    environment.filters["drawn"] = lambda chart: Markup(svg(chart))
     return environment.get_template("page.html.jinja").render(
         title=title,
         headline=headline,
@@ -61,11 +44,6 @@ def cells_of(table: Table, number: int) -> list[tuple[str, str]]:
     """Texts of a row."""
     forms = ["metric" if number in table.whole and c.form == "signed" else c.form for c in table.columns]
     return [text_of(value, form) for value, form in zip(table.rows[number], forms, strict=True)]
-
-
-def picture_of(chart: Chart) -> Picture:
-    """With its legend where there is more than one series."""
-    return Picture(chart.slug, chart.title, chart.about, Markup(svg(chart)), legend_of(chart))
 
 
 def ago(days: float) -> str:

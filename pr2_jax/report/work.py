@@ -72,12 +72,10 @@ class Work:
 
     @functools.cached_property
     def store(self) -> LogStore:
-        """The log."""
         return LogStore.open(self.directory / "store")
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
-        """eval/metrics.json."""
         return self.json("eval/metrics.json") or {}
 
     @functools.cached_property
@@ -101,7 +99,6 @@ class Work:
 
     @property
     def simulated(self) -> bool:
-        """Is the log a simulated one?"""
         return self.config.data.source == "short_video_world"
 
     def day_of(self, time_ms: np.ndarray) -> np.ndarray:
@@ -109,7 +106,6 @@ class Work:
         return (np.asarray(time_ms) - self.store.cuts.validation_ms) // DAY_MS
 
     def test_sessions(self) -> np.ndarray:
-        """Rows of the test day's searches."""
         cuts = self.store.cuts
         first, last = np.searchsorted(self.store.sessions.time_ms, [cuts.test_ms, cuts.end_ms])
         return np.arange(first, last)

@@ -12,12 +12,10 @@ class RowRecord:
     """A dataclass whose fields are columns, or such records, of the same rows."""
 
     def take(self, rows: np.ndarray) -> Self:
-        """Some of the rows."""
         return type(self)(*(x.take(rows) if isinstance(x, RowRecord) else x[rows] for x in vars(self).values()))
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """One after another."""
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return cls(*(type(c[0]).joined(c) if isinstance(c[0], RowRecord) else np.concatenate(c) for c in columns))
 

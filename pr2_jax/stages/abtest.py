@@ -104,7 +104,6 @@ def _live(plan: Plan, split: Lane, shadow: Lane | None, workdir: Path) -> None:
 
 
 def _live_shadow(plan: Plan, workdir: Path, directory: Path) -> None:
-    """The shadow lane in a process of its own."""
     console.silence_libraries()
     system = open_world(workdir, plan)
     world = World.build(system.config.world)

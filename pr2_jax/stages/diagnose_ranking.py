@@ -58,7 +58,6 @@ class RankingSigns:
 
     @functools.cached_property
     def _slates(self) -> Slates:
-        """Of the validation day."""
         cuts = self._system.store.cuts
         return self._of_day(cuts.validation_ms, cuts.test_ms, SESSIONS)
 

@@ -37,7 +37,6 @@ def oracle_rankings(system: System, config: Config, given: Answers) -> dict[str,
 
 
 def _days(config: Config, sessions: np.ndarray) -> list[Oracle]:
-    """Of the days on which these sessions were."""
     world, found = World.build(config.world), []
     state = world.start()
     for _ in console.progress(range(config.world.days), "simulate again", unit=" days"):

@@ -94,7 +94,6 @@ class RawLog:
 
     @staticmethod
     def of(root: Path) -> RawLog:
-        """Reads a directory of tables."""
         parts = {name: _parts(root, name) for name in (FEED, SEARCHES)}
         others = tuple(place for place in sorted(root.iterdir()) if _stem(place) not in parts)
         tables = {name: _read(files) for name, files in parts.items() if files}

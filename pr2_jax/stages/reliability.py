@@ -96,12 +96,10 @@ def _clicks(given: Answers, name: str) -> tuple[Rows, np.ndarray]:
 
 
 def _feed(system: System, config: Config, day: Day) -> Slates:
-    """Feed views of the day, evenly thinned."""
     return feed_slates(system.reader, day.start_ms, day.stop_ms, config.qin.slate).sample(FEED_SLATES)
 
 
 def _others(system: System, searcher: Searcher, slates: Slates, is_feed: bool) -> dict[str, Rows]:
-    """Heads other than click."""
     if not len(slates):
         return {}
     requests = system.requests_of(slates)

@@ -100,7 +100,6 @@ def write(system: System, config: Config, day: Day, worth: dict[str, Values], ou
 
 
 def _before(store: LogStore, day_ms: int) -> slice:
-    """The rows of the sessions before a day."""
     return slice(0, int(np.searchsorted(store.sessions.time_ms, day_ms)))
 
 
@@ -217,7 +216,6 @@ def _rows(
     cut: Sequence[Slicing],
     compared: Sequence[Sequence[dict[str, Compared]]],
 ) -> list[table.Row]:
-    """The table of one measure."""
     rows = [table.Row("all", _cells(measure, whole[measure.name]), "all")]
     for slicing, found in zip(cut, compared, strict=True):
         rows += [

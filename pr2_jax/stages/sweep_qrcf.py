@@ -69,11 +69,9 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Also its file's."""
         return f"{self.threshold}_{self.quantile:g}_k{self.k}"
 
     def config(self, qrcf: QrcfConfig) -> QrcfConfig:
-        """The config that has this point in it."""
         field = "adaptive_quantile" if self.threshold == "adaptive" else "epsilon_quantile"
         return dataclasses.replace(qrcf, k=self.k, threshold=self.threshold, **{field: self.quantile})
 

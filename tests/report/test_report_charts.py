@@ -18,7 +18,7 @@ from pr2_jax.drawing.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Row, Rows
 from pr2_jax.drawing.painters import png, svg
 from pr2_jax.evaluation.bootstrap import Interval
 from pr2_jax.report import parts
-from pr2_jax.report.page import TEMPLATES, ago, clipped, picture_of
+from pr2_jax.report.page import TEMPLATES, ago, clipped
 from pr2_jax.report.parts import Column, Table, text_of
 
 NAN = math.nan
@@ -139,7 +139,7 @@ def test_stacked_bars_add_up():
     axis = layout.rows_axis(chart)
     ends = [float(bar["x"]) + float(bar["width"]) for bar in bars]
     assert ends == pytest.approx([axis.at(v) for v in (0.25, 0.75, 0.75, 1.0)], abs=0.2)
-    assert picture_of(chart).legend == [("block p1", "u"), ("block p2", "v")]
+    assert layout.legend_of(chart) == [("block p1", "u"), ("block p2", "v")]
 
 
 def test_labels_keep_off_each_other():
