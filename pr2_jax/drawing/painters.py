@@ -80,11 +80,8 @@ def _picture(chart: Chart) -> tuple[list[Shape], int]:
     body, height = shapes(chart)
     moved = [Shape(s.kind, s.style, [(x, y + TITLE) for x, y in s.points], s.text, radius=s.radius) for s in body]
     keys = legend_of(chart)
-    return [*_title(chart), *moved, *_legend(keys, TITLE + height)], TITLE + height + KEY * len(keys)
-
-
-def _title(chart: Chart) -> Iterator[Shape]:
-    yield Shape("text", "heading", [(4, 16)], chart.title)
+    title = Shape("text", "heading", [(4, 16)], chart.title)
+    return [title, *moved, *_legend(keys, TITLE + height)], TITLE + height + KEY * len(keys)
 
 
 def _legend(keys: Sequence[tuple[str, str]], top: int) -> Iterator[Shape]:
@@ -117,12 +114,10 @@ def _paint(panel, shape: Shape, points: Points) -> None:
         panel.plot(xs, ys, **{"marker": "o", "markersize": 2 * shape.radius, "color": colour} | ring, **above)
     elif shape.kind == "text":
         anchor = next((name for name in ("end", "middle") if name in classes), "")
-        place = {"ha": {"end": "right", "middle": "center"}.get(anchor, "left"), "va": "baseline"}
-        weight = "bold" if "heading" in classes else "normal"
+        place = {"ha": {"end": "right", "middle": "center"}.get(anchor, "left"), "va": "baseline"} | above
+        place |= {"color": colour, "fontsize": 9.5, "weight": "bold" if "heading" in classes else "normal"}
         effects = [withStroke(linewidth=2, foreground="white")]
-        panel.text(
-            xs[0], ys[0], shape.text, color=colour, fontsize=9.5, weight=weight, path_effects=effects, **place, **above
-        )
+        panel.text(xs[0], ys[0], shape.text, path_effects=effects, parse_math=False, **place)
     else:
         corners = [(xs[0], ys[0]), (xs[1], ys[0]), (xs[1], ys[1]), (xs[0], ys[1])] if shape.kind == "box" else points
         alpha = 0.18 if "band" in classes else 1.0

@@ -65,7 +65,7 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
             for p_N in (click.raw_N, click.calibrated_N)
         )
         title = f"{ranker}: clicks on {len(click.label_N):,} results"
-        curves[title] = {"before": before.plain(), "after": after.plain()}
+        curves[title] = {"before": before, "after": after}
     _write(found, bands, out)
     png([chart for title, parts in curves.items() for chart in charts_of(title, parts)], out / "reliability.png", 2)
     return {

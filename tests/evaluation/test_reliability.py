@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 
@@ -63,7 +65,7 @@ def test_no_rows_at_all(rows):
     judged = reliability.judge(none, 20, 0)
     assert judged.pop("rows") == judged.pop("positives") == 0
     assert all(np.isnan(v.mean if isinstance(v, Interval) else v) for v in judged.values())
-    assert len(reliability.curve(none.label_N, none.raw_N, none.user_N, 20, 0).count_B) == 0
+    assert reliability.curve(none.label_N, none.raw_N, none.user_N, 20, 0)["count_B"] == []
 
 
 def test_where_everything_was_clicked_there_is_no_rate(rows):
@@ -74,7 +76,7 @@ def test_where_everything_was_clicked_there_is_no_rate(rows):
 
 
 def test_curve_holds_every_row_once_and_covers_the_truth(rows):
-    curve = reliability.curve(rows.label_N, rows.calibrated_N, rows.user_N, 200, 0)
+    curve = _curve(rows, rows.calibrated_N)
     assert curve.count_B.sum() == 6_000
     assert curve.spread_W.sum() == 6_000
     assert curve.spread_W[7] == ((rows.calibrated_N >= 0.07) & (rows.calibrated_N < 0.08)).sum()
@@ -83,8 +85,13 @@ def test_curve_holds_every_row_once_and_covers_the_truth(rows):
     np.testing.assert_allclose((curve.predicted_B * curve.count_B).sum(), rows.calibrated_N.sum())
     inside = (curve.low_B <= curve.predicted_B) & (curve.predicted_B <= curve.high_B)
     assert inside.mean() > 0.7
-    wrong = reliability.curve(rows.label_N, rows.raw_N, rows.user_N, 200, 0)
+    wrong = _curve(rows, rows.raw_N)
     assert (wrong.high_B < wrong.predicted_B).mean() > 0.7
+
+
+def _curve(rows, p_N):
+    found = reliability.curve(rows.label_N, p_N, rows.user_N, 200, 0)
+    return types.SimpleNamespace(**{name: np.array(values) for name, values in found.items()})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from pr2_jax.simulation.users import attraction
+from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world import DayLog, World
 
 
@@ -105,3 +106,10 @@ def slate_ndcg(score_BxS: np.ndarray, click_BxS: np.ndarray) -> float:
     gain_B = (np.take_along_axis(click_BxS, order_BxS, axis=1) * discount_S).sum(axis=1)
     ideal_B = np.concatenate([[0.0], np.cumsum(discount_S)])[click_BxS.sum(axis=1)]
     return float((gain_B[ideal_B > 0] / ideal_B[ideal_B > 0]).mean())
+
+
+def owner_count(vocabulary: Vocabulary) -> np.ndarray:
+    """By word row the number of subtopics that own it."""
+    owners = np.repeat(np.arange(vocabulary.subtopics), vocabulary.width)
+    pairs = np.unique(np.stack([vocabulary.owned_GxN.ravel(), owners]), axis=1)
+    return np.bincount(pairs[0], minlength=len(vocabulary.text))
