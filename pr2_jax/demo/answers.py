@@ -50,7 +50,7 @@ class Answers:
             "k": asked.k,
             "known_user": found.known_user,
             "words": [dataclasses.asdict(word) for word in found.words],
-            "withholds_clicked": self._both.system.withholds_clicked,
+            "withholds_clicked": self._both.system.fitted.choices.withholds_clicked,
             "unknown_words": list(found.unknown_words),
             "notes": self._notes(asked, found),
             "took_ms": round(took_ms, 1),

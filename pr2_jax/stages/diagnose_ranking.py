@@ -30,6 +30,7 @@ from pr2_jax.evaluation.signs_ranking import (
 )
 from pr2_jax.evaluation.slices import quantiles
 from pr2_jax.ranking.features import FEATURES, Scaler
+from pr2_jax.ranking.query_numbers import QueryNumbers
 from pr2_jax.retrieval.blocks import in_blocks
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
@@ -87,18 +88,18 @@ class RankingSigns:
         if not len(slates):
             return np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32)
         asked = slates if user_N is None else dataclasses.replace(slates, user_N=user_N)
-        compute, similarity = self._system.features(), self._system.snapshot(day_ms).similarity
+        similarity = self._system.fitted.snapshot(day_ms).similarity
         blocks = np.split(np.arange(len(asked)), range(FEATURE_BLOCK, len(asked), FEATURE_BLOCK))
-        return np.concatenate([slate_features(self._system, compute, asked, rows, similarity) for rows in blocks])
+        return np.concatenate([slate_features(self._system, asked, rows, similarity) for rows in blocks])
 
     def _ranker(self, name: str) -> tuple[QinConfig, SlateReader, ModelFunction]:
         config = self._config.qin if name == "qin" else self._config.base
-        reader = SlateReader(self._system.reader, self._system.query_vectors_NqxD, config, self._config.data)
+        reader = SlateReader(self._system.log.reader, self._system.fitted.query_vectors_NqxD, config, self._config.data)
         return config, reader, self._insides(name)
 
     @functools.cache  # noqa: B019  lives as long as the command
     def _insides(self, name: str) -> ModelFunction:
-        return self._system.trained.insides(name, self._system.workdir / "qin" / name)
+        return self._system.models.insides(name, self._system.workdir / "qin" / name)
 
     def _outputs(self, name: str, slates: Slates, features: np.ndarray, past_of_N: np.ndarray | None = None) -> Outputs:
         """Of `qin` or `base`. `past_of_N`: whose history is put in place of each person's own."""
@@ -128,7 +129,7 @@ class RankingSigns:
     def _experts(self) -> dict[str, Sign]:
         """Gates of clicks on search results, of the other tasks on feed views."""
         cuts = self._system.store.cuts
-        views = feed_slates(self._system.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
+        views = feed_slates(self._system.log.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
         feed = views.sample(FEED_SLATES)
         features = self._features_of(feed, cuts.validation_ms)
         _, _, of_feed = self._outputs("qin", feed, features)
@@ -181,7 +182,7 @@ class RankingSigns:
 
 def _calibrated(system: System, calibrated: Calibrated, name: str, slates: Slates, logit: np.ndarray) -> DayRows:
     real = slates.video_NxS > 0
-    query = system.query_numbers(system.requests_of(slates), slates.query_N) if calibrated.reads_query else None
+    query = QueryNumbers(system.log.counters)(system.log.requests_of(slates)) if calibrated.reads_query else None
     p = calibrated.probabilities(logit, query)[..., 0] if len(slates) else logit[..., 0]
     return DayRows(name, p[real], slates.label_NxSxT[..., 0][real] > 0)
 

@@ -13,9 +13,10 @@ from pr2_jax.data.sessions import latest_days
 from pr2_jax.evaluation.diagnosis import Judge, Sign
 from pr2_jax.evaluation.signs_ranking import recall_signs
 from pr2_jax.evaluation.signs_retrieval import TOP, list_signs, person_signs, seed_signs, vector_signs
-from pr2_jax.retrieval.ann import Index, load_index
+from pr2_jax.retrieval.ann import Index
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.search.system import Snapshot, System
+from pr2_jax.search.fitted import Snapshot
+from pr2_jax.search.system import System
 from pr2_jax.stages.days import Day, day_of
 from pr2_jax.stages.rankings import list_values
 from pr2_jax.types import Requests
@@ -47,16 +48,16 @@ class RetrievalSigns:
 
     @functools.cached_property
     def _snapshot(self) -> Snapshot:
-        return self._system.snapshot(self._system.store.cuts.validation_ms)
+        return self._system.fitted.snapshot(self._system.store.cuts.validation_ms)
 
     @functools.cached_property
     def _index(self) -> dict[str, Index]:
         """Exact, as everything that something is judged by more finely than by recall."""
-        return {name: load_index(self._system.workdir / "index" / name, exact=True) for name in ("dr", "pdr")}
+        return {name: self._system.fitted.index(name, exact=True) for name in ("dr", "pdr")}
 
     @functools.cached_property
     def _own(self) -> np.ndarray:
-        return self._system.pdr(self.day.requests)
+        return self._system.pdr(self._system.encode(self.day.requests))
 
     def _best(self, name: str, vectors_SxD: np.ndarray, requests: Requests, k: int) -> np.ndarray:
         return self._index[name].search(vectors_SxD, k, requests.seen).ids_BxK
@@ -66,7 +67,7 @@ class RetrievalSigns:
         told = np.flatnonzero(np.any(system.space.queries(self.day.requests.words_BxQ), axis=1))
         requests = self.day.requests.take(told)
         seeds = system.seeds(requests)
-        history = system.reader.engaged(requests.user_B, requests.time_ms_B, qrcf.history)
+        history = system.log.reader.engaged(requests.user_B, requests.time_ms_B, qrcf.history)
         real = system.seeds.weights(history) > 0
         query_SxD = system.space.queries(requests.words_BxQ)
         vectors_VxD = np.asarray(system.space.videos_VxD)
@@ -88,7 +89,7 @@ class RetrievalSigns:
         similarity = self._snapshot.similarity
         rows = np.setdiff1d(seeds_SxK, [0])
         out_V = np.zeros(len(similarity.neighbour_VxM), bool)
-        ids_NxM, cosine_NxM = self._system.content_neighbours.of(rows)
+        ids_NxM, cosine_NxM = self._system.fitted.content_neighbours.of(rows)
         width = min(ids_NxM.shape[1], similarity.neighbour_VxM.shape[1])
         listed_NxM = np.asarray(similarity.neighbour_VxM)[rows]
         same_N = ((listed_NxM[:, :width] == ids_NxM[:, :width]) & (cosine_NxM[:, :width] > 0)).sum(1)
@@ -116,12 +117,14 @@ class RetrievalSigns:
 
     def _persons(self) -> dict[str, Sign]:
         system, requests = self._system, self.day.requests
-        events = system.reader.engaged(requests.user_B, requests.time_ms_B, 1)["history_BxH"]
-        other = another(self.day.query_N)
-        rows = np.flatnonzero((events > 0).any(1) & (self.day.query_N[other] != self.day.query_N))
+        events = system.log.reader.engaged(requests.user_B, requests.time_ms_B, 1)["history_BxH"]
+        query_N = requests.query_B
+        other = another(query_N)
+        rows = np.flatnonzero((events > 0).any(1) & (query_N[other] != query_N))
         mine, asked = requests.take(rows), requests.words_BxQ[other[rows]]
         nobody = dataclasses.replace(mine, user_B=np.zeros_like(mine.user_B))  # no past, no profile, no taste
-        vectors = [self._own[rows], system.pdr(nobody), system.pdr(dataclasses.replace(mine, words_BxQ=asked))]
+        changed = (nobody, dataclasses.replace(mine, words_BxQ=asked))
+        vectors = [self._own[rows], *(system.pdr(system.encode(each)) for each in changed)]
         lists = [self._best("pdr", x, mine, TOP) for x in vectors]
         return person_signs(mine.user_B, *vectors, *lists, self._judge)
 
@@ -130,12 +133,12 @@ class RetrievalSigns:
         day's."""
         (start_ms,) = latest_days(self._system.store, 1)
         trained = day_of(self._system, start_ms, start_ms + DAY_MS).sample(SEARCHES)
-        encoders = {"pdr": self._system.pdr, "dr": lambda r: self._system.space.queries(r.words_BxQ)}
+        encoders = {"pdr": self._system.pdr, "dr": lambda encoded: encoded.query_BxD}
         out = {}
         for channel, encode in encoders.items():
             found = []
             for day in (trained, self.day):
-                best = self._index[channel].search(encode(day.requests), DEPTH, day.requests.seen)
+                best = self._index[channel].search(encode(self._system.encode(day.requests)), DEPTH, day.requests.seen)
                 values, _ = list_values(day, best.ids_BxK, best.scores_BxK) if len(day.sessions) else (None, None)
                 found.append((values["recall@100"], values.user_N) if values else (np.zeros(0), np.zeros(0, int)))
             out["content" if channel == "dr" else channel] = tuple(found)

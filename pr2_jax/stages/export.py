@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from pr2_jax.data.store import TEXT_FILE
 from pr2_jax.errors import BadInput, Pr2Error
 from pr2_jax.retrieval import taste_fit
 from pr2_jax.retrieval.blocks import all_videos
+from pr2_jax.search.pipelines import COMPARED
 from pr2_jax.search.searcher import Searcher
-from pr2_jax.search.system import PIPELINES, System, open_system
+from pr2_jax.search.system import System, open_system
 from pr2_jax.serving.artifact import FUNCTIONS, SCHEMA, ServingArtifact, contents_digest
 from pr2_jax.serving.writer import Writer, total_bytes
 from pr2_jax.stages.index import build_indices
-from pr2_jax.types import Functions, ModelFunction
+from pr2_jax.types import Functions, ModelFunction, Models
 from pr2_jax.workdir import CONFIG_FILE, STAGES
 
 SAMPLE = 4
@@ -30,15 +32,15 @@ TOLERANCE = 1e-5
 XLA may fuse otherwise around an open dimension, and then sums come out in another order."""
 
 
-class _Recorded(System):
-    """Remembers every function with the last batch that it was given and what it made of it."""
+class _Recorded:
+    """Models that remember every function with the last batch that it was given and what it made of it."""
 
-    def __init__(self, system: System) -> None:
-        super().__init__(system.workdir, system.config, system.store)
+    def __init__(self, models: Models) -> None:
+        self._models = models
         self.calls: dict[str, tuple[ModelFunction, dict, Any]] = {}
 
     def functions(self, model: str, directory: Path) -> Functions:
-        found = super().functions(model, directory)
+        found = self._models.functions(model, directory)
         return {name: ModelFunction(self._noted(name, function), {}) for name, function in found.items()}
 
     def _noted(self, name: str, function: ModelFunction):
@@ -53,7 +55,7 @@ class _Recorded(System):
 def export(workdir: Path, out: Path) -> None:
     """Writes the artifact; every function is compared with the model's before the directory takes its place."""
     _refuse_other(out)
-    if open_system(workdir).exported is not None:  # not under the lock, which makes a directory where there is none
+    if open_system(workdir).fitted.verified:  # not under the lock, which makes a directory where there is none
         raise BadInput(f"{workdir} is a serving artifact itself, expected a work directory")
     with artifacts.locked(workdir), console.stage("export"):
         system = open_system(workdir)
@@ -75,7 +77,7 @@ def rebuild(place: Path, out: Path) -> None:
     _refuse_other(out)
     with console.stage("index"):
         system = open_system(place)
-        artifact = system.exported
+        artifact: ServingArtifact = system.models
         facts = {FUNCTIONS: artifact.manifest[FUNCTIONS]}
         with artifacts.writing(out, artifact.manifest["fingerprint"], SCHEMA, facts=facts) as made:
             writer = Writer(made)
@@ -84,7 +86,7 @@ def rebuild(place: Path, out: Path) -> None:
                 if not name.startswith(rebuilt):
                     writer.take(place / name, name)
             dr_VxD = all_videos(artifact["content_video"], system.store.counts.videos)
-            vectors = {"dr": np.where(described(system.catalogue)[:, None], dr_VxD, 0)}
+            vectors = {"dr": np.where(described(system.log.catalogue)[:, None], dr_VxD, 0)}
             vectors["pdr"] = system.pdr.videos()
             _report_change(place, vectors)
             build_indices(system, vectors, made / "index")
@@ -106,7 +108,7 @@ def _take_what_search_reads(system: System, writer: Writer) -> None:
             writer.take(path, f"store/{path.name}")
     vectors = ("content/video_vectors.npy", "taste/video_vectors.npy")
     fitted = tuple(f"taste/{name}" for name in taste_fit.FILES)
-    scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in PIPELINES))
+    scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in COMPARED))
     index = ("index/dr", "index/pdr", f"index/as_of_{now_ms}", "index/fitted.json")
     for name in (CONFIG_FILE, *vectors, *fitted, *index, *scores):
         writer.take(w / name, name)
@@ -116,19 +118,22 @@ def _take_what_search_reads(system: System, writer: Writer) -> None:
 
 def few_real_calls(system: System) -> dict[str, tuple[ModelFunction, dict, Any]]:
     """Every function of the models with a batch that some searches of the log hand to it, and the result."""
-    recorded = _Recorded(system)
-    store = system.store
+    models = _Recorded(system.models)
+    recorded, store = dataclasses.replace(system, models=models), system.store
     sessions_N = np.linspace(0, store.counts.sessions - 1, SAMPLE).astype(np.int64)
-    requests = recorded.requests(sessions_N)
-    query_N = np.asarray(store.sessions.query)[sessions_N]
+    encoded = recorded.encode(recorded.log.requests(sessions_N, withhold=False))
     video_N = np.linspace(1, store.counts.videos - 1, SAMPLE * SLATE).astype(np.int32)
-    snapshot = recorded.snapshot(store.cuts.end_ms)
-    for name in PIPELINES:
-        Searcher(recorded, snapshot, name).score(requests, query_N, video_N.reshape(SAMPLE, SLATE))
-    recorded.pdr(requests)
+    snapshot = recorded.fitted.snapshot(store.cuts.end_ms)
+    # Their people may have no past: then no search calls this one.
+    signals_NxG = np.zeros((SAMPLE, recorded.log.reader.signals(np.zeros(0, np.int64)).shape[1]), np.float32)
+    says = models.functions("taste", system.workdir / "taste")["taste_says"]
+    says({"item_NxD": np.zeros((SAMPLE, system.config.taste.width), np.float32), "signals_NxG": signals_NxG})
+    for name in COMPARED:
+        Searcher.open(recorded, snapshot, name).score(encoded, video_N.reshape(SAMPLE, SLATE))
+    recorded.pdr(encoded)
     for model, tower in (("content", "content_video"), ("taste", "taste_video"), ("pdr", "pdr_video")):
-        recorded.functions(model, system.workdir / model)[tower]({"video_N": video_N})
-    return recorded.calls
+        models.functions(model, system.workdir / model)[tower]({"video_N": video_N})
+    return models.calls
 
 
 def _compare(artifact: ServingArtifact, calls: dict[str, tuple[ModelFunction, dict, Any]]) -> None:

@@ -27,12 +27,15 @@ MINE_BLOCK = 512
 
 def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `params/` into `out`; `hard.npy` lets a resumed run go on with the same negatives."""
-    system, optim = System(workdir, config), config.pdr.optim
+    system, optim = System.open(workdir, config), config.pdr.optim
     mesh = configured(config.mesh)
 
-    batches = PdrBatches(system.reader, system.query_vectors_NqxD, system.taste.vectors, config.pdr, config.data)
+    batches = PdrBatches(
+        system.log.reader, system.fitted.query_vectors_NqxD, system.taste.vectors, config.pdr, config.data
+    )
+    spaces = {name: np.asarray(system.fitted.vectors(name)) for name in ("content", "taste")}
     unigram_V = log_unigram(batches.positives_N, system.store.counts.videos)
-    task = pdr_task(system.store, config, system.catalogue, system.frozen_spaces, unigram_V)
+    task = pdr_task(system.store, config, system.log.catalogue, spaces, unigram_V)
     steps, hard_path = batches.steps, out / HARD_FILE
     turn = round(config.pdr.hard_start * steps)
     if 0 < turn < steps and config.pdr.hard_negatives:
@@ -60,9 +63,9 @@ def mine(system: System, config: Config, encoder: PdrEncoder, batches: PdrBatche
     first = min(first, last // 2)
     upload_V, found = np.asarray(system.store.videos.upload_ms), []
     for start in console.progress(range(0, len(sessions_S), MINE_BLOCK), "mine hard negatives"):
-        requests = system.requests(sessions_S[start : start + MINE_BLOCK], withhold=True)
+        requests = system.log.requests(sessions_S[start : start + MINE_BLOCK], withhold=True)
         clicked = clicked_S[start : start + MINE_BLOCK]
         no_negatives = tuple(np.union1d(seen, now) for seen, now in zip(requests.seen, clicked, strict=True))
-        ids_BxK = np.maximum(exact.search(encoder(requests), last, no_negatives).ids_BxK[:, first:], 0)
+        ids_BxK = np.maximum(exact.search(encoder(system.encode(requests)), last, no_negatives).ids_BxK[:, first:], 0)
         found.append(np.where(upload_V[ids_BxK] <= requests.time_ms_B[:, None], ids_BxK, 0))
     return np.concatenate(found)[index_P].astype(np.int32)
