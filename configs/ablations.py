@@ -1,4 +1,4 @@
-"""pr2 evaluate --workdir work/kuaisar --ablations configs/ablations.py --seeds 3
+"""pr2 evaluate --workdir work/kuaisar --ablations --seeds 3
 
 What each part earns: the whole system with one part left out, trained and judged again. By group and name, the fields
 that differ from the work directory's config. Variants that change a ranker, or the taste space, are judged whole; all

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pr2_jax import __version__
 from pr2_jax.errors import BadInput, Pr2Error, StaleArtifact
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 IN_PROGRESS = "manifest.partial.json"
-LIBRARIES = ("pr2_jax", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "scann", "numpy", "polars")
+LIBRARIES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "scann", "numpy", "polars")
 
 Fingerprint = Mapping[str, Any]
 
@@ -254,7 +255,7 @@ def locked(workdir: Path) -> Iterator[None]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that shape an artifact; those not installed are left out."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "pr2_jax": __version__}
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)

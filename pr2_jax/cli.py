@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from pr2_jax import artifacts, cli_options, config_loader, console
+from pr2_jax import artifacts, cli_options, config_loader, config_presets, console, documents
 from pr2_jax.config import Config
 from pr2_jax.errors import BadConfig, BadInput, Pr2Error, Stopped, disk_full
 from pr2_jax.workdir import CONFIG_FILE
@@ -129,7 +129,17 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace) -> None:
-    print(artifacts.canonical_text(config_loader.to_dict(_resolved(options))), end="")
+    if options.list:
+        print("\n".join([*config_loader.presets(), f"files, to copy: {config_presets.directory()}"]))
+        return
+    if options.workdir is None and options.config is None:
+        raise BadInput("config needs --config NAME, --workdir DIR or --list")
+    config = _resolved(options) if options.workdir else config_loader.load(options.config, options.overrides)
+    print(artifacts.canonical_text(config_loader.to_dict(config)), end="")
+
+
+def _docs(options: argparse.Namespace) -> None:
+    print(documents.text(options.name) if options.name else "\n".join(documents.listing()))
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -187,7 +197,7 @@ def _resolved(options: argparse.Namespace) -> Config:
         raise BadInput(f"{options.workdir} is a finished artifact, expected a work directory (see pr2 export --help)")
     kept = options.workdir / CONFIG_FILE
     if options.config is None and not kept.is_file():
-        raise BadConfig(f"{kept} does not exist yet: say --config configs/FILE.py[:variant]")
+        raise BadConfig(f"{kept} does not exist yet: say --config NAME (see pr2 config --list)")
     return config_loader.load(options.config or str(kept), options.overrides)
 
 
@@ -236,4 +246,5 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace], int | None]]:
         "demo": _demo,
         "bench": _bench,
         "simulate": _simulate,
+        "docs": _docs,
     }

@@ -1,10 +1,12 @@
-"""From `configs/FILE.py[:variant]` and `--config.a.b=value` to a `Config`, and to and from JSON."""
+"""From `--config NAME[:variant]` and `--config.a.b=value` to a `Config`, and to and from JSON."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import difflib
+import functools
 import json
 import re
 import runpy
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pr2_jax import artifacts
+from pr2_jax import artifacts, config_presets, console
 from pr2_jax import config as schema
 from pr2_jax.config import Config
 from pr2_jax.errors import BadConfig
@@ -22,21 +24,24 @@ from pr2_jax.errors import BadConfig
 PREFIX = "--config."
 WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
+ALIASES: dict[str, str] = {}
+"""Old dotted path of a field, or of a whole section, to its present one. Each applies to what those before it made:
+`{"a": "b", "b.old": "b.new"}` takes `a.old` too. Overrides, ablations and saved configs may use old paths."""
+
 Section = TypeVar("Section")
 
 
-def load(path_with_variant: str, overrides: Sequence[str] = ()) -> Config:
-    """Reads `FILE.py[:variant]`, or a `.json` that `save` wrote, and applies the overrides.
+def load(name_with_variant: str, overrides: Sequence[str] = ()) -> Config:
+    """Reads the preset `NAME[:variant]`, `FILE.py[:variant]` or a `.json` that `save` wrote; applies the overrides.
 
     BadConfig says what to mend. A config file defines `get_config(variant: str = "") -> Config` and `VARIANTS`, the
     variants that it knows.
     """
-    name, _, variant = path_with_variant.partition(":")
-    path = Path(name)
+    name, _, variant = name_with_variant.partition(":")
+    path = config_presets.path_of(name)
     if not path.is_file():
-        files = [p for p in sorted(Path("configs").glob("*.py")) if "def get_config(" in p.read_text(errors="replace")]
-        known = ", ".join(map(str, files))
-        raise BadConfig(f"there is no config file {path}" + (f"; configs/ has {known}" if known else ""))
+        presets = _listed(config_presets.names())
+        raise BadConfig(f"there is no preset and no config file {name}; presets are {presets}, a file is FILE.py")
     if path.suffix == ".json":
         return override(read(path), overrides)
     config = _run(path, variant)
@@ -45,9 +50,20 @@ def load(path_with_variant: str, overrides: Sequence[str] = ()) -> Config:
     return override(config, overrides)
 
 
-def load_or_default(path_with_variant: str | None, overrides: Sequence[str]) -> Config:
+def presets() -> list[str]:
+    """A line for each preset: what `--config` takes, and what it is for, from the file's second paragraph."""
+    lines = []
+    for name in config_presets.names():
+        names = runpy.run_path(str(config_presets.path_of(name)))
+        called = ", ".join([name, *(f"{name}:{variant}" for variant in names["VARIANTS"])])
+        about = " ".join(names["__doc__"].split("\n\n")[1].split())
+        lines.append(f"{called:<28} {about.partition('. ')[0].rstrip('.')}")
+    return lines
+
+
+def load_or_default(name_with_variant: str | None, overrides: Sequence[str]) -> Config:
     """As `load`; without a file, every field's own default, with the overrides."""
-    return load(path_with_variant, overrides) if path_with_variant else override(Config(), overrides)
+    return load(name_with_variant, overrides) if name_with_variant else override(Config(), overrides)
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -83,7 +99,7 @@ def read(path: Path) -> Config:
     except ValueError as error:
         raise BadConfig(f"{path} is not JSON: {error}") from None
     try:
-        return from_dict(data)
+        return from_dict(_renamed(data))
     except BadConfig as error:
         raise BadConfig(f"{path}: {error}") from None
 
@@ -160,10 +176,44 @@ def _misspelt(error: Exception) -> str | None:
     return _unknown(found[2], _fields(kind), found[1]) if dataclasses.is_dataclass(kind) else None
 
 
+def _present(path: str) -> str:
+    """The dotted path without old names."""
+    for old, new in ALIASES.items():
+        if f"{path}.".startswith(f"{old}."):
+            _say_renamed(old, new)
+            path = f"{new}{path.removeprefix(old)}"
+    return path
+
+
+def _renamed(data: Any) -> Any:
+    """A saved config with what stands at old paths moved to the present ones. Other data stays as it is."""
+    data = copy.deepcopy(data)
+    for old, new in ALIASES.items():
+        *sections, name = old.split(".")
+        holder = functools.reduce(_inside, sections, data)
+        if not isinstance(holder, dict) or name not in holder:
+            continue
+        *sections, field = new.split(".")
+        target = functools.reduce(_inside, sections, data)
+        if isinstance(target, dict) and field not in target:
+            _say_renamed(old, new)
+            target[field] = holder.pop(name)
+    return data
+
+
+def _inside(data: Any, section: str) -> Any:
+    return data.get(section) if isinstance(data, dict) else None
+
+
+@functools.cache
+def _say_renamed(old: str, new: str) -> None:
+    console.log(f"config.{old} is called config.{new} now")
+
+
 def _put(data: dict[str, Any], kind: type, path: str, value_of: Callable[[type, str], Any]) -> None:
     """Puts a value at the dotted `path`; `value_of` gets the field's type and its name for a message."""
     walked, field = "config", kind
-    for key in path.split("."):
+    for key in _present(path).split("."):
         if not dataclasses.is_dataclass(field):
             raise BadConfig(f"{walked} is a value, not a section")
         fields = _fields(field)
