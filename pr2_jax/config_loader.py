@@ -24,7 +24,7 @@ from pr2_jax.errors import BadConfig
 PREFIX = "--config."
 WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
-ALIASES: dict[str, str] = {}
+ALIASES: dict[str, str] = {"evaluation.pipeline_candidates": "search.candidates"}
 """Old dotted path of a field, or of a whole section, to its present one. Each applies to what those before it made:
 `{"a": "b", "b.old": "b.new"}` takes `a.old` too. Overrides, ablations and saved configs may use old paths."""
 
@@ -227,6 +227,8 @@ def _put(data: dict[str, Any], kind: type, path: str, value_of: Callable[[type, 
 
 
 def _typed(value: Any, kind: type, path: str) -> bool | int | float | str:
+    if typing.get_origin(kind) is tuple:
+        return value  # its section takes a text or a list for it
     value = float(value) if kind is float and type(value) is int else value
     if type(value) is not kind:
         raise BadConfig(f"{path} = {value!r}: expected {kind.__name__}")
@@ -236,11 +238,20 @@ def _typed(value: Any, kind: type, path: str) -> bool | int | float | str:
 def _parse(text: str, kind: type, path: str) -> bool | int | float | str:
     if kind is str:
         return text
+    if typing.get_origin(kind) is tuple:
+        return _json(text, path) if text.startswith("[") else text  # its section splits it
     try:
         return WORDS[text.lower()] if kind is bool else kind(text.replace("_", "") if kind is int else text)
     except (KeyError, ValueError):
         expected = "true or false" if kind is bool else kind.__name__
         raise BadConfig(f"{path} = {text!r}: expected {expected}") from None
+
+
+def _json(text: str, path: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadConfig(f"{path} = {text!r} is not JSON: {error}") from None
 
 
 def _fields(kind: Any) -> dict[str, Any]:

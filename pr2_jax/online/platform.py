@@ -121,7 +121,7 @@ class Platform:
         words_BxQ = padded_words(words, view.config.data)
         user_B, time_ms_B = rows.user_U[requests.user_B], requests.time_ms_B
         asked = Requests(user_B, time_ms_B, words_BxQ, view.withheld(user_B, time_ms_B), self._log.query_rows(words))
-        depth = max(view.config.evaluation.pipeline_candidates, slate)
+        depth = max(view.config.search.candidates, slate)
 
         def block(start: int) -> np.ndarray:
             part = view.encode(asked.slice(start, start + REQUEST_BLOCK))

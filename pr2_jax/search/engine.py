@@ -101,7 +101,7 @@ class SearchEngine:
 
     def rank(self, encoded: EncodedRequests, k: int) -> Ranked:
         """Retrieves, ranks and orders a batch; at least k results where the catalogue has them."""
-        depth = max(k, self.system.config.evaluation.pipeline_candidates)
+        depth = max(k, self.system.config.search.candidates)
         merged = self.searcher.candidates(encoded, self.searcher.retrieve(encoded), depth)
         return self.searcher.rank(encoded, merged)
 

@@ -83,7 +83,7 @@ def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tupl
 def _fusion(
     system: System, searcher: Searcher, config: Config, day: Day, calibrated: Calibrated
 ) -> fusion.FusionWeights:
-    depth, query_numbers = config.evaluation.pipeline_candidates, QueryNumbers(system.log.counters)
+    depth, query_numbers = config.search.candidates, QueryNumbers(system.log.counters)
     parts = []
     for start in range(0, len(day.sessions), SESSION_BLOCK):
         rows = slice(start, start + SESSION_BLOCK)

@@ -28,7 +28,7 @@ def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray
     where they find next to nothing, from what is clicked.
     """
     queries, query_N = np.unique(slates.query_N, return_inverse=True)
-    found_QxK = _retrieved(system, queries, system.config.evaluation.pipeline_candidates)
+    found_QxK = _retrieved(system, queries, system.config.search.candidates)
     short_Q = (found_QxK > 0).sum(1) < count
     if short_Q.any():
         found_QxK[short_Q] = _clicked_ones(system, (int(short_Q.sum()), found_QxK.shape[1]), seed)

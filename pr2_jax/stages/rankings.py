@@ -126,7 +126,7 @@ def catalogue(system: System, config: Config, day: Day, searchers: Mapping[str, 
             merged = system.merged(pipeline, requests, found, config.retrieval.depth)
             part[f"retrieval.{pipeline.merged}"] = (merged.ids_BxK, merged.scores_BxK)
         for name, searcher in searchers.items():
-            shallow = searcher.candidates(encoded, found, config.evaluation.pipeline_candidates)
+            shallow = searcher.candidates(encoded, found, config.search.candidates)
             ranked = searcher.rank(encoded, shallow)
             part[f"pipeline.{name}"] = (ranked.ids_BxK, ranked.scores_BxK)
         parts.append(part)

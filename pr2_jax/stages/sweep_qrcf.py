@@ -109,7 +109,7 @@ def points_of(grid: Grid, qrcf: QrcfConfig) -> list[Point]:
 def fingerprint(directory: Path, config: Config, grid: Grid) -> dict:
     """All that the study depends on. StaleArtifact where the index is missing or was made from something else."""
     workdir.require("index", directory, config)
-    if "qrcf" not in config.retrieval.channels.split("+"):
+    if "qrcf" not in config.retrieval.channels:
         raise BadConfig(f"retrieval.channels = {config.retrieval.channels!r} lacks qrcf: there is nothing to sweep")
     reads = (*workdir.STAGES["index"].reads, "index")
     evaluation = config.evaluation

@@ -38,7 +38,7 @@ def exported(artifact) -> ServingArtifact:
 @pytest.fixture(scope="module")
 def calls(finished, micro_config) -> dict:
     """The model's own functions, each with a batch of real rows."""
-    return few_real_calls(System(finished, micro_config))
+    return few_real_calls(System.open(finished, micro_config))
 
 
 def _sized(batch: dict, rows: int, results: int) -> dict:
@@ -97,7 +97,7 @@ def test_what_several_read_is_stored_and_loaded_once(exported):
 @pytest.fixture(scope="module")
 def requests(finished, micro_config, tmp_path_factory) -> Path:
     """Known people with known words, a stranger, nobody, no words, no known word."""
-    store = System(finished, micro_config).store
+    store = System.open(finished, micro_config).store
     first, words = np.asarray(store.queries.first_word), np.asarray(store.queries.words)
     path = tmp_path_factory.mktemp("requests") / "in.csv"
     with path.open("w", newline="") as file:

@@ -19,6 +19,7 @@ from pr2_jax.evaluation.diagnosis import LOOK, UNKNOWN, Judge, Sign, judge
 from pr2_jax.evaluation.signs_ranking import fit_signs
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.qrcf import cosine_sample
+from pr2_jax.search.fitted import Choices, FittedArtifacts
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
 from pr2_jax.stages import diagnose, diagnose_ranking, diagnose_retrieval
@@ -44,12 +45,12 @@ def reported(diagnosed) -> dict:
 
 @pytest.fixture(scope="module")
 def ranking(finished, micro_config) -> RankingSigns:
-    return RankingSigns(System(finished, micro_config), micro_config, JUDGE)
+    return RankingSigns(System.open(finished, micro_config), micro_config, JUDGE)
 
 
 @pytest.fixture(scope="module")
 def retrieval(finished, micro_config) -> RetrievalSigns:
-    return RetrievalSigns(System(finished, micro_config), micro_config, JUDGE)
+    return RetrievalSigns(System.open(finished, micro_config), micro_config, JUDGE)
 
 
 @pytest.fixture
@@ -84,15 +85,15 @@ def test_every_check_is_reported_in_both_files(diagnosed, reported):
 def test_the_rest_of_the_evaluation_stays_as_it_was(diagnosed, finished, micro_config):
     for path in (finished / "eval").iterdir():
         assert (diagnosed / "eval" / path.name).read_bytes() == path.read_bytes()
-    System(diagnosed, micro_config).require("eval")
+    System.open(diagnosed, micro_config).fitted.require("eval")
 
 
 def test_the_filter_s_own_seeds_are_counted(reported, finished, micro_config):
-    system = System(finished, micro_config)
+    system = System.open(finished, micro_config)
     retrieval = RetrievalSigns(system, micro_config, JUDGE)
     requests = retrieval.day.requests
     told = np.any(system.space.queries(requests.words_BxQ), axis=1)
-    past = (system.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"] > 0).any(1)
+    past = (system.log.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"] > 0).any(1)
     seeds = (system.seeds(requests).strength_BxK > 0)[told & past]
     assert reported["qrcf.coverage"]["measured"]["mean"] == pytest.approx(seeds.any(1).mean())
     assert reported["qrcf.seeds"]["measured"]["mean"] == pytest.approx(seeds.sum(1).mean())
@@ -102,15 +103,15 @@ def test_the_filter_s_own_seeds_are_counted(reported, finished, micro_config):
 
 
 def _views(system, requests, told):
-    history = system.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"]
+    history = system.log.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"]
     return (history[told] > 0).sum()
 
 
 def test_the_ranker_looked_into_is_the_one_that_serves(ranking, finished, micro_config):
     """Logits of the validation day are the searcher's; gates are shares; the unknown position adds nothing."""
-    system, slates = System(finished, micro_config), ranking._slates
-    searcher = Searcher(system, system.snapshot(system.store.cuts.validation_ms), "pr2")
-    want = searcher.score(system.requests_of(slates), slates.query_N, slates.video_NxS)
+    system, slates = System.open(finished, micro_config), ranking._slates
+    searcher = Searcher.open(system, system.fitted.snapshot(system.store.cuts.validation_ms), "pr2")
+    want = searcher.score(system.encode(system.log.requests_of(slates)), slates.video_NxS)
     logit, added, gates = ranking._own
     real = slates.video_NxS > 0
     np.testing.assert_allclose(logit[real], want[real], atol=1e-4)
@@ -120,7 +121,7 @@ def test_the_ranker_looked_into_is_the_one_that_serves(ranking, finished, micro_
 
 def test_a_lent_history_is_the_other_person_s_and_nothing_else(ranking, micro_config, heard):
     slates, system = ranking._slates, ranking._system
-    reader = SlateReader(system.reader, system.query_vectors_NqxD, micro_config.qin, micro_config.data)
+    reader = SlateReader(system.log.reader, system.fitted.query_vectors_NqxD, micro_config.qin, micro_config.data)
     told = reader(slates.user_N, slates.time_ms_N, slates.query_N)
     assert {
         name for name in told if "history" in name or "recent" in name or "gap" in name or "signals" in name
@@ -169,9 +170,9 @@ def test_three_askers_beside_the_person(ranking, heard):
 
 
 def test_the_base_looked_into_is_the_one_that_serves(ranking, finished, micro_config):
-    system, slates = System(finished, micro_config), ranking._slates
-    searcher = Searcher(system, system.snapshot(system.store.cuts.validation_ms), "base")
-    want = searcher.score(system.requests_of(slates), slates.query_N, slates.video_NxS)
+    system, slates = System.open(finished, micro_config), ranking._slates
+    searcher = Searcher.open(system, system.fitted.snapshot(system.store.cuts.validation_ms), "base")
+    want = searcher.score(system.encode(system.log.requests_of(slates)), slates.video_NxS)
     logit, _, _ = ranking._outputs("base", slates, ranking._features)
     real = slates.video_NxS > 0
     np.testing.assert_allclose(logit[real], want[real], atol=1e-4)
@@ -199,13 +200,13 @@ def test_drift_is_of_the_probabilities_that_are_served(ranking, finished, micro_
     ranking._drift()
     days = {day.name.split()[0]: day for day in measured[0][0][0]}
     assert list(days)[-2:] == ["validation", "test"]
-    system, cuts = System(finished, micro_config), ranking._system.store.cuts
+    system, cuts = System.open(finished, micro_config), ranking._system.store.cuts
     test = ranking._of_day(cuts.test_ms, cuts.end_ms, diagnose_ranking.SESSIONS)
     for name, slates, day_ms in (("validation", ranking._slates, cuts.validation_ms), ("test", test, cuts.test_ms)):
-        searcher = Searcher(system, system.snapshot(day_ms), "pr2")
-        requests, real = system.requests_of(slates), slates.video_NxS > 0
-        logits = searcher.score(requests, slates.query_N, slates.video_NxS)
-        want = searcher.probabilities(requests, slates.query_N, logits)[..., 0][real]
+        searcher = Searcher.open(system, system.fitted.snapshot(day_ms), "pr2")
+        requests, real = system.log.requests_of(slates), slates.video_NxS > 0
+        logits = searcher.score(system.encode(requests), slates.video_NxS)
+        want = searcher.probabilities(requests, logits)[..., 0][real]
         np.testing.assert_allclose(days[name].probability_N, want, atol=1e-5)
         np.testing.assert_array_equal(days[name].label_N, slates.label_NxSxT[..., 0][real] > 0)
 
@@ -293,7 +294,7 @@ def test_a_threshold_too_high_is_named(diagnosed, micro_config):
 
 def _named_with(place, config, fitted, part):
     (place / "index" / "fitted.json").write_text(json.dumps(fitted))
-    return _named(getattr(RetrievalSigns(System(place, config), config, JUDGE), part)())
+    return _named(getattr(RetrievalSigns(System.open(place, config), config, JUDGE), part)())
 
 
 def _named(signs):
@@ -304,10 +305,11 @@ def _named(signs):
 def test_an_adaptive_threshold_is_measured_by_its_own_cuts(finished, micro_config, monkeypatch):
     """And has no quantile of past views that it could have moved away from."""
     config = override(micro_config, ["--config.retrieval.qrcf.threshold=adaptive"])
-    monkeypatch.setattr(System, "require", lambda self, stage: None)  # the index was made with one epsilon
-    system = System(finished, config)
+    monkeypatch.setattr(FittedArtifacts, "require", lambda self, stage: None)  # the index was made with one epsilon
+    system = System.open(finished, config)
     sample_N = cosine_sample(system.store, system.store.cuts.validation_ms, 64)
-    system.__dict__["fitted"] = {"epsilon": 2.0, "cosine_sample": sample_N.tolist(), "clicked": "withhold"}
+    made = Choices(2.0, sample_N.tolist(), "withhold")
+    system = dataclasses.replace(system, fitted=dataclasses.replace(system.fitted, made=made))
     signs = RetrievalSigns(system, config, JUDGE)._seeds()
     assert 0 < signs["qrcf.kept"].value.mean < 1
     assert signs["qrcf.seeds"].value.mean > 0
@@ -320,7 +322,7 @@ def test_collapsed_vectors_are_named(diagnosed, micro_config):
     rng = np.random.default_rng(0)
     noisy = sound[1:2] + 1e-3 * rng.normal(size=sound.shape)
     np.save(path, (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32))
-    named = _named(RetrievalSigns(System(diagnosed, micro_config), micro_config, JUDGE)._vectors())
+    named = _named(RetrievalSigns(System.open(diagnosed, micro_config), micro_config, JUDGE)._vectors())
     np.save(path, sound)
     assert named == {"pdr.cosine", "pdr.rank", "pdr.duplicates"}
 
