@@ -25,9 +25,9 @@ def check_values(
 ) -> None:
     """Types as declared; finite numbers, not below 0 unless `signed`, above 0 where `positive`.
 
-    Within [0, 1]: `shares` and every `..._share` and `..._quantile`; within [0, 1): every `...dropout`. Whole numbers
-    become floats where the field is one, so that equal configs have equal digests; names joined by `+` or `,`, and lists
-    of them, become tuples.
+    Within [0, 1]: `shares` and every `..._share` and `..._quantile`; within [0, 1): every `...dropout`. So that equal
+    configs have equal digests, whole numbers become floats where the field is one, and names that are joined by `+` or
+    `,`, or a list, become a tuple.
     """
     for field in dataclasses.fields(section):
         name, value = field.name, vars(section)[field.name]

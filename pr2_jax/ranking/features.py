@@ -8,7 +8,7 @@ vectors are frozen: whoever computes features of training rows hands in spaces t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +168,7 @@ class RankingFeatures:
         by_author = np.where((author_NxS > 0) & known_Nx1, by_author, 0)
         views = counters.user_video_views.before(pair(user_Nx1, video_NxS), time_Nx1) * known_Nx1
         popularity_NxS = counters.video_clicks.before(video_NxS, time_Nx1)
-        item_cf, qrcf = (walked(seeds, video_NxS, similarity) for seeds in (encoded.latest, encoded.seeds))
+        item_cf, qrcf = np.split(walked((encoded.latest, encoded.seeds), np.tile(video_NxS, (2, 1)), similarity), 2)
         return [
             item_cf,
             item_cf / (popularity_NxS + PRIOR_SHOWN),
@@ -192,15 +192,20 @@ class RankingFeatures:
         return [column for part in (taste_NxSxT, *own) for column in np.moveaxis(part, -1, 0)]
 
 
-def walked(seeds: Seeds, video_NxS: np.ndarray, similarity: ItemSimilarity) -> np.ndarray:
-    """`sum_b strength_b sim(b, v)` for given results: the channel's score, read off for chosen videos."""
-    size, requests = len(similarity.neighbour_VxM), len(seeds.video_BxK)
-    kept = np.nonzero(seeds.strength_BxK > 0)
-    strength = sp.csr_array((seeds.strength_BxK[kept], (kept[0], seeds.video_BxK[kept])), shape=(requests, size))
+def walked(seeds: Sequence[Seeds], video_NxS: np.ndarray, similarity: ItemSimilarity) -> np.ndarray:
+    """`sum_b strength_b sim(b, v)` for given results: the channel's score, read off for chosen videos.
+
+    Several batches of seeds are walked one below the other: a sparse product costs more to set up than to compute.
+    """
+    size, requests = len(similarity.neighbour_VxM), len(video_NxS)
+    strength_NxK, seed_NxK = (np.concatenate([getattr(s, x) for s in seeds]) for x in ("strength_BxK", "video_BxK"))
+    kept = np.nonzero(strength_NxK > 0)
+    strength = sp.csr_array((strength_NxK[kept], (kept[0], seed_NxK[kept])), shape=(requests, size))
     reached = (strength @ similarity.matrix).tocsr()
     if size <= DENSE_VIDEOS:
         step = max(DENSE_CELLS // size, 1)
-        parts = [reached[n : n + step].toarray() for n in range(0, requests, step)]
+        blocks = [reached] if requests <= step else [reached[n : n + step] for n in range(0, requests, step)]
+        parts = [block.toarray() for block in blocks]
         found = [np.take_along_axis(part, video_NxS[n * step :][: len(part)], 1) for n, part in enumerate(parts)]
         return np.concatenate(found)
     rows = np.repeat(np.arange(requests), video_NxS.shape[1])

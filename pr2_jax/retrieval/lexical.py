@@ -61,6 +61,8 @@ class Bm25Channel:
         for q in range(words_BxQ.shape[1]):
             word_B = words_BxQ[:, q].astype(np.int64)
             rows = np.flatnonzero((word_B > 0) & (word_B < len(self._first_posting) - 1))
+            if not len(rows):
+                continue
             asked = word_B[rows, None] * self._videos + np.maximum(ids_BxS[rows], 0)
             at = np.minimum(np.searchsorted(self._key, asked.ravel()), len(self._key) - 1).reshape(asked.shape)
             total_BxS[rows] += np.where(self._key[at] == asked, self._score[at], np.float32(0))

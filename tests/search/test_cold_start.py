@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pr2_jax.config import CHANNELS, SearchConfig
+from pr2_jax.config import CHANNELS
 from pr2_jax.ranking.features import FEATURES, HABITS, LINKS
 from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.merge import merge
@@ -80,7 +80,7 @@ def test_the_merged_list_is_that_of_the_other_channels(system, snapshot, asked):
     """QRCF's share of the weight is lost to all results alike, and its silence is no result."""
     searcher = Searcher.open(system, snapshot, "pr2", exact=True)
     found = searcher.retrieve(asked)
-    merged = system.merged(searcher.pipeline, asked.requests, found, DEPTH)
+    merged = searcher.system.merged(searcher.pipeline, asked.requests, found, DEPTH)
     assert (merged.sources_BxKxC[:2, :, merged.channels.index("qrcf")] == 0).all()
     others = {name: candidates for name, candidates in found.items() if name != "qrcf"}
     weights = {name: system.fitted.choices.merge_weights["pr2"][name] for name in others}
@@ -91,7 +91,7 @@ def test_the_merged_list_is_that_of_the_other_channels(system, snapshot, asked):
 
 def test_the_merged_list_is_well_defined(searcher, asked):
     found = searcher.retrieve(asked)
-    merged = system.merged(searcher.pipeline, asked.requests, found, DEPTH)
+    merged = searcher.system.merged(searcher.pipeline, asked.requests, found, DEPTH)
     ids = _real(merged.ids_BxK, 0)
     assert len(ids) == len(set(ids)) > LEAST_CANDIDATES
     assert set(ids) <= set().union(*(_real(found[name].ids_BxK, 0) for name in found))
@@ -177,7 +177,9 @@ def test_strangers_get_the_plain_order_of_the_same_candidates(system, snapshot, 
     assert not alike(mixed.scores_BxK[2], all_plain.scores_BxK[2])
     events = int(np.diff(np.asarray(system.store.users.first_event))[asked.requests.user_B[2]])
     for least, as_plain in ((events, False), (events + 1, True), (0, False)):
-        config = dataclasses.replace(system.config, search=SearchConfig(candidates=64, least_events=least))
+        config = dataclasses.replace(
+            system.config, search=dataclasses.replace(system.config.search, least_events=least)
+        )
         fitted = dataclasses.replace(system.fitted, config=config)
         other = dataclasses.replace(personal, system=dataclasses.replace(system, fitted=fitted))
         found = other.rank(asked, merged)

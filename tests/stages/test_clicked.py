@@ -68,7 +68,7 @@ def test_where_nobody_wants_old_finds_they_are_in_the_way(world):
     clicks = np.where(found_before(system.store), 0, impressions.clicks)
     store = dataclasses.replace(system.store, impressions=dataclasses.replace(impressions, clicks=clicks))
     other = system.over(store)
-    cuts, channels = store.cuts, dict.fromkeys(CHANNELS, other.bm25)
+    cuts, channels = store.cuts, dict.fromkeys(CHANNELS, other.fitted.bm25)
     found = [
         clicked._ndcg(other, day_of(other, cuts.validation_ms, cuts.test_ms, withhold=w), channels) for w in (0, 1)
     ]
