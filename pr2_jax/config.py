@@ -166,7 +166,7 @@ class QinConfig:
     esu: bool = True  # exact attention over what the GSU kept; without it their mean
     fused_attention: bool = True  # [QIN] ids and attributes attend apart; without it their sums attend
     engagement_gate: bool = True  # [QIN] which of the two to trust; without it both alike
-    inputs: str = "relevance+video+links+habits+taste"  # groups of features; base: the first two
+    inputs: tuple[str, ...] = INPUTS  # groups of features; base: the first two
     experts: int = 4
     expert_width: int = 64
     gate_dropout: float = 0.1  # [lit: HoME]
@@ -235,7 +235,7 @@ class QrcfConfig:
 class RetrievalConfig:
     """Channels, their depth, and the ScaNN index."""
 
-    channels: str = "bm25+dr+qrcf+pdr"  # that pr2 merges; base merges bm25 and dr
+    channels: tuple[str, ...] = CHANNELS  # that pr2 merges; base merges bm25 and dr
     depth: int = 1_000  # results per channel
     ann_min_rows: int = 5_000  # below this the index is exact: ScaNN's partitions gain nothing
     ann_recall_at: int = 100
@@ -257,11 +257,12 @@ class RetrievalConfig:
 class SearchConfig:
     """Answering."""
 
+    candidates: int = 256  # best merged candidates that the ranker orders
     least_events: int = 5  # people with fewer past events get the base ranker's order of the same candidates
     clicked: str = "auto"  # may be found again what the person clicked before? "show", "withhold", or as the log says
 
     def __post_init__(self) -> None:
-        check_values(self)
+        check_values(self, positive=("candidates",))
         check_choice(self, "clicked", CLICKED)
 
 
@@ -282,12 +283,11 @@ class EvaluationConfig:
     """Offline evaluation. Weights are chosen on the validation day, numbers are reported on the test day."""
 
     bootstrap: int = 1_000
-    pipeline_candidates: int = 256  # best merged candidates that the ranker orders
     probe_sessions: int = 32  # sessions on which `pr2 evaluate` repeats every feature with the future removed
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_values(self, positive=("bootstrap", "pipeline_candidates"))
+        check_values(self, positive=("bootstrap",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,18 +310,18 @@ class Config:
 
     def __post_init__(self) -> None:
         check_values(self)
-        wanted, depth = self.evaluation.pipeline_candidates, self.retrieval.depth
+        wanted, depth = self.search.candidates, self.retrieval.depth
         require(
             wanted <= depth,
             self,
-            f"evaluation.pipeline_candidates = {wanted} is above retrieval.depth = {depth}; lower it or raise depth",
+            f"search.candidates = {wanted} is above retrieval.depth = {depth}; lower it or raise depth",
         )
         drawn = self.qin.sampled_negatives
         require(
             drawn <= wanted,
             self,
-            f"qin.sampled_negatives = {drawn} is above evaluation.pipeline_candidates = {wanted}, their source; "
-            "lower it or raise pipeline_candidates",
+            f"qin.sampled_negatives = {drawn} is above search.candidates = {wanted}, their source; "
+            "lower it or raise candidates",
         )
         for name in ("slate", "sampled_negatives"):
             one, other = getattr(self.qin, name), getattr(self.base, name)

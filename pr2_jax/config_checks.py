@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from typing import Any
 
 from pr2_jax.errors import BadConfig
+
+NAMES = "tuple[str, ...]"
+"""The type of a field that holds names."""
 
 
 def require(holds: bool, section: Any, message: str) -> None:
@@ -25,13 +29,16 @@ def check_values(
 ) -> None:
     """Types as declared; finite numbers, not below 0 unless `signed`, above 0 where `positive`.
 
-    `shares` lie within [0, 1], `dropouts` within [0, 1). Whole numbers become floats where the field is one, so that
-    equal configs have equal digests.
+    `shares` lie within [0, 1], `dropouts` within [0, 1). So that equal configs have equal digests, whole numbers become
+    floats where the field is one, and names that are joined by `+` or `,`, or a list, become a tuple.
     """
     for field in dataclasses.fields(section):
         name, value = field.name, vars(section)[field.name]
         if field.type == "float" and type(value) is int:
             value = float(value)
+            object.__setattr__(section, name, value)
+        if field.type == NAMES and isinstance(value, str | list):
+            value = tuple(re.split(r"[+,]", value) if isinstance(value, str) else value)
             object.__setattr__(section, name, value)
         fits = type(value).__name__ == field.type.partition("[")[0]
         require(fits, section, f"{name} = {value!r}, expected {field.type}")
@@ -58,11 +65,11 @@ def check_choice(section: Any, name: str, choices: tuple[str, ...]) -> None:
 
 
 def check_choices(section: Any, name: str, choices: tuple[str, ...]) -> None:
-    """The field names some of `choices`, each once, joined by `+`."""
-    value = vars(section)[name]
-    named = value.split("+")
-    fine = set(named) <= set(choices) and len(set(named)) == len(named)
-    require(fine, section, f"{name} = {value!r}, expected some of {', '.join(choices)}, each once, joined by +")
+    """The field names some of `choices`, each once."""
+    named = vars(section)[name]
+    fine = named and all(one in choices for one in named) and len(set(named)) == len(named)
+    given = "+".join(map(str, named))
+    require(fine, section, f"{name} = {given!r}, expected some of {', '.join(choices)}, each once, joined by +")
 
 
 def check_heads(section: Any) -> None:

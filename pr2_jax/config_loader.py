@@ -26,6 +26,7 @@ WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no":
 
 LEARNT = ("click", "long_play", "like")
 ALIASES: dict[str, str] = {
+    "evaluation.pipeline_candidates": "search.candidates",
     **{f"{m}.{h}_weight": f"{m}.prediction_heads.{h}.weight" for m in ("qin", "base") for h in LEARNT},
     **{f"pdr.{h}_weight": f"pdr.feedback_heads.{h}.weight" for h in LEARNT},
 }
@@ -264,6 +265,8 @@ def _put(data: dict[str, Any], kind: type, path: str, value_of: Callable[[type, 
 
 
 def _typed(value: Any, kind: type, path: str) -> bool | int | float | str:
+    if typing.get_origin(kind) is tuple:
+        return value  # its section takes a text or a list for it
     value = float(value) if kind is float and type(value) is int else value
     if type(value) is not kind:
         raise BadConfig(f"{path} = {value!r}: expected {kind.__name__}")
@@ -273,11 +276,20 @@ def _typed(value: Any, kind: type, path: str) -> bool | int | float | str:
 def _parse(text: str, kind: type, path: str) -> bool | int | float | str:
     if kind is str:
         return text
+    if typing.get_origin(kind) is tuple:
+        return _json(text, path) if text.startswith("[") else text  # its section splits it
     try:
         return WORDS[text.lower()] if kind is bool else kind(text.replace("_", "") if kind is int else text)
     except (KeyError, ValueError):
         expected = "true or false" if kind is bool else kind.__name__
         raise BadConfig(f"{path} = {text!r}: expected {expected}") from None
+
+
+def _json(text: str, path: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadConfig(f"{path} = {text!r} is not JSON: {error}") from None
 
 
 def _fields(kind: Any) -> dict[str, Any]:

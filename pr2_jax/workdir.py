@@ -39,7 +39,7 @@ STAGES = {
     "qin": Stage(
         ("store", "content", "taste", "pdr", "index"),
         # The last is the depth at which fusion is fitted.
-        ("data", "retrieval", "qin", "base", "scores", "evaluation.pipeline_candidates"),
+        ("data", "retrieval", "qin", "base", "scores", "search.candidates"),
         "pr2 train qin",
     ),
     "eval": Stage(

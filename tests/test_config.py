@@ -21,6 +21,7 @@ from pr2_jax.config import (
     QrcfConfig,
     RetrievalConfig,
     ScoresConfig,
+    SearchConfig,
 )
 from pr2_jax.config_training import TableConfig
 from pr2_jax.config_world import LoggingConfig, PeopleConfig, WorldConfig
@@ -85,13 +86,13 @@ CLASHES = [
     (EvaluationConfig, {"bootstrap": 0}, "bootstrap = 0, expected a number above 0"),
     (
         Config,
-        {"evaluation": EvaluationConfig(pipeline_candidates=5_000)},
-        "evaluation.pipeline_candidates = 5000 is above retrieval.depth = 1000; lower it or raise depth",
+        {"search": SearchConfig(candidates=5_000)},
+        "search.candidates = 5000 is above retrieval.depth = 1000; lower it or raise depth",
     ),
     (
         Config,
-        {"evaluation": EvaluationConfig(pipeline_candidates=20)},
-        "qin.sampled_negatives = 24 is above evaluation.pipeline_candidates = 20, their source; lower it or raise",
+        {"search": SearchConfig(candidates=20)},
+        "qin.sampled_negatives = 24 is above search.candidates = 20, their source; lower it or raise",
     ),
     (
         Config,

@@ -45,8 +45,11 @@ def run(workdir: Path, config: Config, file: Path, seeds: int, make: Make) -> No
     stages.require_inputs("eval", workdir, config)
     asked = [WHOLE, *config_ablations.load(file, config)]
     # One rule for all, or variants would be judged by other clicks than the whole: the index of each decides anew.
-    served = System(workdir, config)
-    withhold, before = served.withholds_clicked, {name: day_of(served, *days_of(served)[name]) for name in DAYS}
+    served = System.open(workdir, config)
+    withhold, before = (
+        served.fitted.choices.withholds_clicked,
+        {name: day_of(served, *days_of(served)[name]) for name in DAYS},
+    )
     results = []
     for number in range(seeds):
         seeded = config_ablations.seeded(config, number)
@@ -79,7 +82,7 @@ def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make:
         _drop(place, whole)  # what a kill may have left
         return
     _make_stages(place, config, ablation.ranked, [workdir, whole], make)
-    system = System(place, config)
+    system = System.open(place, config)
     with artifacts.writing(place / JUDGED, claim, stages.SCHEMA) as out:
         for name in DAYS:
             day = day_of(system, *days_of(system)[name], withhold=withhold)

@@ -17,11 +17,12 @@ from pr2_jax import console
 from pr2_jax.data.histories import seen
 from pr2_jax.ranking.noise import standard_error
 from pr2_jax.retrieval import merge
+from pr2_jax.retrieval.encoded_requests import Channel
 from pr2_jax.retrieval.gains import NDCG_DEPTH
-from pr2_jax.search.system import PIPELINES, System
+from pr2_jax.search.pipelines import COMPARED, pipelines
+from pr2_jax.search.system import System
 from pr2_jax.stages.days import Day, day_of
 from pr2_jax.stages.rankings import list_values
-from pr2_jax.types import Channel
 
 SEARCHES = 1_000
 """Of the validation day, at most, evenly spread."""
@@ -67,10 +68,11 @@ def _with(day: Day, past: tuple[np.ndarray, ...]) -> Day:
 def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> np.ndarray:
     """Of each search, `[S]`: the mean of both pipelines' merged lists."""
     depth, scorers = system.config.retrieval.depth, system.scorers(day.requests)
-    found = {name: channel.retrieve(day.requests, depth) for name, channel in channels.items()}
+    encoded = system.encode(day.requests)
+    found = {name: channel.retrieve(encoded, depth) for name, channel in channels.items()}
     reached = []
-    for pipeline in PIPELINES:
-        mine = {name: found[name] for name in system.channels_of(pipeline)}
+    for pipeline in COMPARED:
+        mine = {name: found[name] for name in pipelines(system.config)[pipeline].channels}
         weights = merge.choose_weights(mine, day.clicked, scorers=scorers)
         merged = merge.merge(mine, weights, NDCG_DEPTH, scorers)
         worth, _ = list_values(day, merged.ids_BxK, merged.scores_BxK)

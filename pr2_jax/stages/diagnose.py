@@ -27,7 +27,7 @@ def run(workdir: Path, config: Config) -> None:
     """Writes `eval/diagnosis.txt` and `eval/diagnosis.json`, the latter last: where it is there, so are both.
     StaleArtifact where a stage is missing, damaged or made from something else."""
     stages.require("eval", workdir, config)
-    system = System(workdir, config)
+    system = System.open(workdir, config)
     judge = diagnosis.Judge(config.evaluation.bootstrap, config.evaluation.seed)
     retrieval = RetrievalSigns(system, config, judge)
     searches = len(retrieval.day.sessions)

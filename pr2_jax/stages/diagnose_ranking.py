@@ -25,6 +25,7 @@ from pr2_jax.evaluation.signs_ranking import (
     position_signs,
 )
 from pr2_jax.ranking.features import FEATURES, Scaler
+from pr2_jax.ranking.query_numbers import QueryNumbers
 from pr2_jax.retrieval.blocks import in_blocks
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
@@ -77,15 +78,15 @@ class RankingSigns:
         """As serving computes them on a day that nothing was trained on."""
         if not len(slates):
             return np.zeros((*slates.video_NxS.shape, len(FEATURES)), np.float32)
-        compute, similarity = self._system.features(), self._system.snapshot(day_ms).similarity
+        similarity = self._system.fitted.snapshot(day_ms).similarity
         blocks = np.split(np.arange(len(slates)), range(FEATURE_BLOCK, len(slates), FEATURE_BLOCK))
-        return np.concatenate([slate_features(self._system, compute, slates, rows, similarity) for rows in blocks])
+        return np.concatenate([slate_features(self._system, slates, rows, similarity) for rows in blocks])
 
     @functools.cached_property
     def _ranker(self) -> tuple[SlateReader, ModelFunction]:
         system, config = self._system, self._config
-        reader = SlateReader(system.reader, system.query_vectors_NqxD, config.qin, config.data)
-        return reader, system.trained.insides("qin", system.workdir / "qin" / "qin")
+        reader = SlateReader(system.log.reader, system.fitted.query_vectors_NqxD, config.qin, config.data)
+        return reader, system.models.insides("qin", system.workdir / "qin" / "qin")
 
     def _outputs(self, slates: Slates, features: np.ndarray, past_of_N: np.ndarray | None = None) -> Outputs:
         """`past_of_N`: whose history is put in place of each person's own."""
@@ -116,7 +117,7 @@ class RankingSigns:
     def _experts(self) -> dict[str, Sign]:
         """Gates of clicks on search results, of the other tasks on feed views."""
         cuts = self._system.store.cuts
-        views = feed_slates(self._system.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
+        views = feed_slates(self._system.log.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
         feed = views.sample(FEED_SLATES)
         features = self._features_of(feed, cuts.validation_ms)
         _, _, of_feed = self._outputs(feed, features)
@@ -144,7 +145,7 @@ class RankingSigns:
         slates = self._of_day(cuts.test_ms, cuts.end_ms, SESSIONS)
         logit, _, _ = self._outputs(slates, self._features_of(slates, cuts.test_ms))
         real, reads = slates.video_NxS > 0, self._calibrated.reads_query
-        query = system.query_numbers(system.requests_of(slates), slates.query_N) if reads else None
+        query = QueryNumbers(system.log.counters)(system.log.requests_of(slates)) if reads else None
         p = self._calibrated.probabilities(logit, query)[..., 0] if len(slates) else logit[..., 0]
         return calibration_signs(p[real], slates.label("click")[real] > 0)
 

@@ -13,7 +13,7 @@ from pr2_jax.data.sessions import latest_days
 from pr2_jax.evaluation.diagnosis import Judge, Sign
 from pr2_jax.evaluation.signs_ranking import recall_signs
 from pr2_jax.evaluation.signs_retrieval import TOP, list_signs, person_signs, seed_signs, vector_signs
-from pr2_jax.retrieval.ann import Index, load_index
+from pr2_jax.retrieval.ann import Index
 from pr2_jax.search.system import System
 from pr2_jax.stages.days import Day, day_of
 from pr2_jax.stages.rankings import list_values
@@ -45,11 +45,11 @@ class RetrievalSigns:
     @functools.cached_property
     def _index(self) -> dict[str, Index]:
         """Exact, as everything that something is judged by more finely than by recall."""
-        return {name: load_index(self._system.workdir / "index" / name, exact=True) for name in ("dr", "pdr")}
+        return {name: self._system.fitted.index(name, exact=True) for name in ("dr", "pdr")}
 
     @functools.cached_property
     def _own(self) -> np.ndarray:
-        return self._system.pdr(self.day.requests)
+        return self._system.pdr(self._system.encode(self.day.requests))
 
     def _best(self, name: str, vectors_SxD: np.ndarray, requests: Requests, k: int) -> np.ndarray:
         return self._index[name].search(vectors_SxD, k, requests.seen).ids_BxK
@@ -58,7 +58,7 @@ class RetrievalSigns:
         system, requests = self._system, self.day.requests
         told = requests.take(np.flatnonzero(np.any(system.space.queries(requests.words_BxQ), axis=1)))
         kept_S = (system.seeds(told).strength_BxK > 0).sum(1)
-        history = system.reader.engaged(told.user_B, told.time_ms_B, self._config.retrieval.qrcf.history)
+        history = system.log.reader.engaged(told.user_B, told.time_ms_B, self._config.retrieval.qrcf.history)
         past_S = (system.seeds.weights(history) > 0).sum(1)
         return seed_signs(told.user_B, kept_S, past_S, self._judge)
 
@@ -75,11 +75,12 @@ class RetrievalSigns:
 
     def _persons(self) -> dict[str, Sign]:
         system, requests = self._system, self.day.requests
-        events = system.reader.engaged(requests.user_B, requests.time_ms_B, 1)["history_BxH"]
+        events = system.log.reader.engaged(requests.user_B, requests.time_ms_B, 1)["history_BxH"]
         rows = np.flatnonzero((events > 0).any(1))
         mine = requests.take(rows)
         nobody = dataclasses.replace(mine, user_B=np.zeros_like(mine.user_B))  # no past, no profile, no taste
-        own, without = (self._best("pdr", x, mine, TOP) for x in (self._own[rows], system.pdr(nobody)))
+        without = system.pdr(system.encode(nobody))
+        own, without = (self._best("pdr", x, mine, TOP) for x in (self._own[rows], without))
         return person_signs(mine.user_B, own, without, self._judge)
 
     def _recalls(self) -> dict[str, Sign]:
@@ -87,12 +88,12 @@ class RetrievalSigns:
         day's."""
         (start_ms,) = latest_days(self._system.store, 1)
         trained = day_of(self._system, start_ms, start_ms + DAY_MS).sample(SEARCHES)
-        encoders = {"pdr": self._system.pdr, "dr": lambda r: self._system.space.queries(r.words_BxQ)}
+        encoders = {"pdr": self._system.pdr, "dr": lambda encoded: encoded.query_BxD}
         out = {}
         for channel, encode in encoders.items():
             found = []
             for day in (trained, self.day):
-                best = self._index[channel].search(encode(day.requests), DEPTH, day.requests.seen)
+                best = self._index[channel].search(encode(self._system.encode(day.requests)), DEPTH, day.requests.seen)
                 values, _ = list_values(day, best.ids_BxK, best.scores_BxK) if len(day.sessions) else (None, None)
                 found.append((values["recall@100"], values.user_N) if values else (np.zeros(0), np.zeros(0, int)))
             out["content" if channel == "dr" else channel] = tuple(found)

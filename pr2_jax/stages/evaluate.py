@@ -42,7 +42,7 @@ Metrics = dict[str, Interval | float]
 def run(workdir: Path, config: Config, out: Path) -> None:
     """Writes run files, `metrics.json`, `sessions.npz`, `table.*`, `slices.*`, `calibration.*` (`.txt` and `.md`) and
     `reliability.png` into `out`."""
-    system = System(workdir, config)
+    system = System.open(workdir, config)
     cuts = system.store.cuts
     day = day_of(system, cuts.test_ms, cuts.end_ms)
     if not len(day.sessions):

@@ -15,7 +15,8 @@ from pr2_jax.data.store import TEXT_FILE
 from pr2_jax.errors import BadInput, Pr2Error
 from pr2_jax.retrieval import taste_fit
 from pr2_jax.retrieval.blocks import all_videos
-from pr2_jax.search.system import PIPELINES, System, open_system
+from pr2_jax.search.pipelines import COMPARED
+from pr2_jax.search.system import System, open_system
 from pr2_jax.serving.artifact import FUNCTIONS, SCHEMA, ServingArtifact, contents_digest
 from pr2_jax.serving.writer import Writer, total_bytes
 from pr2_jax.stages.index import build_indices
@@ -33,7 +34,7 @@ XLA may fuse otherwise around an open dimension, and then sums come out in anoth
 def export(workdir: Path, out: Path) -> None:
     """Writes the artifact; every function is compared with the model's before the directory takes its place."""
     _refuse_other(out)
-    if open_system(workdir).exported is not None:  # not under the lock, which makes a directory where there is none
+    if open_system(workdir).fitted.verified:  # not under the lock, which makes a directory where there is none
         raise BadInput(f"{workdir} is a serving artifact itself, expected a work directory")
     with artifacts.locked(workdir), console.stage("export"):
         system = open_system(workdir)
@@ -56,7 +57,7 @@ def rebuild(place: Path, out: Path) -> None:
     _refuse_other(out)
     with console.stage("index"):
         system = open_system(place)
-        artifact = system.exported
+        artifact: ServingArtifact = system.models
         facts = {FUNCTIONS: artifact.manifest[FUNCTIONS]}
         with artifacts.writing(out, artifact.manifest["fingerprint"], SCHEMA, facts=facts) as made:
             writer = Writer(made)
@@ -65,7 +66,7 @@ def rebuild(place: Path, out: Path) -> None:
                 if not name.startswith(rebuilt):
                     writer.take(place / name, name)
             dr_VxD = all_videos(artifact["content_video"], system.store.counts.videos)
-            vectors = {"dr": np.where(described(system.catalogue)[:, None], dr_VxD, 0)}
+            vectors = {"dr": np.where(described(system.log.catalogue)[:, None], dr_VxD, 0)}
             vectors["pdr"] = system.pdr.videos()
             _report_change(place, vectors)
             build_indices(system, vectors, made / "index")
@@ -87,7 +88,7 @@ def _take_what_search_reads(system: System, writer: Writer) -> None:
             writer.take(path, f"store/{path.name}")
     vectors = ("content/video_vectors.npy", "taste/video_vectors.npy")
     fitted = tuple(f"taste/{name}" for name in taste_fit.FILES)
-    scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in PIPELINES))
+    scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in COMPARED))
     index = ("index/dr", "index/pdr", f"index/as_of_{now_ms}", "index/fitted.json")
     for name in (CONFIG_FILE, *vectors, *fitted, *index, *scores):
         writer.take(w / name, name)
@@ -100,16 +101,16 @@ def functions_of(system: System) -> dict[str, ModelFunction]:
     places = {"content": "content", "taste": "taste", "pdr": "pdr", "qin": "qin/qin", "base": "qin/base"}
     found: dict[str, ModelFunction] = {}
     for model, place in places.items():
-        found |= system.functions(model, system.workdir / place)
+        found |= system.models.functions(model, system.workdir / place)
     return found
 
 
 def real_batches(system: System, functions: Functions) -> dict[str, Batch]:
     """By function, a batch of real rows as its schema asks for it: some searches of the log, their people's pasts, and
     videos. Features of the ranker are standardised numbers; any will do."""
-    store, reader, rng = system.store, system.reader, np.random.default_rng(0)
+    store, reader, rng = system.store, system.log.reader, np.random.default_rng(0)
     sessions_N = np.linspace(0, store.counts.sessions - 1, SAMPLE).astype(np.int64)
-    requests = system.requests(sessions_N, withhold=False)
+    requests = system.log.requests(sessions_N, withhold=False)
     asked = requests.user_B, requests.time_ms_B
     people = system.taste.people(*asked)
     video_N = np.linspace(1, store.counts.videos - 1, SAMPLE * SLATE).astype(np.int32)

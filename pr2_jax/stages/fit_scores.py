@@ -13,10 +13,11 @@ from pr2_jax.data.lacks import labels_told
 from pr2_jax.data.slates import Slates, feed_slates, search_slates
 from pr2_jax.evaluation.metrics import retrieval_metrics
 from pr2_jax.ranking import calibration, fusion
+from pr2_jax.ranking.query_numbers import QueryNumbers
+from pr2_jax.search.pipelines import COMPARED, pipelines
 from pr2_jax.search.searcher import Calibrated, Searcher, relevance
-from pr2_jax.search.system import PIPELINES, System
+from pr2_jax.search.system import System
 from pr2_jax.stages.days import Day, day_of
-from pr2_jax.types import Requests
 
 SESSION_BLOCK = 128
 
@@ -24,13 +25,16 @@ SESSION_BLOCK = 128
 def fit_scores(system: System, config: Config, rankers: Path, out: Path) -> None:
     """Writes `pr2.json` and `base.json`. `rankers` holds the trained rankers (still in the making)."""
     cuts = system.store.cuts
-    snapshot = system.snapshot(cuts.validation_ms)
+    snapshot = system.fitted.snapshot(cuts.validation_ms)
     day = day_of(system, cuts.validation_ms, cuts.test_ms)
     names = [head.name for head in config.qin.prediction_heads]
     clicks_alone = fusion.FusionWeights((1.0, *(0.0 for _ in names[1:])), (1.0,) * len(names))
-    for name in PIPELINES:
+    for pipeline in (pipelines(config)[name] for name in COMPARED):
+        name = pipeline.name
         unfitted = Calibrated(tuple(calibration.Platt() for _ in names), clicks_alone)
-        searcher = Searcher(system, snapshot, name, unfitted, rankers, exact=True)
+        channels = system.channels(snapshot, pipeline.channels, exact=True)
+        ranker = system.ranker(pipeline.ranker, rankers)
+        searcher = Searcher(system, snapshot, pipeline, channels, ranker, unfitted)
         heads = _heads(system, config, searcher, day)
         calibrated = Calibrated(heads, unfitted.fusion)
         weights = _fusion(system, searcher, config, day, calibrated)
@@ -44,17 +48,18 @@ def fit_scores(system: System, config: Config, rankers: Path, out: Path) -> None
 
 def slate_logits(searcher: Searcher, system: System, slates: Slates, is_feed: bool = False) -> np.ndarray:
     """Logits `[N, S, T]` of slates of one day."""
-    requests = system.requests_of(slates)
-    return searcher.score(requests, slates.query_N, slates.video_NxS, is_feed=is_feed)
+    encoded = system.encode(system.log.requests_of(slates))
+    return searcher.score(encoded, slates.video_NxS, is_feed=is_feed)
 
 
 def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tuple[calibration.Calibrator, ...]:
     """Click on the day's search slates; every other head there too where the log tells its label of results, else on
     its feed views."""
     size = config.qin.slate
-    search = search_slates(system.store, day.all_sessions, size, system.reader.long_play, day.stop_ms)
-    feed = feed_slates(system.reader, day.start_ms, day.stop_ms, size)
+    search = search_slates(system.store, day.all_sessions, size, system.log.long_play, day.stop_ms)
+    feed = feed_slates(system.log.reader, day.start_ms, day.stop_ms, size)
     fitted: list[calibration.Calibrator] = []
+    query_numbers = QueryNumbers(system.log.counters)
     told = labels_told(system.store)
     logits = {False: slate_logits(searcher, system, search), True: slate_logits(searcher, system, feed, is_feed=True)}
     for t, head in enumerate(config.qin.prediction_heads):
@@ -67,7 +72,7 @@ def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tupl
         probability = expit(logits[is_feed][..., t][real].astype(np.float64))
         slate = np.nonzero(real)[0]
         # Feed views have no query, so that nothing could be learned from one.
-        query = None if is_feed else system.query_numbers(system.requests_of(slates), slates.query_N)[slate]
+        query = None if is_feed else query_numbers(system.log.requests_of(slates))[slate]
         labels = slates.label(head.label)[real]
         kind = config.scores.calibration
         fitted.append(calibration.fit(labels, probability, slates.user_N[slate], kind=kind, query_NxF=query))
@@ -77,14 +82,14 @@ def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tupl
 def _fusion(
     system: System, searcher: Searcher, config: Config, day: Day, calibrated: Calibrated
 ) -> fusion.FusionWeights:
-    depth = config.evaluation.pipeline_candidates
+    depth, query_numbers = config.search.candidates, QueryNumbers(system.log.counters)
     parts = []
     for start in range(0, len(day.sessions), SESSION_BLOCK):
         rows = slice(start, start + SESSION_BLOCK)
-        requests: Requests = day.requests.slice(start, start + SESSION_BLOCK)
-        merged = searcher.candidates(requests, searcher.retrieve(requests), depth)
-        logits = searcher.score(requests, day.query_N[rows], merged.ids_BxK)
-        probability = calibrated.probabilities(logits, system.query_numbers(requests, day.query_N[rows]))
+        encoded = system.encode(day.requests.slice(start, start + SESSION_BLOCK))
+        merged = searcher.candidates(encoded, searcher.retrieve(encoded), depth)
+        logits = searcher.score(encoded, merged.ids_BxK)
+        probability = calibrated.probabilities(logits, query_numbers(encoded.requests))
         hit = np.stack([np.isin(ids, videos) for ids, videos in zip(merged.ids_BxK, day.clicked[rows], strict=True)])
         parts.append((probability, relevance(merged), hit, merged.ids_BxK > 0))
     if not parts:
@@ -99,8 +104,8 @@ def _fusion(
     orders = [fusion.fuse(probability, relevances, each) for each in (weights, free, relevance_alone)]
     reached, bare, merged_order = (_ndcg(order, hit, valid, positives) for order in orders)
     console.log(
-        f"{searcher.name}: validation NDCG@10 {reached:.4f}, without relevance floor {bare:.4f}, in merged order "
-        f"{merged_order:.4f}"
+        f"{searcher.pipeline.name}: validation NDCG@10 {reached:.4f}, without relevance floor {bare:.4f}, in merged "
+        f"order {merged_order:.4f}"
     )
     return weights
 

@@ -31,7 +31,7 @@ def oracle_rankings(system: System, config: Config, given: Answers) -> dict[str,
     for row, seen in enumerate(day.requests.seen):  # nothing where nothing is withheld, as for every other ranking
         gone = np.isin(ids_SxK[row], seen)
         ids_SxK[row, gone], chance_SxK[row, gone] = NO_VIDEO, -np.inf
-    order = np.argsort(-chance_SxK, axis=1, kind="stable")[:, : config.evaluation.pipeline_candidates]
+    order = np.argsort(-chance_SxK, axis=1, kind="stable")[:, : config.search.candidates]
     catalogue = Ranking(np.take_along_axis(ids_SxK, order, 1), np.take_along_axis(chance_SxK, order, 1))
     return {"pipeline.oracle": catalogue, "slate.oracle": _slates(system, oracle, given.slates, raw_S)}
 

@@ -30,22 +30,23 @@ PEOPLE_BLOCK = 65_536
 
 def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `params/` into `out`; `people.npy` and `hard.npy` let a resumed run go on with the same arrays."""
-    system, optim = System(workdir, config), config.pdr.optim
-    mesh = configured(config.mesh)
+    system, optim = System.open(workdir, config), config.pdr.optim
+    reader, mesh = system.log.reader, configured(config.mesh)
 
-    positives = Positives.of(system.reader, config.pdr)
+    positives = Positives.of(reader, config.pdr)
     hard_path, people_path = out / HARD_FILE, out / PEOPLE_FILE
     if not distributed.first(people_path.exists):
         distributed.first(lambda: write_people(system.taste, positives, people_path))
 
     def batches_with(hard_SxK: np.ndarray | None) -> PdrBatches:
         people_PxD = np.load(people_path, mmap_mode="r")
-        vectors = system.query_vectors_NqxD
-        return PdrBatches(system.reader, positives, vectors, people_PxD, config.pdr, config.data, hard_SxK)
+        vectors = system.fitted.query_vectors_NqxD
+        return PdrBatches(reader, positives, vectors, people_PxD, config.pdr, config.data, hard_SxK)
 
     batches = batches_with(None)
+    spaces = {name: np.asarray(system.fitted.vectors(name)) for name in ("content", "taste")}
     unigram_V = log_unigram(positives.video_P, system.store.counts.videos)
-    task = pdr_task(system.store, config, system.catalogue, system.frozen_spaces, unigram_V)
+    task = pdr_task(system.store, config, system.log.catalogue, spaces, unigram_V)
     steps = batches.steps
     turn = round(config.pdr.hard_start * steps)
     if 0 < turn < steps and config.pdr.hard_negatives:
@@ -91,9 +92,9 @@ def mine(system: System, config: Config, encoder: PdrEncoder, positives: Positiv
     first = min(first, last // 2)
     upload_V, found = np.asarray(system.store.videos.upload_ms), []
     for start in console.progress(range(0, len(sessions_S), MINE_BLOCK), "mine hard negatives"):
-        requests = system.requests(sessions_S[start : start + MINE_BLOCK], withhold=True)
+        requests = system.log.requests(sessions_S[start : start + MINE_BLOCK], withhold=True)
         clicked = clicked_S[start : start + MINE_BLOCK]
         no_negatives = tuple(np.union1d(seen, now) for seen, now in zip(requests.seen, clicked, strict=True))
-        ids_BxK = np.maximum(exact.search(encoder(requests), last, no_negatives).ids_BxK[:, first:], 0)
+        ids_BxK = np.maximum(exact.search(encoder(system.encode(requests)), last, no_negatives).ids_BxK[:, first:], 0)
         found.append(np.where(upload_V[ids_BxK] <= requests.time_ms_B[:, None], ids_BxK, 0))
     return np.concatenate(found)[index_P].astype(np.int32)

@@ -18,7 +18,7 @@ from pr2_jax.evaluation.reliability import BANDS, Rows
 from pr2_jax.evaluation.slices import thirds
 from pr2_jax.ranking.calibration import Unlearned
 from pr2_jax.search.searcher import Searcher
-from pr2_jax.search.system import RANKERS, System
+from pr2_jax.search.system import System
 from pr2_jax.stages.days import Day
 from pr2_jax.stages.rankings import Answers
 
@@ -53,8 +53,8 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
     curves = {}
     results = any(given.slates.told(head.label).any() for head in config.qin.prediction_heads if head.label != "click")
     told = given.slates.sample(FEED_SLATES) if results else _feed(system, config, given.day)
-    for name, searcher in given.searchers.items():
-        ranker = RANKERS[name]
+    for searcher in given.searchers.values():
+        ranker = searcher.pipeline.ranker
         click, query_N = _clicks(given, f"slate.{ranker}")
         band_N = reliability.band_of(searches_Nq[query_N], bands)
         parts = {"click": click} | {f"click, {b} queries": click.kept(band_N == i) for i, b in enumerate(BANDS)}
@@ -80,7 +80,7 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
 
 def _searches(system: System, before_ms: int) -> np.ndarray:
     """Searches of each query before the day; the empty query counts as never asked, as ranking takes it."""
-    counts_Nq = system.counters.query_searches.before(np.arange(system.store.counts.queries), before_ms)
+    counts_Nq = system.log.counters.query_searches.before(np.arange(system.store.counts.queries), before_ms)
     counts_Nq[0] = 0
     return counts_Nq
 
@@ -96,15 +96,15 @@ def _clicks(given: Answers, name: str) -> tuple[Rows, np.ndarray]:
 
 
 def _feed(system: System, config: Config, day: Day) -> Slates:
-    return feed_slates(system.reader, day.start_ms, day.stop_ms, config.qin.slate).sample(FEED_SLATES)
+    return feed_slates(system.log.reader, day.start_ms, day.stop_ms, config.qin.slate).sample(FEED_SLATES)
 
 
 def _others(system: System, searcher: Searcher, slates: Slates, is_feed: bool) -> dict[str, Rows]:
     if not len(slates):
         return {}
-    requests = system.requests_of(slates)
-    logits = searcher.score(requests, slates.query_N, slates.video_NxS, is_feed=is_feed)
-    calibrated = searcher.probabilities(requests, slates.query_N, logits)
+    requests = system.log.requests_of(slates)
+    logits = searcher.score(system.encode(requests), slates.video_NxS, is_feed=is_feed)
+    calibrated = searcher.probabilities(requests, logits)
     out = {}
     for t, head in enumerate(system.config.qin.prediction_heads):
         told_NxS = slates.told(head.label)

@@ -78,7 +78,7 @@ def write(system: System, config: Config, day: Day, worth: dict[str, Values], ou
     """Writes `slices.txt` and `slices.md`; returns the same for metrics.json."""
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
     sessions, searches = day.clicked_sessions, Searches.of(system.store, day.clicked_sessions)
-    cut = slicings(system.store, searches, day.clicked_videos, day.start_ms, system.counters)
+    cut = slicings(system.store, searches, day.clicked_videos, day.start_ms, system.log.counters)
     compared = [compare_slices(worth, MEASURES, slicing, sessions, draws, seed) for slicing in cut]
     whole = {m.name: compare(worth, m, sessions, draws, seed) for m in MEASURES}
     user_N = searches.user_N

@@ -46,8 +46,8 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 
     What people's own regressions read, `taste_fit.FILES`, goes into `out` and each of its parts.
     """
-    system = System(workdir, config)
-    task = taste_task(system.store, config, system.catalogue, np.asarray(system.space.videos_VxD))
+    system = System.open(workdir, config)
+    task = taste_task(system.store, config, system.log.catalogue, np.asarray(system.fitted.vectors("content")))
     spaces: dict[Path, int | None] = {out: None} | {fold_directory(out, fold): fold for fold in range(FOLDS)}
     for directory, held_out in spaces.items():
         if not distributed.first((directory / VECTORS).exists):
@@ -66,7 +66,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 
     def report() -> None:
         functions = taste_functions(task, *load_model(task, out))
-        _report(system, TasteSpace(functions, config.taste, out, system.reader))
+        _report(system, TasteSpace(functions, config.taste, out, system.log.reader))
 
     distributed.first(fit_people)
     distributed.first(report)
@@ -75,7 +75,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 def _train_space(system: System, config: Config, task: TasteTask, held_out: int | None, out: Path) -> None:
     """The vectors come last, by a rename: they say that the rest is whole."""
     distributed.first(lambda: out.mkdir(exist_ok=True))
-    batches = TimelineBatches(system.reader, config.taste, held_out)
+    batches = TimelineBatches(system.log.reader, config.taste, held_out)
     learns = _has_views(system.store, held_out)
     steps = batches.steps if learns else 1
     state = fit(task, batches, config.taste.optim, steps=steps, directory=out, mesh=configured(config.mesh))
@@ -107,10 +107,11 @@ def _fit_people(
     """
     videos_VxD = np.load(space / VECTORS)
     appeal_V = _appeal(functions, videos_VxD)
-    scale = taste_fit.duration_scale(system.reader, system.store.cuts.validation_ms)
-    content = system.space if fold is None else system.held_out_spaces[fold]
-    known = [videos_VxD, np.asarray(content.videos_VxD)]
-    known += [system.catalogue[name] for name in ("brought", "style") if name in system.catalogue]
+    scale = taste_fit.duration_scale(system.log.reader, system.store.cuts.validation_ms)
+    content = system.workdir / "content"
+    content_VxD = np.load((content if fold is None else fold_directory(content, fold)) / VECTORS, mmap_mode="r")
+    known = [videos_VxD, np.asarray(content_VxD)]
+    known += [system.log.catalogue[name] for name in ("brought", "style") if name in system.log.catalogue]
     start_VxD = taste_fit.whitened(videos_VxD if videos_VxD.any() else known[1], videos_VxD.shape[1])
     videos = Videos(appeal_V, start_VxD, np.asarray(system.store.videos.author), tuple(known))
     for out, part in parts.items():
@@ -137,13 +138,13 @@ def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
 def _report(system: System, space: TasteSpace) -> None:
     """How well the feed views of the validation day are told apart."""
     cuts = system.store.cuts
-    views = feed_slates(system.reader, cuts.validation_ms, cuts.test_ms, 1)
+    views = feed_slates(system.log.reader, cuts.validation_ms, cuts.test_ms, 1)
     if not len(views):
         return
     personal, appeal = space.logits(space.people(views.user_N, views.time_ms_N), views.video_NxS)
     logits = personal + appeal
     fits = space.fit.people(views.user_N, views.time_ms_N)
-    durations = system.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
+    durations = system.log.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
     own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + space.fit.appeal(views.video_NxS))[:, 0]
     told = [(label, views.told(label)[:, 0]) for label in TASTE_LABELS]
     found = {label: auc(views.label(label)[rows, 0], logits[rows, 0, t]) for t, (label, rows) in enumerate(told)}

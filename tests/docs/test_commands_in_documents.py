@@ -67,5 +67,5 @@ def test_python_runs(page, finished, capsys):
     for block in found:
         ran = block.replace('"work/quickstart"', repr(str(finished)))
         assert ran != block
-        exec(compile(ran, page, "exec"), {})
+        exec(compile(ran, page, "exec"), {})  # noqa: S102  the code of our own documents
     assert len(capsys.readouterr().out.splitlines()) >= 10

@@ -11,6 +11,7 @@ import pytest
 from pr2_jax.config import PdrConfig
 from pr2_jax.models.functions import pdr_functions
 from pr2_jax.models.pdr import PdrTask
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.types import Requests
 
@@ -30,16 +31,24 @@ def pdr(catalogue, content, sizes, fresh) -> PdrEncoder:
         return {"history_BxH": rows, "signals_BxHxG": signals, "gap_seconds_BxH": signals[..., 0] * 60}
 
     profile = np.array([[0, 0], [1, 1], [2, 0]], np.int32)
-    reader = SimpleNamespace(engaged=engaged, store=SimpleNamespace(users=SimpleNamespace(profile=profile)))
+    store = SimpleNamespace(users=SimpleNamespace(profile=profile), counts=SimpleNamespace(videos=20))
+    reader = SimpleNamespace(engaged=engaged, store=store)
     taste = SimpleNamespace(people=lambda user_B, time_ms_B: SimpleNamespace(taste_NxD=liked_VxD[user_B]))
-    return PdrEncoder(pdr_functions(task, *fresh(task)), config.history, reader, space, taste)
+    encoder = PdrEncoder(pdr_functions(task, *fresh(task)), config.history, reader)
+    encoder.encoders = SimpleNamespace(space=space, taste=taste)
+    return encoder
 
 
-def requests_of(users, words) -> Requests:
-    return Requests(np.array(users, np.int32), np.zeros(len(users), np.int64), np.array(words, np.int32))
+@pytest.fixture
+def requests_of(pdr):
+    def requests_of(users, words) -> EncodedRequests:
+        requests = Requests(np.array(users, np.int32), np.zeros(len(users), np.int64), np.array(words, np.int32))
+        return EncodedRequests(requests, pdr.encoders)
+
+    return requests_of
 
 
-def test_requests_alone_and_together(pdr):
+def test_requests_alone_and_together(pdr, requests_of):
     users, words = [0, 1, 2, 1, 2], [[1, 2], [1, 2], [1, 2], [0, 0], [3, 0]]
     together = pdr(requests_of(users, words))
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
@@ -49,7 +58,7 @@ def test_requests_alone_and_together(pdr):
     assert not np.allclose(together[1], together[2], atol=1e-3)
 
 
-def test_requests_compile_once_a_padded_shape(pdr):
+def test_requests_compile_once_a_padded_shape(pdr, requests_of):
     pdr(requests_of([1] * 8, [[1, 2]] * 8))
     compiled = pdr._functions["pdr_query_user"].program._cache_size()
     for n in (5, 6, 7):

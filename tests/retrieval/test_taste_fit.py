@@ -155,7 +155,7 @@ def test_durations_of_the_training_days_alone(system):
     cut = system.store.cuts.validation_ms
     past = system.over(system.store.truncated(cut))
     np.testing.assert_array_equal(
-        taste_fit.duration_scale(past.reader, cut), taste_fit.duration_scale(system.reader, cut)
+        taste_fit.duration_scale(past.log.reader, cut), taste_fit.duration_scale(system.log.reader, cut)
     )
 
 

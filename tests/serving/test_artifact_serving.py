@@ -37,8 +37,9 @@ def exported(artifact) -> ServingArtifact:
 @pytest.fixture(scope="module")
 def calls(finished, micro_config) -> dict:
     """The model's own functions, each with a batch of real rows."""
-    system = System(finished, micro_config)
-    functions, batches = functions_of(system), real_batches(system, functions_of(system))
+    system = System.open(finished, micro_config)
+    functions = functions_of(system)
+    batches = real_batches(system, functions)
     return {name: (function, batches[name]) for name, function in functions.items()}
 
 
@@ -98,7 +99,7 @@ def test_what_several_read_is_stored_and_loaded_once(exported):
 @pytest.fixture(scope="module")
 def requests(finished, micro_config, tmp_path_factory) -> Path:
     """Known people with known words, a stranger, nobody, no words, no known word."""
-    store = System(finished, micro_config).store
+    store = System.open(finished, micro_config).store
     first, words = np.asarray(store.queries.first_word), np.asarray(store.queries.words)
     path = tmp_path_factory.mktemp("requests") / "in.csv"
     with path.open("w", newline="") as file:

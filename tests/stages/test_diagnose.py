@@ -18,6 +18,7 @@ from pr2_jax.evaluation.checks import checks
 from pr2_jax.evaluation.diagnosis import LOOK, UNKNOWN, Judge, Sign, judge
 from pr2_jax.evaluation.signs_ranking import position_signs
 from pr2_jax.retrieval.qrcf import cosine_sample
+from pr2_jax.search.fitted import Choices, FittedArtifacts
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
 from pr2_jax.stages import diagnose, diagnose_ranking, diagnose_retrieval
@@ -43,12 +44,12 @@ def reported(diagnosed) -> dict:
 
 @pytest.fixture(scope="module")
 def ranking(finished, micro_config) -> RankingSigns:
-    return RankingSigns(System(finished, micro_config), micro_config, JUDGE)
+    return RankingSigns(System.open(finished, micro_config), micro_config, JUDGE)
 
 
 @pytest.fixture(scope="module")
 def retrieval(finished, micro_config) -> RetrievalSigns:
-    return RetrievalSigns(System(finished, micro_config), micro_config, JUDGE)
+    return RetrievalSigns(System.open(finished, micro_config), micro_config, JUDGE)
 
 
 @pytest.fixture
@@ -83,24 +84,24 @@ def test_every_check_is_reported_in_both_files(diagnosed, reported):
 def test_the_rest_of_the_evaluation_stays_as_it_was(diagnosed, finished, micro_config):
     for path in (finished / "eval").iterdir():
         assert (diagnosed / "eval" / path.name).read_bytes() == path.read_bytes()
-    System(diagnosed, micro_config).require("eval")
+    System.open(diagnosed, micro_config).fitted.require("eval")
 
 
 def test_the_filter_s_own_seeds_are_counted(reported, finished, micro_config):
-    system = System(finished, micro_config)
+    system = System.open(finished, micro_config)
     retrieval = RetrievalSigns(system, micro_config, JUDGE)
     requests = retrieval.day.requests
     told = np.any(system.space.queries(requests.words_BxQ), axis=1)
-    past = (system.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"] > 0).any(1)
+    past = (system.log.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"] > 0).any(1)
     seeds = (system.seeds(requests).strength_BxK > 0)[told & past]
     assert reported["qrcf.coverage"]["measured"]["mean"] == pytest.approx(seeds.any(1).mean())
 
 
 def test_the_ranker_looked_into_is_the_one_that_serves(ranking, finished, micro_config):
     """Logits of the validation day are the searcher's; gates are shares; the unknown position adds nothing."""
-    system, slates = System(finished, micro_config), ranking._slates
-    searcher = Searcher(system, system.snapshot(system.store.cuts.validation_ms), "pr2")
-    want = searcher.score(system.requests_of(slates), slates.query_N, slates.video_NxS)
+    system, slates = System.open(finished, micro_config), ranking._slates
+    searcher = Searcher.open(system, system.fitted.snapshot(system.store.cuts.validation_ms), "pr2")
+    want = searcher.score(system.encode(system.log.requests_of(slates)), slates.video_NxS)
     logit, added, gates = ranking._own
     real = slates.video_NxS > 0
     np.testing.assert_allclose(logit[real], want[real], atol=1e-4)
@@ -110,7 +111,7 @@ def test_the_ranker_looked_into_is_the_one_that_serves(ranking, finished, micro_
 
 def test_a_lent_history_is_the_other_person_s_and_nothing_else(ranking, micro_config, heard):
     slates, system = ranking._slates, ranking._system
-    reader = SlateReader(system.reader, system.query_vectors_NqxD, micro_config.qin, micro_config.data)
+    reader = SlateReader(system.log.reader, system.fitted.query_vectors_NqxD, micro_config.qin, micro_config.data)
     told = reader(slates.user_N, slates.time_ms_N, slates.query_N)
     assert {
         name for name in told if "history" in name or "recent" in name or "gap" in name or "signals" in name
@@ -165,13 +166,13 @@ def test_calibration_is_of_the_probabilities_that_are_served(ranking, finished, 
     measured = heard(diagnose_ranking, "calibration_signs")
     ranking._calibration()
     (((probability_N, label_N), _, _),) = measured
-    system, cuts = System(finished, micro_config), ranking._system.store.cuts
+    system, cuts = System.open(finished, micro_config), ranking._system.store.cuts
     slates = ranking._of_day(cuts.test_ms, cuts.end_ms, diagnose_ranking.SESSIONS)
     _lies_in(slates.time_ms_N, cuts.test_ms, cuts.end_ms)
-    searcher = Searcher(system, system.snapshot(cuts.test_ms), "pr2")
-    requests, real = system.requests_of(slates), slates.video_NxS > 0
-    logits = searcher.score(requests, slates.query_N, slates.video_NxS)
-    want = searcher.probabilities(requests, slates.query_N, logits)[..., 0][real]
+    searcher = Searcher.open(system, system.fitted.snapshot(cuts.test_ms), "pr2")
+    requests, real = system.log.requests_of(slates), slates.video_NxS > 0
+    logits = searcher.score(system.encode(requests), slates.video_NxS)
+    want = searcher.probabilities(requests, logits)[..., 0][real]
     np.testing.assert_allclose(probability_N, want, atol=1e-5)
     np.testing.assert_array_equal(label_N, slates.label("click")[real] > 0)
 
@@ -246,7 +247,7 @@ def test_a_threshold_too_high_is_named(diagnosed, micro_config):
 
 def _named_with(place, config, fitted, part):
     (place / "index" / "fitted.json").write_text(json.dumps(fitted))
-    return _named(getattr(RetrievalSigns(System(place, config), config, JUDGE), part)())
+    return _named(getattr(RetrievalSigns(System.open(place, config), config, JUDGE), part)())
 
 
 def _named(signs):
@@ -256,10 +257,11 @@ def _named(signs):
 
 def test_an_adaptive_threshold_is_measured_by_its_own_cuts(finished, micro_config, monkeypatch):
     config = override(micro_config, ["--config.retrieval.qrcf.threshold=adaptive"])
-    monkeypatch.setattr(System, "require", lambda self, stage: None)  # the index was made with one epsilon
-    system = System(finished, config)
+    monkeypatch.setattr(FittedArtifacts, "require", lambda self, stage: None)  # the index was made with one epsilon
+    system = System.open(finished, config)
     sample_N = cosine_sample(system.store, system.store.cuts.validation_ms, 64)
-    system.__dict__["fitted"] = {"epsilon": 2.0, "cosine_sample": sample_N.tolist(), "clicked": "withhold"}
+    made = Choices(2.0, sample_N.tolist(), "withhold")
+    system = dataclasses.replace(system, fitted=dataclasses.replace(system.fitted, made=made))
     assert RetrievalSigns(system, config, JUDGE)._seeds()["qrcf.coverage"].value.mean > 0
 
 
@@ -269,7 +271,7 @@ def test_collapsed_vectors_are_named(diagnosed, micro_config):
     rng = np.random.default_rng(0)
     noisy = sound[1:2] + 1e-3 * rng.normal(size=sound.shape)
     np.save(path, (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32))
-    named = _named(RetrievalSigns(System(diagnosed, micro_config), micro_config, JUDGE)._vectors())
+    named = _named(RetrievalSigns(System.open(diagnosed, micro_config), micro_config, JUDGE)._vectors())
     np.save(path, sound)
     assert named == {"pdr.rank"}
 
