@@ -76,7 +76,6 @@ class Plan:
         self._require_days()
 
     def _require_days(self) -> None:
-        """For what decides, also in the A/A days."""
         later = METRICS[self.decided_by].later
         for told, days in (("aa_days", self.aa_days), ("warm_up and days together", self.warm_up + self.days)):
             if days <= later:
@@ -98,7 +97,6 @@ class Plan:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of people by arm."""
         return (1 / len(self.arms),) * len(self.arms)
 
     def arm_of(self, world: World) -> np.ndarray:

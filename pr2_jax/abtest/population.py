@@ -63,7 +63,6 @@ class Population:
         return dataclasses.replace(self, directory=None, days=list(self.days))
 
     def live(self, arm_U: np.ndarray | None) -> None:
-        """One more day."""
         after, log = self.world.step_day(self.state, self.serve(self, arm_U))
         counted = counters_of(self.world, self.state, log, self.long_plays)
         if self.directory is not None:

@@ -31,7 +31,8 @@ from pr2_jax.abtest.retraining import Retrain, RetrainedSystems
 from pr2_jax.abtest.worker_process import WorkerProcess
 from pr2_jax.config.loader import to_dict
 from pr2_jax.errors import BadInput
-from pr2_jax.search.system import RANKERS, System, open_system
+from pr2_jax.search.pipelines import NAMES
+from pr2_jax.search.system import System, open_system
 from pr2_jax.simulation.logging_policies import SearchSystem
 from pr2_jax.simulation.world import World, WorldState
 
@@ -39,7 +40,7 @@ DIRECTORY, SCHEMA = "abtest", "abtest/1"
 SOURCE = "short_video_world"
 BY_THEMSELVES = ("oracle", "random", "logging")
 """Arms that need no work directory: who knows people's preferences, anything, and the system that wrote the log."""
-ARMS = (*RANKERS, *BY_THEMSELVES)
+ARMS = (*NAMES, *BY_THEMSELVES)
 POPULATIONS = ("split", "shadow")
 
 
@@ -48,10 +49,10 @@ def open_world(workdir: Path, plan: Plan) -> System:
     for arm in plan.arms:
         if arm not in ARMS:
             raise BadInput(f"arm {arm!r}, expected one of {', '.join(ARMS)}")
-    if plan.refresh and not set(plan.arms) & set(RANKERS):
+    if plan.refresh and not set(plan.arms) & set(NAMES):
         raise BadInput(f"refresh = {plan.refresh}, but none of the arms {', '.join(plan.arms)} has a model to train")
     system = open_system(workdir)
-    if system.exported is not None:
+    if system.fitted.verified:
         raise BadInput(f"{workdir} is a serving artifact, expected a work directory")
     if system.config.data.source != SOURCE:
         raise BadInput(f"{workdir}: its log is not a simulated world's, and nobody else's people can answer")
@@ -77,7 +78,7 @@ def run(system: System, plan: Plan, retrain: Retrain, force: bool = False) -> Pa
         console.log("fresh, skipped")
         return out
     out.parent.mkdir(exist_ok=True)
-    ground = Replay.of(World.build(config.world), system.reader.long_play.label)
+    ground = Replay.of(World.build(config.world), system.log.long_play.label)
     people, needed = len(ground.world.users), require_people(plan, ground.past, force)
     shown = f"{100 * plan.foreseen:g} % in {METRICS[plan.decided_by].title}"
     console.log(f"{people:,} people; {needed:,} needed to show {shown}")
@@ -104,7 +105,6 @@ def _live(plan: Plan, split: Population, shadow: Population | None, workdir: Pat
 
 
 def _live_shadow(plan: Plan, workdir: Path, directory: Path) -> None:
-    """The shadow lane in a process of its own."""
     console.silence_libraries()
     system = open_world(workdir, plan)
     world = World.build(system.config.world)
@@ -115,7 +115,7 @@ def _lanes(
     plan: Plan, system: System, ground: Replay, place: Path, retrain: Retrain
 ) -> tuple[Population, Population | None]:
     world, state = ground.world, ground.state
-    served = {arm: number for number, arm in enumerate(plan.arms) if arm in RANKERS}
+    served = {arm: number for number, arm in enumerate(plan.arms) if arm in NAMES}
     if plan.refresh and served:
         knobs = {"past": ground.logs, "alike": plan.aa_days, "every": plan.refresh}
         knobs |= {"directory": place / POPULATIONS[0] / "models", "retrain": retrain}
@@ -128,8 +128,8 @@ def _lanes(
 
 def _shadow(plan: Plan, system: System, world: World, state: WorldState, directory: Path) -> Population:
     """Its models stay as they are: what it is for is people's luck."""
-    platform = Platform(system, world) if plan.arms[0] in RANKERS else None
-    return Population(world, platform, directory, system.reader.long_play.label, _server(plan.arms[:1]), state)
+    platform = Platform(system, world) if plan.arms[0] in NAMES else None
+    return Population(world, platform, directory, system.log.long_play.label, _server(plan.arms[:1]), state)
 
 
 def _server(arms: tuple[str, ...]) -> Serve:
@@ -142,6 +142,6 @@ def _server(arms: tuple[str, ...]) -> Serve:
 
 def _system(arm: str, lane: Population) -> SearchSystem:
     world = lane.world
-    if arm in RANKERS:
+    if arm in NAMES:
         return lane.platform.served(arm)
     return {"oracle": OraclePolicy(world, lane.state), "random": RandomPolicy(world), "logging": world.logging}[arm]

@@ -46,7 +46,7 @@ def tried(system: System, plan: Plan, runs: int) -> Path:
     claim = {
         "plan": {name: getattr(plan, name) for name in READ},
         "world": to_dict(system.config)["world"],
-        "long_play_ms": system.reader.long_play.thresholds_ms.tolist(),
+        "long_play_ms": system.log.long_play.thresholds_ms.tolist(),
         "planted": [PLANTED_SHARE, AMONG],
     }
     out = system.workdir / DIRECTORY / (NAME + plan.unusual(READ))
@@ -76,7 +76,7 @@ def _lived(system: System, plan: Plan, left: list[int], partial: Path) -> dict[i
     """The runs that are left, each process with a file of its own."""
     workers = min(os.cpu_count() or 1, len(left))
     paths = [partial / f"runs.{worker}.jsonl" for worker in range(workers)]
-    told = (system.config.world, system.reader.long_play.label, plan)
+    told = (system.config.world, system.log.long_play.label, plan)
     with contextlib.ExitStack() as stack, console.Bar("trial", len(left), " runs") as bar:
         processes = [
             stack.enter_context(WorkerProcess("trial's", _live, *told, left[worker::workers], path))

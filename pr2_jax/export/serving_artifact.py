@@ -88,6 +88,10 @@ class ServingArtifact(Mapping[str, ModelFunction]):
     def __len__(self) -> int:
         return len(self.manifest[FUNCTIONS])
 
+    def functions(self, model: str, directory: Path) -> ServingArtifact:
+        """As `types.Models`: all of them, whichever model is asked for."""
+        return self
+
     def exported(self, name: str) -> export.Exported:
         """One function as jax.export knows it: platforms, shapes, StableHLO."""
         return self._program(self.manifest[FUNCTIONS][name]["file"])

@@ -32,11 +32,6 @@ class Vocabulary:
     def subtopics(self) -> int:
         return len(self.owned_GxN)
 
-    def owner_count(self) -> np.ndarray:
-        """Returns by word row the number of subtopics that own it."""
-        pairs = np.unique(np.stack([self.owned_GxN.ravel(), np.repeat(np.arange(self.subtopics), self.width)]), axis=1)
-        return np.bincount(pairs[0], minlength=len(self.text))
-
     @property
     def width(self) -> int:
         return self.owned_GxN.shape[1]

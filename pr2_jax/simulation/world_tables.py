@@ -5,18 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from pr2_jax.config import WorldConfig
 from pr2_jax.data.schema import OUTCOMES
 from pr2_jax.errors import BadInput
 from pr2_jax.simulation.day_log import BEIJING_MS, SOURCES, DayLog, Searches
+from pr2_jax.simulation.refinds import with_refinds
+from pr2_jax.simulation.world import World, seed_of
 from pr2_jax.simulation.world_catalogue import PICTURE_SET, UPLOAD_TYPES
-
-if TYPE_CHECKING:
-    from pr2_jax.simulation.world import World
 
 ASIDE_TYPES = ("USER", "LIVE", "COMMODITY", "MUSIC", "ADVERT")
 _ASIDE_SHARES = (0.5, 0.2, 0.1, 0.1, 0.1)
@@ -25,6 +24,17 @@ _ASIDE_CLICKED = 0.15
 _ASIDE_FIRST_ID = 9_000_000_000
 _CLICKED_TWICE = 0.05
 _FOLLOWS = 3  # people followed by a person, on average
+
+
+def write_world(directory: Path, config: WorldConfig) -> None:
+    """Simulates `config.days` and writes the log as KuaiSAR's tables; `directory` appears only when it is whole.
+
+    Also words.csv, content.npy and content_ids.npy. Same config, same bytes. BadInput where `directory` is not empty.
+    """
+    world = World.build(config)
+    logs = list(world.simulate())
+    logs = with_refinds(world, logs, config.refind_share) if config.refind_share else logs
+    write_tables(directory, world, logs, seed_of(config, 5))
 
 
 def write_tables(directory: Path, world: World, logs: Sequence[DayLog], seed: np.random.SeedSequence) -> None:
@@ -116,19 +126,8 @@ def _searches(world: World, logs: Sequence[DayLog], rng: np.random.Generator) ->
             ),
         }
     )
-    time = _beijing(pl.col("search_session_timestamp")).alias("search_session_time")
-    return frame.with_columns(time).select(
-        "user_id",
-        "search_session_id",
-        "search_session_time",
-        "search_session_timestamp",
-        "keyword",
-        "search_source",
-        "item_id",
-        "click_cnt",
-        "item_type",
-        *(OUTCOMES if world.config.search_outcomes else ()),
-    )
+    time = frame.select(_beijing(pl.col("search_session_timestamp")).alias("search_session_time")).to_series()
+    return frame.insert_column(2, time)
 
 
 def _outcomes(
@@ -171,20 +170,7 @@ def _views(world: World, logs: Sequence[DayLog]) -> pl.DataFrame:
             "search_item_related": column("related_N").astype(np.int64),
         }
     ).sort("timestamp", maintain_order=True)  # a search just before midnight is followed by views after it
-    return frame.with_columns(_beijing(pl.col("timestamp")).alias("time")).select(
-        "user_id",
-        "item_id",
-        "playing_time",
-        "duration_ms",
-        "time",
-        "timestamp",
-        "click",
-        "forward",
-        "like",
-        "follow",
-        "search",
-        "search_item_related",
-    )
+    return frame.insert_column(4, frame.select(_beijing(pl.col("timestamp")).alias("time")).to_series())
 
 
 def _users(world: World) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.queries import NO_INTENT, QUERY_DRAWS, Queries, compose_queries, interpret
 from pr2_jax.simulation.users import RESPONSE_DRAWS, attraction, draw_interests, drawn_along, sample_rows
 from pr2_jax.simulation.world import World
+from tests.simulation.truth import owner_count
 
 SMALL = WorldConfig(users=60, videos=600, creators=60, topics=4, subtopics=4, words_per_subtopic=12)
 
@@ -124,7 +125,7 @@ def test_relevance_falls_from_subtopic_to_sibling_to_elsewhere(world):
 
 def test_the_same_ambiguous_word_means_to_each_what_they_care_for(world):
     vocabulary = world.vocabulary
-    word = int(np.flatnonzero(vocabulary.owner_count() == 2)[0])
+    word = int(np.flatnonzero(owner_count(vocabulary) == 2)[0])
     owners = np.flatnonzero((vocabulary.owned_GxN == word).any(axis=1))
     interest = np.full((2, vocabulary.subtopics), 0.01, np.float32)
     interest[0, owners[0]] = interest[1, owners[1]] = 0.8

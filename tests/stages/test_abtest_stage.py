@@ -97,7 +97,7 @@ def test_killed_and_carried_on(served, found, tmp_path, monkeypatch):
 def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
     """What the other process runs, run here: it begins from the split lane's A/A days."""
     system = run_abtest.open_world(served, PLAN)
-    ground = Replay.of(World.build(system.config.world), system.reader.long_play.label)
+    ground = Replay.of(World.build(system.config.world), system.log.reader.long_play.label)
     split, shadow = run_abtest._lanes(PLAN, system, ground, tmp_path, None)
     split.carry_on()
     for _ in range(2):
@@ -174,7 +174,7 @@ def test_a_trial_carries_on_with_the_runs_it_has(served, monkeypatch):
     """Runs that are finished are neither lived again nor dropped; the answer is that of all."""
     plan, lived = dataclasses.replace(PLAN, days=2), []
     system = run_abtest.open_world(served, plan)
-    ground = Replay.of(World.build(system.config.world), system.reader.long_play.label)
+    ground = Replay.of(World.build(system.config.world), system.log.reader.long_play.label)
 
     def here(system, plan, left, partial):
         lived.extend(left)
@@ -206,7 +206,7 @@ def test_a_trials_process_writes_a_line_a_run(served, tmp_path):
     """What the other processes run, run here; half a line of a killed one is no run."""
     plan = dataclasses.replace(PLAN, days=2)
     system = run_abtest.open_world(served, plan)
-    told = (system.config.world, system.reader.long_play.label, plan)
+    told = (system.config.world, system.log.reader.long_play.label, plan)
     run_validation._live(*told, [4, 7], tmp_path / "runs.0.jsonl")
     with (tmp_path / "runs.0.jsonl").open("a") as file:
         file.write('{"run": 9, "truth"')
