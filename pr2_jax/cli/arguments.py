@@ -48,7 +48,7 @@ READS_WRITES = {
 """What each verb reads and what it writes, for its help."""
 
 MODELS = ("content", "preference", "pdr", "qin")
-MODEL_ALIASES: dict[str, str] = {}
+MODEL_ALIASES = {"taste": "preference"}
 """Old names of models to the present ones."""
 
 _Verbs = argparse._SubParsersAction

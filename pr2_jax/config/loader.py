@@ -26,6 +26,8 @@ WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no":
 
 LEARNT = ("click", "long_play", "like")
 ALIASES: dict[str, str] = {
+    "taste": "preference",
+    "pdr.use_taste": "pdr.use_preference",
     "evaluation.pipeline_candidates": "search.candidates",
     **{f"{m}.{h}_weight": f"{m}.prediction_heads.{h}.weight" for m in ("qin", "base") for h in LEARNT},
     **{f"pdr.{h}_weight": f"pdr.feedback_heads.{h}.weight" for h in LEARNT},

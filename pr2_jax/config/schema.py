@@ -31,6 +31,7 @@ SIMILARITIES = ("swing", "cosine")
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
 CALIBRATIONS = ("auto", "platt", "isotonic", "query")
 INPUTS = ("relevance", "video", "links", "habits", "preference")
+INPUTS_RENAMED = {"taste": "preference"}
 CLICKED = ("auto", "show", "withhold")
 
 
@@ -195,6 +196,8 @@ class QinConfig:
         require(first.label == "click", self, told)
         check_weights(self, "listwise_weight", heads="prediction_heads")
         check_order(self, "keep_video", "keep_query", "history")
+        renamed = tuple(INPUTS_RENAMED.get(name, name) for name in self.inputs)
+        object.__setattr__(self, "inputs", renamed)
         check_choices(self, "inputs", INPUTS)
 
 

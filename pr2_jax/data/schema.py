@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the store and of the exchange format; raised whenever a column changes its meaning, type or order."""
 
 DAY_MS = 86_400_000

@@ -229,8 +229,8 @@ def test_rooms_take_what_the_command_passes():
         export_artifact.rebuild: (path, path),
         world_tables.write_world: (path, config.world),
     }
-    for function, arguments in passed.items():
-        assert len(inspect.signature(function).bind(*arguments).args) == len(arguments)
+    for function, given in passed.items():
+        assert len(inspect.signature(function).bind(*given).args) == len(given)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ def parse(monkeypatch):
     for name in ("_existing", "_artifact"):
         monkeypatch.setattr(arguments, name, Path)
 
-    def parse(arguments: list[str]) -> None:
-        overrides = [text for text in arguments if text.startswith(loader.PREFIX)]
-        options = arguments.parser().parse_args([text for text in arguments if text not in overrides])
+    def parse(given: list[str]) -> None:
+        overrides = [text for text in given if text.startswith(loader.PREFIX)]
+        options = arguments.parser().parse_args([text for text in given if text not in overrides])
         if overrides:
             assert "config" in options
             loader.load_or_default(options.config, overrides)
