@@ -122,9 +122,10 @@ class Index:
         score_BxN = np.asarray(score_BxN, np.float32)
         found_BxN = np.isfinite(score_BxN)
         row_BxN = np.where(found_BxN, self._row_N[np.where(found_BxN, at_BxN, 0)], 0)
-        # ScaNN's order among equal scores is its own; ours is by ascending row.
-        order_BxN = np.lexsort((row_BxN, np.where(found_BxN, -score_BxN, np.inf)), axis=1)
-        row_BxN, score_BxN = (np.take_along_axis(x, order_BxN, 1) for x in (row_BxN, score_BxN))
+        if not (score_BxN[:, :-1] > score_BxN[:, 1:]).all():
+            # ScaNN's order among equal scores is its own; ours is by ascending row.
+            order_BxN = np.lexsort((row_BxN, np.where(found_BxN, -score_BxN, np.inf)), axis=1)
+            row_BxN, score_BxN = (np.take_along_axis(x, order_BxN, 1) for x in (row_BxN, score_BxN))
         return withhold_seen(row_BxN, score_BxN, seen, k)
 
 

@@ -55,16 +55,20 @@ class EncodedRequests:
         """Their own regressions in that space."""
         return self.encoders.preference.fit.people(self.requests.user_B, self.requests.time_ms_B)
 
-    @functools.cached_property
+    @property
     def seeds(self) -> Seeds:
         """Their query-relevant past views."""
-        filtered, mine = self.encoders.seeds, self.encoders.space
-        return filtered(self.requests, self.query_BxD if filtered.space is mine else None)
+        return self._seeds[0]
 
-    @functools.cached_property
+    @property
     def latest(self) -> Seeds:
         """Their latest past views, whatever the query."""
-        return self.encoders.seeds.latest(self.requests)
+        return self._seeds[1]
+
+    @functools.cached_property
+    def _seeds(self) -> tuple[Seeds, Seeds]:
+        filtered, mine = self.encoders.seeds, self.encoders.space
+        return filtered.both(self.requests, self.query_BxD if filtered.space is mine else None)
 
 
 class Channel(Protocol):

@@ -40,6 +40,12 @@ class Seeds:
     strength_BxK: np.ndarray
     relevance_BxK: np.ndarray
 
+    @staticmethod
+    def joined(parts: Sequence[Seeds]) -> Seeds:
+        """Of several batches, one below the other."""
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return Seeds(*(np.concatenate(column) for column in columns))
+
     @property
     def coverage(self) -> float:
         """Share of requests with at least one seed."""
@@ -81,25 +87,26 @@ class SeedFilter:
 
         `query_BxD`: content vectors of the queries, where somebody has them already.
         """
-        if not self._told:
-            return self.latest(requests)
-        query_BxD = self.space.queries(requests.words_BxQ) if query_BxD is None else query_BxD
-        parts = [_no_seeds(self._config.k)]
+        return self.both(requests, query_BxD)[0]
+
+    def both(self, requests: Requests, query_BxD: np.ndarray | None = None) -> tuple[Seeds, Seeds]:
+        """The seeds by the query, and the latest K behaviours whatever the query (those of plain item-to-item CF, the
+        latest first), from one reading of the past."""
+        if self._told and query_BxD is None:
+            query_BxD = self.space.queries(requests.words_BxQ)
+        parts = [(_no_seeds(self._config.k),) * 2]
         for start in range(0, len(requests), REQUEST_BLOCK):
             rows = slice(start, start + REQUEST_BLOCK)
-            parts.append(self._relevant(query_BxD[rows], *self._weighed(requests, rows, self._config.history)))
-        return Seeds(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            history = self._reader.engaged(requests.user_B[rows], requests.time_ms_B[rows], self._config.history)
+            past = history["history_BxH"], self.weights(history)
+            latest = self._latest(*past)
+            parts.append((self._relevant(query_BxD[rows], *past) if self._told else latest, latest))
+        return tuple(Seeds.joined(each) for each in zip(*parts, strict=True))
 
-    def latest(self, requests: Requests) -> Seeds:
-        """The latest K behaviours whatever the query: the seeds of plain item-to-item CF, the latest first."""
-        video_BxK, weight_BxK = (x[:, ::-1] for x in self._weighed(requests, slice(None), self._config.k))
+    def _latest(self, video_BxH: np.ndarray, weight_BxH: np.ndarray) -> Seeds:
+        video_BxK, weight_BxK = (x[:, ::-1][:, : self._config.k] for x in (video_BxH, weight_BxH))
         video_BxK = np.where(weight_BxK > 0, video_BxK, 0).astype(np.int32)
         return Seeds(video_BxK, weight_BxK, (weight_BxK > 0).astype(np.float32))
-
-    def _weighed(self, requests: Requests, rows: slice, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Past views and their weights, padded in front."""
-        history = self._reader.engaged(requests.user_B[rows], requests.time_ms_B[rows], most)
-        return history["history_BxH"], self.weights(history)
 
     def cuts(self, query_BxD: np.ndarray) -> np.ndarray | np.float32:
         """The least cosine of a seed: `[B, 1]` where it is adaptive, else epsilon."""
@@ -108,9 +115,7 @@ class SeedFilter:
         passing = round((1 - self._config.adaptive_quantile) * len(self._sample_NxD))
         return adaptive_epsilon(query_BxD, self._sample_NxD, max(passing, 1)) - ROUNDING
 
-    def _relevant(
-        self, query_BxD: np.ndarray, video_BxH: np.ndarray, weight_BxH: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _relevant(self, query_BxD: np.ndarray, video_BxH: np.ndarray, weight_BxH: np.ndarray) -> Seeds:
         """Filters a block on the device, where the content vectors are: the history travels as ids."""
         c, real = self._config, len(query_BxD)
         size = padded_size(real, REQUEST_BLOCK)
@@ -132,11 +137,11 @@ class SeedFilter:
         )
         position, strength, relevance = (np.asarray(x)[:real] for x in found)
         video_BxK = np.where(strength > 0, np.take_along_axis(video_BxH, position, 1), 0)
-        return video_BxK.astype(np.int32), strength, relevance
+        return Seeds(video_BxK.astype(np.int32), strength, relevance)
 
 
-def _no_seeds(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32), np.zeros((0, k), np.float32)
+def _no_seeds(k: int) -> Seeds:
+    return Seeds(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32), np.zeros((0, k), np.float32))
 
 
 def past_cosines(reader: EventReader, space: ContentEncoder, config: QrcfConfig, requests: Requests) -> np.ndarray:

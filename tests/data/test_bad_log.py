@@ -18,13 +18,13 @@ from pr2_jax.errors import BadInput
 
 def refuse(path: Path, pattern: str, config: DataConfig | None = None) -> str:
     """The message of the refusal; one line, nothing written."""
-    aside = path.parent / "quarantine.csv"
+    before = sorted(path.parent.rglob("*"))
     with pytest.raises(BadInput) as caught:
-        read_log(path, config or DataConfig(), aside)
+        read_log(path, config or DataConfig())
     message = str(caught.value)
     assert "\n" not in message
     assert re.search(pattern, message), message
-    assert not aside.exists()
+    assert sorted(path.parent.rglob("*")) == before
     return message
 
 
@@ -174,10 +174,10 @@ def test_stray_bad_rows_are_set_aside(tiny, tmp_path):
     tiny.put("rec_inter", 9, "playing_time", "-3")
     tiny.put("rec_inter", 4, "like", "maybe")
     log = tiny.write(tmp_path / "log")
-    tables = read_log(log, DataConfig(), tmp_path / "quarantine.csv")
+    tables = read_log(log, DataConfig())
     assert tables.counts["rec_inter.csv"].quarantined == 2
     assert len(tables.feed) == 298
-    assert (tmp_path / "quarantine.csv").read_text().splitlines() == [
+    assert tables.quarantined.write_csv().splitlines() == [
         "table,line,column,value,reason",
         'rec_inter.csv,4,like,maybe,"expected 0 or 1 (or true, false), or nothing"',
         'rec_inter.csv,9,playing_time,-3,"expected a number of ms >= 0, or nothing"',

@@ -35,11 +35,8 @@ class SeedsByHand:
 
     space = None  # not the one that the features are computed by
 
-    def __call__(self, requests: Requests, query_BxD: np.ndarray | None = None) -> Seeds:
-        return self._seeds(requests, [1, 0])
-
-    def latest(self, requests: Requests) -> Seeds:
-        return self._seeds(requests, [1, 3])
+    def both(self, requests: Requests, query_BxD: np.ndarray | None = None) -> tuple[Seeds, Seeds]:
+        return self._seeds(requests, [1, 0]), self._seeds(requests, [1, 3])
 
     def _seeds(self, requests: Requests, videos: list[int]) -> Seeds:
         video = np.tile(np.array([videos], np.int32), (len(requests), 1))

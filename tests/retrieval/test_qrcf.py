@@ -114,7 +114,7 @@ def test_where_nothing_is_told_of_videos_every_past_view_counts(reader, space):
     silent = SimpleNamespace(videos_VxD=np.zeros_like(space.videos_VxD), queries=space.queries)
     asked = requests_of([1, 2, 0], [1, 2, 1])
     filtered = SeedFilter(reader, silent, CONFIG, 0.3)
-    by_query, latest = filtered(asked), filtered.latest(asked)
+    by_query, latest = filtered.both(asked)
     for one, other in zip(dataclasses.astuple(by_query), dataclasses.astuple(latest), strict=True):
         np.testing.assert_array_equal(one, other)
     assert by_query.strength_BxK.any()
@@ -197,7 +197,7 @@ def test_seeds_are_the_relevant_views(reader, space):
 
 
 def test_without_the_query_the_latest_are_seeds(reader, space):
-    seeds = SeedFilter(reader, space, CONFIG, 0.5).latest(requests_of([1, 2]))
+    seeds = SeedFilter(reader, space, CONFIG, 0.5).both(requests_of([1, 2]))[1]
     assert seeds.video_BxK.tolist() == [[7, 6, 5], [10, 9, 0]]
 
 

@@ -36,9 +36,9 @@ class TimedCounter:
 
     def before(self, keys_x: np.ndarray, times_x: np.ndarray) -> np.ndarray:
         """Counts, of the shape that keys and times broadcast to, as int64."""
-        keys_x, times_x = np.broadcast_arrays(np.asarray(keys_x, np.int64), np.asarray(times_x, np.int64))
+        keys_x, times_x = np.asarray(keys_x, np.int64), np.asarray(times_x, np.int64)
         if not len(self._keys):
-            return np.zeros(keys_x.shape, np.int64)
+            return np.zeros(np.broadcast_shapes(keys_x.shape, times_x.shape), np.int64)
         slot_x = np.minimum(np.searchsorted(self._keys, keys_x), len(self._keys) - 1)
         found_x = self._keys[slot_x] == keys_x
         last_x = np.searchsorted(self._stamp, slot_x * self._span + self._since(times_x))
