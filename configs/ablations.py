@@ -1,8 +1,8 @@
 """pr2 evaluate --workdir work/kuaisar --ablations configs/ablations.py --seeds 3
 
 What each part earns: the whole system with one part left out, trained and judged again. By group and name, the fields
-that differ from the work directory's config. Variants that change a ranker, or the taste space, are judged whole; all
-others end at the merged list, before any ranker, which keeps them cheap. Any field of the config may stand here.
+that differ from the work directory's config. Variants that change a ranker, or the preference space, are judged whole;
+all others end at the merged list, before any ranker, which keeps them cheap. Any field of the config may stand here.
 """
 
 ABLATIONS = {
@@ -21,18 +21,18 @@ ABLATIONS = {
         "no like label": {"qin.like_weight": 0.0},
         "no listwise loss": {"qin.listwise_weight": 0.0},
         "no sampled negatives": {"qin.sampled_negatives": 0, "base.sampled_negatives": 0},
-        "no item-to-item inputs": {"qin.inputs": "relevance+video+habits+taste"},
-        "no taste inputs": {"qin.inputs": "relevance+video+links+habits"},
+        "no item-to-item inputs": {"qin.inputs": "relevance+video+habits+preference"},
+        "no preference inputs": {"qin.inputs": "relevance+video+links+habits"},
         "no numbers of the person": {"qin.inputs": "relevance+video"},
     },
-    "taste": {
-        "vectors as trained, only people fitted": {"taste.fit_sweeps": 0},
+    "preference": {
+        "vectors as trained, only people fitted": {"preference.fit_sweeps": 0},
     },
     "pdr": {
-        "no user": {"pdr.use_history": False, "pdr.use_profile": False, "pdr.use_taste": False},
+        "no user": {"pdr.use_history": False, "pdr.use_profile": False, "pdr.use_preference": False},
         "no history": {"pdr.use_history": False},
         "no profile": {"pdr.use_profile": False},
-        "no taste vector": {"pdr.use_taste": False},
+        "no preference vector": {"pdr.use_preference": False},
         "no relevance loss": {"pdr.relevance_weight": 0.0},
         "no hard negatives": {"pdr.hard_negatives": 0},
         "no logQ": {"pdr.log_q": False},

@@ -9,8 +9,7 @@ Variant `tiny`: few steps and short lists, to see every stage work on the log be
 measured: not on a log of its own; on the small simulated world 2 min 10 s on 2 CPU cores (configs/quickstart.py:tiny)
 """
 
-from pr2_jax.config import Config
-from pr2_jax.config_variants import tiny
+from pr2_jax.config import Config, tiny
 
 VARIANTS = ("tiny",)
 

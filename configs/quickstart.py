@@ -11,9 +11,7 @@ measured: 2 CPU cores: 2 min 10 s, most of it compilation
 
 import dataclasses
 
-from pr2_jax.config import Config, DataConfig, OptimConfig
-from pr2_jax.config_variants import tiny
-from pr2_jax.config_world import WorldConfig
+from pr2_jax.config import Config, DataConfig, OptimConfig, WorldConfig, tiny
 
 VARIANTS = ("tiny",)
 

@@ -14,9 +14,9 @@ faults, and the look-ups of pages in tables of gigabytes, take up to half of its
 def main() -> int:
     """Exit status of the command."""
     settle_environment()
-    from pr2_jax import cli
+    from pr2_jax.cli import entry
 
-    return cli.main()
+    return entry.main()
 
 
 def settle_environment() -> None:

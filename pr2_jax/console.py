@@ -68,7 +68,8 @@ def muted() -> Iterator[None]:
 
 
 def keep_quiet() -> None:
-    """No log line and no bar from this process any more. Errors are not ours to hide: cli.py prints them itself."""
+    """No log line and no bar from this process any more. Errors are not ours to hide: cli/entry.py prints them
+    itself."""
     _quiet.set()
 
 

@@ -11,37 +11,40 @@ from pathlib import Path
 
 from pr2_jax import artifacts, console
 from pr2_jax import workdir as stages
+from pr2_jax.abtest import run_abtest as experiment
+from pr2_jax.abtest import run_validation
+from pr2_jax.abtest.experiment import Plan
 from pr2_jax.config import Config
-from pr2_jax.config_loader import to_dict
-from pr2_jax.data.builders.kuaisar import Kuaisar
-from pr2_jax.data.ingest import fingerprint as log_fingerprint
-from pr2_jax.data.ingest import ingest as ingest_log
-from pr2_jax.data.ingest import reason_stale
-from pr2_jax.data.quarantine import QUARANTINE_FILE
-from pr2_jax.online.experiment import Plan
+from pr2_jax.config.loader import to_dict
+from pr2_jax.data.exchange.kuaisar_builder import Kuaisar
+from pr2_jax.data.ingest.ingest import fingerprint as log_fingerprint
+from pr2_jax.data.ingest.ingest import ingest as ingest_log
+from pr2_jax.data.ingest.ingest import reason_stale
+from pr2_jax.data.logs.quarantine import QUARANTINE_FILE
+from pr2_jax.evaluation import evaluate as evaluation
+from pr2_jax.evaluation import raw_leak_probe
 from pr2_jax.search.system import System, open_system
-from pr2_jax.simulation.dataset_builder import ShortVideoWorld
-from pr2_jax.stages import ablations, abtest_trial, content, pdr, qin, raw_leaks, sweep_qrcf, sweep_report, taste
-from pr2_jax.stages import abtest as experiment
-from pr2_jax.stages import diagnose as diagnosis
-from pr2_jax.stages import evaluate as evaluation
-from pr2_jax.stages import index as indexing
+from pr2_jax.simulation.world_builder import ShortVideoWorld
+from pr2_jax.stages import build_index as indexing
+from pr2_jax.stages import train_content, train_pdr, train_preference, train_qin
+from pr2_jax.studies import ablations, qrcf_sweep, sweep_report
+from pr2_jax.studies.diagnose import diagnose as diagnosis
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import CHECKPOINTS
 from pr2_jax.training.mesh import check_config
 
 BODIES: dict[str, Callable[[Path, Config, Path], None]] = {
-    "content": content.train,
-    "taste": taste.train,
-    "pdr": pdr.train,
+    "content": train_content.train,
+    "preference": train_preference.train,
+    "pdr": train_pdr.train,
     "index": indexing.build,
-    "qin": qin.train,
+    "qin": train_qin.train,
     "eval": evaluation.run,
 }
 BUILDERS = {"kuaisar": Kuaisar, "short_video_world": ShortVideoWorld}
-SWEEPS = {"qrcf": sweep_qrcf.Grid}
+SWEEPS = {"qrcf": qrcf_sweep.Grid}
 """By what is swept, its default grid."""
-TRAINED = ("content", "taste", "pdr", "qin")
+TRAINED = ("content", "preference", "pdr", "qin")
 
 
 def run(workdir: Path, config: Config, input_path: Path | None) -> None:
@@ -95,33 +98,33 @@ def evaluate(workdir: Path, config: Config) -> None:
 
 
 def ablate(workdir: Path, config: Config, file: Path, seeds: int) -> None:
-    """Each variant of a file against the whole system (stages/ablations.py)."""
+    """Each variant of a file against the whole system (studies/ablations.py)."""
     with console.stage("ablations"):
         ablations.run(workdir, config, file, seeds, _make)
     ablations.print_table(workdir)
 
 
-def sweep(workdir: Path, config: Config, what: str, grid: sweep_qrcf.Grid | None = None) -> None:
+def sweep(workdir: Path, config: Config, what: str, grid: qrcf_sweep.Grid | None = None) -> None:
     """A study of a part's settings on the validation day: table and picture in the work directory. `what`: `qrcf`."""
     grid = grid or SWEEPS[what]()
     check_config(config)
     with console.stage("sweep"):
-        out = workdir / sweep_qrcf.DIRECTORY
-        claim = sweep_qrcf.fingerprint(workdir, config, grid)
-        why = artifacts.reason_stale(out, claim, sweep_qrcf.SCHEMA)
+        out = workdir / qrcf_sweep.DIRECTORY
+        claim = qrcf_sweep.fingerprint(workdir, config, grid)
+        why = artifacts.reason_stale(out, claim, qrcf_sweep.SCHEMA)
         if why is None:
             console.log("fresh, skipped")
         else:
             console.log(f"running: {why}")
             started = time.monotonic()
-            with artifacts.writing(out, claim, sweep_qrcf.SCHEMA, keep_partial=True) as partial:
-                sweep_report.write(partial, *sweep_qrcf.judge(workdir, config, partial, grid), config)
+            with artifacts.writing(out, claim, qrcf_sweep.SCHEMA, keep_partial=True) as partial:
+                sweep_report.write(partial, *qrcf_sweep.judge(workdir, config, partial, grid), config)
             console.log(f"done in {console.duration(time.monotonic() - started)}; picture in {out / 'frontier.png'}")
     print((out / "table.txt").read_text(), end="")
 
 
 def diagnose(workdir: Path, config: Config) -> None:
-    """Known ways to fail, looked for in a finished work directory (stages/diagnose.py)."""
+    """Known ways to fail, looked for in a finished work directory (studies/diagnose/diagnose.py)."""
     check_config(config)
     with console.stage("diagnose"):
         started = time.monotonic()
@@ -131,22 +134,22 @@ def diagnose(workdir: Path, config: Config) -> None:
 
 
 def raw_probe(workdir: Path, config: Config, input_path: Path) -> None:
-    """The leak probe from the raw files of the log (stages/raw_leaks.py)."""
+    """The leak probe from the raw files of the log (evaluation/raw_leak_probe.py)."""
     check_config(config)
     with console.stage("raw probe"):
         started = time.monotonic()
-        raw_leaks.run(workdir, config, input_path)
+        raw_leak_probe.run(workdir, config, input_path)
         console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 
 def abtest(workdir: Path, plan: Plan, force: bool, trial: int | None = None) -> None:
-    """An experiment on the simulated platform (stages/abtest.py); `trial`: so many with a known answer instead."""
+    """An experiment on the simulated platform (abtest/run_abtest.py); `trial`: so many with a known answer instead."""
     with console.stage("abtest"):
         started = time.monotonic()
         system = experiment.open_world(workdir, plan)
         with artifacts.locked(workdir):
             if trial:
-                out = abtest_trial.tried(system, plan, trial)
+                out = run_validation.tried(system, plan, trial)
             else:
                 out = experiment.run(system, plan, lambda place, write: _retrained(system.config, place, write), force)
         console.log(f"done in {console.duration(time.monotonic() - started)}; results in {out}")
@@ -206,5 +209,5 @@ def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> N
 
 def _drop_what_was_for_resuming(stage: Path) -> None:
     """Of a finished stage, which needs its parameters alone: checkpoints hold the optimiser's state thrice over."""
-    for kept in [*stage.rglob(CHECKPOINTS), *stage.rglob(pdr.HARD_FILE)]:
+    for kept in [*stage.rglob(CHECKPOINTS), *stage.rglob(train_pdr.HARD_FILE)]:
         shutil.rmtree(kept) if kept.is_dir() else kept.unlink()

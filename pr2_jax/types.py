@@ -52,13 +52,13 @@ class ModelFunction:
 
 
 Functions = Mapping[str, ModelFunction]
-"""By name: `content_query`, `pdr_video`, `qin`, ... (models/functions.py has them all)."""
+"""By name: `content_query`, `pdr_video`, `qin`, ... (models/model_functions.py has them all)."""
 
 
 class People(NamedTuple):
     """What a model with no attention keeps of N pasts."""
 
-    taste_NxD: Any  # mean of what each event says
+    preference_NxD: Any  # mean of what each event says
     habit_NxG: Any  # mean signals
     events_N: Any  # how many there were
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pr2_jax import artifacts
 from pr2_jax.config import Config
-from pr2_jax.config_loader import save, to_dict
+from pr2_jax.config.loader import save, to_dict
 from pr2_jax.errors import BadInput
 
 SCHEMA = "7"
@@ -35,29 +35,29 @@ class Stage:
 
 STAGES = {
     "content": Stage(("store",), ("data", "content"), "pr2 train content"),
-    "taste": Stage(("store", "content"), ("data", "taste"), "pr2 train taste"),
-    "pdr": Stage(("store", "content", "taste"), ("data", "pdr"), "pr2 train pdr"),
-    "index": Stage(("store", "content", "taste", "pdr"), ("data", "retrieval", "search.clicked"), "pr2 index"),
+    "preference": Stage(("store", "content"), ("data", "preference"), "pr2 train preference"),
+    "pdr": Stage(("store", "content", "preference"), ("data", "pdr"), "pr2 train pdr"),
+    "index": Stage(("store", "content", "preference", "pdr"), ("data", "retrieval", "search.clicked"), "pr2 index"),
     "qin": Stage(
-        ("store", "content", "taste", "pdr", "index"),
+        ("store", "content", "preference", "pdr", "index"),
         # The last is the depth at which fusion is fitted.
         ("data", "retrieval", "qin", "base", "scores", "evaluation.pipeline_candidates"),
         "pr2 train qin",
     ),
     "eval": Stage(
-        ("store", "content", "taste", "pdr", "index", "qin"), ("data", "search", "evaluation"), "pr2 evaluate"
+        ("store", "content", "preference", "pdr", "index", "qin"), ("data", "search", "evaluation"), "pr2 evaluate"
     ),
 }
 """In the order in which `pr2 run` makes them, after the store."""
 
 
 def fold_directory(space: Path, fold: int) -> Path:
-    """Where the part of `content/` or `taste/` lies that has not learnt from the days of a fold."""
+    """Where the part of `content/` or `preference/` lies that has not learnt from the days of a fold."""
     return space / f"fold_{fold}"
 
 
 def part_directory(space: Path, part: int) -> Path:
-    """Where, of `taste/`, the fit of people and videos lies that has not learnt from the days of a part."""
+    """Where, of `preference/`, the fit of people and videos lies that has not learnt from the days of a part."""
     return space / f"part_{part}"
 
 

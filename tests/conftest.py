@@ -16,8 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from pr2_jax import config_loader, console
-from pr2_jax.config import Config
+from pr2_jax import console
+from pr2_jax.config import Config, loader
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -124,15 +124,15 @@ STEPS = "{0}.optim.max_steps=8 {0}.optim.checkpoint_every=3 {0}.optim.batch=16"
 @pytest.fixture(scope="session")
 def micro_arguments() -> list[str]:
     """What makes `pr2 run` end in seconds, on the command line: quickstart's tiny world, smaller still."""
-    models = ("content", "taste", "pdr", "qin", "base")
+    models = ("content", "preference", "pdr", "qin", "base")
     fields = MICRO.split() + [field for model in models for field in STEPS.format(model).split()]
     config = f"{REPOSITORY / 'configs' / 'quickstart.py'}:tiny"
-    return ["--config", config, *(f"{config_loader.PREFIX}{field}" for field in fields)]
+    return ["--config", config, *(f"{loader.PREFIX}{field}" for field in fields)]
 
 
 @pytest.fixture(scope="session")
 def micro_config(micro_arguments) -> Config:
-    return config_loader.load(micro_arguments[1], micro_arguments[2:])
+    return loader.load(micro_arguments[1], micro_arguments[2:])
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from pr2_jax import pipeline
-from pr2_jax.config_loader import read
-from pr2_jax.data.lacks import lacks
-from pr2_jax.data.sessions import impressions_of
-from pr2_jax.data.store import LogStore
-from pr2_jax.report.sections import calibration, data, overlap, results
-from pr2_jax.report.work import Work
+from pr2_jax.config.loader import read
+from pr2_jax.data.batches.sessions import impressions_of
+from pr2_jax.data.ingest.log_coverage import lacks
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.report.sections import calibration_section, data_section, overlap_section, results_section
+from pr2_jax.report.workdir_reader import Work
 from pr2_jax.search.engine import SearchEngine
 
 
@@ -47,7 +47,7 @@ def made(finished, micro_config, tmp_path_factory):
     (place / "log").mkdir()
     _clicks_of(LogStore.open(finished / "store")).write_csv(place / "log" / "src_inter.csv")
     short = {}
-    for name in ("content", "taste", "pdr", "qin", "base"):
+    for name in ("content", "preference", "pdr", "qin", "base"):
         part = getattr(micro_config, name)
         short[name] = dataclasses.replace(part, optim=dataclasses.replace(part.optim, max_steps=2))
     source = dataclasses.replace(micro_config.data, source="kuaisar")
@@ -64,7 +64,7 @@ def test_it_runs_and_says_what_it_does_not_know(made):
     assert rows["retrieval.bm25.run"]["recall@100"]["mean"] == rows["retrieval.dr.run"]["recall@100"]["mean"] == 0
     assert rows["retrieval.pr2.run"]["recall@100"]["mean"] > 0
     assert "nan" not in (made / "eval" / "table.txt").read_text()
-    assert not np.load(made / "taste" / "video_vectors.npy").any()
+    assert not np.load(made / "preference" / "video_vectors.npy").any()
     assert not np.load(made / "content" / "video_vectors.npy").any()
     assert len(lacks(LogStore.open(made / "store"))) == 6
 
@@ -79,8 +79,8 @@ def test_searches_are_answered_without_heads_that_nothing_taught(made):
 
 def test_the_report_says_so_once(made):
     work = Work(made, read(made / "config.json"))
-    for part in (calibration, overlap, results):
+    for part in (calibration_section, overlap_section, results_section):
         assert "nan" not in part.section(work).finding
-    (note,) = (block.text for block in data.section(work).blocks if getattr(block, "heading", ""))
+    (note,) = (block.text for block in data_section.section(work).blocks if getattr(block, "heading", ""))
     assert note.count(". ") == 5
-    assert "nothing tells" in calibration.section(work).finding
+    assert "nothing tells" in calibration_section.section(work).finding

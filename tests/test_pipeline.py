@@ -15,13 +15,15 @@ import jax
 import numpy as np
 import pytest
 
-from pr2_jax import cli, config_loader, pipeline, workdir
-from pr2_jax.data.store import SCHEMA as STORE_SCHEMA
+from pr2_jax import pipeline, workdir
+from pr2_jax.cli import entry
+from pr2_jax.config import loader
+from pr2_jax.data.store.log_store import SCHEMA as STORE_SCHEMA
 from pr2_jax.errors import BadConfig, StaleArtifact
-from pr2_jax.models.functions import load_model
+from pr2_jax.models.model_functions import load_model
 from pr2_jax.search.system import System
 
-STAGES = ("content", "taste", "pdr", "index", "qin", "eval")
+STAGES = ("content", "preference", "pdr", "index", "qin", "eval")
 RESULTS = ("store", *STAGES)
 
 
@@ -85,7 +87,7 @@ def test_a_finished_run_is_skipped_whole(finished, micro_config, capsys):
         ("qin.optim.epochs=2", ("qin", "eval")),
         ("base.width=32", ("qin", "eval")),
         ("retrieval.qrcf.gamma=3", ("index", "qin", "eval")),
-        ("taste.width=8", ("taste", "pdr", "index", "qin", "eval")),
+        ("preference.width=8", ("preference", "pdr", "index", "qin", "eval")),
         ("pdr.width=32", ("pdr", "index", "qin", "eval")),
         ("content.temperature=0.1", STAGES),
         ("world.seed=1", STAGES),
@@ -99,7 +101,7 @@ def test_one_changed_knob_makes_only_what_depends_on_it(made, directory, micro_c
     before = _files(directory, untouched)
     made.clear()
     capsys.readouterr()
-    pipeline.run(directory, config_loader.override(micro_config, [f"--config.{change}"]), None)
+    pipeline.run(directory, loader.override(micro_config, [f"--config.{change}"]), None)
     assert tuple(made) == made_again
     assert _files(directory, untouched) == before
     said = capsys.readouterr().err
@@ -202,7 +204,7 @@ def test_processes_agree_before_anything_is_made(made, directory, micro_config, 
 def test_another_seed_gives_other_parameters(finished, micro_config):
     """Or the comparison above would prove nothing."""
     task = System(finished, micro_config).trained.task("content")
-    other = config_loader.override(micro_config, ["--config.content.optim.seed=1"])
+    other = loader.override(micro_config, ["--config.content.optim.seed=1"])
     from pr2_jax.training.loop import init_state
 
     states = [init_state(task, config.content.optim, 4) for config in (micro_config, other)]
@@ -212,7 +214,7 @@ def test_another_seed_gives_other_parameters(finished, micro_config):
 
 def _refused(arguments: list[str], capsys) -> str:
     capsys.readouterr()
-    assert cli.main(arguments) == 2
+    assert entry.main(arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("pr2: error: ")
     return lines[-1]
@@ -263,7 +265,7 @@ def test_a_store_of_another_schema_is_refused_naming_both(directory, capsys):
 
 def test_a_stage_of_another_config_is_refused_naming_both(made, directory, micro_config):
     pipeline.run(directory, micro_config, None)
-    other = config_loader.override(micro_config, ["--config.pdr.width=32"])
+    other = loader.override(micro_config, ["--config.pdr.width=32"])
     for verb in (pipeline.index, pipeline.evaluate):
         with pytest.raises(StaleArtifact, match=r"config\.pdr\.width was 16, is now 32.*`pr2 train pdr`"):
             verb(directory, other)
@@ -273,9 +275,9 @@ def test_a_stage_made_alone_leaves_its_config_to_later_commands(made, directory,
     pipeline.run(directory, micro_config, None)
     made.clear()
     at = ["--workdir", str(directory)]
-    assert cli.main(["train", "qin", *at, "--config.qin.optim.epochs=2"]) == 0
+    assert entry.main(["train", "qin", *at, "--config.qin.optim.epochs=2"]) == 0
     assert made == ["qin"]
-    assert cli.main(["evaluate", *at]) == 0  # and does not say that qin is stale
+    assert entry.main(["evaluate", *at]) == 0  # and does not say that qin is stale
     assert made == ["qin", "eval"]
     assert json.loads((directory / "config.json").read_text())["qin"]["optim"]["epochs"] == 2
 

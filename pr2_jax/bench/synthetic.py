@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pr2_jax.config import OptimConfig, PdrConfig, QinConfig
-from pr2_jax.models.history import SIGNALS
+from pr2_jax.models.event_features import SIGNALS
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.qin import QinTask
 
@@ -21,7 +21,7 @@ PROFILE_SIZES = (8, 16, 32)
 FEATURES = 28
 """Counters that QIN reads about each result."""
 CATEGORIES, LEVELS = 600, 4
-TASTE_WIDTH = 16
+PREFERENCE_WIDTH = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def unit_rows(key: jax.Array, rows: int, width: int) -> jax.Array:
 
 
 def catalogue(sizes: Sizes, width: int) -> dict[str, jax.Array]:
-    """Frozen arrays as `models/build.py` makes them of a log."""
+    """Frozen arrays as `models/build_tasks.py` makes them of a log."""
     keys = iter(jax.random.split(jax.random.key(0), 8))
 
     def ids(shape: tuple[int, ...], upper: int) -> jax.Array:
@@ -74,7 +74,7 @@ def catalogue(sizes: Sizes, width: int) -> dict[str, jax.Array]:
         "category": ids((videos, LEVELS), CATEGORIES),
         "numbers": jax.random.normal(next(keys), (videos, 2)),
         "content": unit_rows(next(keys), videos, width),
-        "taste": jax.random.normal(next(keys), (videos, TASTE_WIDTH)),
+        "preference": jax.random.normal(next(keys), (videos, PREFERENCE_WIDTH)),
         "log_unigram": jnp.full(videos, -np.log(videos), jnp.float32),
     }
 
@@ -99,7 +99,7 @@ def pdr_batch(config: PdrConfig, sizes: Sizes, seed: int) -> HostBatch:
         return rng.integers(1, sizes.videos, shape, dtype=np.int32)
 
     return _request(rng, batch, sizes, config.width) | {
-        "taste_BxD": rng.normal(size=(batch, TASTE_WIDTH)).astype(np.float32),
+        "preference_BxD": rng.normal(size=(batch, PREFERENCE_WIDTH)).astype(np.float32),
         "video_B": videos(batch),
         "shown_B": videos(batch),
         "uniform_N": videos(config.uniform_negatives),

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-FEED_CHANNEL, SEARCH_CHANNEL = 0, 1
+FEED_SURFACE, SEARCH_SURFACE = 0, 1
 
 PLAY, CLICK, LIKE, FOLLOW, FORWARD = 1, 2, 4, 8, 16
 """Bits of `told`: the log says how long it was played of how long a video, whether it was clicked, ..."""
@@ -59,7 +59,7 @@ class Events:
     video: np.ndarray  # int32
     query: np.ndarray  # int32, 0 for feed views
     time_ms: np.ndarray  # int64, when the view began
-    channel: np.ndarray  # int8, FEED_CHANNEL or SEARCH_CHANNEL
+    surface: np.ndarray  # int8, FEED_SURFACE or SEARCH_SURFACE
     click: np.ndarray  # bool
     like: np.ndarray  # bool
     follow: np.ndarray  # bool

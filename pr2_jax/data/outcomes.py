@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from pr2_jax.data.columns import CLICK, FOLLOW, FORWARD, LIKE, NEVER_MS, PLAY, SEARCH_CHANNEL
+from pr2_jax.data.columns import CLICK, FOLLOW, FORWARD, LIKE, NEVER_MS, PLAY, SEARCH_SURFACE
 
 if TYPE_CHECKING:
     from pr2_jax.data.columns import Events
@@ -141,5 +141,5 @@ def result_span_ms(play_ms_N: np.ndarray, duration_ms_N: np.ndarray, told_N: np.
 def clicked_ms(events: Events, rows_N: np.ndarray) -> np.ndarray:
     """int64 `[N]`: when it was known of these events that they were clicked. A search result is an event because it
     was clicked, so that its click is as old as the event, and only the rest of its outcome is known later."""
-    searched = np.asarray(events.channel)[rows_N] == SEARCH_CHANNEL
+    searched = np.asarray(events.surface)[rows_N] == SEARCH_SURFACE
     return np.where(searched, np.asarray(events.time_ms)[rows_N], np.asarray(events.known_ms)[rows_N])

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pr2_jax.data.histories import past_events
+from pr2_jax.data.history.histories import past_events
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.demo.asked import DEFAULT_RESULTS, Asked
+from pr2_jax.demo.demo_request import DEFAULT_RESULTS, DemoRequest
 from pr2_jax.demo.suggestions import common_queries, searches_of, suggested_people
 from pr2_jax.search.side_by_side import Comparison, Shown, SideBySide
 
@@ -37,9 +37,9 @@ class Answers:
         """Compiles what searches run: of everybody suggested, and of nobody."""
         query = self.queries[0] if self.queries else ""
         for user in (*(person.user for person in self.people), None):
-            self.search(Asked(user, query, DEFAULT_RESULTS))
+            self.search(DemoRequest(user, query, DEFAULT_RESULTS))
 
-    def search(self, asked: Asked) -> dict[str, Any]:
+    def search(self, asked: DemoRequest) -> dict[str, Any]:
         """Both lists best first, and all that is to be said beside them; JSON can hold it."""
         depth, start = self._both.system.config.evaluation.pipeline_candidates, time.perf_counter()
         found = self._both.search(asked.user, asked.query, asked.k, depth=depth)
@@ -94,7 +94,7 @@ class Answers:
             "elsewhere": dict(zip(others, one.elsewhere, strict=True)),
         }
 
-    def _notes(self, asked: Asked, found: Comparison) -> list[str]:
+    def _notes(self, asked: DemoRequest, found: Comparison) -> list[str]:
         """What was not understood, or is done otherwise because of what is missing."""
         config, notes, known_user = self._both.system.config, [], found.known_user
         if asked.user is None:
@@ -110,7 +110,11 @@ class Answers:
                 )
         if not found.words:
             what = "has no word, only signs" if asked.query.strip() else "is empty"
-            how = "the person's taste" if known_user else "what pdr, which has a vector for everybody, offers anybody"
+            how = (
+                "the person's preference"
+                if known_user
+                else "what pdr, which has a vector for everybody, offers anybody"
+            )
             notes.append(f"The query {what}: base goes by what is popular, pr2 by {how}.")
         elif found.unknown_words:
             told, none = ", ".join(found.unknown_words), len(found.unknown_words) == len(found.words)

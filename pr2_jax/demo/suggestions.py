@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.data.histories import past_events
-from pr2_jax.data.store import LogStore
+from pr2_jax.data.history.histories import past_events
+from pr2_jax.data.store.log_store import LogStore
 
 SHARES = (("many", 0.02), ("many", 0.1), ("middling", 0.5), ("middling", 0.6), ("few", 0.9), ("few", 0.98))
 """Who is suggested: how far down they stand among all people with a past, those with most events first. Not the very

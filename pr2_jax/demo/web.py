@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pr2_jax.demo import asked
+from pr2_jax.demo import demo_request
 from pr2_jax.demo.answers import Answers
 from pr2_jax.errors import Pr2Error
 
@@ -84,14 +84,14 @@ class Pages:
             "as_of": f"{day.day} {day:%B %Y}",
             "people": answers.people,
             "queries": answers.queries,
-            "choices": (5, 10, 20, asked.MOST_RESULTS),
-            "longest": asked.QUERY_CHARACTERS,
+            "choices": (5, 10, 20, demo_request.MOST_RESULTS),
+            "longest": demo_request.QUERY_CHARACTERS,
         }
 
     async def page(self, request: Request) -> Response:
         """The form; with `query` in the URL, also the results; with `user` alone, what is known of the person."""
         given = request.query_params
-        wanted = asked.from_form(given)
+        wanted = demo_request.from_form(given)
         if "query" in given:
             answer = await self._one_at_a_time(self._answers.search, wanted)
             return self._html(request, 200, answer=answer, person=answer["person"], notes=answer["notes"])
@@ -105,7 +105,7 @@ class Pages:
         """`{"user": 12, "query": "...", "k": 10}` in, what `Answers.search` says out."""
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise HTTPException(403, "asked for by a page of another site")
-        wanted = asked.from_json(await _body(request))
+        wanted = demo_request.from_json(await _body(request))
         return JSONResponse(await self._one_at_a_time(self._answers.search, wanted))
 
     async def static(self, request: Request) -> Response:
@@ -131,8 +131,8 @@ class Pages:
         given = request.query_params
         answer = shown.get("answer")
         context = {"answer": None, "person": None, "notes": [], "error": None, **self._always, **shown}
-        form = {name: given.get(name, "")[: asked.QUERY_CHARACTERS] for name in asked.FIELDS}
-        form["k"] = form["k"] if form["k"].isascii() and form["k"].isdigit() else str(asked.DEFAULT_RESULTS)
+        form = {name: given.get(name, "")[: demo_request.QUERY_CHARACTERS] for name in demo_request.FIELDS}
+        form["k"] = form["k"] if form["k"].isascii() and form["k"].isdigit() else str(demo_request.DEFAULT_RESULTS)
         text = self._template.render(**context, form=form, largest=_largest(answer) if answer else {})
         return HTMLResponse(text, status, headers)
 
@@ -153,7 +153,7 @@ async def _body(request: Request) -> bytes:
                 size += len(part)
                 if size > DISCARDED_BYTES:
                     break
-                if size <= asked.BODY_BYTES:
+                if size <= demo_request.BODY_BYTES:
                     parts.append(part)
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {BODY_S} s") from None
@@ -161,8 +161,8 @@ async def _body(request: Request) -> bytes:
         raise HTTPException(400, "the body did not arrive whole") from None
     except asyncio.CancelledError:  # the server has waited long enough for it
         raise HTTPException(503, "the demo ends") from None
-    if size > asked.BODY_BYTES:
-        raise HTTPException(413, f"the body is too large: at most {asked.BODY_BYTES:,} bytes are read")
+    if size > demo_request.BODY_BYTES:
+        raise HTTPException(413, f"the body is too large: at most {demo_request.BODY_BYTES:,} bytes are read")
     return b"".join(parts)
 
 

@@ -1,142 +1,265 @@
-"""Who gains and who loses: the sessions of a day cut into groups, and two rankings compared within each.
+"""The judged day by slices: how often the query was asked, what the person had done, and which video was clicked.
 
-Every slicing gives each session one whole number (a count, an age in days) and each of its slices a range of numbers,
-so that every session is in exactly one slice. The ranges follow from counts of the past, so that the same code suits
-ten thousand searches and ten million.
+All bounds and counts are those of the start of the day, histories and ages those of the search. Sessions are those with
+a click: every measure compared here says nothing about the others.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pr2_jax.evaluation.bootstrap import Interval
-from pr2_jax.evaluation.values import Values
+from pr2_jax.config import Config
+from pr2_jax.data.batches.sessions import impressions_of
+from pr2_jax.data.history.counters import Counters, pair
+from pr2_jax.data.history.histories import past_events
+from pr2_jax.data.history.labels import popularity
+from pr2_jax.data.history.probe import Searches
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.evaluation import results_table
+from pr2_jax.evaluation.judged_day import Day
+from pr2_jax.metrics.bootstrap import number
+from pr2_jax.metrics.per_session import Values
+from pr2_jax.metrics.slicing import (
+    FEW_USERS,
+    UNKNOWN,
+    Compared,
+    Measure,
+    Slicing,
+    compare,
+    compare_slices,
+    least,
+    quantiles,
+    thirds,
+)
+from pr2_jax.search.system import System
 
-FEW_USERS = 10
-"""A slice with fewer people gets no interval: resampling so few of them says nothing about others."""
-UNKNOWN = -1
-"""The number of a session for which there is none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Slicing:
-    """N sessions in K slices: slice k holds numbers from `from_K[k]` on, below `from_K[k + 1]`."""
-
-    name: str
-    what: str  # what the number is, for people
-    names_K: tuple[str, ...]
-    from_K: tuple[int, ...]  # ascending; a slice that begins where the next one does is empty
-    number_N: np.ndarray  # int64
-
-    @property
-    def slice_N(self) -> np.ndarray:
-        """The slice of each session."""
-        return np.searchsorted(self.from_K, self.number_N, side="right") - 1
-
-    def bounds(self, k: int) -> tuple[int, int | None]:
-        """The least and the greatest number of slice k, None = no end; the greatest is below the least of an empty
-        range."""
-        return self.from_K[k], self.from_K[k + 1] - 1 if k + 1 < len(self.from_K) else None
-
-    def label(self, k: int) -> str:
-        """`query torso (8 to 54)`."""
-        low, high = self.bounds(k)
-        if low < 0:
-            return f"{self.name} {self.names_K[k]}"
-        if high is None:
-            return f"{self.name} {self.names_K[k]} ({low:,} or more)"
-        text = f"{low:,}" if low == high else f"{low:,} to {high:,}" if low < high else "no count"
-        return f"{self.name} {self.names_K[k]} ({text})"
-
-
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """One metric by which two rankings are compared."""
-
-    ranking: str
-    against: str
-    metric: str
-
-    @property
-    def name(self) -> str:
-        """`pipeline ndcg@10`."""
-        return f"{self.ranking.split('.')[0]} {self.metric}"
+TEXT, MARKDOWN = "slices.txt", "slices.md"
+MEASURES = (
+    Measure("pipeline.pr2", "pipeline.base", "ndcg@10"),
+    Measure("retrieval.pr2", "retrieval.bm25+dr", "recall@100"),
+    Measure("retrieval.pr2", "retrieval.bm25+dr", "ndcg@10"),
+    Measure("slate.qin", "slate.base", "ndcg@10"),
+    Measure("slate.qin", "slate.base", "auc"),
+)
+WIDTH = 110
+"""Of the text."""
+INTERVAL = "95 % interval"
+FREQUENCIES = ("tail", "torso", "head")
 
 
-@dataclasses.dataclass(frozen=True)
-class Compared:
-    """Two rankings over some sessions; NaN where no session says anything, or too few people for an interval."""
+def slicings(
+    store: LogStore,
+    searches: Searches,
+    clicked: Sequence[np.ndarray],
+    day_ms: int,
+    counters: Counters | None = None,
+) -> list[Slicing]:
+    """Slices of searches of the day that begins at `day_ms`; `clicked`: the video rows clicked in each.
 
-    against: float  # means over the sessions in which the metric is known
-    ranking: float
-    difference: Interval  # its `count`: those sessions
-    users: int  # whose they are
-
-
-def thirds(count_Q: np.ndarray) -> tuple[int, int]:
-    """(least count of the torso, least count of the head) of things by how often each was asked for.
-
-    Head = the most frequent that together make up the first third of everything counted, torso = the second, tail = the
-    rest. Equal counts stay together: those that a third would divide belong to the next one, but whatever has the
-    greatest count is head, and the least count is tail even where it is the greatest, too. Zeros do not matter.
+    Of the store only what is strictly before a search is read. ValueError where nothing was clicked in one.
     """
-    count_C, things_C = np.unique(np.asarray(count_Q)[np.asarray(count_Q) > 0], return_counts=True)
-    if len(count_C) < 2:
-        end = int(count_C[0]) + 1 if len(count_C) else 1
-        return end, end
-    mass_C = (count_C * things_C)[::-1].astype(np.int64)
-    ends_C, most_C = np.cumsum(mass_C), count_C[::-1]  # the most frequent first
-    whole = int(ends_C[-1])
-    head = max(1, int((ends_C <= whole // 3).sum()))
-    torso = max(1, int((ends_C <= 2 * whole // 3).sum()))
-    return int(most_C[torso - 1]), int(most_C[head - 1])
-
-
-def quantiles(number_N: np.ndarray, parts: int) -> tuple[int, ...]:
-    """The least numbers of parts 2, 3, ... of about equal size: each part ends with a number that occurs, whole."""
-    if not len(number_N):
-        return (0,) * (parts - 1)
-    shares = np.arange(1, parts) / parts
-    return tuple(int(last) + 1 for last in np.quantile(np.asarray(number_N, np.int64), shares, method="inverted_cdf"))
-
-
-def least(number_M: np.ndarray, sizes_N: np.ndarray) -> np.ndarray:
-    """The least number of each of N groups that lie one after the other; ValueError where one is empty."""
-    sizes_N = np.asarray(sizes_N)
-    if not (sizes_N > 0).all():
-        raise ValueError("a session without a clicked video has no place among slices by clicked video")
-    first_N = np.cumsum(sizes_N) - sizes_N
-    return np.minimum.reduceat(number_M, first_N) if len(first_N) else np.zeros(0, np.int64)
-
-
-def compare(worth: Mapping[str, Values], measure: Measure, sessions_N: np.ndarray, draws: int, seed: int) -> Compared:
-    """One measure over the sessions with these rows of the store."""
-    one, other = (
-        values.rows(np.isin(values.session_N, sessions_N))
-        for values in (worth[measure.ranking], worth[measure.against])
-    )
-    difference = one.less(other, measure.metric, draws, seed)
-    known = np.isfinite(one[measure.metric]) & np.isfinite(other[measure.metric])
-    users = len(np.unique(one.user_N[known]))
-    if users < FEW_USERS:
-        difference = dataclasses.replace(difference, low=float("nan"), high=float("nan"))
-    means = [float(v[measure.metric][known].mean()) if known.any() else float("nan") for v in (other, one)]
-    return Compared(*means, difference, users)
-
-
-def compare_slices(
-    worth: Mapping[str, Values],
-    measures: Sequence[Measure],
-    slicing: Slicing,
-    sessions_N: np.ndarray,
-    draws: int,
-    seed: int,
-) -> list[dict[str, Compared]]:
-    """For each slice, every measure by its name; `sessions_N` are the sessions that were cut, as rows of the store."""
     return [
-        {m.name: compare(worth, m, sessions_N[slicing.slice_N == k], draws, seed) for m in measures}
-        for k in range(len(slicing.names_K))
+        _by_query(store, searches, day_ms),
+        _by_history(store, searches, day_ms),
+        _by_person(store, searches, day_ms),
+        _by_popularity(store, clicked, day_ms),
+        _by_age(store, searches, clicked, day_ms),
+        _by_own_clicks(counters or Counters(store), searches, clicked),
     ]
+
+
+def write(system: System, config: Config, day: Day, worth: dict[str, Values], out: Path) -> dict[str, Any]:
+    """Writes `slices.txt` and `slices.md`; returns the same for metrics.json."""
+    draws, seed = config.evaluation.bootstrap, config.evaluation.seed
+    sessions, searches = day.clicked_sessions, Searches.of(system.store, day.clicked_sessions)
+    cut = slicings(system.store, searches, day.clicked_videos, day.start_ms, system.counters)
+    compared = [compare_slices(worth, MEASURES, slicing, sessions, draws, seed) for slicing in cut]
+    whole = {m.name: compare(worth, m, sessions, draws, seed) for m in MEASURES}
+    user_N = searches.user_N
+    notes = _notes(len(sessions), len(np.unique(user_N)), day.found_before.note, cut)
+    titles = [f"{m.metric} of {m.ranking} against {m.against}" for m in MEASURES]
+    rows = [_rows(m, whole, cut, compared) for m in MEASURES]
+    plain = [results_table.plain(lines, title=title) for title, lines in zip(titles, rows, strict=True)]
+    marked = [f"{title}\n\n{results_table.markdown(lines)}" for title, lines in zip(titles, rows, strict=True)]
+    wrapped = [textwrap.fill(note, WIDTH, subsequent_indent="  " * note.startswith("-")) for note in notes]
+    (out / TEXT).write_text("\n".join(["\n".join(wrapped) + "\n", *plain]))
+    (out / MARKDOWN).write_text("\n".join(["\n".join([notes[0], "", *notes[1:]]) + "\n", *marked]))
+    return {
+        slicing.name: {
+            "what": slicing.what,
+            "slices": [_plain(slicing, k, user_N, found) for k, found in enumerate(by)],
+        }
+        for slicing, by in zip(cut, compared, strict=True)
+    }
+
+
+def _before(store: LogStore, day_ms: int) -> slice:
+    """The rows of the sessions before a day."""
+    return slice(0, int(np.searchsorted(store.sessions.time_ms, day_ms)))
+
+
+def _by_query(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
+    past = np.asarray(store.sessions.query)[_before(store, day_ms)]
+    count_Q = np.bincount(past, minlength=store.counts.queries)
+    what = (
+        "searches for the query before the day, by anybody; head, torso and tail: the most frequent queries that make "
+        "up the first third of those searches, the second third, the rest"
+    )
+    bounds = (0, 1, *thirds(count_Q))
+    return Slicing("query", what, ("unseen", *FREQUENCIES), bounds, count_Q[searches.query_N])
+
+
+def _by_history(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
+    """By the searches and not by the people of the past, since those who do more search more: half of all people would
+    be short of a tenth of the searches."""
+    searched = np.asarray(store.sessions.user)[_before(store, day_ms)]
+    length_N = past_events(store, searched, np.full(len(searched), day_ms))
+    (long,) = quantiles(length_N[length_N > 0], 2)
+    what = (
+        "events of the person before the search, feed views and clicked results; short: up to the median, at the start "
+        "of the day, of those who made the searches before it, one each search"
+    )
+    number_N = past_events(store, searches.user_N, searches.time_ms_N)
+    return Slicing("history", what, ("none", "short", "long"), (0, 1, max(1, long)), number_N)
+
+
+def _by_person(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
+    searched = np.asarray(store.sessions.user)[_before(store, day_ms)]
+    count_U = np.bincount(searched, minlength=store.counts.users)
+    number_N = count_U[searches.user_N] + past_events(store, searches.user_N, np.full(len(searches), day_ms))
+    what = "events and searches of the person before the day"
+    return Slicing("person", what, ("new", "known"), (0, 1), number_N)
+
+
+def _by_popularity(store: LogStore, clicked: Sequence[np.ndarray], day_ms: int) -> Slicing:
+    clicks_V = popularity(store, day_ms).astype(np.int64)
+    number_V = np.where(_in_training(store, day_ms), clicks_V, UNKNOWN)
+    what = (
+        "clicks on the clicked video before the day, in the feed and in searches, of several videos the fewest; head, "
+        "torso and tail: thirds of those clicks; unseen in training: neither shown nor viewed before the validation day"
+    )
+    number_N = least(number_V[_joined(clicked)], [len(videos) for videos in clicked])
+    names = ("unseen in training", *FREQUENCIES)
+    return Slicing("popularity", what, names, (UNKNOWN, 0, *thirds(clicks_V)), number_N)
+
+
+def _in_training(store: LogStore, day_ms: int) -> np.ndarray:
+    """bool [V]: was there an event or an impression of the video before the validation cut, or the day if earlier?"""
+    cut_ms = min(day_ms, store.cuts.validation_ms)
+    seen_V = np.zeros(store.counts.videos, bool)
+    seen_V[np.asarray(store.events.video)[np.asarray(store.events.time_ms) < cut_ms]] = True
+    shown = int(store.sessions.first_impression[_before(store, cut_ms).stop])
+    seen_V[np.asarray(store.impressions.video)[:shown]] = True
+    return seen_V
+
+
+def _by_age(store: LogStore, searches: Searches, clicked: Sequence[np.ndarray], day_ms: int) -> Slicing:
+    past = _before(store, day_ms)
+    rows, owner = impressions_of(store, np.arange(past.stop))
+    hit = np.asarray(store.impressions.clicks)[rows] > 0
+    past_days = _days(
+        store, np.asarray(store.impressions.video)[rows[hit]], np.asarray(store.sessions.time_ms)[owner[hit]]
+    )
+    middle, old = quantiles(past_days[past_days >= 0], 3)
+    sizes = [len(videos) for videos in clicked]
+    days = _days(store, _joined(clicked), np.repeat(searches.time_ms_N, sizes))
+    # What is not known is left out of the minimum, unless there is nothing else.
+    never = np.iinfo(np.int64).max
+    number_N = least(np.where(days >= 0, days, never), sizes)
+    what = (
+        "whole days from the upload of the clicked video to the search, of several videos the newest; new, middle and "
+        "old: thirds of the results clicked before the day"
+    )
+    number_N = np.where(number_N == never, UNKNOWN, number_N)
+    return Slicing("age", what, ("unknown", "new", "middle", "old"), (UNKNOWN, 0, middle, old), number_N)
+
+
+def _by_own_clicks(counters: Counters, searches: Searches, clicked: Sequence[np.ndarray]) -> Slicing:
+    sizes = [len(videos) for videos in clicked]
+    keys = pair(np.repeat(searches.user_N, sizes), _joined(clicked))
+    clicks = counters.user_video_clicks.before(keys, np.repeat(searches.time_ms_N, sizes))
+    what = (
+        "clicks of the same person on the clicked video before the search, in the feed and in searches, of several "
+        "videos the fewest"
+    )
+    return Slicing("found", what, ("new", "before"), (0, 1), least(clicks, sizes))
+
+
+def _days(store: LogStore, video_M: np.ndarray, time_ms_M: np.ndarray) -> np.ndarray:
+    """Whole days since the upload, 0 before it, UNKNOWN where the log does not say."""
+    upload_ms_M = np.asarray(store.videos.upload_ms)[video_M]
+    return np.where(upload_ms_M > 0, np.maximum(time_ms_M - upload_ms_M, 0) // DAY_MS, UNKNOWN)
+
+
+def _joined(clicked: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.int32), *clicked])
+
+
+def _notes(sessions: int, users: int, found_before: str, cut: Sequence[Slicing]) -> list[str]:
+    """What is judged, and how it is cut."""
+    return [
+        f"Slices of the judged day: {sessions:,} searches with a click, by {users:,} people. Differences are paired, "
+        f"their intervals are by bootstrap over people, none where there are fewer than {FEW_USERS}. AUC leaves out "
+        f"searches in which everything shown was clicked. {found_before} Every search is in one slice by each of:",
+        *(f"- {slicing.name}: {slicing.what}" for slicing in cut),
+    ]
+
+
+def _rows(
+    measure: Measure,
+    whole: dict[str, Compared],
+    cut: Sequence[Slicing],
+    compared: Sequence[Sequence[dict[str, Compared]]],
+) -> list[results_table.Row]:
+    """The table of one measure."""
+    rows = [results_table.Row("all", _cells(measure, whole[measure.name]), "all")]
+    for slicing, found in zip(cut, compared, strict=True):
+        rows += [
+            results_table.Row(slicing.label(k), _cells(measure, one[measure.name]), slicing.name)
+            for k, one in enumerate(found)
+        ]
+    return rows
+
+
+def _cells(measure: Measure, found: Compared) -> dict[str, float | str]:
+    """Sessions and users are those in which the metric is known."""
+    difference = found.difference
+    return {
+        "sessions": f"{difference.count:,}",
+        "users": f"{found.users:,}",
+        measure.against.partition(".")[2]: found.against,
+        measure.ranking.partition(".")[2]: found.ranking,
+        "difference": f"{difference.mean:+.4f}" if difference.count else results_table.MISSING,
+        INTERVAL: f"[{difference.low:+.4f}, {difference.high:+.4f}]"
+        if np.isfinite(difference.low)
+        else results_table.MISSING,
+    }
+
+
+def _plain(slicing: Slicing, k: int, user_N: np.ndarray, found: dict[str, Compared]) -> dict[str, Any]:
+    """One slice for metrics.json. `from` and `to` are the range of the slicing's number, both included."""
+    mine = slicing.slice_N == k
+    low, high = slicing.bounds(k)
+    measures = {
+        m.name: {
+            m.against: number(found[m.name].against),
+            m.ranking: number(found[m.name].ranking),
+            "difference": number(found[m.name].difference),
+            "users": found[m.name].users,
+        }
+        for m in MEASURES
+    }
+    return {
+        "name": slicing.names_K[k],
+        "from": low,
+        "to": high,
+        "sessions": int(mine.sum()),
+        "users": len(np.unique(user_N[mine])),
+        "measures": measures,
+    }

@@ -19,7 +19,7 @@ from pr2_jax.config import ContentConfig
 from pr2_jax.models import losses
 from pr2_jax.models.layers import Mlp, VideoAttributes, WordBag, unit
 from pr2_jax.models.precision import lowered
-from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
+from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 from pr2_jax.types import NEVER
 

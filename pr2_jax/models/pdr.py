@@ -12,10 +12,10 @@ from jax import Array
 from pr2_jax.config import PdrConfig
 from pr2_jax.models import losses
 from pr2_jax.models.content import take_videos, video_lookups
-from pr2_jax.models.history import SIGNALS, Profile, event_features
+from pr2_jax.models.event_features import SIGNALS, Profile, event_features
 from pr2_jax.models.layers import Mlp, PooledAttention, VideoAttributes, WordBag, masked_mean, unit
 from pr2_jax.models.precision import lowered
-from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
+from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 
 
@@ -36,9 +36,9 @@ class QueryEncoder(nn.Module):
 class QueryUserTower(nn.Module):
     """Query, profile and behaviours to one unit vector `[B, D]`.
 
-    `h = [LN(q); history pooled by attention from q, with a zero slot; mean of the history; taste; profile]` → MLP, plus
-    a skip from q, so that a person without a past falls back to plain semantics. Takes no video of the catalogue as
-    input: the tower can be computed before any candidate is known.
+    `h = [LN(q); history pooled by attention from q, with a zero slot; mean of the history; preference; profile]` → MLP,
+    plus a skip from q, so that a person without a past falls back to plain semantics. Takes no video of the catalogue
+    as input: the tower can be computed before any candidate is known.
     """
 
     config: PdrConfig
@@ -53,9 +53,9 @@ class QueryUserTower(nn.Module):
             pooled_BxD, mean_BxD = self._history(rows, batch, query_BxD)
             known += [pooled_BxD, nn.LayerNorm(name="mean_norm")(mean_BxD)]
             leaning_BxD += nn.Dense(c.width, use_bias=False, name="leaning")(pooled_BxD + mean_BxD)
-        if c.use_taste:
-            known.append(batch["taste_BxD"])
-            leaning_BxD += nn.Dense(c.width, use_bias=False, name="taste")(batch["taste_BxD"])
+        if c.use_preference:
+            known.append(batch["preference_BxD"])
+            leaning_BxD += nn.Dense(c.width, use_bias=False, name="taste")(batch["preference_BxD"])
         if c.use_profile:
             known.append(Profile(self.profile_sizes, 8, name="profile")(batch["profile_BxP"]))
         h = jnp.concatenate([nn.LayerNorm(name="query_norm")(query_BxD), *known], axis=-1)
@@ -83,7 +83,7 @@ class PdrVideoTower(nn.Module):
         c = self.config
         total_NxD = VideoAttributes(c.width, name="attributes")(rows, video, train=train)
         total_NxD += nn.Dense(c.width, name="content")(video["content"])
-        total_NxD += nn.Dense(c.width, use_bias=False, name="taste")(video["taste"])
+        total_NxD += nn.Dense(c.width, use_bias=False, name="taste")(video["preference"])
         id_NxD = rows["video"]
         if train and c.id_dropout > 0:
             keep_Nx1 = jax.random.bernoulli(self.make_rng("dropout"), 1 - c.id_dropout, (id_NxD.shape[0], 1))
@@ -117,11 +117,12 @@ class PdrTask:
     """PDR as the loop sees it.
 
     Batch, query side: `words_BxQ`, `query_content_BxD`, `profile_BxP`, `history_BxH` (video rows, 0 = padding),
-    `signals_BxHxG`, `gap_seconds_BxH`, `taste_BxD` (the person in the taste space). Video side: `video_B` (engaged),
+    `signals_BxHxG`, `gap_seconds_BxH`, `preference_BxD` (the person in the preference space). Video side: `video_B`
+    (engaged),
     `shown_B` (a result that the engine held relevant, 0 = none), `uniform_N`, `hard_BxK` (0 = none). Labels:
     `weight_Bx3` (click, long play, like; 0 where it did not happen or cannot be known), `session_B` (rows of one
     session are no negatives of each other).
-    `frozen`: the catalogue with `content` (unit vectors), `taste` and `log_unigram`.
+    `frozen`: the catalogue with `content` (unit vectors), `preference` and `log_unigram`.
     """
 
     config: PdrConfig
@@ -140,7 +141,7 @@ class PdrTask:
     def init(self, key: Array) -> Params:
         frozen = sample_of(self.frozen)
         width = self.frozen["content"].shape[1]
-        query = query_side_like(2, len(self.profile_sizes), width, self.frozen["taste"].shape[1])
+        query = query_side_like(2, len(self.profile_sizes), width, self.frozen["preference"].shape[1])
         ids_N = jnp.ones(2, jnp.int32)
         query = self.prepare(frozen, query)
         batch = {**query, "video": self.videos(frozen, ids_N), "ids_N": ids_N}
@@ -165,7 +166,7 @@ class PdrTask:
     @staticmethod
     def videos(frozen: dict[str, Array], ids_N: Array) -> dict[str, Array]:
         """The attributes of some videos and their vectors in both frozen spaces."""
-        spaces = {name: take(frozen[name], ids_N) for name in ("content", "taste")}
+        spaces = {name: take(frozen[name], ids_N) for name in ("content", "preference")}
         return take_videos(frozen, ids_N) | spaces
 
     def lookups(self, batch: Batch) -> Lookups:
@@ -215,13 +216,13 @@ class PdrTask:
         return feedback + c.relevance_weight * relevance, metrics
 
 
-def query_side_like(size: int, fields: int, width: int, taste_width: int) -> Batch:
+def query_side_like(size: int, fields: int, width: int, preference_width: int) -> Batch:
     """A query side of the right ranks, for initialisation."""
     return {
         "words_BxQ": jnp.ones((size, 1), jnp.int32),
         "query_content_BxD": jnp.zeros((size, width)),
         "profile_BxP": jnp.zeros((size, fields), jnp.int32),
-        "taste_BxD": jnp.zeros((size, taste_width)),
+        "preference_BxD": jnp.zeros((size, preference_width)),
         "history_BxH": jnp.ones((size, 1), jnp.int32),
         "signals_BxHxG": jnp.zeros((size, 1, SIGNALS)),
         "gap_seconds_BxH": jnp.zeros((size, 1)),

@@ -15,8 +15,8 @@ from jax import Array
 
 from pr2_jax.config import QinConfig
 from pr2_jax.models import losses
+from pr2_jax.models.event_features import SIGNALS, EngagementGate, EventFeatures, Profile
 from pr2_jax.models.gsu import search_by_query, search_by_video
-from pr2_jax.models.history import SIGNALS, EngagementGate, EventFeatures, Profile
 from pr2_jax.models.layers import (
     MixtureOfExperts,
     Mlp,
@@ -27,7 +27,7 @@ from pr2_jax.models.layers import (
     masked_mean,
 )
 from pr2_jax.models.precision import lowered
-from pr2_jax.training.tables import Lookups, Rows, TableSpec, resolved, table_specs, take
+from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.task import Batch, Metrics, Params, sample_of
 from pr2_jax.types import TASKS
 

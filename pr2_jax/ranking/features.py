@@ -1,8 +1,9 @@
 """What the ranker is told in numbers about a request and a result, as it stood at the moment of the request.
 
-Counters, durations and ages answer for any time (data/counters.py, data/catalogue.py); item-to-item scores come from
-the snapshot of the request's own day, which saw nothing of that day (retrieval/item_similarity.py). Content and taste
-vectors are frozen: whoever computes features of training rows hands in spaces that have not learnt from those rows.
+Counters, durations and ages answer for any time (data/history/counters.py, data/history/video_attributes.py);
+item-to-item scores come from the snapshot of the request's own day, which saw nothing of that day
+(retrieval/item_similarity.py). Content and preference vectors are frozen: whoever computes features of training rows
+hands in spaces that have not learnt from those rows.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from pr2_jax.config import QinConfig
-from pr2_jax.data.catalogue import VideoNumbers
-from pr2_jax.data.counters import Counters, pair
-from pr2_jax.retrieval.content_space import ContentSpace
+from pr2_jax.data.history.counters import Counters, pair
+from pr2_jax.data.history.video_attributes import VideoNumbers
+from pr2_jax.encoders.content_encoder import ContentEncoder
+from pr2_jax.encoders.preference_encoder import PreferenceEncoder
+from pr2_jax.retrieval.bm25 import Bm25Channel
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.qrcf import SeedFilter
-from pr2_jax.retrieval.taste_space import TasteSpace
 from pr2_jax.types import TASKS, Requests
 
 RELEVANCE = ("bm25", "content_cosine", "query_words", "query_searches", "query_video_clicks", "query_video_share")
@@ -29,9 +30,22 @@ VIDEO = ("clicks", "search_clicks", "shown", "search_ctr", "log_duration", "has_
 VIDEO += tuple(f"appeal_{task}" for task in TASKS)
 LINKS = ("item_cf", "item_cf_by_clicks", "qrcf")
 HABITS = ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video")
-TASTE = (*(f"taste_{task}" for task in TASKS), "taste_fit", "taste_fit_doubt", "taste_fit_author", "taste_fit_category")
+PREFERENCE = (
+    *(f"preference_{task}" for task in TASKS),
+    "preference_fit",
+    "preference_fit_doubt",
+    "preference_fit_author",
+    "preference_fit_category",
+)
 AGAIN = ("clicks_of_video",)
-GROUPS = {"relevance": RELEVANCE, "video": VIDEO, "links": LINKS, "habits": HABITS, "taste": TASTE, "again": AGAIN}
+GROUPS = {
+    "relevance": RELEVANCE,
+    "video": VIDEO,
+    "links": LINKS,
+    "habits": HABITS,
+    "preference": PREFERENCE,
+    "again": AGAIN,
+}
 """By the names that `QinConfig.inputs` gives; the last goes with habits where people find again what they clicked."""
 IMPERSONAL = ("relevance", "video")
 FEATURES = tuple(name for group in GROUPS.values() for name in group)
@@ -101,8 +115,8 @@ class RankingFeatures:
     def __init__(
         self,
         counters: Counters,
-        space: ContentSpace,
-        taste: TasteSpace,
+        space: ContentEncoder,
+        preference: PreferenceEncoder,
         bm25: Bm25Channel,
         numbers: VideoNumbers,
         seeds: SeedFilter,
@@ -111,7 +125,7 @@ class RankingFeatures:
     ) -> None:
         """`again`: the person's clicks on each result are counted; else that column is 0."""
         self._again = again
-        self._counters, self._space, self._taste = counters, space, taste
+        self._counters, self._space, self._preference = counters, space, preference
         self._bm25, self._numbers, self._seeds = bm25, numbers, seeds
 
     def __call__(
@@ -129,11 +143,13 @@ class RankingFeatures:
         """
         personal = not set(needed) <= set(IMPERSONAL)
         asked = requests if personal else dataclasses.replace(requests, user_B=np.zeros_like(requests.user_B))
-        taste, appeal = self._taste.logits(self._taste.people(asked.user_B, asked.time_ms_B), video_NxS)
+        preference, appeal = self._preference.logits(self._preference.people(asked.user_B, asked.time_ms_B), video_NxS)
         parts = [*self._relevance(requests, query_N, video_NxS), *self._video(requests, video_NxS)]
         parts += [*np.moveaxis(appeal, -1, 0)]
         if personal:
-            parts += self._personal(requests, video_NxS, similarity) + self._tastes(requests, video_NxS, taste)
+            parts += self._personal(requests, video_NxS, similarity) + self._preferences(
+                requests, video_NxS, preference
+            )
             parts += [self._clicks(requests, video_NxS)] if self._again else []
         parts += [np.zeros((1, 1))] * (len(FEATURES) - len(parts))
         return np.stack(np.broadcast_arrays(*parts), axis=-1).astype(np.float32)
@@ -197,11 +213,11 @@ class RankingFeatures:
         user_Nx1, time_Nx1 = requests.user_B[:, None], requests.time_ms_B[:, None]
         return self._counters.user_video_clicks.before(pair(user_Nx1, video_NxS), time_Nx1) * (user_Nx1 > 0)
 
-    def _tastes(self, requests: Requests, video_NxS: np.ndarray, taste_NxSxT: np.ndarray) -> list[np.ndarray]:
-        fit, durations = self._taste.fit, self._numbers.durations(video_NxS, requests.time_ms_B[:, None])
+    def _preferences(self, requests: Requests, video_NxS: np.ndarray, preference_NxSxT: np.ndarray) -> list[np.ndarray]:
+        fit, durations = self._preference.fit, self._numbers.durations(video_NxS, requests.time_ms_B[:, None])
         fits = fit.people(requests.user_B, requests.time_ms_B)
         own = (fit.logits(fits, video_NxS, durations), fit.leanings(fits, video_NxS))
-        return [column for part in (taste_NxSxT, *own) for column in np.moveaxis(part, -1, 0)]
+        return [column for part in (preference_NxSxT, *own) for column in np.moveaxis(part, -1, 0)]
 
     def _walked(
         self, requests: Requests, video_NxS: np.ndarray, similarity: ItemSimilarity, *, by_query: bool

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pr2_jax.ranking.noise import standard_error
-from pr2_jax.retrieval.gains import expected_gains, ndcg, recall
+from pr2_jax.metrics.expected_gain import expected_gains, ndcg, recall
+from pr2_jax.metrics.standard_error import standard_error
 
 ALPHA_GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 RELEVANCE_GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -1,10 +1,10 @@
-"""What calibration is told about a query, as it stood at the moment of the request (data/counters.py)."""
+"""What calibration is told about a query, as it stood at the moment of the request (data/history/counters.py)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from pr2_jax.data.counters import Counters
+from pr2_jax.data.history.counters import Counters
 from pr2_jax.types import Requests
 
 QUERY_NUMBERS = ("log_searches", "seen", "words", "click_share", "share_known")

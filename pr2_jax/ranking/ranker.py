@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pr2_jax.config import QinConfig
-from pr2_jax.data.batches import SlateReader
+from pr2_jax.data.batches.training_batches import SlateReader
+from pr2_jax.encoders.batching import in_blocks, padded_size
 from pr2_jax.ranking.features import Scaler, columns, groups
-from pr2_jax.retrieval.blocks import in_blocks, padded_size
 from pr2_jax.types import TASKS, ModelFunction
 
 REQUEST_BLOCK = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from pr2_jax.evaluation.bootstrap import Interval
+from pr2_jax.metrics.bootstrap import Interval
 
 BETTER, WORSE, UNSURE, PLAIN = "better", "worse", "unsure", "plain"
 """Tones of an interval: above 0, below 0, neither; or not to be judged."""

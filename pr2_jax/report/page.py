@@ -12,9 +12,9 @@ import jinja2
 from markupsafe import Markup
 
 from pr2_jax.report import svg
+from pr2_jax.report.blocks import Charts, Note, Section, Table, text_of
 from pr2_jax.report.charts import Chart, Plot, Rows, Series
-from pr2_jax.report.parts import Charts, Note, Section, Table, text_of
-from pr2_jax.report.sections.examples import NAMES
+from pr2_jax.report.sections.examples_section import NAMES
 
 BECAUSE_WORDS = 6
 """Of the captions of past views; the CSV file has more."""

@@ -24,7 +24,7 @@ from pr2_jax.errors import StaleArtifact
 from pr2_jax.retrieval.exact import ExactSearch
 
 if TYPE_CHECKING:
-    from pr2_jax.data.store import LogStore
+    from pr2_jax.data.store.log_store import LogStore
 
 Block = tuple[int, np.ndarray, np.ndarray]
 """(first row, columns [B, K], weights [B, K]): the best entries of some rows, best first, weight 0 = padding."""

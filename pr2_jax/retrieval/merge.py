@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pr2_jax.data.sessions import evenly_spread
-from pr2_jax.retrieval.gains import retrieval_objective
+from pr2_jax.data.batches.sessions import evenly_spread
+from pr2_jax.metrics.expected_gain import retrieval_objective
 from pr2_jax.types import NO_VIDEO, Candidates
 
 EVIDENCE_CHANNELS = frozenset({"bm25", "qrcf"})

@@ -4,7 +4,7 @@
 item-to-item neighbours: `score(v | u, q) = sum_{b in S} w_b cos(e_q, e_b)^gamma sim(b, v)`. Epsilon is one number, or
 one a query (`retrieval.qrcf.threshold = "adaptive"`); either is fitted on the training days.
 
-The arithmetic is in models/qrcf.py; here histories are read and the results become a channel.
+The arithmetic is in models/qrcf_arithmetic.py; here histories are read and the results become a channel.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from pr2_jax.config import QrcfConfig
-from pr2_jax.data.events import EventReader
-from pr2_jax.data.store import LogStore
-from pr2_jax.models.qrcf import adaptive_epsilon, filter_ids, walk
-from pr2_jax.retrieval.blocks import REQUEST_BLOCK, padded_size
-from pr2_jax.retrieval.content_space import ContentSpace
+from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.encoders.batching import REQUEST_BLOCK, padded_size
+from pr2_jax.encoders.content_encoder import ContentEncoder
+from pr2_jax.models.qrcf_arithmetic import adaptive_epsilon, filter_ids, walk
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.types import NO_VIDEO, Candidates, Requests
 
@@ -52,7 +52,7 @@ class SeedFilter:
     def __init__(
         self,
         reader: EventReader,
-        space: ContentSpace,
+        space: ContentEncoder,
         config: QrcfConfig,
         epsilon: float,
         sample_N: Sequence[int] | np.ndarray | None = None,
@@ -136,7 +136,7 @@ def _no_seeds(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32), np.zeros((0, k), np.float32)
 
 
-def past_cosines(reader: EventReader, space: ContentSpace, config: QrcfConfig, requests: Requests) -> np.ndarray:
+def past_cosines(reader: EventReader, space: ContentEncoder, config: QrcfConfig, requests: Requests) -> np.ndarray:
     """cos(query, past view) `[N]` of all views that these searches look back on; queries without a known word say
     nothing."""
     history = reader.engaged(requests.user_B, requests.time_ms_B, config.history)
@@ -147,7 +147,7 @@ def past_cosines(reader: EventReader, space: ContentSpace, config: QrcfConfig, r
 
 
 def fit_epsilon(
-    store: LogStore, reader: EventReader, space: ContentSpace, config: QrcfConfig, requests: Requests
+    store: LogStore, reader: EventReader, space: ContentEncoder, config: QrcfConfig, requests: Requests
 ) -> float:
     """Epsilon as a quantile of cos(query, past view) over some training requests; refit after every new embedding."""
     return epsilon_at(past_cosines(reader, space, config, requests), config.epsilon_quantile)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax.config import Config
-from pr2_jax.data.catalogue import padded_words
-from pr2_jax.data.histories import seen
+from pr2_jax.data.history.histories import seen
+from pr2_jax.data.history.video_attributes import padded_words
 from pr2_jax.errors import BadInput
 from pr2_jax.search.searcher import Ranked, Searcher
 from pr2_jax.search.system import System, open_system
@@ -73,8 +73,8 @@ class SearchEngine:
     def search(self, user: int | None, query: str | Sequence[int | str], k: int = 10) -> SearchResults:
         """Ranked videos for a raw user id (None or unknown: nobody in particular) and words or raw word ids.
 
-        A text is read as people type (`data/text.py`), a list word by word.
-        A query without a known word is answered from the person's taste, a person without a past by relevance, and
+        A text is read as people type (`data/logs/text.py`), a list word by word.
+        A query without a known word is answered from the person's preference, a person without a past by relevance, and
         neither by what is popular. Videos clicked before are marked, or left out (`search.clicked`).
         """
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:

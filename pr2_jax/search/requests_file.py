@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pr2_jax.data import records
-from pr2_jax.data.cells import LARGEST_EXACT, WORD_LIST, is_textual, parse_words, whole
-from pr2_jax.data.mapping import listed
+from pr2_jax.data.logs import records
+from pr2_jax.data.logs.cells import LARGEST_EXACT, WORD_LIST, is_textual, parse_words, whole
+from pr2_jax.data.logs.mapping import listed
+from pr2_jax.data.logs.sources import CSV, PARQUET, Part
 from pr2_jax.data.schema import MISSING
-from pr2_jax.data.sources import CSV, PARQUET, Part
 from pr2_jax.errors import BadInput
 
 BLOCK = 256

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-from pr2_jax.data.histories import past_events
+from pr2_jax.data.history.histories import past_events
+from pr2_jax.encoders.batching import REQUEST_BLOCK
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.fusion import FusionWeights, fuse
 from pr2_jax.ranking.ranker import Ranker
-from pr2_jax.retrieval.blocks import REQUEST_BLOCK
 from pr2_jax.retrieval.merge import Merged
 from pr2_jax.search.system import RANKERS, SCORES, Snapshot, System
 from pr2_jax.types import TASKS, Candidates, Channel, Requests

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax.data.columns import SEARCH_CHANNEL
-from pr2_jax.data.histories import latest
+from pr2_jax.data.columns import SEARCH_SURFACE
+from pr2_jax.data.history.histories import latest
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.search.engine import Result, SearchEngine, Word
 from pr2_jax.search.system import PIPELINES, open_system
@@ -93,7 +93,7 @@ class SideBySide:
                 video_id := int(raw[events.video[at]]),
                 self.caption(video_id),
                 (now_ms - int(events.time_ms[at])) / DAY_MS,
-                bool(events.channel[at] == SEARCH_CHANNEL),
+                bool(events.surface[at] == SEARCH_SURFACE),
                 bool(engaged[at - first]),
             )
             for at in range(int(end) - 1, int(first) - 1, -1)

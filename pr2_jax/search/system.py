@@ -1,7 +1,7 @@
 """Everything trained and indexed, opened from a work directory or a serving artifact, each piece on first use.
 
 Both hold the same files at the same places. Only the functions of the models differ in where they come from: from the
-model's code and its parameters (search/trained.py), or from exported programs (serving/artifact.py).
+model's code and its parameters (search/trained_models.py), or from exported programs (export/serving_artifact.py).
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pr2_jax import artifacts, workdir
-from pr2_jax.config import CHANNELS, Config, QinConfig
-from pr2_jax.config_loader import read
-from pr2_jax.data.batches import SlateReader
-from pr2_jax.data.catalogue import VideoNumbers, catalogue_arrays, query_words
-from pr2_jax.data.counters import Counters
-from pr2_jax.data.events import EventReader
-from pr2_jax.data.histories import seen
-from pr2_jax.data.labels import LongPlay
-from pr2_jax.data.sessions import FOLDS, training_parts
-from pr2_jax.data.slates import Slates
-from pr2_jax.data.store import LogStore
+from pr2_jax.config.loader import read
+from pr2_jax.config.schema import CHANNELS, Config, QinConfig
+from pr2_jax.data.batches.sessions import FOLDS, training_parts
+from pr2_jax.data.batches.slates import Slates
+from pr2_jax.data.batches.training_batches import SlateReader
+from pr2_jax.data.history.counters import Counters
+from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.data.history.histories import seen
+from pr2_jax.data.history.labels import LongPlay
+from pr2_jax.data.history.video_attributes import VideoNumbers, catalogue_arrays, query_words
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.encoders.content_encoder import ContentEncoder
+from pr2_jax.encoders.pdr_encoder import PdrEncoder
+from pr2_jax.encoders.preference_encoder import PreferenceEncoder
 from pr2_jax.errors import BadConfig, StaleArtifact
+from pr2_jax.export.serving_artifact import MADE_BY, ServingArtifact
 from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
 from pr2_jax.ranking.query_numbers import QueryNumbers
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import load_index
-from pr2_jax.retrieval.content_space import ContentSpace
+from pr2_jax.retrieval.bm25 import Bm25Channel
 from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.item_similarity import ContentNeighbours, ItemSimilarity
-from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.merge import Merged, Scorer
-from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter
-from pr2_jax.retrieval.taste_space import TasteSpace
-from pr2_jax.serving.artifact import MADE_BY, ServingArtifact
 from pr2_jax.types import Candidates, Channel, Functions, Requests
 
 if TYPE_CHECKING:
-    from pr2_jax.search.trained import TrainedModels
+    from pr2_jax.search.trained_models import TrainedModels
 
 PIPELINES = ("base", "pr2")
 """The two that are compared. `base` knows nothing of the person: bm25, dr, and the ranker without the person."""
@@ -87,9 +87,9 @@ class System:
         shared += ["trained"] if self.exported is None else []
         view.__dict__ |= {name: getattr(self, name) for name in shared}
         view.__dict__["reader"] = EventReader(store, self.reader.long_play)
-        view.__dict__["taste"] = self.taste.over(view.reader)
-        tastes = self.held_out_tastes.items()
-        view.__dict__["held_out_tastes"] = {part: taste.over(view.reader) for part, taste in tastes}
+        view.__dict__["preference"] = self.preference.over(view.reader)
+        preferences = self.held_out_preferences.items()
+        view.__dict__["held_out_preferences"] = {part: preference.over(view.reader) for part, preference in preferences}
         return view
 
     @functools.cached_property
@@ -103,28 +103,28 @@ class System:
         return catalogue_arrays(self.store, self.store.cuts.validation_ms, self.config.data)
 
     @functools.cached_property
-    def space(self) -> ContentSpace:
+    def space(self) -> ContentEncoder:
         """The frozen content space."""
         self.require("content")
         return self._space_in(self.workdir / "content")
 
     @functools.cached_property
-    def held_out_spaces(self) -> list[ContentSpace]:
+    def held_out_spaces(self) -> list[ContentEncoder]:
         """By fold: content spaces that have not learnt from the clicks of its days. Each has axes of its own."""
         self.require("content")
         return [self._space_in(workdir.fold_directory(self.workdir / "content", fold)) for fold in range(FOLDS)]
 
-    def _space_in(self, directory: Path) -> ContentSpace:
-        return ContentSpace(self.functions("content", directory), directory)
+    def _space_in(self, directory: Path) -> ContentEncoder:
+        return ContentEncoder(self.functions("content", directory), directory)
 
     def functions(self, model: str, directory: Path) -> Functions:
-        """Of `content`, `taste`, `pdr`, `qin` or `base`; `directory` holds its parameters in a work directory."""
+        """Of `content`, `preference`, `pdr`, `qin` or `base`; `directory` holds its parameters in a work directory."""
         return self.trained.functions(model, directory) if self.exported is None else self.exported
 
     @functools.cached_property
     def trained(self) -> TrainedModels:
         """The models in the work directory."""
-        from pr2_jax.search.trained import TrainedModels  # not above: what is exported needs no model code
+        from pr2_jax.search.trained_models import TrainedModels  # not above: what is exported needs no model code
 
         return TrainedModels(self)
 
@@ -134,27 +134,29 @@ class System:
         return np.load(self.workdir / "content" / "query_vectors.npy", mmap_mode="r")
 
     @functools.cached_property
-    def taste(self) -> TasteSpace:
-        """The frozen taste space."""
-        self.require("taste")
-        directory = self.workdir / "taste"
-        return self._taste_in(directory, self.functions("taste", directory), directory)
+    def preference(self) -> PreferenceEncoder:
+        """The frozen preference space."""
+        self.require("preference")
+        directory = self.workdir / "preference"
+        return self._preference_in(directory, self.functions("preference", directory), directory)
 
     @functools.cached_property
-    def held_out_tastes(self) -> dict[int, TasteSpace]:
-        """By part of the training days: a taste space that has not learnt from the feed views of its days."""
-        self.require("taste")
-        taste = self.workdir / "taste"
-        folds = [workdir.fold_directory(taste, fold) for fold in range(FOLDS)]
-        functions = [self.functions("taste", directory) for directory in folds]
+    def held_out_preferences(self) -> dict[int, PreferenceEncoder]:
+        """By part of the training days: a preference space that has not learnt from the feed views of its days."""
+        self.require("preference")
+        preference = self.workdir / "preference"
+        folds = [workdir.fold_directory(preference, fold) for fold in range(FOLDS)]
+        functions = [self.functions("preference", directory) for directory in folds]
         return {
-            part: self._taste_in(folds[part % FOLDS], functions[part % FOLDS], workdir.part_directory(taste, part))
+            part: self._preference_in(
+                folds[part % FOLDS], functions[part % FOLDS], workdir.part_directory(preference, part)
+            )
             for part in training_parts(self.store).tolist()
         }
 
-    def _taste_in(self, directory: Path, functions: Functions, fit: Path) -> TasteSpace:
+    def _preference_in(self, directory: Path, functions: Functions, fit: Path) -> PreferenceEncoder:
         with artifacts.reading(fit):
-            return TasteSpace(functions, self.config.taste, directory, self.reader, fit)
+            return PreferenceEncoder(functions, self.config.preference, directory, self.reader, fit)
 
     @functools.cached_property
     def pdr(self) -> PdrEncoder:
@@ -164,12 +166,12 @@ class System:
 
     def pdr_encoder(self, functions: Functions) -> PdrEncoder:
         """A dual encoder, also one still in training, over this log."""
-        return PdrEncoder(functions, self.config.pdr.history, self.reader, self.space, self.taste)
+        return PdrEncoder(functions, self.config.pdr.history, self.reader, self.space, self.preference)
 
     @property
     def frozen_spaces(self) -> dict[str, np.ndarray]:
         """Vectors of every video in both frozen spaces."""
-        return {"content": np.asarray(self.space.videos_VxD), "taste": np.asarray(self.taste.videos_VxD)}
+        return {"content": np.asarray(self.space.videos_VxD), "preference": np.asarray(self.preference.videos_VxD)}
 
     @functools.cached_property
     def bm25(self) -> Bm25Channel:
@@ -197,7 +199,8 @@ class System:
 
     @property
     def withholds_clicked(self) -> bool:
-        """Whether nobody finds again what they clicked before, as the index stage decided (stages/clicked.py)."""
+        """Whether nobody finds again what they clicked before, as the index stage decided
+        (stages/refinding_policy.py)."""
         return self.fitted["clicked"] == "withhold"
 
     def withheld(self, user_B: np.ndarray, time_ms_B: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -250,11 +253,11 @@ class System:
 
     def features(self, held_out: int | None = None) -> RankingFeatures:
         """The ranker's features over this store; `held_out`: for training rows of that part of the training days."""
-        space, taste = self.space, self.taste
+        space, preference = self.space, self.preference
         if held_out is not None:
-            space, taste = self.held_out_spaces[held_out % FOLDS], self.held_out_tastes[held_out]
+            space, preference = self.held_out_spaces[held_out % FOLDS], self.held_out_preferences[held_out]
         again = not self.withholds_clicked
-        return RankingFeatures(self.counters, space, taste, self.bm25, self.numbers, self.seeds, again=again)
+        return RankingFeatures(self.counters, space, preference, self.bm25, self.numbers, self.seeds, again=again)
 
     def columns(self, ranker: QinConfig) -> np.ndarray:
         """Of those features the columns that a ranker reads."""

@@ -6,10 +6,10 @@ import datetime
 
 import numpy as np
 
-from pr2_jax.config_world import WorldConfig
+from pr2_jax.config import WorldConfig
 from pr2_jax.data.schema import DAY_MS
+from pr2_jax.simulation.counter_rng import choose
 from pr2_jax.simulation.day_log import BEIJING_MS
-from pr2_jax.simulation.luck import choose
 
 HOUR_MS = 3_600_000
 _HOURS = np.array((9, 5, 3, 2, 2, 3, 6, 10, 12, 13, 14, 16, 20, 18, 14, 13, 14, 16, 20, 24, 28, 29, 24, 16.0))

@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 from scipy.stats import poisson
 
-from pr2_jax.config_world import WorldConfig
-from pr2_jax.simulation.catalogue import Catalogue
+from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.clock import activity, moments
+from pr2_jax.simulation.counter_rng import CounterRng
 from pr2_jax.simulation.day_log import Searches, Views
-from pr2_jax.simulation.luck import Luck
-from pr2_jax.simulation.serving import FEED_DRAWS, choose_feed, is_member
+from pr2_jax.simulation.logging_policies import FEED_DRAWS, choose_feed, is_member
 from pr2_jax.simulation.users import RESPONSE_DRAWS, Users, respond
 from pr2_jax.simulation.vocabulary import Vocabulary
+from pr2_jax.simulation.world_catalogue import Catalogue
 
 _VISIT = 6  # feed videos sent at once: they share a timestamp
 _REAPPEAR = 0.15  # clicked results that turn up as a feed row seconds later
@@ -29,7 +29,7 @@ class FeedDay:
     catalogue: Catalogue
     vocabulary: Vocabulary
     day: int
-    luck: Luck
+    luck: CounterRng
 
     def watch(self, users: Users, visited_U: np.ndarray, popularity_V: np.ndarray, engaged: np.ndarray) -> Views:
         """Who came watches; nobody is shown again what they liked."""

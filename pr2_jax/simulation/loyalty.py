@@ -18,7 +18,7 @@ import dataclasses
 import numpy as np
 from scipy.special import expit, logit
 
-from pr2_jax.config_world import LoyaltyConfig
+from pr2_jax.config import LoyaltyConfig
 from pr2_jax.simulation.users import Users
 
 MOST_EAGER = 4.0

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.simulation.serving import SearchRequests
+from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.users import attraction
 from pr2_jax.simulation.world import DayLog, World, WorldState
 

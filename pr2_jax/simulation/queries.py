@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.simulation.catalogue import Catalogue
-from pr2_jax.simulation.luck import choose
+from pr2_jax.simulation.counter_rng import choose
 from pr2_jax.simulation.vocabulary import Vocabulary
+from pr2_jax.simulation.world_catalogue import Catalogue
 
 QUERY_WORDS = 4
 NO_INTENT = -1

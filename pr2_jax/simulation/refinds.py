@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pr2_jax.simulation.counter_rng import CounterRng
 from pr2_jax.simulation.day_log import DayLog, Searches
-from pr2_jax.simulation.luck import Luck
 from pr2_jax.simulation.users import Responses
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ def with_refinds(world: World, logs: Sequence[DayLog], share: float) -> list[Day
     for log in logs:
         if out:
             past = Searches.joined([before.searches for before in out])
-            luck = Luck.of(world.config.seed, _STREAM, log.day)
+            luck = CounterRng.of(world.config.seed, _STREAM, log.day)
             log = dataclasses.replace(log, searches=_again(world, past, log.searches, share, luck))
         out.append(log)
     return out
 
 
-def _again(world: World, past: Searches, today: Searches, share: float, luck: Luck) -> Searches:
+def _again(world: World, past: Searches, today: Searches, share: float, luck: CounterRng) -> Searches:
     """One day's searches; `past` are those of all days before, as they were written."""
     row_F, place_F = np.nonzero(past.responses.click_BxS)
     order_F = np.argsort(past.user_B[row_F], kind="stable")

@@ -8,16 +8,16 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import poisson
 
-from pr2_jax.config_world import WorldConfig
+from pr2_jax.config import WorldConfig
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.simulation.catalogue import Catalogue
 from pr2_jax.simulation.clock import activity, day_start_ms, moments
+from pr2_jax.simulation.counter_rng import CounterRng, choose
 from pr2_jax.simulation.day_log import SOURCES, Searches, Views
 from pr2_jax.simulation.loyalty import Loyalty, joy, searches_a_visit
-from pr2_jax.simulation.luck import Luck, choose
 from pr2_jax.simulation.queries import QUERY_DRAWS, compose_queries
 from pr2_jax.simulation.users import RESPONSE_DRAWS, Users, respond, sample_rows
 from pr2_jax.simulation.vocabulary import Vocabulary
+from pr2_jax.simulation.world_catalogue import Catalogue
 
 _RELATED, _TYPED_BEFORE = SOURCES.index("RELATED_SEARCH"), SOURCES.index("HISTORY")
 _OFFERED = 0.6  # questions that a feed view led to and that were taken from what it offers
@@ -50,7 +50,7 @@ class SearchDay:
     catalogue: Catalogue
     vocabulary: Vocabulary
     day: int
-    luck: Luck
+    luck: CounterRng
 
     def needs(
         self, users: Users, loyalty: Loyalty, visited_U: np.ndarray, views: Views, appeal_G: np.ndarray

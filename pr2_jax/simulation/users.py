@@ -11,10 +11,10 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from pr2_jax.config_world import LoyaltyConfig, PeopleConfig, WorldConfig
-from pr2_jax.simulation.catalogue import Catalogue, distinct_ids, unit
+from pr2_jax.config import LoyaltyConfig, PeopleConfig, WorldConfig
 from pr2_jax.simulation.queries import NO_INTENT, Queries, true_relevance
 from pr2_jax.simulation.vocabulary import Vocabulary
+from pr2_jax.simulation.world_catalogue import Catalogue, distinct_ids, unit
 
 SLAB = 16_384
 """Rows worked on at once where people meet all subtopics or creators: bounds memory, changes no result."""

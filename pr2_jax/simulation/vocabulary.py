@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.config_world import WorldConfig
+from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.topic_words import SHARED_WORDS, TOPIC_WORDS
 
 ZIPF = 1.0

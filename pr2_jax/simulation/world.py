@@ -16,18 +16,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pr2_jax.config_world import WorldConfig
-from pr2_jax.simulation.catalogue import Catalogue, build_catalogue
+from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.clock import day_start_ms
+from pr2_jax.simulation.counter_rng import CounterRng
 from pr2_jax.simulation.day_log import DayLog
 from pr2_jax.simulation.feed_day import FeedDay
+from pr2_jax.simulation.logging_policies import LoggingSearch, SearchRequests, SearchSystem, logging_weights, merged
 from pr2_jax.simulation.loyalty import Loyalty, tomorrow, visit_chance
-from pr2_jax.simulation.luck import Luck
 from pr2_jax.simulation.queries import Queries, true_relevance
 from pr2_jax.simulation.search_day import SearchDay
-from pr2_jax.simulation.serving import LoggingSearch, SearchRequests, SearchSystem, logging_weights, merged
 from pr2_jax.simulation.users import Responses, Users, advance, build_users, drawn_along, respond, true_affinity
 from pr2_jax.simulation.vocabulary import Vocabulary, build_vocabulary
+from pr2_jax.simulation.world_catalogue import Catalogue, build_catalogue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,9 @@ class World:
 
         A person's luck depends on the day and on what they do, not on who else is there nor on who serves.
         """
-        visit_luck, feed_luck, search_luck, leave_luck = (Luck.of(self.config.seed, 3, state.day, n) for n in range(4))
+        visit_luck, feed_luck, search_luck, leave_luck = (
+            CounterRng.of(self.config.seed, 3, state.day, n) for n in range(4)
+        )
         serve_rng, drift_rng = (np.random.default_rng(s) for s in seed_of(self.config, 4, state.day).spawn(2))
         users, loyalty, config = state.users, state.loyalty, self.config
         place = (config, self.catalogue, self.vocabulary, state.day)

@@ -9,13 +9,13 @@ from scipy.special import expit
 
 from pr2_jax import console
 from pr2_jax.config import Config
-from pr2_jax.data.lacks import heads_told
-from pr2_jax.data.slates import Slates, feed_slates, search_slates
-from pr2_jax.evaluation.metrics import retrieval_metrics
+from pr2_jax.data.batches.slates import Slates, feed_slates, search_slates
+from pr2_jax.data.ingest.log_coverage import heads_told
+from pr2_jax.evaluation.judged_day import Day, day_of
+from pr2_jax.metrics.ranking_metrics import retrieval_metrics
 from pr2_jax.ranking import calibration, fusion
 from pr2_jax.search.searcher import Calibrated, Searcher, relevance
 from pr2_jax.search.system import PIPELINES, System
-from pr2_jax.stages.days import Day, day_of
 from pr2_jax.types import TASKS, Requests
 
 SESSION_BLOCK = 128

@@ -28,7 +28,7 @@ from orbax.checkpoint import v1 as ocp
 
 from pr2_jax import artifacts, console
 from pr2_jax.errors import StaleArtifact, causes
-from pr2_jax.training import limits
+from pr2_jax.training import resource_limits
 from pr2_jax.training.distributed import alone, is_first
 
 PyTree = Any
@@ -195,7 +195,7 @@ class Checkpoints:
             try:
                 state = self._checkpointer.load_checkpointables(step, {"state": abstract(like)})["state"]
             except Exception as error:
-                if limits.out_of_memory(error):
+                if resource_limits.out_of_memory(error):
                     raise
                 why = f"it cannot be read, {_line(list(causes(error))[-1])}"
             gc.collect()  # what a failed read left behind complains now, unheard, and not later

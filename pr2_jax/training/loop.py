@@ -1,4 +1,4 @@
-"""Batch -> loss -> gradients -> update. One loop for the content towers, the taste space, PDR and QIN.
+"""Batch -> loss -> gradients -> update. One loop for the content towers, the preference space, PDR and QIN.
 
 `batch_at(step)` is a pure function of the step number, so that the position in the data *is* the step: a resumed run
 sees exactly the batches that the unbroken one would have seen.
@@ -23,10 +23,10 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
 from pr2_jax import console
-from pr2_jax.config_training import OptimConfig
-from pr2_jax.training import limits, optimizer
+from pr2_jax.config import OptimConfig
+from pr2_jax.training import optimizer, resource_limits
 from pr2_jax.training.checkpoint import Checkpoints
-from pr2_jax.training.curve import Curve
+from pr2_jax.training.embedding_tables import Rows, Tables, astray, init_tables
 from pr2_jax.training.mesh import (
     BY_ROWS,
     REPLICATED,
@@ -39,10 +39,10 @@ from pr2_jax.training.mesh import (
     single,
     whole,
 )
-from pr2_jax.training.sparse import gather, init_all, update_all
+from pr2_jax.training.row_updates import gather, init_all, update_all
 from pr2_jax.training.stopping import Stopping
-from pr2_jax.training.tables import Rows, Tables, astray, init_tables
 from pr2_jax.training.task import Params, Task
+from pr2_jax.training.training_curve import Curve
 
 HostBatch = dict[str, np.ndarray]
 PyTree = Any
@@ -191,7 +191,7 @@ def fit(
     until, mesh = steps if until is None else until, mesh or single()
     shapes = abstract_state(task, config, steps, mesh)
     arrays, facts = {"state": shapes, "frozen": task.frozen}, run_facts(task, config, steps, shapes)
-    with limits.explained(task.name, directory, arrays), Checkpoints(directory, facts) as checkpoints:
+    with resource_limits.explained(task.name, directory, arrays), Checkpoints(directory, facts) as checkpoints:
         state = checkpoints.restore(shapes)
         if state is None:
             state = init_state(task, config, steps, mesh)
@@ -234,7 +234,7 @@ def run_facts(task: Task, config: OptimConfig, steps: int, state: TrainState) ->
     del optim["checkpoint_every"]
 
     def described(tree: PyTree) -> dict[str, str]:
-        return {name: f"{x.dtype}{list(x.shape)}" for name, x in limits.by_name(tree).items()}
+        return {name: f"{x.dtype}{list(x.shape)}" for name, x in resource_limits.by_name(tree).items()}
 
     return {
         "task": task.name,

@@ -18,10 +18,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from pr2_jax.config import Config
-from pr2_jax.config_training import MeshConfig
+from pr2_jax.config import Config, MeshConfig
 from pr2_jax.errors import BadConfig
-from pr2_jax.training.tables import ROW_MULTIPLE
+from pr2_jax.training.embedding_tables import ROW_MULTIPLE
 
 DATA, MODEL = "data", "model"
 REPLICATED = PartitionSpec()

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import optax
 
-from pr2_jax.config_training import OptimConfig
-from pr2_jax.training.sparse import DenseTable, LazyAdam, RowAdagrad, SparseTable, TableOptimizer
-from pr2_jax.training.tables import TableSpec
+from pr2_jax.config import OptimConfig
+from pr2_jax.training.embedding_tables import TableSpec
+from pr2_jax.training.row_updates import DenseTable, LazyAdam, RowAdagrad, SparseTable, TableOptimizer
 
 TABLE_OPTIMIZERS: dict[str, TableOptimizer] = {
     "row_adagrad": SparseTable(RowAdagrad()),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pr2_jax.training.tables import Lookups, Rows, TableSpec
+from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec
 
 Params = Any
 Batch = dict[str, Array]

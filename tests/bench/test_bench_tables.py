@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from pr2_jax import cli
-from pr2_jax.bench import harness, tables
+from pr2_jax.bench import harness, table_workload
+from pr2_jax.cli import entry
 from pr2_jax.training.mesh import make_mesh, single
 
 
-@pytest.mark.parametrize("name", tables.TABLE_OPTIMIZERS)
+@pytest.mark.parametrize("name", table_workload.TABLE_OPTIMIZERS)
 def test_every_variant_is_measured(name, monkeypatch):
-    monkeypatch.setattr(tables, "BATCH", 4)
-    monkeypatch.setattr(tables, "HISTORY", 5)
-    small, large = (tables.measure(name, size, 3, single()) for size in (2_000, 20_000))
+    monkeypatch.setattr(table_workload, "BATCH", 4)
+    monkeypatch.setattr(table_workload, "HISTORY", 5)
+    small, large = (table_workload.measure(name, size, 3, single()) for size in (2_000, 20_000))
     assert small.rows == large.rows == 20
     assert small.repeats == 3
     assert 0 < small.low_s <= small.step_s <= small.high_s
@@ -25,8 +25,8 @@ def test_every_variant_is_measured(name, monkeypatch):
 
 
 def test_on_a_mesh(monkeypatch):
-    monkeypatch.setattr(tables, "BATCH", 8)
-    assert tables.measure("row_adagrad", 2_048, 2, make_mesh(4, 2)).step_s > 0
+    monkeypatch.setattr(table_workload, "BATCH", 8)
+    assert table_workload.measure("row_adagrad", 2_048, 2, make_mesh(4, 2)).step_s > 0
 
 
 def test_states_are_handed_on_and_inputs_taken_in_turn():
@@ -45,13 +45,13 @@ def test_states_are_handed_on_and_inputs_taken_in_turn():
 
 
 def test_the_command_prints_lines_or_json(monkeypatch, capsys):
-    monkeypatch.setattr(tables, "BATCH", 2)
-    monkeypatch.setattr(tables, "SIZES", (600,))
-    assert cli.main(["bench", "tables", "--repeats", "2", "--json"]) == 0
+    monkeypatch.setattr(table_workload, "BATCH", 2)
+    monkeypatch.setattr(table_workload, "SIZES", (600,))
+    assert entry.main(["bench", "tables", "--repeats", "2", "--json"]) == 0
     made = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [m["variant"] for m in made] == list(tables.TABLE_OPTIMIZERS)
+    assert [m["variant"] for m in made] == list(table_workload.TABLE_OPTIMIZERS)
     assert all(m["size"] == {"V": 600, "ids": 200} and m["rows_per_s"] > 0 for m in made)
-    assert cli.main(["bench", "tables", "--repeats", "2"]) == 0
+    assert entry.main(["bench", "tables", "--repeats", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(tables.TABLE_OPTIMIZERS)
+    assert len(lines) == len(table_workload.TABLE_OPTIMIZERS)
     assert all("GB/s" in line and "V=600" in line for line in lines)

@@ -9,8 +9,8 @@ import json
 import numpy as np
 import pytest
 
-from pr2_jax import cli
-from pr2_jax.bench import resume
+from pr2_jax.bench import kill_and_resume
+from pr2_jax.cli import entry
 from pr2_jax.errors import Pr2Error
 from pr2_jax.training.loop import TrainState
 
@@ -19,20 +19,20 @@ from pr2_jax.training.loop import TrainState
 def endings(monkeypatch):
     """Stands in for the processes: what each of them ends with, in turn."""
     found = []
-    monkeypatch.setattr(resume, "_finish", lambda directory, root: found.pop(0))
-    monkeypatch.setattr(resume, "_killed", lambda root, number, duration_s, rng: (root / str(number), 1.5))
+    monkeypatch.setattr(kill_and_resume, "_finish", lambda directory, root: found.pop(0))
+    monkeypatch.setattr(kill_and_resume, "_killed", lambda root, number, duration_s, rng: (root / str(number), 1.5))
     return found
 
 
 def test_every_kill_is_compared_with_the_unbroken_run(endings, capsys):
     same, other = {"['params']": "1a", "curve": "2b"}, {"['params']": "1a", "curve": "2c"}
     endings[:] = [(same, 0), (same, 0), (same, 9), (same, 0)]
-    assert cli.main(["bench", "resume", "--kills", "2"]) == 0
+    assert entry.main(["bench", "resume", "--kills", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "kill   1  after  1.50 s                resumed from step   9 of 120  bit-identical"
     assert lines[2] == "2 of 2 bit-identical"
     endings[:] = [(same, 0), (same, 0), (same, 9), (other, 0)]
-    assert cli.main(["bench", "resume", "--kills", "2", "--json"]) == 1
+    assert entry.main(["bench", "resume", "--kills", "2", "--json"]) == 1
     first, second, summary = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["identical"]
     assert first["resumed_from"] == 9
@@ -42,19 +42,19 @@ def test_every_kill_is_compared_with_the_unbroken_run(endings, capsys):
 
 def test_the_process_trains_and_goes_on(monkeypatch, tmp_path, capsys):
     """Cut short at step 3 of 4, it goes on from there and tells what it ended with, curve included."""
-    monkeypatch.setattr(resume, "STEPS", 4)
-    batch = resume._batch
+    monkeypatch.setattr(kill_and_resume, "STEPS", 4)
+    batch = kill_and_resume._batch
 
     def dying(step):
         if step == 3:
             raise KeyboardInterrupt
         return batch(step)
 
-    monkeypatch.setattr(resume, "_batch", dying)
+    monkeypatch.setattr(kill_and_resume, "_batch", dying)
     with pytest.raises(KeyboardInterrupt):
-        resume.train(tmp_path / "run")
-    monkeypatch.setattr(resume, "_batch", batch)
-    resume.train(tmp_path / "run")
+        kill_and_resume.train(tmp_path / "run")
+    monkeypatch.setattr(kill_and_resume, "_batch", batch)
+    kill_and_resume.train(tmp_path / "run")
     told = json.loads(capsys.readouterr().out)
     assert told["resumed_from"] == 3
     assert {name.split(".")[0] for name in told["hashes"]} == {
@@ -69,11 +69,11 @@ def test_a_process_that_is_always_done_too_soon_is_an_error(monkeypatch, tmp_pat
         def communicate(self, timeout):
             return "", ""
 
-    monkeypatch.setattr(resume, "_start", lambda directory, root: Done())
+    monkeypatch.setattr(kill_and_resume, "_start", lambda directory, root: Done())
     with pytest.raises(Pr2Error, match="100 runs ended before they could be killed"):
-        resume._killed(tmp_path, 1, 1.0, np.random.default_rng(0))
+        kill_and_resume._killed(tmp_path, 1, 1.0, np.random.default_rng(0))
 
 
 def test_options_of_one_workload_are_refused_for_another(capsys):
-    assert cli.main(["bench", "tables", "--kills", "3"]) == 2
+    assert entry.main(["bench", "tables", "--kills", "3"]) == 2
     assert "--kills and --seed belong to `pr2 bench resume`, not to tables" in capsys.readouterr().err

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.bench import commands, counting, feed, models, qrcf, synthetic
+from pr2_jax.bench import bench_command, cost_model, feed_workload, qrcf_workload, step_workloads, synthetic
 from pr2_jax.bench.harness import Measured
-from pr2_jax.config import PdrConfig, QinConfig
-from pr2_jax.config_training import OptimConfig
+from pr2_jax.config import OptimConfig, PdrConfig, QinConfig
 from pr2_jax.training.loop import abstract_state
 
 SIZES = synthetic.Sizes(videos=900, words=80, authors=30, query_tokens=3, caption_tokens=4, slate=3)
@@ -28,7 +27,9 @@ QIN = QinConfig(
 def small(monkeypatch):
     monkeypatch.setattr(synthetic, "pdr_config", lambda: PDR)
     monkeypatch.setattr(synthetic, "qin_config", lambda: QIN)
-    monkeypatch.setattr(models, "SLATES", models.SLATES[:1])  # of one size here: a second would be traced for nothing
+    monkeypatch.setattr(
+        step_workloads, "SLATES", step_workloads.SLATES[:1]
+    )  # of one size here: a second would be traced for nothing
 
 
 def test_products_are_counted_through_gradients_and_inner_functions():
@@ -38,9 +39,11 @@ def test_products_are_counted_through_gradients_and_inner_functions():
         return jax.jit(lambda a, b: jnp.square(a @ b).sum())(left, right)
 
     forward = 2 * 3 * 5 * 7
-    assert counting.matmul_flops(loss, left, right) == forward
-    assert counting.matmul_flops(jax.grad(loss, (0, 1)), left, right) == 3 * forward
-    batched = counting.matmul_flops(lambda a, b: jnp.einsum("bnd,bd->bn", a, b), jnp.ones((4, 6, 2)), jnp.ones((4, 2)))
+    assert cost_model.matmul_flops(loss, left, right) == forward
+    assert cost_model.matmul_flops(jax.grad(loss, (0, 1)), left, right) == 3 * forward
+    batched = cost_model.matmul_flops(
+        lambda a, b: jnp.einsum("bnd,bd->bn", a, b), jnp.ones((4, 6, 2)), jnp.ones((4, 2))
+    )
     assert batched == 2 * 4 * 6 * 2
 
 
@@ -49,18 +52,18 @@ def test_bytes_follow_the_rows_looked_up_and_not_the_catalogue(small):
     batch = synthetic.pdr_batch(PDR, SIZES, 0)
     task = synthetic.pdr_task(PDR, SIZES)
     params = abstract_state(task, OPTIM, 10).params  # sizes are enough
-    none, some = (counting.step_bytes(task, batch, params, dict.fromkeys(SIZES.tables, kept)) for kept in (0, 3))
+    none, some = (cost_model.step_bytes(task, batch, params, dict.fromkeys(SIZES.tables, kept)) for kept in (0, 3))
     prepared = task.prepare(task.frozen, batch)
     distinct: dict[str, set] = {}
     for table, ids in task.lookups(prepared).values():
         distinct.setdefault(table, set()).update(np.asarray(ids).reshape(-1).tolist())
     assert some - none == 4 * 2 * 3 * sum(map(len, distinct.values()))
     larger = synthetic.pdr_task(PDR, dataclasses.replace(SIZES, videos=9_000))
-    assert counting.step_bytes(larger, batch, params, dict.fromkeys(SIZES.tables, 0)) == pytest.approx(none, rel=0.02)
+    assert cost_model.step_bytes(larger, batch, params, dict.fromkeys(SIZES.tables, 0)) == pytest.approx(none, rel=0.02)
     assert none > 4 * 3 * 8 * (16 * 6 * 2)  # rows of the history and of its authors alone
 
 
-@pytest.mark.parametrize("workload", [models.pdr, models.qin])
+@pytest.mark.parametrize("workload", [step_workloads.pdr, step_workloads.qin])
 def test_training_steps(workload, small):
     found = list(workload(2, SIZES))
     assert all(m.rows == 16 and m.rows_per_s > 0 and m.must_flops > 0 and m.compile_s > 0 for m in found)
@@ -69,17 +72,17 @@ def test_training_steps(workload, small):
 
 def test_qrcf_alone_and_with_the_walk(monkeypatch):
     for name, size in {"REQUESTS": 8, "HISTORY": 30, "VIDEOS": 500, "SEEDS": 4, "NEIGHBOURS": 5}.items():
-        monkeypatch.setattr(qrcf, name, size)
-    alone, walked = qrcf.run(2)
+        monkeypatch.setattr(qrcf_workload, name, size)
+    alone, walked = qrcf_workload.run(2)
     assert (alone.variant, walked.variant) == ("filter", "filter+walk")
-    assert alone.must_flops == 2 * 8 * 30 * qrcf.WIDTH
+    assert alone.must_flops == 2 * 8 * 30 * qrcf_workload.WIDTH
     assert walked.must_bytes - alone.must_bytes == 8 * 8 * 4 * 5
 
 
 def test_feed_is_measured_beside_what_it_feeds(small, monkeypatch):
     for name, size in {"USERS": 20, "EVENTS_A_USER": 30, "SESSIONS": 100}.items():
-        monkeypatch.setattr(feed, name, size)
-    found = list(feed.run(2, SIZES))
+        monkeypatch.setattr(feed_workload, name, size)
+    found = list(feed_workload.run(2, SIZES))
     assert [m.workload for m in found] == ["feed", "pdr", "feed", "qin"]
     for fed, step in (found[:2], found[2:]):
         assert fed.note == f"{step.step_s / fed.step_s:.1f} x what training takes"
@@ -88,10 +91,10 @@ def test_feed_is_measured_beside_what_it_feeds(small, monkeypatch):
 
 def test_every_workload_has_a_name_in_the_command(capsys, monkeypatch):
     one = Measured.of("tables", "x", {"V": 3}, 4, 0.5, [1.0, 2.0, 4.0], 100, 50)
-    monkeypatch.setitem(commands.WORKLOADS, "tables", lambda repeats: iter([one]))
-    commands.print_workload("tables", 3, True)
+    monkeypatch.setitem(bench_command.WORKLOADS, "tables", lambda repeats: iter([one]))
+    bench_command.print_workload("tables", 3, True)
     said = json.loads(capsys.readouterr().out)
     assert said["step_s"] == 2.0
     assert said["rows_per_s"] == 2.0
     assert said["must_bytes_per_s"] == 50.0
-    assert set(commands.WORKLOADS) == {"tables", "pdr", "qin", "qrcf", "feed"}
+    assert set(bench_command.WORKLOADS) == {"tables", "pdr", "qin", "qrcf", "feed"}

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.events import EventReader
-from pr2_jax.data.labels import LongPlay
+from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.data.history.labels import LongPlay
+from pr2_jax.data.logs.log_tables import read_log
 from pr2_jax.data.schema import FEED, SEARCH, USERS
-from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
+from pr2_jax.data.store.log_store import LogStore
 
 START_MS = 1_684_737_000_000
 DAY_MS = 86_400_000

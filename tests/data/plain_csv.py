@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pr2_jax.data.scanning import LINES_THAT_TELL
+from pr2_jax.data.logs.scanning import LINES_THAT_TELL
 
 
 def cells_of(text: str) -> list[str] | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.tables import read_log
+from pr2_jax.data.logs.log_tables import read_log
 from pr2_jax.errors import BadInput
 
 

@@ -11,13 +11,13 @@ import pytest
 import tensorflow_datasets as tfds
 
 from pr2_jax.config import Config, DataConfig
-from pr2_jax.data.builders.exchange import PARTS, SPLIT, read_exchange
-from pr2_jax.data.builders.kuaisar import Kuaisar
-from pr2_jax.data.builders.log_builder import write_exchange
+from pr2_jax.data.exchange.exchange_format import PARTS, SPLIT, read_exchange
+from pr2_jax.data.exchange.kuaisar_builder import Kuaisar
+from pr2_jax.data.exchange.log_builder import write_exchange
+from pr2_jax.data.logs.log_tables import read_log
 from pr2_jax.data.outcomes import searched
 from pr2_jax.data.schema import SCHEMA_VERSION
-from pr2_jax.data.store import LogStore, save_store
-from pr2_jax.data.tables import read_log
+from pr2_jax.data.store.log_store import LogStore, save_store
 from pr2_jax.errors import BadInput
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from pr2_jax.config import DataConfig
 from pr2_jax.data.columns import CLICK, LIKE, NEVER_MS, PLAY
+from pr2_jax.data.logs.log_tables import read_log
 from pr2_jax.data.outcomes import LONGEST_MS, clicked_ms, ordered, result_known_ms, searched, timed, times
-from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
+from pr2_jax.data.store.log_store import LogStore
 
 FLAGS = ("click", "like", "follow", "forward")
 
@@ -97,7 +97,7 @@ def test_results_with_outcomes(tiny_dir):
     store = LogStore.from_tables(dataclasses.replace(tables, search=searched(search)))
     e, i = store.events, store.impressions
     position = i.position[i.clicks > 0]
-    clicked = np.flatnonzero(e.channel == 1)
+    clicked = np.flatnonzero(e.surface == 1)
     first = position == 0
     assert (i.told[i.position == 0] == 2).all()
     assert (i.told[i.position == 1] == 3).all()
@@ -119,7 +119,7 @@ def test_results_with_outcomes(tiny_dir):
     watched = clicked[~untold][0]
     cut = store.truncated(int(e.time_ms[watched]) + 3_000)
     row = np.flatnonzero(
-        (cut.events.user == e.user[watched]) & (cut.events.time_ms == e.time_ms[watched]) & (cut.events.channel == 1)
+        (cut.events.user == e.user[watched]) & (cut.events.time_ms == e.time_ms[watched]) & (cut.events.surface == 1)
     )
     assert cut.events.click[row].all()
     assert (cut.events.told[row] == 2).all()

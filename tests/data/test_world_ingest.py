@@ -6,13 +6,12 @@ import filecmp
 
 import pytest
 
-from pr2_jax.config import Config, DataConfig
-from pr2_jax.config_world import WorldConfig
-from pr2_jax.data.ingest import ingest
-from pr2_jax.data.store import LogStore
-from pr2_jax.data.tables import read_log
+from pr2_jax.config import Config, DataConfig, WorldConfig
+from pr2_jax.data.ingest.ingest import ingest
+from pr2_jax.data.logs.log_tables import read_log
+from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.errors import BadInput
-from pr2_jax.simulation.dataset_builder import ShortVideoWorld
+from pr2_jax.simulation.world_builder import ShortVideoWorld
 
 CONFIG = Config(
     data=DataConfig(source="short_video_world", max_bad_share=0.0), world=WorldConfig(users=60, videos=600, days=5)

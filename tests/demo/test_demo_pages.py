@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from pr2_jax.demo import asked, web
+from pr2_jax.demo import demo_request, web
 from pr2_jax.types import TASKS
 
 NOBODY = 987654321
@@ -29,7 +29,7 @@ def _ids(page, system):
 def query(answers, watcher) -> str:
     """The first suggested one whose answer has reasons, and results that the other list has further down."""
     for query in answers.queries:
-        said = answers.search(asked.Asked(watcher, query, 6))
+        said = answers.search(demo_request.DemoRequest(watcher, query, 6))
         if said["moves"]["pr2"]["deeper"] and any(one["because"] for one in said["lists"]["pr2"]):
             return query
     raise AssertionError("no such query")
@@ -63,7 +63,7 @@ def test_the_api_gives_what_the_engines_find(site, answers, watcher, query):
 
 def test_authors_and_ages_are_the_stores(answers, watcher):
     store = answers._store
-    found = answers.search(asked.Asked(watcher, answers.queries[0], 5))["lists"]["pr2"]
+    found = answers.search(demo_request.DemoRequest(watcher, answers.queries[0], 5))["lists"]["pr2"]
     for one in found:
         (row,) = [row for row, raw in enumerate(store.videos.raw_id) if raw == one["video_id"]]
         assert one["author"] == int(store.videos.author[row])
@@ -71,7 +71,7 @@ def test_authors_and_ages_are_the_stores(answers, watcher):
 
 
 def test_moves_are_counted(answers, watcher):
-    said = answers.search(asked.Asked(watcher, answers.queries[0], 6))
+    said = answers.search(demo_request.DemoRequest(watcher, answers.queries[0], 6))
     for name, other in (("base", "pr2"), ("pr2", "base")):
         places = [one["elsewhere"][other] for one in said["lists"][name]]
         moves = said["moves"][name]
@@ -148,7 +148,7 @@ def test_what_is_unknown_is_said(site, answers, watcher):
     marked = _page(site, user=watcher, query=known.upper().replace(" ", "-"))
     assert f"<mark>{known.split()[0]}</mark>" in marked
     page = _page(site, user=watcher, query=" ")
-    assert "base goes by what is popular, pr2 by the person&#39;s taste." in page
+    assert "base goes by what is popular, pr2 by the person&#39;s preference." in page
     assert "pr2 by what pdr, which has a vector for everybody, offers anybody" in _page(site, query="")
     tokens = answers._both.system.config.data.query_tokens
     assert f"Only the first {tokens} words are read" in _page(site, user=watcher, query=f"{known} " * (tokens + 1))
@@ -162,14 +162,14 @@ def test_who_has_too_short_a_past_is_told_so(answers, opened):
     short = [int(raw) for raw, n in zip(store.users.raw_id[1:], events_U, strict=True) if n < least]
     long = [int(raw) for raw, n in zip(store.users.raw_id[1:], events_U, strict=True) if n >= least]
     for user, told in ((short[0], True), (long[0], False)):
-        notes = answers.search(asked.Asked(user, answers.queries[0], 3))["notes"]
+        notes = answers.search(demo_request.DemoRequest(user, answers.queries[0], 3))["notes"]
         assert any("past events, fewer than" in note for note in notes) == told
 
 
 def test_foreign_text_stays_text(answers, watcher, opened, stand_in):
     """Also in captions, which a log may bring, and in every place of the page."""
     evil = "<img/src=x/onerror=alert(1)> \"'><script>alert(2)</script>"
-    said = copy.deepcopy(answers.search(asked.Asked(watcher, answers.queries[0], 3)))
+    said = copy.deepcopy(answers.search(demo_request.DemoRequest(watcher, answers.queries[0], 3)))
     for one in [*said["lists"]["base"], *said["lists"]["pr2"]]:
         one["caption"] = evil
         one["because"] = [{"video_id": 1, "caption": evil, "share": 1.0}]

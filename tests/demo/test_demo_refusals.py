@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pr2_jax.demo import asked, web
+from pr2_jax.demo import demo_request, web
 
 GOOD = {"user": 12, "query": "space", "k": 3}
 NO_JSON = "the body is not JSON"
@@ -41,7 +41,7 @@ API = {
     "k of very many": ({"query": "a", "k": 10**400}, 400, "k: 1000"),
     "a typo": ({"query": "a", "users": 1}, 422, "unknown field 'users'; expected user, query, k"),
     "a long query": ({"query": "a" * 201}, 400, "query: 201 characters, at most 200"),
-    "a large body": ({"query": "a" * asked.BODY_BYTES}, 413, "too large: at most 16,384 bytes"),
+    "a large body": ({"query": "a" * demo_request.BODY_BYTES}, 413, "too large: at most 16,384 bytes"),
     "a larger body": (b"x" * 3_000_000, 413, "too large"),
     "a large body in chunks": ([b"x" * 1000] * 40, 413, "too large"),
 }
@@ -85,7 +85,7 @@ NOWHERE = (
 
 @pytest.fixture(scope="module")
 def answer(answers) -> dict:
-    return answers.search(asked.Asked(None, answers.queries[0], 3))
+    return answers.search(demo_request.DemoRequest(None, answers.queries[0], 3))
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ import threading
 
 import pytest
 
-from pr2_jax import cli
+from pr2_jax.cli import entry
 from pr2_jax.demo import server
 from pr2_jax.workdir import STAGES
 
 
 def _refused(arguments, capsys):
-    assert cli.main(["demo", *arguments]) == 2
+    assert entry.main(["demo", *arguments]) == 2
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith("pr2: error: ")
     return said[-1]
@@ -102,7 +102,12 @@ def _end(process, number):
 
 def test_from_the_command_to_the_answer_to_the_end(started, finished):
     process, port = started(
-        "import sys; from pr2_jax import cli; sys.exit(cli.main())", "demo", "--workdir", str(finished), "--port", "0"
+        "import sys; from pr2_jax.cli import entry as cli; sys.exit(cli.main())",
+        "demo",
+        "--workdir",
+        str(finished),
+        "--port",
+        "0",
     )
     status, page = _get(port, "/?user=&query=film&k=5")
     assert status == 200
@@ -116,7 +121,7 @@ def test_from_the_command_to_the_answer_to_the_end(started, finished):
 
 BUSY = """
 import sys, time
-from pr2_jax import cli
+from pr2_jax.cli import entry as cli
 from pr2_jax.demo import server
 from pr2_jax.demo.answers import Answers
 class Slow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pr2_jax.data.store import LogStore
+from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.demo import suggestions
 
 

@@ -9,11 +9,11 @@ import pytest
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from pr2_jax.evaluation import signs_ranking, signs_retrieval
-from pr2_jax.evaluation.bootstrap import Interval
-from pr2_jax.evaluation.checks import checks
-from pr2_jax.evaluation.diagnosis import LOOK, UNKNOWN, Judge, judge
-from pr2_jax.evaluation.signs_ranking import DayRows, Slate
+from pr2_jax.metrics.bootstrap import Interval
+from pr2_jax.studies.diagnose import ranking_diagnostics, retrieval_diagnostics
+from pr2_jax.studies.diagnose.diagnosis import LOOK, UNKNOWN, Judge, judge
+from pr2_jax.studies.diagnose.diagnostic_checks import checks
+from pr2_jax.studies.diagnose.ranking_diagnostics import DayRows, Slate
 
 S, V, D, K = 400, 1_000, 16, 10
 N, R = 500, 8
@@ -67,7 +67,7 @@ def _ranking(rng):
         "gates": {task: rng.dirichlet(np.ones(4), 200) for task in ("click", "long_play", "like")},
         "trained": (slate, truth),
         "recalls": {name: tuple((rng.random(300), np.arange(300)) for _ in range(2)) for name in ("pdr", "content")},
-        "losses": {name: 1 + 4 * np.exp(-np.arange(60) / 8) for name in ("content", "taste", "pdr", "qin")},
+        "losses": {name: 1 + 4 * np.exp(-np.arange(60) / 8) for name in ("content", "preference", "pdr", "qin")},
         "days": [_day(rng, name) for name in ("a", "b", "c", "validation", "test")],
     }
 
@@ -81,24 +81,24 @@ def _signs(a):
     """Everything measured, from arrays as a work directory would hand them in."""
     passing = a["cosine"] >= np.quantile(_retrieval(np.random.default_rng(0))["cosine"], a["epsilon"])
     past = np.full(S, 40)
-    found = signs_retrieval.seed_signs(
+    found = retrieval_diagnostics.seed_signs(
         np.arange(S), passing.sum(1), past, passing.sum(1), a.get("configured", a["epsilon"]), a["fallback"], JUDGE
     )
     some = a["videos"][1:]
     cosine = some @ some.T - 3 * np.eye(V)
-    found |= signs_retrieval.vector_signs(some, cosine.max(1), a["content"], JUDGE)
+    found |= retrieval_diagnostics.vector_signs(some, cosine.max(1), a["content"], JUDGE)
     lists = [_top(a[name], a["videos"]) for name in ("own", "nobody", "asked")]
-    found |= signs_retrieval.list_signs(a.get("lists", lists[0]), a["dr"], a["popularity"], a["clicked"])
-    found |= signs_retrieval.person_signs(np.arange(S), a["own"], a["nobody"], a["asked"], *lists, JUDGE)
+    found |= retrieval_diagnostics.list_signs(a.get("lists", lists[0]), a["dr"], a["popularity"], a["clicked"])
+    found |= retrieval_diagnostics.person_signs(np.arange(S), a["own"], a["nobody"], a["asked"], *lists, JUDGE)
     slate, logit = a["slate"], a["logit"]
-    found |= signs_ranking.gate_signs(a["gates"], dict.fromkeys(a["gates"], "results"))
-    found |= signs_ranking.position_signs(slate, logit, a["added"], JUDGE)
+    found |= ranking_diagnostics.gate_signs(a["gates"], dict.fromkeys(a["gates"], "results"))
+    found |= ranking_diagnostics.position_signs(slate, logit, a["added"], JUDGE)
     logits = [logit, a["base"], a["lent"], a["stranger"]]
-    found |= signs_ranking.history_signs(slate, *logits, a["events"], (5, 100, 200), JUDGE)
-    found |= signs_ranking.fit_signs(a["trained"], (slate, logit), JUDGE)
-    found |= signs_ranking.recall_signs(a["recalls"], JUDGE)
-    found |= signs_ranking.curve_signs(a["losses"])
-    return found | signs_ranking.drift_signs(a["days"])
+    found |= ranking_diagnostics.history_signs(slate, *logits, a["events"], (5, 100, 200), JUDGE)
+    found |= ranking_diagnostics.fit_signs(a["trained"], (slate, logit), JUDGE)
+    found |= ranking_diagnostics.recall_signs(a["recalls"], JUDGE)
+    found |= ranking_diagnostics.curve_signs(a["losses"])
+    return found | ranking_diagnostics.drift_signs(a["days"])
 
 
 def _healthy():
@@ -228,33 +228,33 @@ def test_every_check_is_named_by_some_fault():
     tried = set().union(*(names for _, names in FAULTS.values()))
     # The same measure of another model or head.
     alike = {f"qin.expert_{task}" for task in ("long_play", "like")} | {"fit.content_recall"}
-    alike |= {f"fit.{model}_curve" for model in ("content", "taste", "pdr")}
+    alike |= {f"fit.{model}_curve" for model in ("content", "preference", "pdr")}
     assert {check.key for check in checks("quantile")} == tried | alike
 
 
 def test_effective_rank_and_mean_cosine_by_hand(rng):
-    assert signs_retrieval.effective_rank(np.eye(5)) == pytest.approx(5)
-    assert signs_retrieval.effective_rank(np.tile([[0.6, 0.8]], (9, 1))) == pytest.approx(1)
+    assert retrieval_diagnostics.effective_rank(np.eye(5)) == pytest.approx(5)
+    assert retrieval_diagnostics.effective_rank(np.tile([[0.6, 0.8]], (9, 1))) == pytest.approx(1)
     x = _unit(rng.normal(size=(30, 4)))
     cosine = x @ x.T
-    assert signs_retrieval.mean_cosine(x) == pytest.approx(cosine[~np.eye(30, dtype=bool)].mean())
+    assert retrieval_diagnostics.mean_cosine(x) == pytest.approx(cosine[~np.eye(30, dtype=bool)].mean())
 
 
 def test_list_measures_by_hand():
     ids = np.array([[1, 2, 3], [1, 2, -1], [1, 4, 5]])
-    assert signs_retrieval.retrieved(ids, 7).tolist() == [0, 3, 2, 1, 1, 1, 0]
-    assert signs_retrieval.hub_share(np.r_[0, 3, 2, 1, np.zeros(197, int)]) == pytest.approx(5 / 6)
-    assert signs_retrieval.overlaps(ids, np.roll(ids, 1, axis=0)) == pytest.approx([1 / 3, 1, 1 / 3])
-    assert np.isnan(signs_retrieval.overlaps(-(ids[:1] ** 2), ids[:1])).all()
+    assert retrieval_diagnostics.retrieved(ids, 7).tolist() == [0, 3, 2, 1, 1, 1, 0]
+    assert retrieval_diagnostics.hub_share(np.r_[0, 3, 2, 1, np.zeros(197, int)]) == pytest.approx(5 / 6)
+    assert retrieval_diagnostics.overlaps(ids, np.roll(ids, 1, axis=0)) == pytest.approx([1 / 3, 1, 1 / 3])
+    assert np.isnan(retrieval_diagnostics.overlaps(-(ids[:1] ** 2), ids[:1])).all()
     one, other = np.array([3, 1, 2, 2, 9]), np.array([1, 1, 0, 5, 7])
-    assert signs_retrieval.rank_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)
-    assert np.isnan(signs_retrieval.rank_correlation(one, np.ones(5)))
+    assert retrieval_diagnostics.rank_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)
+    assert np.isnan(retrieval_diagnostics.rank_correlation(one, np.ones(5)))
 
 
 def test_correlation_within_slates_is_spearmans_of_the_real_results(rng):
     one, other = rng.integers(0, 5, (20, 6)).astype(float), rng.normal(size=(20, 6))
     real = np.arange(6) < rng.integers(0, 7, (20, 1))
-    got = signs_ranking.slate_correlation(one, other, real)
+    got = ranking_diagnostics.slate_correlation(one, other, real)
     for row in range(20):
         x, y = one[row][real[row]], other[row][real[row]]
         if len(x) < 2 or not np.ptp(x):
@@ -264,37 +264,37 @@ def test_correlation_within_slates_is_spearmans_of_the_real_results(rng):
 
 
 def test_two_samples_apart():
-    got = signs_ranking.apart(Interval(0.9, 0.87, 0.93, 50), Interval(0.5, 0.46, 0.54, 70))
+    got = ranking_diagnostics.apart(Interval(0.9, 0.87, 0.93, 50), Interval(0.5, 0.46, 0.54, 70))
     assert dataclasses.astuple(got) == pytest.approx((0.4, 0.35, 0.45, 50))
 
 
 def test_spread_is_what_errors_do_not_explain(rng):
     error = np.full(4_000, 0.1)
-    assert signs_ranking.spread_beyond_error(rng.normal(0, 0.1, 4_000), error) < 0.03
-    assert signs_ranking.spread_beyond_error(rng.normal(0, np.hypot(0.1, 0.2), 4_000), error) == pytest.approx(
+    assert ranking_diagnostics.spread_beyond_error(rng.normal(0, 0.1, 4_000), error) < 0.03
+    assert ranking_diagnostics.spread_beyond_error(rng.normal(0, np.hypot(0.1, 0.2), 4_000), error) == pytest.approx(
         0.2, abs=0.02
     )
-    assert np.isnan(signs_ranking.spread_beyond_error(np.zeros(1), np.ones(1)))
+    assert np.isnan(ranking_diagnostics.spread_beyond_error(np.zeros(1), np.ones(1)))
 
 
 def test_share_of_the_last_quarter_by_hand():
     loss = np.array([10.0, 8, 6, 5, 4, 4, 2, 2])
-    assert signs_ranking.last_share(loss) == pytest.approx((4 - 2) / (10 - 2))
-    assert np.isnan(signs_ranking.last_share(loss[:7]))
-    assert np.isnan(signs_ranking.last_share(loss[::-1]))
+    assert ranking_diagnostics.last_share(loss) == pytest.approx((4 - 2) / (10 - 2))
+    assert np.isnan(ranking_diagnostics.last_share(loss[:7]))
+    assert np.isnan(ranking_diagnostics.last_share(loss[::-1]))
 
 
 def test_a_log_that_cannot_tell_is_unknown_not_ill():
     none = np.zeros(0)
-    found = signs_retrieval.seed_signs(none, none, none, none, None, none, JUDGE)
-    found |= signs_ranking.gate_signs(
+    found = retrieval_diagnostics.seed_signs(none, none, none, none, None, none, JUDGE)
+    found |= ranking_diagnostics.gate_signs(
         {"click": np.zeros((0, 4)), "like": np.ones((3, 1))}, {"click": "results", "like": "results"}
     )
-    found |= signs_ranking.curve_signs({"pdr": none})
+    found |= ranking_diagnostics.curve_signs({"pdr": none})
     day = DayRows("test", np.full(50, 0.1), np.zeros(50, bool))
-    found |= signs_ranking.drift_signs([day, day])
+    found |= ranking_diagnostics.drift_signs([day, day])
     nothing = np.full((5, 3), -1)
-    found |= signs_retrieval.list_signs(np.ones((5, 3), int), nothing, np.arange(4.0), np.array([1, 2]))
+    found |= retrieval_diagnostics.list_signs(np.ones((5, 3), int), nothing, np.arange(4.0), np.array([1, 2]))
     known = {check.key: check for check in checks("adaptive")}
     assert {one.verdict for one in judge([known[key] for key in found], found)} == {UNKNOWN}
 
@@ -304,11 +304,11 @@ def test_a_log_of_clicks_alone_is_unknown_not_ill(rng):
     real = np.arange(4) < rng.integers(1, 5, 60)[:, None]
     slate = Slate(np.arange(60) % 20, real, real.copy(), np.broadcast_to(np.arange(4), (60, 4)))
     logit, other = rng.normal(size=(2, 60, 4))
-    found = signs_ranking.fit_signs((slate, logit), (slate, other), JUDGE)
-    found |= signs_ranking.history_signs(slate, logit, other, other, other, np.full(60, 6), (5, 9, 20), JUDGE)
+    found = ranking_diagnostics.fit_signs((slate, logit), (slate, other), JUDGE)
+    found |= ranking_diagnostics.history_signs(slate, logit, other, other, other, np.full(60, 6), (5, 9, 20), JUDGE)
     del found["qin.history_moves"]  # which asks for no click
     clicked = DayRows("day", np.full(80, 0.4), np.ones(80, bool))
-    found |= signs_ranking.drift_signs([clicked, clicked])
+    found |= ranking_diagnostics.drift_signs([clicked, clicked])
     known = {check.key: check for check in checks("adaptive")}
     assert {one.verdict for one in judge([known[key] for key in found], found)} == {UNKNOWN}
     slate.clicked_NxS[0] = False
@@ -318,7 +318,7 @@ def test_a_log_of_clicks_alone_is_unknown_not_ill(rng):
 def test_entropy_of_gates_by_hand():
     """One gate undecided (1 of what is possible), one sure (0)."""
     gate = np.array([[0.5, 0.5], [1, 0]])
-    sign = signs_ranking.gate_signs({"click": gate}, {"click": "search results"})["qin.expert_click"]
+    sign = ranking_diagnostics.gate_signs({"click": gate}, {"click": "search results"})["qin.expert_click"]
     assert sign.value == 0.75
     assert sign.note == "experts 0.75 0.25; entropy of a gate 0.50 of what is possible; 2 search results"
 
@@ -327,7 +327,7 @@ def test_scores_against_the_order_shown_lean_on_it_too():
     """What the log's engine showed first is clicked, and scored last: Spearman's of the clicks is √3 / 2, by hand."""
     order = np.tile(np.arange(3), (4, 1))
     slate = Slate(np.arange(4), np.ones((4, 3), bool), order == 0, order)
-    lean = signs_ranking.position_signs(slate, 1.0 * order, np.zeros((4, 3)), JUDGE)["qin.position_lean"]
+    lean = ranking_diagnostics.position_signs(slate, 1.0 * order, np.zeros((4, 3)), JUDGE)["qin.position_lean"]
     assert lean.value.mean == pytest.approx(1 + np.sqrt(3) / 2)
     assert lean.note == "scores -1.000, clicks 0.866; 4 slates"
 
@@ -339,7 +339,7 @@ def test_a_history_is_short_from_the_least_events_on_and_below_the_bound():
     best, worst = 1.0 * clicked, -1.0 * clicked
     events = np.array([4, 5, 9, 10, 19, 20])
     logit = np.where(np.isin(events, (5, 9))[:, None], best, worst)
-    signs = signs_ranking.history_signs(slate, logit, worst, logit, logit, events, (5, 10, 20), JUDGE)
+    signs = ranking_diagnostics.history_signs(slate, logit, worst, logit, logit, events, (5, 10, 20), JUDGE)
     short = signs["qin.short_gain"]
     assert (short.value.mean, short.value.count) == (pytest.approx(0.5), 2)  # NDCG of the third place is 1 / log2(4)
     assert short.note == "5 to 9 events, 2 slates; from 20 on +0.000"
@@ -348,19 +348,19 @@ def test_a_history_is_short_from_the_least_events_on_and_below_the_bound():
 def test_views_count_alike_however_long_the_past():
     """Of 10 views all pass, of 90 none: a tenth of the views, though half of the searches keep all."""
     user, past, passing = np.arange(2), np.array([10, 90]), np.array([10, 0])
-    signs = signs_retrieval.seed_signs(user, passing, past, passing, None, np.zeros(2), JUDGE)
+    signs = retrieval_diagnostics.seed_signs(user, passing, past, passing, None, np.zeros(2), JUDGE)
     assert signs["qrcf.kept"].value.mean == pytest.approx(0.1)
 
 
 def test_padding_of_lists_has_no_popularity():
     """Places .25 to 1 in the order of clicks; results stand at 1, .75, 1, clicks at .25 and .5."""
     popularity, lists = np.array([0, 1, 2, 3, 4]), np.array([[4, 3, 0], [4, 0, -1]])
-    signs = signs_retrieval.list_signs(lists, lists, popularity, np.array([1, 2]))
+    signs = retrieval_diagnostics.list_signs(lists, lists, popularity, np.array([1, 2]))
     assert signs["pdr.percentile"].value == pytest.approx((2.75 / 3 - 0.375) / (1 - 0.375))
 
 
 def test_a_distance_has_its_near_end_at_0_where_what_is_wanted_lies_within():
-    away = signs_retrieval._away
+    away = retrieval_diagnostics._away
     within = away(Interval(0.5, 0.4, 0.7, 9), 0.45)
     assert dataclasses.astuple(within) == pytest.approx((0.05, 0, 0.25, 9))
     for wanted, ends in ((0.3, (0.2, 0.1, 0.4, 9)), (0.8, (0.3, 0.1, 0.4, 9))):
@@ -371,6 +371,6 @@ def test_drift_of_two_days_by_hand():
     """PCOC 1 and 2 of 400 results at p = 1/2: logs 0 and ln 2 with a binomial error of 10 / 200 each."""
     p = np.full(400, 0.5)
     days = [DayRows(name, p, np.arange(400) < clicks) for name, clicks in (("a", 200), ("b", 100))]
-    drift = signs_ranking.drift_signs(days)["scores.drift"]
+    drift = ranking_diagnostics.drift_signs(days)["scores.drift"]
     assert drift.value == pytest.approx(np.sqrt(np.log(2) ** 2 / 2 - 0.05**2))
     assert drift.note == "a 1.000 of 400 results, b 2.000 of 400 results"

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.config import ContentConfig, OptimConfig, PdrConfig, QinConfig, TasteConfig
+from pr2_jax.config import ContentConfig, OptimConfig, PdrConfig, PreferenceConfig, QinConfig
 from pr2_jax.models.content import ContentTask
 from pr2_jax.models.pdr import PdrTask
+from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.models.qin import QinTask
-from pr2_jax.models.taste import TasteTask
+from pr2_jax.training.embedding_tables import gather
 from pr2_jax.training.loop import init_state, make_step
-from pr2_jax.training.tables import gather
 
 SIZES = {"video": 40, "word": 30, "author": 9, "category": 12}
-WIDTH, TASTE, PROFILES, FEATURES = 8, 3, (3, 4), 5
+WIDTH, PREFERENCE, PROFILES, FEATURES = 8, 3, (3, 4), 5
 OPTIM = OptimConfig(batch=4, clip_norm=1e9, seed=1, table_optimizer="adam")
 
 
@@ -45,7 +45,7 @@ def frozen() -> dict[str, jax.Array]:
         "numbers": rng.normal(size=(videos, 4)).astype(np.float32),
         "brought": _unit(rng.normal(size=(videos, 6))),
         "content": content,
-        "taste": rng.normal(size=(videos, TASTE)).astype(np.float32),
+        "preference": rng.normal(size=(videos, PREFERENCE)).astype(np.float32),
         "log_unigram": np.log(share / share.sum()).astype(np.float32),
     }
     return {name: jnp.asarray(array) for name, array in arrays.items()}
@@ -53,15 +53,15 @@ def frozen() -> dict[str, jax.Array]:
 
 @pytest.fixture(scope="session")
 def content_task(frozen) -> ContentTask:
-    catalogue = {name: x for name, x in frozen.items() if name not in ("content", "taste")}
+    catalogue = {name: x for name, x in frozen.items() if name not in ("content", "preference")}
     config = ContentConfig(width=WIDTH, hidden=12, uniform_negatives=6, optim=OPTIM)
     return ContentTask(config, catalogue, SIZES["word"], SIZES["author"], SIZES["category"])
 
 
 @pytest.fixture(scope="session")
-def taste_task(frozen) -> TasteTask:
+def preference_task(frozen) -> PreferenceTask:
     known = {name: frozen[name] for name in ("content", "numbers", "author", "category", "brought")}
-    return TasteTask(TasteConfig(width=WIDTH, pseudo_events=2.0, id_dropout=0.5, optim=OPTIM), known, SIZES)
+    return PreferenceTask(PreferenceConfig(width=WIDTH, pseudo_events=2.0, id_dropout=0.5, optim=OPTIM), known, SIZES)
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +104,7 @@ def _events(rng: np.random.Generator, size: int, length: int) -> tuple[np.ndarra
 
 
 @pytest.fixture
-def taste_batch() -> dict[str, np.ndarray]:
+def preference_batch() -> dict[str, np.ndarray]:
     """Timelines of 4 and 3 events; the third and fourth share their time, the fifth is a search click."""
     rng = np.random.default_rng(14)
     return {
@@ -130,7 +130,7 @@ def pdr_batch() -> dict[str, np.ndarray]:
         "words_BxQ": words,
         "query_content_BxD": query,
         "profile_BxP": rng.integers(0, 3, (4, 2)).astype(np.int32),
-        "taste_BxD": rng.normal(size=(4, TASTE)).astype(np.float32),
+        "preference_BxD": rng.normal(size=(4, PREFERENCE)).astype(np.float32),
         "video_B": np.array([1, 2, 3, 4], np.int32),
         "shown_B": np.array([1, 7, 8, 0], np.int32),
         "uniform_N": np.array([11, 12, 13, 14, 15], np.int32),

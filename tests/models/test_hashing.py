@@ -8,17 +8,17 @@ import jax
 import numpy as np
 import pytest
 
-from pr2_jax.config_training import TableConfig, TablesConfig
-from pr2_jax.models import functions
+from pr2_jax.config import TableConfig, TablesConfig
+from pr2_jax.models import model_functions
 from pr2_jax.training.loop import init_state
 
 HASHED = 5
 TABLES = TablesConfig(*[TableConfig(hashed_rows=HASHED)] * 4)
 SERVED = {
-    "content": functions.content_functions,
-    "taste": functions.taste_functions,
-    "pdr": functions.pdr_functions,
-    "qin": functions.ranker_functions,
+    "content": model_functions.content_functions,
+    "preference": model_functions.preference_functions,
+    "pdr": model_functions.pdr_functions,
+    "qin": model_functions.ranker_functions,
 }
 
 
@@ -37,7 +37,7 @@ def test_all_lookups_are_hashed(name, request):
     assert {spec.used_rows for spec in small.table_specs().values()} == {HASHED}
 
 
-@pytest.mark.parametrize("name", ["content_video", "pdr_video", "taste_video"])
+@pytest.mark.parametrize("name", ["content_video", "pdr_video", "preference_video"])
 def test_serving_reads_the_same_rows(name, request):
     """Rows beyond the hashed ones are poisoned: whoever reads one serves NaN."""
     model = name.split("_")[0]

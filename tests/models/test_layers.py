@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.models.history import EngagementGate, EventFeatures, Profile
+from pr2_jax.models.event_features import EngagementGate, EventFeatures, Profile
 from pr2_jax.models.layers import (
     MixtureOfExperts,
     PooledAttention,

@@ -16,7 +16,7 @@ from pr2_jax.training.mesh import BY_BATCH, batch_spec, everywhere, make_mesh, p
 
 STEPS = 3
 CASES = [("pdr", shape) for shape in ((8, 1), (2, 4), (1, 8))]
-CASES += [("qin", (2, 4)), ("content", (4, 2)), ("taste", (4, 2))]  # one rule places all models
+CASES += [("qin", (2, 4)), ("content", (4, 2)), ("preference", (4, 2))]  # one rule places all models
 
 
 def _trained(task, optim, mesh, batch, fresh):

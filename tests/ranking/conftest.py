@@ -17,10 +17,10 @@ def _group(**columns) -> SimpleNamespace:
 @pytest.fixture
 def store() -> SimpleNamespace:
     """What features and readers use of a LogStore. Times are hours; row 0 is unknown everywhere."""
-    # user, video, hour, channel, click
+    # user, video, hour, surface, click
     events = [(1, 1, 1, 0, 1), (1, 2, 2, 0, 0), (1, 3, 3, 1, 1), (1, 1, 5, 0, 1), (1, 4, 9, 1, 1)]
     events += [(2, 3, 2, 0, 1), (2, 5, 4, 1, 1), (2, 5, 6, 0, 1), (3, 1, 8, 0, 0)]
-    user, video, hour, channel, click = np.array(events).T
+    user, video, hour, surface, click = np.array(events).T
     never = np.zeros(len(events), bool)
     return SimpleNamespace(
         users=_group(first_event=np.searchsorted(user, np.arange(5)), profile=np.array([[0], [1], [2], [1]])),
@@ -32,7 +32,7 @@ def store() -> SimpleNamespace:
             words=[1, 1, 2, 2, 3, 1],
         ),
         events=_group(
-            user=user, video=video, time_ms=hour * HOUR, channel=channel, click=click > 0, like=never, follow=never,
+            user=user, video=video, time_ms=hour * HOUR, surface=surface, click=click > 0, like=never, follow=never,
             forward=never, play_ms=np.zeros(9, int), duration_ms=np.zeros(9, int),
             known_ms=hour * HOUR, told=np.full(9, 30, np.uint8),
         ),

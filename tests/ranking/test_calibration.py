@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from pr2_jax.evaluation.metrics import expected_calibration_error, log_loss
+from pr2_jax.metrics.ranking_metrics import expected_calibration_error, log_loss
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.calibration import Isotonic, Platt
 

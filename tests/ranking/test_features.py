@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import QinConfig, RetrievalConfig
-from pr2_jax.data.counters import Counters
+from pr2_jax.data.history.counters import Counters
 from pr2_jax.ranking import features
-from pr2_jax.ranking.features import FEATURES, RELEVANCE, TASTE, VIDEO, RankingFeatures, Scaler, columns
+from pr2_jax.ranking.features import FEATURES, PREFERENCE, RELEVANCE, VIDEO, RankingFeatures, Scaler, columns
+from pr2_jax.retrieval.bm25 import Bm25Channel
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.lexical import Bm25Channel
 from pr2_jax.retrieval.qrcf import Seeds
 from pr2_jax.types import Requests
 
@@ -63,7 +63,7 @@ class NumbersByHand:
         return 1_000 * video_NxS + time_ms_Nx1 // HOUR
 
 
-class TasteByHand:
+class PreferenceByHand:
     """Person u adds 10 u + hour to video v's appeal v, task t times as much."""
 
     fit = FitByHand()
@@ -83,7 +83,7 @@ def compute(store, rng):
     space = SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
 
     bm25 = Bm25Channel(store, RetrievalConfig())
-    parts = (Counters(store), space, TasteByHand(), bm25, NumbersByHand(), SeedsByHand())
+    parts = (Counters(store), space, PreferenceByHand(), bm25, NumbersByHand(), SeedsByHand())
     features = RankingFeatures(*parts, again=True)
     features.vectors = vectors
     return features
@@ -123,10 +123,10 @@ def of(compute, similarity):
         ("author_share", [2 / 4, 1 / 4, 1 / 4, 0], [0, 1 / 3, 0, 0]),
         # user 1 clicked category 1 twice, 2 twice, 3 once; video 4 has 1 and 3: (2 + 1) / 2 / (3 + 1)
         ("category_share", [2 / 4, 1 / 4, 1.5 / 4, 0], [0, 1 / 3, 0, 0]),
-        ("taste_fit", [1_025, 3_025, 4_025, 5_025], [5_026, 3_026, 1_026, 6_026]),  # 7 + 9 + 9; 14 + 6 + 6
-        ("taste_fit_doubt", [1, 3, 4, 5], [5, 3, 1, 6]),
-        ("taste_fit_author", [15, 13, 12, 11], [15, 17, 19, 14]),  # 7 + 9, 14 + 6
-        ("taste_fit_category", [18, 22, 24, 26], [30, 26, 22, 32]),
+        ("preference_fit", [1_025, 3_025, 4_025, 5_025], [5_026, 3_026, 1_026, 6_026]),  # 7 + 9 + 9; 14 + 6 + 6
+        ("preference_fit_doubt", [1, 3, 4, 5], [5, 3, 1, 6]),
+        ("preference_fit_author", [15, 13, 12, 11], [15, 17, 19, 14]),  # 7 + 9, 14 + 6
+        ("preference_fit_category", [18, 22, 24, 26], [30, 26, 22, 32]),
     ],
 )
 def test_counted_by_hand(name, first, second, of):
@@ -144,9 +144,9 @@ def test_relevance_and_numbers_are_of_the_right_video(of, compute, store):
         assert np.array_equal(of(name), VIDEOS_2xS * 4 + place + np.array([[900], [600]]))
 
 
-def test_taste_and_appeal_are_of_the_right_person_and_video(of):
+def test_preference_and_appeal_are_of_the_right_person_and_video(of):
     for place, task in enumerate(("click", "long_play", "like"), 1):
-        assert np.array_equal(of(f"taste_{task}"), np.array([[19], [26]]) * place * np.ones((1, 5)))
+        assert np.array_equal(of(f"preference_{task}"), np.array([[19], [26]]) * place * np.ones((1, 5)))
         assert np.array_equal(of(f"appeal_{task}"), VIDEOS_2xS * place)
 
 
@@ -160,7 +160,7 @@ def test_the_future_is_not_looked_at(store, compute, similarity):
     store.sessions.first_impression = first
     store.impressions = SimpleNamespace(**{name: x[: first[-1]] for name, x in vars(store.impressions).items()})
     bm25 = Bm25Channel(store, RetrievalConfig())
-    parts = (Counters(store), compute._space, TasteByHand(), bm25, compute._numbers, SeedsByHand())
+    parts = (Counters(store), compute._space, PreferenceByHand(), bm25, compute._numbers, SeedsByHand())
     cut = RankingFeatures(*parts, again=True)
     assert cut(requests, np.array([1]), VIDEOS_2xS[:1], similarity).tobytes() == whole.tobytes()
 
@@ -208,10 +208,12 @@ def test_columns():
     assert columns(QinConfig()).tolist() == list(range(len(FEATURES) - 1))
     assert FEATURES[-1] == "clicks_of_video"
     assert columns(QinConfig(personal=False), again=True).tolist() == columns(QinConfig(personal=False)).tolist()
-    assert columns(QinConfig(inputs="taste"), again=True).tolist() == columns(QinConfig(inputs="taste")).tolist()
+    assert (
+        columns(QinConfig(inputs="preference"), again=True).tolist() == columns(QinConfig(inputs="preference")).tolist()
+    )
     assert [FEATURES[at] for at in columns(QinConfig(personal=False))] == list(RELEVANCE + VIDEO)
-    some = columns(QinConfig(inputs="taste+relevance"))
-    assert [FEATURES[at] for at in some] == list(RELEVANCE + TASTE)
+    some = columns(QinConfig(inputs="preference+relevance"))
+    assert [FEATURES[at] for at in some] == list(RELEVANCE + PREFERENCE)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from pr2_jax.evaluation.metrics import slate_metrics
+from pr2_jax.metrics.ranking_metrics import slate_metrics
 from pr2_jax.ranking import fusion
 from pr2_jax.ranking.fusion import RELEVANCE_OFFSET, FusionWeights
 

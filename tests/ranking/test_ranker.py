@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig, QinConfig
-from pr2_jax.data.batches import SlateReader
-from pr2_jax.models.functions import ranker_functions
+from pr2_jax.data.batches.training_batches import SlateReader
+from pr2_jax.models.model_functions import ranker_functions
 from pr2_jax.models.qin import QinTask
 from pr2_jax.ranking import ranker as ranker_module
 from pr2_jax.ranking.features import FEATURES, Scaler, columns
 from pr2_jax.ranking.ranker import Ranker
-from pr2_jax.training.tables import init_tables
+from pr2_jax.training.embedding_tables import init_tables
 
 SIZES = {"video": 30, "word": 12, "author": 5, "category": 6}
 WIDTH, USERS = 8, 4

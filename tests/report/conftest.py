@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pr2_jax.config_loader import read
-from pr2_jax.report import build
-from pr2_jax.report.work import Work
+from pr2_jax.config.loader import read
+from pr2_jax.report import build_report
+from pr2_jax.report.workdir_reader import Work
 
 EVIL = "<img/src=x/onerror=alert({0})>&quot;{0}</script>"
 """A word of the log, without white space: at any place in the page it must stay text."""
@@ -30,7 +30,7 @@ def reported(finished) -> Path:
             text = made / "store" / "words.text.json"
             words = json.loads(text.read_text(encoding="utf-8"))
             text.write_text(json.dumps([word and EVIL.format(row) for row, word in enumerate(words)]))
-            build.write(made)
+            build_report.write(made)
             made.rename(place)
     return place
 
@@ -38,7 +38,7 @@ def reported(finished) -> Path:
 @pytest.fixture(scope="session")
 def page(reported) -> str:
     """The HTML text."""
-    return (reported / build.DIRECTORY / build.PAGE).read_text(encoding="utf-8")
+    return (reported / build_report.DIRECTORY / build_report.PAGE).read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from pr2_jax.report import build
+from pr2_jax.report import build_report
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Chromium and its driver")
@@ -53,7 +53,7 @@ def browser(reported):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.get((reported / build.DIRECTORY / build.PAGE).as_uri())
+    driver.get((reported / build_report.DIRECTORY / build_report.PAGE).as_uri())
     yield driver
     driver.quit()
 

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from pr2_jax.evaluation.bootstrap import Interval
-from pr2_jax.report import charts, parts, png, svg
+from pr2_jax.metrics.bootstrap import Interval
+from pr2_jax.report import blocks, charts, png, svg
 from pr2_jax.report.axes import Axis, short, span, ticks
+from pr2_jax.report.blocks import Column, Table, text_of
 from pr2_jax.report.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Row, Rows, Series, tone_of
 from pr2_jax.report.page import ago, clipped, picture_of
-from pr2_jax.report.parts import Column, Table, text_of
 
 NAN = math.nan
 
@@ -150,7 +150,7 @@ def test_labels_keep_off_each_other():
 
 
 def test_csv_has_what_is_drawn_with_every_digit(plot, rows, tmp_path):
-    parts.write_csv(tmp_path / "a.csv", *charts.numbers_of(plot))
+    blocks.write_csv(tmp_path / "a.csv", *charts.numbers_of(plot))
     with (tmp_path / "a.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     assert [(one["series"], one["y"], one["low"]) for one in found[:2]] == [
@@ -163,7 +163,7 @@ def test_csv_has_what_is_drawn_with_every_digit(plot, rows, tmp_path):
     table = Table(
         "t", "c", [Column("name", "text"), Column("m"), Column("n", "count")], [["a", value, 3], ["b", None, None]]
     )
-    parts.write_csv(tmp_path / "b.csv", *parts.numbers_of(table))
+    blocks.write_csv(tmp_path / "b.csv", *blocks.numbers_of(table))
     assert (tmp_path / "b.csv").read_text() == f"name,m,m low,m high,n\na,{1 / 3!r},0.1,{2 / 3!r},3\nb,,,,\n"
 
 

@@ -13,10 +13,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from pr2_jax import cli
-from pr2_jax.report import build
-from pr2_jax.report.sections import examples, overlap, results, slices
-from pr2_jax.report.work import Work
+from pr2_jax.cli import entry
+from pr2_jax.report import build_report
+from pr2_jax.report.sections import examples_section, overlap_section, results_section, slices_section
+from pr2_jax.report.workdir_reader import Work
 
 VOID = {"meta", "link", "img", "br", "input"}
 SHAPES = {"circle", "line", "polyline", "polygon", "rect"}
@@ -112,7 +112,7 @@ def test_wins_and_losses_are_counted_search_by_search(work):
     ours, base = (work.values[f"pipeline.{name}"]["ndcg@10"] for name in ("pr2", "base"))
     better = sum(a > b for a, b in zip(ours, base, strict=True))
     worse = sum(a < b for a, b in zip(ours, base, strict=True))
-    shares = results.headline(work)["wins"]
+    shares = results_section.headline(work)["wins"]
     assert shares == pytest.approx([better / len(ours), 1 - (better + worse) / len(ours), worse / len(ours)])
 
 
@@ -129,14 +129,14 @@ def test_channels_find_alone_what_the_evaluation_says(work, reported):
     assert sum(float(row["share"]) for row in sets) == pytest.approx(1)
     mine = sum(float(row["share"]) for row in sets if row["qrcf"] == "yes")
     assert mine == pytest.approx(float(rows["qrcf"]["found"]))
-    assert overlap.DEPTH == 100
+    assert overlap_section.DEPTH == 100
 
 
 def test_days_and_queries_are_counted(work, reported):
     store = work.store
     for name, times in (
         ("searches", store.sessions.time_ms),
-        ("feed_views", store.events.time_ms[store.events.channel == 0]),
+        ("feed_views", store.events.time_ms[store.events.surface == 0]),
     ):
         rows = _csv(reported, name)
         assert sum(float(row["y"]) for row in rows) == len(times)
@@ -154,14 +154,14 @@ def test_slices_that_can_tell_are_counted(work, metrics):
     values = [one["measures"]["pipeline ndcg@10"]["difference"] for one in found]
     known = [value for value in values if value["low"] is not None]
     better = sum(value["low"] > 0 for value in known)
-    said = slices.section(work).finding
+    said = slices_section.section(work).finding
     assert f"in {better} of {len(known)} slices" in said
     assert ("lower in none" in said) == (not any(value["high"] < 0 for value in known))
 
 
 def test_examples_follow_the_rule_and_stay_text(page, work, reported):
-    chosen = examples.choose(work)
-    assert 0 < len(chosen) <= examples.COUNT
+    chosen = examples_section.choose(work)
+    assert 0 < len(chosen) <= examples_section.COUNT
     assert set(chosen) <= set(work.test_sessions())
     for column in (work.store.sessions.user, work.store.sessions.query):
         assert len(set(column[chosen].tolist())) == len(chosen)
@@ -217,7 +217,7 @@ def test_what_is_linked_lies_beside_the_page_and_the_other_way_round(parsed, rep
 
 def test_manifest_names_what_was_read(reported, work):
     manifest = json.loads((reported / "report" / "manifest.json").read_text())
-    assert manifest["schema"] == build.SCHEMA
+    assert manifest["schema"] == build_report.SCHEMA
     assert {"eval/metrics.json", "eval/sessions.npz", "eval/retrieval.pdr.run", "qin/qin/curve.jsonl"} <= set(
         manifest["made_from"]
     )
@@ -226,25 +226,29 @@ def test_manifest_names_what_was_read(reported, work):
 
 def test_the_same_work_directory_gives_the_same_bytes(reported, page, tmp_path, work, monkeypatch):
     """All but the searches, whose engine is tested in tests/search, and a few of the pictures, which take time."""
-    monkeypatch.setattr(build, "SECTIONS", [make for make in build.SECTIONS if make is not examples.section])
-    draw = build.png.draw
     monkeypatch.setattr(
-        build.png, "draw", lambda chart, path: draw(chart, path) if "_qin" in path.name or "wins" in path.name else None
+        build_report, "SECTIONS", [make for make in build_report.SECTIONS if make is not examples_section.section]
     )
-    build.write_page(work, tmp_path)
-    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != build.PAGE]
+    draw = build_report.png.draw
+    monkeypatch.setattr(
+        build_report.png,
+        "draw",
+        lambda chart, path: draw(chart, path) if "_qin" in path.name or "wins" in path.name else None,
+    )
+    build_report.write_page(work, tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != build_report.PAGE]
     assert len(files) > 40
     for path in files:
         assert path.read_bytes() == (reported / "report" / path.relative_to(tmp_path)).read_bytes(), path.name
-    head, *sections = (tmp_path / build.PAGE).read_text(encoding="utf-8").split("<section id=")
-    assert len(sections) == len(build.SECTIONS)
+    head, *sections = (tmp_path / build_report.PAGE).read_text(encoding="utf-8").split("<section id=")
+    assert len(sections) == len(build_report.SECTIONS)
     assert all(section in page for section in sections)
     assert head.partition("</style>")[0] in page
 
 
 def test_what_cannot_be_reported_is_one_line(capsys, finished, tmp_path):
     def said(place) -> str:
-        assert cli.main(["report", "--workdir", str(place)]) == 2
+        assert entry.main(["report", "--workdir", str(place)]) == 2
         error = capsys.readouterr().err
         assert error.startswith("pr2: error: ")
         assert error.count("\n") == 1
@@ -265,6 +269,6 @@ def test_what_cannot_be_reported_is_one_line(capsys, finished, tmp_path):
 def test_foreign_files_are_not_replaced(reported, tmp_path, capsys):
     place = shutil.copytree(reported, tmp_path / "w")
     (place / "report" / "manifest.json").unlink()
-    assert cli.main(["report", "--workdir", str(place)]) == 2
+    assert entry.main(["report", "--workdir", str(place)]) == 2
     assert "exists and was not made by pr2" in capsys.readouterr().err
     assert Work(place, None).path("report/report.html") is not None

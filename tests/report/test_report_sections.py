@@ -10,13 +10,19 @@ import pytest
 
 from pr2_jax import artifacts
 from pr2_jax.config import Config
-from pr2_jax.config_loader import to_dict
+from pr2_jax.config.loader import to_dict
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.report import page, svg
+from pr2_jax.report.blocks import Charts, Table, numbers_of
 from pr2_jax.report.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Rows
-from pr2_jax.report.parts import Charts, Table, numbers_of
-from pr2_jax.report.sections import ablations, abtest, costs, frontier, results
-from pr2_jax.report.work import Work
+from pr2_jax.report.sections import (
+    ablations_section,
+    abtest_section,
+    costs_section,
+    frontier_section,
+    results_section,
+)
+from pr2_jax.report.workdir_reader import Work
 
 NOTHING = dict.fromkeys(("control", "treated", "lift", "p", "low", "high", "low_at_any_time", "high_at_any_time")) | {
     "people": 0
@@ -45,7 +51,14 @@ def experiment() -> dict:
     }
     days = {name: [one, NOTHING, one, one] for name, one in lifts.items()}
     return {
-        "plan": {"arms": ["base", "pr2"], "days": 4, "aa_days": 2, "warm_up": 1, "salt": "pr2", "shared_luck": True},
+        "plan": {
+            "arms": ["base", "pr2"],
+            "days": 4,
+            "aa_days": 2,
+            "warm_up": 1,
+            "salt": "pr2",
+            "common_random_numbers": True,
+        },
         "people_by_arm": {"base": 51, "pr2": 49},
         "metrics": {name: {"title": title, "unit": "", "better": better} for name, (title, better) in titles.items()},
         "lifts": {"pr2": lifts},
@@ -77,7 +90,7 @@ def _tables(section) -> dict[str, Table]:
 
 
 def test_lifts_are_those_of_the_experiment(tmp_path, experiment):
-    section = abtest.section(_work(tmp_path, "abtest/base+pr2/abtest.json", experiment))
+    section = abtest_section.section(_work(tmp_path, "abtest/base+pr2/abtest.json", experiment))
     assert section.finding == "pr2 against base, 100 people, 4 days: CTR@10 <b> +4.0% [+2.0%, +6.0%]."
     said = section.blocks[0].text
     assert "split 200 other ways: p below 0.05 in 5.5% of them." in said
@@ -98,7 +111,7 @@ def test_lifts_are_those_of_the_experiment(tmp_path, experiment):
 
 
 def test_the_course_over_the_days_has_both_bands_and_gaps(tmp_path, experiment):
-    charts = _charts(abtest.section(_work(tmp_path, "abtest/a/abtest.json", experiment)))
+    charts = _charts(abtest_section.section(_work(tmp_path, "abtest/a/abtest.json", experiment)))
     course = charts["abtest_1_pr2_ctr_lift"]
     always, once = course.series
     assert list(once.x) == [1, 2, 3, 4]
@@ -115,10 +128,12 @@ def test_every_experiment_gets_its_place(tmp_path, experiment, work):
     _work(tmp_path, "abtest/b/abtest.json", experiment)
     _work(tmp_path, "abtest/a.partial/abtest.json", "{}")
     other = copy.deepcopy(experiment) | {"daily": {}, "by_day": {}}
-    section = abtest.section(_work(tmp_path, "abtest/a/abtest.json", other))
+    section = abtest_section.section(_work(tmp_path, "abtest/a/abtest.json", other))
     assert set(_tables(section)) == {"abtest_1_pr2_table", "abtest_2_pr2_table"}
     assert not any(slug.startswith("abtest_1") and slug.endswith("daily") for slug in _charts(section))
-    html = page.render("t", results.headline(work), [section], {"simulated": True, "version": "1", "sessions": 3})
+    html = page.render(
+        "t", results_section.headline(work), [section], {"simulated": True, "version": "1", "sessions": 3}
+    )
     assert "CTR@10 &lt;b&gt;" in html
     assert "<b>" not in html.partition('<section id="abtest"')[2]
 
@@ -131,7 +146,7 @@ def test_arms_stand_as_planned_and_more_of_them_in_one_line(tmp_path, experiment
     for part in ("lifts", "before", "by_day"):
         more[part]["+pdr"] = more[part]["pr2"]
     more["lifts"]["+pdr"] = more["lifts"]["pr2"] | {"ctr": NOTHING}
-    section = abtest.section(_work(tmp_path, "abtest/a/abtest.json", more))
+    section = abtest_section.section(_work(tmp_path, "abtest/a/abtest.json", more))
     assert section.blocks[0].text.startswith("People by arm: base 51, pr2 49, +pdr 50.")
     assert section.finding == "CTR@10 <b> of 3 arms against base: pr2 +4.0% [+2.0%, +6.0%]; +pdr –."
     assert list(_tables(section)) == ["abtest_1_pr2_table", "abtest_1__pdr_table"]
@@ -139,7 +154,7 @@ def test_arms_stand_as_planned_and_more_of_them_in_one_line(tmp_path, experiment
 
 def test_models_made_anew_are_said(tmp_path, experiment):
     experiment["plan"]["refresh"] = 2
-    section = abtest.section(_work(tmp_path, "abtest/a/abtest.json", experiment))
+    section = abtest_section.section(_work(tmp_path, "abtest/a/abtest.json", experiment))
     assert "100 people, 4 days, models made anew every 2: CTR@10" in section.finding
     assert "Models made anew from each arm's own log every 2 days." in section.blocks[0].text
 
@@ -148,7 +163,7 @@ def test_what_no_run_finished_is_not_shown(tmp_path, experiment, tried):
     for place in ("abtest/a/abtest.json", "abtest/trial/trial.json"):
         work = _work(tmp_path, place, experiment if "/a/" in place else tried)
         (tmp_path / place).with_name("manifest.json").unlink()
-    assert abtest.section(work).missing == "pr2 abtest --workdir DIR"
+    assert abtest_section.section(work).missing == "pr2 abtest --workdir DIR"
 
 
 @pytest.mark.parametrize("damage", ["", "[1]", "nothing"])
@@ -159,7 +174,7 @@ def test_a_damaged_experiment_names_what_to_remove(tmp_path, experiment, damage)
         before = path.read_text()
         path.write_text(damage)
         with pytest.raises(StaleArtifact, match=r"remove .*abtest/a and make it anew with `pr2 abtest`"):
-            abtest.section(work)
+            abtest_section.section(work)
         path.write_text(before)
 
 
@@ -176,7 +191,7 @@ def tried() -> dict:
 
 def test_a_trial_has_its_metrics_with_and_without_a_shadow(tmp_path, experiment, tried):
     _work(tmp_path, "abtest/trial/trial.json", tried)
-    section = abtest.section(_work(tmp_path, "abtest/a/abtest.json", experiment))
+    section = abtest_section.section(_work(tmp_path, "abtest/a/abtest.json", experiment))
     note, table = section.blocks[-2:]
     assert "CTR@10 has p below 0.05 in 5.0%" in note.text
     assert "in 10% of searches the best of the first 100 videos" in note.text
@@ -193,7 +208,7 @@ def test_a_trial_alone_and_of_another_world_and_plan(tmp_path, tried):
     made_in = {"fingerprint": {"world": to_dict(Config())["world"] | {"seed": 99}}}
     _work(tmp_path, "abtest/trial,days=3/manifest.json", made_in)
     _work(tmp_path, "abtest/trial,days=3/trial.json", tried)
-    section = abtest.section(_work(tmp_path, "abtest/trial/trial.json", tried))
+    section = abtest_section.section(_work(tmp_path, "abtest/trial/trial.json", tried))
     assert (section.missing, section.finding[:17]) == ("", "No experiment yet")
     assert [note.heading for note in section.blocks[::2]] == [
         "Tried on known answers",
@@ -206,17 +221,17 @@ def test_a_trial_alone_and_of_another_world_and_plan(tmp_path, tried):
 @pytest.mark.parametrize("damage", ["", "[1]", "nothing", "null", '{"planted": {}}', '"text"'])
 def test_a_damaged_trial_names_what_to_remove(tmp_path, tried, damage):
     with pytest.raises(StaleArtifact, match=r"remove .*abtest/trial and make it anew with `pr2 abtest --trial N`"):
-        abtest.section(_work(tmp_path, "abtest/trial/trial.json", damage))
+        abtest_section.section(_work(tmp_path, "abtest/trial/trial.json", damage))
 
 
 def test_a_trial_with_words_for_numbers_is_damaged(tmp_path, tried):
     tried["planted"]["own"]["ctr"]["truth"] = "x"
     with pytest.raises(StaleArtifact, match="trial is damaged"):
-        abtest.section(_work(tmp_path, "abtest/trial/trial.json", tried))
+        abtest_section.section(_work(tmp_path, "abtest/trial/trial.json", tried))
 
 
 def test_real_logs_are_told_that_nobody_can_answer(tmp_path):
-    section = abtest.section(Work(tmp_path, Config()))
+    section = abtest_section.section(Work(tmp_path, Config()))
     assert section.missing == "pr2 abtest --workdir DIR"
     assert "another kind" in section.intro
 
@@ -238,7 +253,7 @@ def ablated() -> dict:
 
 def test_ablations_put_the_dearest_part_first(tmp_path, ablated):
     work = _work(tmp_path, "ablations/ablations.json", ablated)
-    section = ablations.section(work)
+    section = ablations_section.section(work)
     chart = _charts(section)["ablations_pdr"]
     assert [(row.label, row.tone) for row in chart.rows] == [("no user", WORSE), ("no history", UNSURE)]
     table = _tables(section)["ablations_table_pdr"]
@@ -246,7 +261,7 @@ def test_ablations_put_the_dearest_part_first(tmp_path, ablated):
     assert [page.cells_of(table, n)[2] for n in (0, 1)] == [("0.7500", "±0.1250"), ("-0.2500", "[-0.3750, -0.1250]")]
     assert section.finding == "Dearest to lose: pdr, no user (recall@100 of PR²'s merged list -0.250)."
     assert "2 seeds" in section.intro
-    times = _tables(costs.section(work))["search_times"]
+    times = _tables(costs_section.section(work))["search_times"]
     assert [list(row) for row in times.rows] == [["pdr", 50.0, None, None, None]]
 
 
@@ -263,7 +278,7 @@ def test_the_sweep_shows_the_grid_and_rings_what_is_configured(tmp_path):
         lines.append(f"quantile,{quantile},{k},{configured},0.25,{recall},{10 * recall},1,0.5,")
     _work(tmp_path, "sweep_qrcf/points.csv", "\n".join(lines) + "\n")
     grid = {"fingerprint": {"grid": {"quantile": [0.0, 0.5], "adaptive": []}}}
-    section = frontier.section(_work(tmp_path, "sweep_qrcf/manifest.json", grid))
+    section = frontier_section.section(_work(tmp_path, "sweep_qrcf/manifest.json", grid))
     others, line, adaptive, ring = _charts(section)["frontier_seeds"].series
     assert (list(line.labels), list(line.y), list(line.x)) == (["0", "0.5"], [0.5, 0.4], [5, 4])
     assert (list(adaptive.x), list(others.y), list(ring.y)) == ([], [0.2], [0.4])
@@ -277,9 +292,9 @@ def test_what_was_made_from_something_else_says_so(tmp_path, experiment):
     made_from = {"qin": artifacts.identity(tmp_path / "qin")}
     _work(tmp_path, "abtest/a/manifest.json", {"schema": "1", "fingerprint": {"inputs": made_from}})
     work = _work(tmp_path, "abtest/a/abtest.json", experiment)
-    assert abtest.section(work).stale == ""
+    assert abtest_section.section(work).stale == ""
     _work(tmp_path, "qin/manifest.json", {"schema": "7", "fingerprint": {"config": 2}})
     said = "Made from another qin than is here now: `pr2 abtest --workdir DIR` makes it anew."
-    assert abtest.section(work).stale == said
+    assert abtest_section.section(work).stale == said
     (tmp_path / "qin" / "manifest.json").unlink()
-    assert abtest.section(work).stale == said
+    assert abtest_section.section(work).stale == said

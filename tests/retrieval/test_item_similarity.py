@@ -23,7 +23,7 @@ def store_of(user, video, known_ms, click) -> SimpleNamespace:
     """What `fit` reads of a LogStore."""
     order = np.lexsort((known_ms, user))
     columns = {"user": user, "video": video, "known_ms": known_ms, "time_ms": known_ms - 90, "click": click}
-    columns["channel"] = np.zeros(len(user), np.int8)
+    columns["surface"] = np.zeros(len(user), np.int8)
     return SimpleNamespace(
         events=SimpleNamespace(**{name: np.asarray(column)[order] for name, column in columns.items()}),
         users=SimpleNamespace(raw_id=np.arange(USERS)),

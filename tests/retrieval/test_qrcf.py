@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import QrcfConfig
-from pr2_jax.models import qrcf
-from pr2_jax.models.qrcf import adaptive_epsilon, filter_seeds, walk
+from pr2_jax.models import qrcf_arithmetic
+from pr2_jax.models.qrcf_arithmetic import adaptive_epsilon, filter_seeds, walk
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.qrcf import ROUNDING, QrcfChannel, SeedFilter, Seeds, cosine_sample, fit_epsilon
 from pr2_jax.types import Requests
@@ -84,7 +84,7 @@ def graph(rng) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(params=["by_cell", "by_sort"])
 def way(request, monkeypatch) -> str:
     """Forces one of the walk's two ways of adding up; a jitted function remembers the shape's way otherwise."""
-    monkeypatch.setattr(qrcf, "DENSE_SHARE", 1_000 if request.param == "by_cell" else 0)
+    monkeypatch.setattr(qrcf_arithmetic, "DENSE_SHARE", 1_000 if request.param == "by_cell" else 0)
     walk.clear_cache()
     yield request.param
     walk.clear_cache()

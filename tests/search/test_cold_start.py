@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pr2_jax.config import CHANNELS, SearchConfig
+from pr2_jax.config.schema import CHANNELS, SearchConfig
 from pr2_jax.ranking.features import FEATURES, HABITS, LINKS
 from pr2_jax.retrieval.merge import merge
 from pr2_jax.search.searcher import LEAST_CANDIDATES, Searcher
@@ -79,7 +79,7 @@ def test_no_personal_number_is_told_of_nobody(system, snapshot, asked):
     assert personal_F.sum() == len(LINKS) + len(HABITS)
     assert not features_NxSxF[:2][..., personal_F].any()
     assert features_NxSxF[2][..., personal_F].any()
-    assert not system.taste.vectors(requests.user_B, requests.time_ms_B)[:2].any()
+    assert not system.preference.vectors(requests.user_B, requests.time_ms_B)[:2].any()
 
 
 def test_the_merged_list_is_that_of_the_other_channels(system, snapshot, asked):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from pr2_jax import config_loader
+from pr2_jax.config import loader
 from pr2_jax.errors import BadInput, StaleArtifact
 from pr2_jax.ranking.calibration import Unlearned
 from pr2_jax.search.engine import SearchEngine, SearchResults
@@ -106,7 +106,7 @@ def test_user_without_a_history(engine, known_query):
 
 
 @pytest.mark.parametrize("query", [NONSENSE, "", []])
-def test_without_a_known_word_taste_answers(engine, watcher, query):
+def test_without_a_known_word_preference_answers(engine, watcher, query):
     found = engine.search(watcher, query, 10)
     _check(engine, found, watcher, 10)
     assert found.unknown_words == (tuple(query.split()) if query else ())
@@ -205,7 +205,7 @@ def test_a_directory_that_is_none(tmp_path):
 
 
 def test_missing_stage_is_named(finished, tmp_path):
-    for name in ("store", "content", "taste", "pdr", "index"):
+    for name in ("store", "content", "preference", "pdr", "index"):
         shutil.copytree(finished / name, tmp_path / name)
     shutil.copy(finished / "config.json", tmp_path)
     with pytest.raises(StaleArtifact, match=r"/qin does not exist .* `pr2 train qin`"):
@@ -213,7 +213,7 @@ def test_missing_stage_is_named(finished, tmp_path):
 
 
 def test_models_of_another_config_are_refused(finished, micro_config):
-    other = config_loader.override(micro_config, ["--config.pdr.width=32"])
+    other = loader.override(micro_config, ["--config.pdr.width=32"])
     with pytest.raises(StaleArtifact, match=r"config\.pdr\.width was 16, is now 32.*`pr2 train pdr`"):
         SearchEngine.load(finished, other)
 
@@ -239,7 +239,13 @@ def test_ids_beyond_64_bits_are_just_unknown(engine):
     assert found.unknown_words == (str(10**30),)
 
 
-LOST = ("pdr/params", "qin/qin/params", "qin/scaler.npz", "taste/fit_vectors.npy", "index/as_of_{end}/popularity.npy")
+LOST = (
+    "pdr/params",
+    "qin/qin/params",
+    "qin/scaler.npz",
+    "preference/fit_vectors.npy",
+    "index/as_of_{end}/popularity.npy",
+)
 
 
 @pytest.mark.parametrize("lost", [*LOST, "index/fitted.json", "index/dr/rows.npy"])

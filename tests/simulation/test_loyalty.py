@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pr2_jax.config_world import LoyaltyConfig, WorldConfig
+from pr2_jax.config import LoyaltyConfig, WorldConfig
+from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.loyalty import MOST_EAGER, Loyalty, joy, searches_a_visit, tomorrow, visit_chance
-from pr2_jax.simulation.serving import SearchRequests
 from pr2_jax.simulation.world import World
 
 CONFIG = LoyaltyConfig()
@@ -114,12 +114,12 @@ def test_people_stay_with_who_serves_them_well(world):
     """Two weeks under the logging system and under one that shows anything: the same people, the same luck."""
 
     @dataclasses.dataclass(frozen=True)
-    class Anything:
+    class RandomPolicy:
         def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
             return rng.permuted(np.tile(np.arange(800, dtype=np.int32), (len(requests.user_B), 1)), axis=1)[:, :slate]
 
     said = []
-    for system in (None, Anything()):
+    for system in (None, RandomPolicy()):
         state = world.start()
         for _ in range(14):
             state, _ = world.step_day(state, system)

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pr2_jax.config_world import WorldConfig
+from pr2_jax.config import WorldConfig
+from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.oracle import oracle_of
-from pr2_jax.simulation.serving import SearchRequests
 from pr2_jax.simulation.users import RESPONSE_DRAWS
 from pr2_jax.simulation.world import World
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pr2_jax.config_world import WorldConfig
+from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.refinds import with_refinds
 from pr2_jax.simulation.world import World
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pr2_jax.config_world import WorldConfig
+from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.queries import NO_INTENT, QUERY_DRAWS, Queries, compose_queries, interpret
 from pr2_jax.simulation.users import RESPONSE_DRAWS, attraction, draw_interests, drawn_along, sample_rows
 from pr2_jax.simulation.world import World

@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pr2_jax.config_world import WorldConfig
+from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.day_log import DayLog, Searches
+from pr2_jax.simulation.ground_truth import describe, shown_truth, slate_ndcg
+from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.queries import interpret
-from pr2_jax.simulation.serving import SearchRequests
-from pr2_jax.simulation.truth import describe, shown_truth, slate_ndcg
 from pr2_jax.simulation.world import World
 
 SMALL = WorldConfig(
@@ -104,7 +104,7 @@ def test_another_system_may_serve_and_a_better_one_is_clicked_more(world):
     """The door of a later A/B test: a system sees words, people and popularity, never intents."""
 
     @dataclasses.dataclass(frozen=True)
-    class Knowing:
+    class OraclePolicy:
         world: World
 
         def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
@@ -119,7 +119,7 @@ def test_another_system_may_serve_and_a_better_one_is_clicked_more(world):
             return np.argsort(-score_BxV, axis=1)[:, :slate].astype(np.int32)
 
     _, logged = world.step_day(world.start())
-    _, known = world.step_day(world.start(), Knowing(world))
+    _, known = world.step_day(world.start(), OraclePolicy(world))
     first = [first_asked(log) for log in (logged, known)]
     assert (first[0].user_B == first[1].user_B).all()
     assert (first[0].queries.words_BxQ == first[1].queries.words_BxQ).all()

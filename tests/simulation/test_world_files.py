@@ -7,12 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pr2_jax.config import DataConfig
-from pr2_jax.config_world import WorldConfig
-from pr2_jax.data.tables import read_log
+from pr2_jax.config import DataConfig, WorldConfig
+from pr2_jax.data.logs.log_tables import read_log
 from pr2_jax.errors import BadConfig, BadInput
-from pr2_jax.simulation.tables import write_world
 from pr2_jax.simulation.world import World
+from pr2_jax.simulation.world_tables import write_world
 
 TINY = WorldConfig(
     users=100,

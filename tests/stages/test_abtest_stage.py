@@ -9,14 +9,15 @@ import shutil
 import numpy as np
 import pytest
 
-from pr2_jax import cli, pipeline
+from pr2_jax import pipeline
+from pr2_jax.abtest import abtest_report, run_abtest, run_validation
+from pr2_jax.abtest.experiment import Plan
+from pr2_jax.abtest.experiment_metrics import METRICS
+from pr2_jax.abtest.population import Population
+from pr2_jax.abtest.replay import Replay
+from pr2_jax.cli import entry
 from pr2_jax.errors import BadInput, StaleArtifact
-from pr2_jax.online.experiment import Plan
-from pr2_jax.online.ground import Ground
-from pr2_jax.online.lanes import Lane
-from pr2_jax.online.measures import METRICS
 from pr2_jax.simulation.world import World
-from pr2_jax.stages import abtest, abtest_report, abtest_trial
 
 PLAN = Plan(arms=("base", "pr2", "oracle"), days=3, aa_days=2, warm_up=1)
 COMMAND = ["--arms", "base,pr2,oracle", "--days", "3", "--aa-days", "2", "--warm-up", "1"]
@@ -25,7 +26,7 @@ COMMAND = ["--arms", "base,pr2,oracle", "--days", "3", "--aa-days", "2", "--warm
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
     """Both lanes in this process: another would compile everything again."""
-    monkeypatch.setattr(abtest.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(run_abtest.os, "cpu_count", lambda: 1)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def served(finished, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("abtest") / "w"
     shutil.copytree(finished, workdir)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(abtest.os, "cpu_count", lambda: 1)
+        patch.setattr(run_abtest.os, "cpu_count", lambda: 1)
         pipeline.abtest(workdir, PLAN, force=True)
     return workdir
 
@@ -64,16 +65,16 @@ def test_what_it_leaves(served, found):
 
 
 def test_fresh_is_skipped_and_another_plan_is_not(served, capsys, monkeypatch):
-    monkeypatch.setattr(Lane, "live", None)
-    assert cli.main(["abtest", "--workdir", str(served), *COMMAND, "--force"]) == 0
+    monkeypatch.setattr(Population, "live", None)
+    assert entry.main(["abtest", "--workdir", str(served), *COMMAND, "--force"]) == 0
     assert "fresh, skipped" in capsys.readouterr().err
     with pytest.raises(TypeError):
-        cli.main(["abtest", "--workdir", str(served), *COMMAND, "--force", "--salt", "other"])
+        entry.main(["abtest", "--workdir", str(served), *COMMAND, "--force", "--salt", "other"])
 
 
 def test_killed_and_carried_on(served, found, tmp_path, monkeypatch):
     """Killed in the middle of either lane, it ends with the same numbers."""
-    workdir, live, lived = tmp_path / "w", Lane.live, []
+    workdir, live, lived = tmp_path / "w", Population.live, []
     shutil.copytree(served, workdir, ignore=shutil.ignore_patterns("abtest"))
 
     def mortal(lane, arm_U):
@@ -82,7 +83,7 @@ def test_killed_and_carried_on(served, found, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         live(lane, arm_U)
 
-    monkeypatch.setattr(Lane, "live", mortal)
+    monkeypatch.setattr(Population, "live", mortal)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             pipeline.abtest(workdir, PLAN, force=True)
@@ -95,14 +96,14 @@ def test_killed_and_carried_on(served, found, tmp_path, monkeypatch):
 
 def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
     """What the other process runs, run here: it begins from the split lane's A/A days."""
-    system = abtest.open_world(served, PLAN)
-    ground = Ground.of(World.build(system.config.world), system.reader.long_play.label)
-    split, shadow = abtest._lanes(PLAN, system, ground, tmp_path, None)
+    system = run_abtest.open_world(served, PLAN)
+    ground = Replay.of(World.build(system.config.world), system.reader.long_play.label)
+    split, shadow = run_abtest._lanes(PLAN, system, ground, tmp_path, None)
     split.carry_on()
     for _ in range(2):
         split.live(None)
     shadow.share_days(split, 2)
-    abtest._live_shadow(PLAN, served, shadow.directory)
+    run_abtest._live_shadow(PLAN, served, shadow.directory)
     assert shadow.carry_on() == PLAN.all_days
     assert len(split.days) == 2
     for _ in range(4):
@@ -130,7 +131,7 @@ def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
 )
 def test_refused_in_one_line(served, more, said, capsys):
     before = sorted((served / "abtest").iterdir())
-    assert cli.main(["abtest", "--workdir", str(served), *more]) == 2
+    assert entry.main(["abtest", "--workdir", str(served), *more]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") <= 2
@@ -141,8 +142,8 @@ def test_a_directory_without_models_names_the_command(served, tmp_path, capsys):
     workdir = tmp_path / "w"
     shutil.copytree(served, workdir, ignore=shutil.ignore_patterns("abtest", "qin"))
     with pytest.raises(StaleArtifact, match="pr2 train qin"):
-        abtest.open_world(workdir, PLAN)
-    assert cli.main(["abtest", "--workdir", str(tmp_path / "none")]) == 2
+        run_abtest.open_world(workdir, PLAN)
+    assert entry.main(["abtest", "--workdir", str(tmp_path / "none")]) == 2
     assert "pr2 run" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
@@ -154,11 +155,11 @@ def test_a_log_of_real_people_has_nobody_to_answer(served, tmp_path):
     config["data"]["source"] = "kuaisar"
     (workdir / "config.json").write_text(json.dumps(config))
     with pytest.raises((BadInput, StaleArtifact)):
-        abtest.open_world(workdir, PLAN)
+        run_abtest.open_world(workdir, PLAN)
 
 
 def test_guardrail():
-    from pr2_jax.online.lifts import Lift
+    from pr2_jax.abtest.estimators import Lift
 
     def lift(log_lift: float, error: float) -> Lift:
         return Lift(1.0, 1.0, log_lift, error, 10)
@@ -172,31 +173,31 @@ def test_guardrail():
 def test_a_trial_carries_on_with_the_runs_it_has(served, monkeypatch):
     """Runs that are finished are neither lived again nor dropped; the answer is that of all."""
     plan, lived = dataclasses.replace(PLAN, days=2), []
-    system = abtest.open_world(served, plan)
-    ground = Ground.of(World.build(system.config.world), system.reader.long_play.label)
+    system = run_abtest.open_world(served, plan)
+    ground = Replay.of(World.build(system.config.world), system.reader.long_play.label)
 
     def here(system, plan, left, partial):
         lived.extend(left)
-        return {number: json.loads(json.dumps(abtest_trial.run(ground, plan, number))) for number in left}
+        return {number: json.loads(json.dumps(run_validation.run(ground, plan, number))) for number in left}
 
-    monkeypatch.setattr(abtest_trial, "_lived", here)
+    monkeypatch.setattr(run_validation, "_lived", here)
     for runs in (2, 3, 3, 2):
-        out = abtest_trial.tried(system, plan, runs)
+        out = run_validation.tried(system, plan, runs)
     assert lived == [0, 1, 2]
-    arms = dataclasses.replace(plan, arms=("oracle", "random"), shared_luck=False)
-    assert abtest_trial.tried(system, arms, 2) == out, "it has arms and luck of its own"
+    arms = dataclasses.replace(plan, arms=("oracle", "random"), common_random_numbers=False)
+    assert run_validation.tried(system, arms, 2) == out, "it has arms and luck of its own"
     assert lived == [0, 1, 2]
     found = json.loads((out / "trial.json").read_text())
     assert (found["runs"], found["aa"]["runs"]) == (3, 12)
     assert set(found["planted"]) == {"shared", "own"}
     assert "Planted: in 10% of searches" in (out / "table.txt").read_text()
     with pytest.raises(BadInput, match="expected 2 or more"):
-        abtest_trial.tried(system, plan, 1)
+        run_validation.tried(system, plan, 1)
     (out / "trial.json").unlink()
-    abtest_trial.tried(system, plan, 2)
+    run_validation.tried(system, plan, 2)
     assert json.loads((out / "trial.json").read_text()) == found
     assert lived == [0, 1, 2]
-    other = abtest_trial.tried(system, dataclasses.replace(plan, days=3), 2)
+    other = run_validation.tried(system, dataclasses.replace(plan, days=3), 2)
     assert (other.name, out.name) == ("trial,days=3,aa_days=2,warm_up=1", "trial,days=2,aa_days=2,warm_up=1")
     assert out.exists()
 
@@ -204,9 +205,9 @@ def test_a_trial_carries_on_with_the_runs_it_has(served, monkeypatch):
 def test_a_trials_process_writes_a_line_a_run(served, tmp_path):
     """What the other processes run, run here; half a line of a killed one is no run."""
     plan = dataclasses.replace(PLAN, days=2)
-    system = abtest.open_world(served, plan)
+    system = run_abtest.open_world(served, plan)
     told = (system.config.world, system.reader.long_play.label, plan)
-    abtest_trial._live(*told, [4, 7], tmp_path / "runs.0.jsonl")
+    run_validation._live(*told, [4, 7], tmp_path / "runs.0.jsonl")
     with (tmp_path / "runs.0.jsonl").open("a") as file:
         file.write('{"run": 9, "truth"')
-    assert sorted(abtest_trial._read([tmp_path / "runs.0.jsonl", tmp_path / "none"])) == [4, 7]
+    assert sorted(run_validation._read([tmp_path / "runs.0.jsonl", tmp_path / "none"])) == [4, 7]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from pr2_jax.config import Config, PdrConfig
-from pr2_jax.stages import pdr
+from pr2_jax.stages import train_pdr
 
 VIDEOS = 40
 UPLOAD_MS = np.where(np.arange(VIDEOS) == 33, 101, 100)
@@ -33,7 +33,7 @@ def mined(sessions, videos, seen: dict[int, list[int]], **fields) -> np.ndarray:
         ),
     )
     batches = SimpleNamespace(search_positives=(np.array(sessions), np.array(videos)))
-    return pdr.mine(system, config, Encoder(), batches)
+    return train_pdr.mine(system, config, Encoder(), batches)
 
 
 def test_ranks_without_what_was_clicked():
@@ -44,7 +44,7 @@ def test_ranks_without_what_was_clicked():
 
 
 def test_positives_in_any_order_and_in_blocks(monkeypatch):
-    monkeypatch.setattr(pdr, "MINE_BLOCK", 1)
+    monkeypatch.setattr(train_pdr, "MINE_BLOCK", 1)
     got = mined([5, 3, 3], [20, 36, 39], {5: [38]}, hard_rank_from=2, hard_rank_to=6)
     assert got.tolist() == [[36, 35, 34, 0], [35, 34, 0, 32], [35, 34, 0, 32]]
 

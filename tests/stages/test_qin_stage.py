@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pr2_jax.data.batches.sessions import FOLDS, part_of, training_parts, training_sessions
+from pr2_jax.data.batches.slates import feed_slates, search_slates
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.sessions import FOLDS, part_of, training_parts, training_sessions
-from pr2_jax.data.slates import feed_slates, search_slates
+from pr2_jax.encoders import preference_regression
 from pr2_jax.ranking.features import FEATURES
-from pr2_jax.retrieval import taste_fit
 from pr2_jax.search.system import System
-from pr2_jax.stages import qin
+from pr2_jax.stages import train_qin
 from pr2_jax.workdir import fold_directory, part_directory
 
 
@@ -38,7 +38,7 @@ def test_features_are_of_the_slates_own_day_and_fold(system, monkeypatch):
         search_slates(store, training_sessions(store), 4),
         feed_slates(system.reader, 0, store.cuts.validation_ms, 7),
     ]
-    for slates, features in zip(parts, qin.features_by_day(system, parts), strict=True):
+    for slates, features in zip(parts, train_qin.features_by_day(system, parts), strict=True):
         assert len(slates)
         part_N = part_of(store, slates.time_ms_N)
         assert set(part_N) == set(training_parts(store))
@@ -56,10 +56,10 @@ def test_held_out_features_are_other_features(system):
     similarity = system.similarity_as_of(store.cuts.validation_ms)
     rows = np.arange(len(slates) - 60, len(slates))  # the latest, whose people have a past
     whole, *held_out = (
-        qin.slate_features(system, system.features(part), slates, rows, similarity)
+        train_qin.slate_features(system, system.features(part), slates, rows, similarity)
         for part in (None, *training_parts(store))
     )
-    learnt = {name for name in FEATURES if name.startswith(("taste_", "appeal_"))} | {"content_cosine"}
+    learnt = {name for name in FEATURES if name.startswith(("preference_", "appeal_"))} | {"content_cosine"}
     for features in held_out:
         differs = {name for at, name in enumerate(FEATURES) if (features[..., at] != whole[..., at]).any()}
         assert differs == learnt
@@ -68,8 +68,8 @@ def test_held_out_features_are_other_features(system):
 def test_held_out_features_read_their_own_part(system):
     for part in map(int, training_parts(system.store)):
         features = system.features(part)
-        for stage, space in (("content", features._space), ("taste", features._taste)):
+        for stage, space in (("content", features._space), ("preference", features._preference)):
             vectors = np.load(fold_directory(system.workdir / stage, part % FOLDS) / "video_vectors.npy")
             assert np.array_equal(space.videos_VxD, vectors)
-        fitted = np.load(part_directory(system.workdir / "taste", part) / taste_fit.FILE)
-        assert np.array_equal(features._taste.fit.appeal(np.arange(len(fitted))), fitted[:, 0])
+        fitted = np.load(part_directory(system.workdir / "preference", part) / preference_regression.FILE)
+        assert np.array_equal(features._preference.fit.appeal(np.arange(len(fitted))), fitted[:, 0])

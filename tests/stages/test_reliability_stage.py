@@ -11,21 +11,21 @@ import shutil
 import numpy as np
 import pytest
 
-from pr2_jax.data.counters import TimedCounter
-from pr2_jax.data.probe import LeakFound
-from pr2_jax.data.sessions import impressions_of
-from pr2_jax.evaluation.metrics import expected_calibration_error
-from pr2_jax.evaluation.reliability import BANDS, BINS
+from pr2_jax.data.batches.sessions import impressions_of
+from pr2_jax.data.history.counters import TimedCounter
+from pr2_jax.data.history.probe import LeakFound
+from pr2_jax.evaluation.judged_day import day_of
+from pr2_jax.evaluation.leak_probe import probe_day
+from pr2_jax.metrics.calibration_curve import BANDS, BINS
+from pr2_jax.metrics.ranking_metrics import expected_calibration_error
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.query_map import QueryMap
 from pr2_jax.ranking.query_numbers import PRIOR_SHOWN, QUERY_NUMBERS
-from pr2_jax.search import scoring
+from pr2_jax.search import batch_scoring
 from pr2_jax.search.searcher import Calibrated, Searcher
 from pr2_jax.search.system import System
-from pr2_jax.stages.days import day_of
-from pr2_jax.stages.export import export
+from pr2_jax.stages.export_artifact import export
 from pr2_jax.stages.fit_scores import fit_scores
-from pr2_jax.stages.leaks import probe_day
 
 WITHOUT_BANDS = ("click", "long_play", "like")
 
@@ -169,7 +169,7 @@ def test_served_as_fitted_bit_for_bit(by_query, finished, tmp_path):
         writer.writerows([("", "zzqqxx"), ("", "")])
     said = {}
     for name, place in {"w": by_query, "a": tmp_path / "a", "plain": finished}.items():
-        scoring.score_file(place, tmp_path / "in.csv", tmp_path / f"{name}.parquet", 7)
+        batch_scoring.score_file(place, tmp_path / "in.csv", tmp_path / f"{name}.parquet", 7)
         said[name] = (tmp_path / f"{name}.parquet").read_bytes()
     assert said["w"] == said["a"] != said["plain"]
 

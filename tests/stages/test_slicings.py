@@ -9,12 +9,12 @@ import json
 import numpy as np
 import pytest
 
-from pr2_jax import cli
-from pr2_jax.data.probe import Searches
+from pr2_jax.cli import entry
+from pr2_jax.data.history.probe import Searches
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.store import LogStore
-from pr2_jax.evaluation import values
-from pr2_jax.stages import slices
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.evaluation import slices
+from pr2_jax.metrics import per_session
 
 NAMES = ("query", "history", "person", "popularity", "age", "found")
 
@@ -164,8 +164,8 @@ def reported(finished) -> dict:
 
 
 @pytest.fixture(scope="module")
-def worth(finished) -> dict[str, values.Values]:
-    return values.load(finished / "eval" / "sessions.npz")
+def worth(finished) -> dict[str, per_session.Values]:
+    return per_session.load(finished / "eval" / "sessions.npz")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -212,6 +212,6 @@ def test_files_name_every_slice_and_its_bounds(finished, reported):
 
 
 def test_evaluate_says_where_the_slices_are(finished, capsys):
-    assert cli.main(["evaluate", "--workdir", str(finished)]) == 0
+    assert entry.main(["evaluate", "--workdir", str(finished)]) == 0
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if str(finished / "eval" / slices.TEXT) in line]

@@ -1,7 +1,7 @@
 """What is trained or fitted must not change by a bit when the days that it may not see are taken out of the log.
 
 Training sees no validation and no test day, what is fitted on the validation day no test day, and a fold of the content
-towers or of the taste space none of its own days.
+towers or of the preference space none of its own days.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ import numpy as np
 import pytest
 from jax import tree
 
-from pr2_jax.data.sessions import FOLDS, fold_of, impressions_of, training_sessions
-from pr2_jax.data.store import LogStore
-from pr2_jax.models.functions import load_model
+from pr2_jax.data.batches.sessions import FOLDS, fold_of, impressions_of, training_sessions
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.models.model_functions import load_model
 from pr2_jax.search.system import System
-from pr2_jax.stages import content, fit_scores, index, pdr, qin, taste
+from pr2_jax.stages import build_index, fit_scores, train_content, train_pdr, train_preference, train_qin
 from pr2_jax.workdir import fold_directory
 
-TRAIN = {"content": content.train, "taste": taste.train, "pdr": pdr.train, "qin": qin.train}
-BEFORE = ("store", "content", "taste", "pdr", "index")
+TRAIN = {
+    "content": train_content.train,
+    "preference": train_preference.train,
+    "pdr": train_pdr.train,
+    "qin": train_qin.train,
+}
+BEFORE = ("store", "content", "preference", "pdr", "index")
 """Stages that training may read, in order; what `index` holds of the validation day are its merge weights."""
 
 
@@ -44,7 +49,7 @@ def test_training_reads_training_days_only(finished, micro_config, monkeypatch, 
     assert past.counts.sessions < whole.counts.sessions
     with monkeypatch.context() as patch:
         patch.setattr(LogStore, "open", lambda directory: past)
-        patch.setattr(qin, "fit_scores", lambda *arguments: None)  # which is for the validation day
+        patch.setattr(train_qin, "fit_scores", lambda *arguments: None)  # which is for the validation day
         (tmp_path / stage).mkdir()
         TRAIN[stage](tmp_path, micro_config, tmp_path / stage)
     shutil.copy(finished / stage / "manifest.json", tmp_path / stage)
@@ -56,7 +61,7 @@ def test_training_reads_training_days_only(finished, micro_config, monkeypatch, 
 
 def test_what_is_fitted_sees_no_test_day(finished, micro_config, monkeypatch, tmp_path):
     """Epsilon, merge weights, calibration and fusion, and the snapshots that they are fitted with."""
-    for earlier in ("store", "content", "taste", "pdr"):
+    for earlier in ("store", "content", "preference", "pdr"):
         (tmp_path / earlier).symlink_to(finished / earlier)
     whole = LogStore.open(finished / "store")
     past = whole.truncated(whole.cuts.test_ms)
@@ -64,7 +69,7 @@ def test_what_is_fitted_sees_no_test_day(finished, micro_config, monkeypatch, tm
     (tmp_path / "index").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(LogStore, "open", lambda directory: past)
-        index.build(tmp_path, micro_config, tmp_path / "index")
+        build_index.build(tmp_path, micro_config, tmp_path / "index")
         shutil.copy(finished / "index" / "manifest.json", tmp_path / "index")
         system = System(tmp_path, micro_config)
         fit_scores.fit_scores(system, micro_config, finished / "qin", tmp_path)
@@ -95,13 +100,13 @@ def test_a_fold_of_content_learns_nothing_from_its_days(finished, micro_config, 
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(finished / "content" / name, out / name)
     monkeypatch.setattr(LogStore, "open", lambda directory: changed)
-    content.train(tmp_path, micro_config, out)
+    train_content.train(tmp_path, micro_config, out)
     for number, same in trained.items():
         name = f"content/fold_{number}/video_vectors.npy"
         assert np.array_equal(*(np.load(place / name) for place in (tmp_path, finished))) == same, name
 
 
-def test_a_fold_of_taste_predicts_nothing_of_its_days(finished, micro_config, monkeypatch, tmp_path):
+def test_a_fold_of_preference_predicts_nothing_of_its_days(finished, micro_config, monkeypatch, tmp_path):
     """What each of the three is trained on; the parameters that come of it are those at hand."""
     for earlier in ("store", "content"):
         (tmp_path / earlier).symlink_to(finished / earlier)
@@ -113,14 +118,14 @@ def test_a_fold_of_taste_predicts_nothing_of_its_days(finished, micro_config, mo
             chunk, rows = batches(step), batches.events(step)
             folds |= set(fold_of(store, store.events.time_ms[rows[chunk["weight_Ex3"][: len(rows), 0] > 0]]))
         predicted[directory.name] = folds
-        made = finished / "taste" / ("." if directory.name == "taste" else directory.name)
+        made = finished / "preference" / ("." if directory.name == "preference" else directory.name)
         params, tables = load_model(task, made)
         return types.SimpleNamespace(params=params, tables=tables)
 
-    monkeypatch.setattr(taste, "fit", watched)
-    monkeypatch.setattr(taste, "_fit_people", lambda *arguments: None)
-    monkeypatch.setattr(taste, "_report", lambda *arguments: None)
-    monkeypatch.setattr(taste, "TasteSpace", lambda *arguments: None)
-    (tmp_path / "taste").mkdir()
-    taste.train(tmp_path, micro_config, tmp_path / "taste")
-    assert predicted == {"taste": {0, 1}, "fold_0": {1}, "fold_1": {0}}
+    monkeypatch.setattr(train_preference, "fit", watched)
+    monkeypatch.setattr(train_preference, "_fit_people", lambda *arguments: None)
+    monkeypatch.setattr(train_preference, "_report", lambda *arguments: None)
+    monkeypatch.setattr(train_preference, "PreferenceEncoder", lambda *arguments: None)
+    (tmp_path / "preference").mkdir()
+    train_preference.train(tmp_path, micro_config, tmp_path / "preference")
+    assert predicted == {"preference": {0, 1}, "fold_0": {1}, "fold_1": {0}}

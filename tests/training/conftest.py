@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import OptimConfig
-from pr2_jax.training.tables import TableSpec
+from pr2_jax.training.embedding_tables import TableSpec
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 
-from pr2_jax.config import Config
-from pr2_jax.config_training import MeshConfig
+from pr2_jax.config import Config, MeshConfig
 from pr2_jax.errors import BadConfig
 from pr2_jax.training import mesh as meshes
 from pr2_jax.training.loop import init_state, make_step

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.config_training import TABLE_OPTIMIZERS as NAMES
-from pr2_jax.config_training import OptimConfig, TableConfig
+from pr2_jax.config import OptimConfig, TableConfig
+from pr2_jax.config.training_config import TABLE_OPTIMIZERS as NAMES
+from pr2_jax.training.embedding_tables import TableSpec
 from pr2_jax.training.mesh import single
 from pr2_jax.training.optimizer import (
     TABLE_OPTIMIZERS,
@@ -18,7 +19,6 @@ from pr2_jax.training.optimizer import (
     table_optimizers,
     table_schedules,
 )
-from pr2_jax.training.tables import TableSpec
 
 CONFIG = OptimConfig(warmup_share=0.1)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.config_training import TableConfig
-from pr2_jax.training.tables import TableSpec, astray, gather, init_tables, resolved
+from pr2_jax.config import TableConfig
+from pr2_jax.training.embedding_tables import TableSpec, astray, gather, init_tables, resolved
 
 
 @pytest.fixture

@@ -1,0 +1,142 @@
+"""What an experiment came to: table.txt, abtest.json and over_days.png."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import artifacts
+from pr2_jax.abtest.estimators import Lift
+from pr2_jax.abtest.experiment import Outcome
+from pr2_jax.abtest.experiment_metrics import METRICS
+
+GUARDRAIL, MOST_LOST = "relevance", 0.01
+"""What no arm may lose more of than this."""
+DRAWN = ("ctr", "watch", "active", "searches", "relevance", "novelty", "categories", "breadth")
+"""Metrics of the picture."""
+WEEK = 7
+
+
+def write(out: Path, outcome: Outcome) -> None:
+    """All three into `out`."""
+    (out / "table.txt").write_text(text_of(outcome))
+    artifacts.write_json(out / "abtest.json", json_of(outcome))
+    _draw(outcome, out / "over_days.png")
+
+
+def text_of(outcome: Outcome) -> str:
+    """The table, plain."""
+    plan, aa, control = outcome.plan, outcome.aa, outcome.plan.arms[0]
+    sizes = ", ".join(f"{arm} {n:,}" for arm, n in zip(plan.arms, outcome.people_by_arm, strict=True))
+    luck = "luck shared with a shadow on control" if plan.common_random_numbers else "everybody's luck their own"
+    lines = [
+        f"{plan.days} days after {plan.aa_days} A/A days and {plan.warm_up} of warm-up; people by arm: {sizes}; {luck}",
+        *([f"models made anew from each arm's own log every {_days(plan.refresh)}"] if plan.refresh else []),
+        f"intervals are one by one: of so many some lie off the truth; salt of the split: {plan.salt}",
+        "an arm's column is what its people did; lifts are adjusted by what is known of them otherwise",
+        f"A/A days split {aa.splits} other ways: p < 0.05 in {aa.below:.1%} of them (uniform: p = {aa.uniform_p:.2f})",
+    ]
+    for arm, lifts in outcome.lifts.items():
+        lines += ["", f"{'':<36}{control:>10}{arm:>10}      lift  95 % interval         A/A before"]
+        lines += [_line(METRICS[name].title, lift, outcome.before[arm][name]) for name, lift in lifts.items()]
+        lines += _verdict(outcome, arm)
+    return "\n".join(lines) + "\n"
+
+
+def guardrail(lift: Lift) -> str:
+    """`kept`, `broken`, or `open` where the interval holds both."""
+    low, high = lift.interval() if lift.error > 0 else (lift.lift, lift.lift)
+    if low >= -MOST_LOST:
+        return "kept"
+    return "broken" if high < -MOST_LOST else "open"
+
+
+def _line(title: str, lift: Lift, before: Lift) -> str:
+    if not np.isfinite(lift.log_lift) or not lift.error > 0:
+        values = (f"{value:.4f}" if np.isfinite(value) else "-" for value in (lift.control, lift.treated))
+        return f"{title:<36}" + "".join(f"{value:>10}" for value in (*values, "-"))
+    low, high = lift.interval()
+    earlier = f"{before.lift:+.1%} (p {before.p:.2f})" if np.isfinite(before.log_lift) else "-"
+    interval = f"[{low:+.1%}, {high:+.1%}]".ljust(22)
+    return f"{title:<36}{lift.control:>10.4f}{lift.treated:>10.4f}{lift.lift:>+10.1%}  {interval}{earlier}"
+
+
+def _verdict(outcome: Outcome, arm: str) -> list[str]:
+    plan, lift = outcome.plan, outcome.lifts[arm][GUARDRAIL]
+    title, days = METRICS[plan.decided_by].title, outcome.decided_after(arm)
+    when = f"after {_days(days, 'counted ')}" if days else f"not within {_days(plan.days)}"
+    kept = {"kept": "kept", "broken": "broken", "open": "not decided: the interval holds both"}[guardrail(lift)]
+    return [
+        f"{arm}: {title} differs from {plan.arms[0]}'s, looking every day (always-valid interval): {when}",
+        f"{arm}: guardrail, true relevance not more than {MOST_LOST:.0%} lower: {kept}",
+    ]
+
+
+def _days(number: int, kind: str = "") -> str:
+    return f"{number} {kind}day{'s' * (number != 1)}"
+
+
+def json_of(outcome: Outcome) -> dict:
+    """Everything in numbers; what could not be counted is null."""
+
+    def one(lift: Lift) -> dict[str, float | int | None]:
+        values = {"control": lift.control, "treated": lift.treated, "lift": lift.lift, "p": lift.p}
+        values |= dict(zip(("low", "high"), lift.interval(), strict=True))
+        values |= dict(
+            zip(("low_at_any_time", "high_at_any_time"), lift.interval_at_any_time(outcome.plan.foreseen), strict=True)
+        )
+        return {name: _number(value) for name, value in values.items()} | {"people": lift.people}
+
+    def every(arms: Mapping[str, Mapping[str, Lift]]) -> dict:
+        return {arm: {name: one(lift) for name, lift in lifts.items()} for arm, lifts in arms.items()}
+
+    def each(arms: Mapping[str, Mapping[str, Sequence]], number) -> dict:
+        return {arm: {name: [number(x) for x in days] for name, days in m.items()} for arm, m in arms.items()}
+
+    return {
+        "plan": dataclasses.asdict(outcome.plan),
+        "people_by_arm": dict(zip(outcome.plan.arms, outcome.people_by_arm, strict=True)),
+        "aa": {name: _number(value) for name, value in dataclasses.asdict(outcome.aa).items()},
+        "metrics": {name: {"title": m.title, "unit": m.unit, "better": m.better} for name, m in METRICS.items()},
+        "lifts": every(outcome.lifts),
+        "guardrail": {arm: guardrail(lifts[GUARDRAIL]) for arm, lifts in outcome.lifts.items()},
+        "decided_after": {arm: outcome.decided_after(arm) for arm in outcome.lifts},
+        "before": every(outcome.before),
+        "by_day": each(outcome.by_day, one),
+        "daily": each(outcome.daily, _number),
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _draw(outcome: Outcome, path: Path) -> None:
+    """Each metric day by day, an arm a line, weekly means over it: weekdays differ more than arms do."""
+    import matplotlib  # not above: takes a second to import, and nothing else draws
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    plan = outcome.plan
+    figure, axes = pyplot.subplots(2, 4, figsize=(17, 7.2), sharex=True)
+    for axis, name in zip(axes.flat, DRAWN, strict=True):
+        for n, arm in enumerate(plan.arms):
+            value_D = np.array(outcome.daily[arm][name], np.float64)
+            days_D = np.arange(len(value_D)) - plan.aa_days - plan.warm_up + 1
+            width = min(WEEK, len(value_D) - (len(value_D) + 1) % 2)  # odd: a mean stands at the day in its middle
+            smooth_D = np.convolve(value_D, np.full(width, 1 / width), mode="valid")
+            axis.plot(days_D, value_D, color=f"C{n}", alpha=0.3, linewidth=1)
+            axis.plot(days_D[width // 2 : len(days_D) - width // 2], smooth_D, color=f"C{n}", linewidth=2, label=arm)
+        axis.axvspan(days_D[0] - 0.5, 0.5 - plan.warm_up, color="0.5", alpha=0.12, linewidth=0)
+        axis.set_title(METRICS[name].title, fontsize=10)
+        axis.grid(alpha=0.25)
+    for axis in axes[1]:
+        axis.set_xlabel("counted day (grey: A/A)")
+    axes[0][0].legend(loc="best", frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)

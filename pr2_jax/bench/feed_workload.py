@@ -1,0 +1,149 @@
+"""`feed`: the input pipeline alone, from a memory-mapped log to host batches, beside the training step that eats them.
+
+Batches as in `pdr` and `qin`, with full histories; a row is a row of the batch. Preference vectors, which PdrBatches
+keeps after the first pass, are as after it. Building runs in this thread here, in a thread of its own in training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax.bench import step_workloads, synthetic
+from pr2_jax.bench.harness import Measured, time_steps
+from pr2_jax.config import DataConfig
+
+USERS, EVENTS_A_USER, SESSIONS, SHOWN = 2_000, 1_500, 40_000, 10
+DAY_MS = 86_400_000
+
+
+def run(repeats: int, sizes: synthetic.Sizes | None = None) -> Iterator[Measured]:
+    """For each model the feed, then the step; the note on the first says how many times as fast the feed is."""
+    sizes = sizes or synthetic.Sizes()
+    with tempfile.TemporaryDirectory(prefix="pr2-bench-") as place:
+        feeds = _feeds(Path(place), sizes)
+        for name, trained in (("pdr", step_workloads.pdr), ("qin", step_workloads.qin)):
+            step = list(trained(max(3, repeats // 4), sizes))[-1]
+            fed = _measure(name, *feeds[name], repeats)
+            yield dataclasses.replace(fed, note=f"{step.step_s / fed.step_s:.1f} x what training takes")
+            yield step
+
+
+def _measure(name: str, batch_at: Callable[[int], dict[str, np.ndarray]], rows: int, repeats: int) -> Measured:
+    made = sum(x.nbytes for x in batch_at(0).values())
+    _, seconds, _ = time_steps(lambda _, step: batch_at(step), None, range(1, 4 * repeats + 4), 4 * repeats)
+    return Measured.of("feed", name, {"batch": rows, "events": USERS * EVENTS_A_USER}, rows, 0.0, seconds, 2 * made, 0)
+
+
+def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int], dict[str, np.ndarray]], int]]:
+    """`name -> (batch of a step, rows of a batch)`."""
+    # Imported here: the log's room needs polars, which a bare accelerator image lacks.
+    from pr2_jax.data.batches.sessions import training_sessions
+    from pr2_jax.data.batches.slates import feed_slates, search_slates
+    from pr2_jax.data.batches.training_batches import PdrBatches, QinBatches, SlateReader
+    from pr2_jax.data.history.event_reader import EventReader
+    from pr2_jax.data.history.labels import LongPlay
+    from pr2_jax.data.store.log_store import LogStore, save_store
+
+    save_store(_store(sizes), place / "store", {}, {})
+    store, data = LogStore.open(place / "store"), DataConfig()
+    reader = EventReader(store, LongPlay.fit(store, store.cuts.validation_ms, data))
+    pdr, qin = synthetic.pdr_config(), synthetic.qin_config()
+    queries_NqxD = np.random.default_rng(1).normal(size=(store.counts.queries, pdr.width)).astype(np.float32)
+
+    def preference(user_B: np.ndarray, time_ms_B: np.ndarray) -> np.ndarray:
+        return np.zeros((len(user_B), synthetic.PREFERENCE_WIDTH), np.float32)
+
+    search = search_slates(store, training_sessions(store), sizes.slate)
+    feed = feed_slates(reader, 0, store.cuts.validation_ms, sizes.slate)
+    features = [np.zeros((*part.video_NxS.shape, synthetic.FEATURES), np.float32) for part in (search, feed)]
+    slates = QinBatches(SlateReader(reader, queries_NqxD, qin, data), search, features[0], feed, features[1], qin)
+    positives = PdrBatches(reader, queries_NqxD, preference, pdr, data)
+    return {"pdr": (positives, pdr.optim.batch), "qin": (slates, qin.optim.batch)}
+
+
+def _store(sizes: synthetic.Sizes):
+    """A log of people with full histories, twenty days long, in memory."""
+    from pr2_jax.data import columns
+    from pr2_jax.data.store.log_store import LogStore
+
+    rng = np.random.default_rng(0)
+    end_ms, events, queries = 20 * DAY_MS, USERS * EVENTS_A_USER, 5_000
+
+    def some(*shape: int, below: int) -> np.ndarray:
+        return rng.integers(1, below, shape, dtype=np.int32)
+
+    def ragged(rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(0, rows * width + 1, width), some(rows * width, below=sizes.words)
+
+    def ids(rows: int) -> np.ndarray:
+        return np.arange(rows, dtype=np.int64)
+
+    first_word, words = ragged(sizes.videos, sizes.caption_tokens)
+    first_query_word, query_words = ragged(queries, sizes.query_tokens)
+    profile = np.stack([some(USERS + 1, below=size) for size in synthetic.PROFILE_SIZES], axis=1)
+    counts = columns.Counts(
+        users=USERS + 1, videos=sizes.videos, words=sizes.words, queries=queries, authors=sizes.authors,
+        categories=synthetic.CATEGORIES, kinds=2, sources=2, sessions=SESSIONS, impressions=SESSIONS * SHOWN,
+        events=events,
+    )  # fmt: skip
+    return LogStore(
+        users=columns.Users(
+            ids(USERS + 1), profile, synthetic.PROFILE_SIZES, np.r_[0, 0, np.arange(1, USERS + 1) * EVENTS_A_USER]
+        ),
+        videos=columns.Videos(
+            ids(sizes.videos), some(sizes.videos, below=sizes.authors),
+            some(sizes.videos, synthetic.LEVELS, below=synthetic.CATEGORIES), some(sizes.videos, below=2),
+            np.zeros(sizes.videos, np.int64), first_word, words, None,
+        ),
+        queries=columns.Queries(first_query_word, query_words),
+        events=_events(rng, sizes.videos, end_ms),
+        sessions=columns.Sessions(
+            ids(SESSIONS), some(SESSIONS, below=USERS + 1), some(SESSIONS, below=queries),
+            np.sort(rng.integers(15 * DAY_MS, end_ms, SESSIONS)), some(SESSIONS, below=2),
+            np.arange(0, SESSIONS * SHOWN + 1, SHOWN),
+        ),
+        impressions=columns.Impressions(
+            some(SESSIONS * SHOWN, below=sizes.videos), np.tile(np.arange(SHOWN, dtype=np.int32), SESSIONS),
+            (rng.random(SESSIONS * SHOWN) < 0.2).astype(np.int32),
+        ),
+        words=columns.Words(ids(sizes.words), [None] * sizes.words),
+        counts=counts,
+        cuts=columns.Cuts(0, end_ms - 2 * DAY_MS, end_ms - DAY_MS, end_ms),
+        source_names=("search",),
+        kind_names=("video",),
+        fingerprint="synthetic",
+    )  # fmt: skip
+
+
+def _events(rng: np.random.Generator, videos: int, end_ms: int):
+    """As many views of each person, evenly over the days."""
+    from pr2_jax.data import columns
+
+    events = USERS * EVENTS_A_USER
+
+    def chance(share: float) -> np.ndarray:
+        return rng.random(events) < share
+
+    duration_ms = rng.integers(5_000, 60_000, events)
+    play_ms = (duration_ms * rng.random(events)).astype(np.int64)
+    time_ms = np.sort(rng.integers(0, end_ms, (USERS, EVENTS_A_USER)), axis=1).reshape(-1)
+    return columns.Events(
+        user=np.repeat(np.arange(1, USERS + 1, dtype=np.int32), EVENTS_A_USER),
+        video=rng.integers(1, videos, events, dtype=np.int32),
+        query=np.zeros(events, np.int32),
+        time_ms=time_ms,
+        surface=np.zeros(events, np.int8),
+        click=chance(0.8),
+        like=chance(0.1),
+        follow=chance(0.02),
+        forward=chance(0.02),
+        play_ms=play_ms,
+        duration_ms=duration_ms,
+        known_ms=time_ms + play_ms,
+        told=np.full(events, columns.EVERYTHING, np.uint8),
+    )

@@ -1,0 +1,1 @@
+"""The command line. It knows every room and holds no logic."""

@@ -1,0 +1,268 @@
+"""What the command line understands, verb by verb."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from pr2_jax import __version__, artifacts
+from pr2_jax.errors import Pr2Error
+
+EXAMPLES = """\
+examples:
+  pr2 run --config configs/kuaisar.py --workdir work/kuaisar --input KuaiSAR_v2.zip
+  pr2 run --config configs/quickstart.py:tiny --workdir work/tiny --config.pdr.width=32
+  pr2 search --workdir work/kuaisar --user 12 --query "space comedy"
+  pr2 export --workdir work/kuaisar --out serve/kuaisar
+  pr2 score --artifact serve/kuaisar --requests requests.csv --out ranked.parquet
+  pr2 COMMAND --help
+"""
+INPUT_EXAMPLE = "--config configs/kuaisar.py --workdir work/a --input KuaiSAR_v2.zip"
+
+_Verbs = argparse._SubParsersAction
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line, as all of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Pr2Error(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the whole command line; `verb` of what it parses names the verb."""
+    parser = _Parser(
+        prog="pr2",
+        description="Personalised retrieval and ranking for short-video search.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"pr2_jax {__version__}")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_stages(verbs)
+    _add_services(verbs)
+    return parser
+
+
+def _add_stages(verbs: _Verbs) -> None:
+    """The stages of a work directory."""
+    run = _add(verbs, "run", "all stages in order; finished ones are skipped", INPUT_EXAMPLE)
+    ingest = _add(
+        verbs,
+        "ingest",
+        "read and check a log (or simulate one), build the store",
+        INPUT_EXAMPLE,
+        "--check --input KuaiSAR_v2.zip",
+    )
+    ingest.add_argument(
+        "--check",
+        action="store_true",
+        help="read everything, write nothing, print all that is wrong (status 2 where there is something)",
+    )
+    train = _add(verbs, "train", "train one model; a kill loses nothing but minutes", "pdr --workdir work/a")
+    index = _add(
+        verbs,
+        "index",
+        "build the retrieval channels and the nearest-neighbour index",
+        "--workdir work/a",
+        "--artifact serve/a --out serve/b",
+    )
+    evaluate = _add(
+        verbs,
+        "evaluate",
+        "write run files and metrics of the test day, print the table; or a study in place of that",
+        "--workdir work/a",
+        "--workdir work/a --ablations configs/ablations.py --seeds 3",
+        "--workdir work/a --sweep qrcf",
+        "--workdir work/a --diagnose",
+        "--workdir work/a --raw-probe downloads/KuaiSAR_v2.zip",
+    )
+    _add_studies(evaluate)
+    config = _add(verbs, "config", "print the config that a run would take, every field", "--workdir work/a")
+    train.add_argument("model", choices=("content", "preference", "pdr", "qin"))
+    for verb in (run, train, evaluate, config):
+        _add_workdir(verb)
+    _add_workdir(ingest, required=False)
+    _add_place(index)
+    index.add_argument("--out", type=Path, metavar="DIR", help="with --artifact: leave that one and write another")
+    for verb in (run, ingest, train, index, evaluate, config):
+        _add_config(verb)
+    for verb in (run, train):
+        _add_processes(verb)
+    for verb in (run, ingest):
+        verb.add_argument("--input", type=_existing, metavar="DIR|ZIP", help="a log in KuaiSAR's format")
+
+
+def _add_studies(evaluate: argparse.ArgumentParser) -> None:
+    instead = evaluate.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--sweep", choices=("qrcf",), help="in place of that: what QRCF's threshold and K do, on the validation day"
+    )
+    instead.add_argument(
+        "--ablations",
+        type=_existing,
+        metavar="FILE.py",
+        help="in place of that: the whole system trained and judged without each part",
+    )
+    instead.add_argument(
+        "--diagnose",
+        action="store_true",
+        help="in place of that: known ways to fail, each measured and held against what is normal (a minute)",
+    )
+    instead.add_argument(
+        "--raw-probe",
+        type=_existing,
+        metavar="DIR|ZIP",
+        help="in place of that: the log ingested anew without the future of some searches, which must be told the same",
+    )
+    evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
+
+
+def _add_services(verbs: _Verbs) -> None:
+    """What a finished work directory is for, and the simulator."""
+    export = _add(
+        verbs,
+        "export",
+        "write a directory that serves without the work directory and the model code",
+        "--workdir work/a --out serve/a",
+    )
+    _add_workdir(export)
+    export.add_argument("--out", required=True, type=Path, metavar="DIR", help="the artifact; an older one is replaced")
+    _add_workdir(_add(verbs, "report", "write one page of everything that was found", "--workdir work/a"))
+    asked = '--user 12 --query "space comedy"'
+    search = _add(verbs, "search", "search as a user", f"--workdir work/a {asked}", f"--artifact serve/a {asked}")
+    search.add_argument("--user", required=True, metavar="ID", help="raw user id; an unknown one gets no history")
+    search.add_argument("--query", required=True, metavar="WORDS", help="words, or word ids, between spaces")
+    search.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    score = _add(
+        verbs,
+        "score",
+        "rank for a file of requests",
+        "--workdir work/a --requests requests.csv --out ranked.parquet",
+        "--artifact serve/a --requests requests.csv --out ranked.run",
+    )
+    score.add_argument("--requests", required=True, type=_existing, metavar="FILE.{csv,parquet}")
+    score.add_argument("--out", required=True, type=Path, metavar="FILE.{parquet,run}", help=".run is the TREC format")
+    for verb in (search, score):
+        _add_place(verb)
+        verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
+    _add_abtest(verbs)
+    demo = _add(verbs, "demo", "a local web page: base and pr2 side by side", "--workdir work/a --port 0")
+    _add_place(demo)
+    demo.add_argument("--port", type=_number, default=8765, metavar="N", help="0 = any free one (default: %(default)s)")
+    bench = _add(verbs, "bench", "time a workload on this machine's devices", "tables --json")
+    bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf", "feed", "resume"))
+    bench.add_argument("--repeats", type=_count, metavar="N", help="timed steps (default: 20)")
+    bench.add_argument("--kills", type=_count, metavar="N", help="resume: runs killed at random (default: 20)")
+    bench.add_argument("--seed", type=_number, metavar="N", help="resume: of the random moments (default: 0)")
+    bench.add_argument("--json", action="store_true", help="one JSON object a line")
+    simulate = _add(verbs, "simulate", "write the five tables of a simulated platform", "--out work/world")
+    simulate.add_argument("--out", required=True, type=Path, metavar="DIR")
+    _add_config(simulate, "every field's own")
+
+
+def _add_abtest(verbs: _Verbs) -> None:
+    abtest = _add(
+        verbs,
+        "abtest",
+        "simulated people, split over systems of a finished work directory of the simulated world, for weeks",
+        "--workdir work/quickstart",
+        "--workdir work/quickstart --arms base,+qrcf,+pdr,+qrcf+pdr,+qin,pr2 --force",
+        "--workdir work/quickstart --trial 50",
+    )
+    _add_workdir(abtest)
+    abtest.add_argument("--arms", default="base,pr2", metavar="A,B,...", help="control first (default: %(default)s)")
+    abtest.add_argument("--days", type=_count, metavar="N", help="counted (default: 28)")
+    abtest.add_argument("--aa-days", type=_count, metavar="N", help="before, everybody on control (default: 7)")
+    abtest.add_argument("--warm-up", type=_number, metavar="N", help="days with arms, not counted (default: 2)")
+    abtest.add_argument("--salt", metavar="TEXT", help="of the hash that splits people (default: pr2)")
+    abtest.add_argument(
+        "--refresh",
+        type=_count,
+        metavar="N",
+        help="every N days, train each arm's models on its own log; as long as pr2 run each",
+    )
+    abtest.add_argument(
+        "--decided-by", metavar="METRIC", help="what people must suffice for, as ctr, watch, active (default: ctr)"
+    )
+    abtest.add_argument("--foreseen", type=float, metavar="X", help="its relative change to be shown (default: 0.05)")
+    abtest.add_argument(
+        "--own-luck", action="store_true", help="no shadow: intervals as on a real platform, where nobody lives twice"
+    )
+    abtest.add_argument("--trial", type=_count, metavar="N", help="instead: N (2 or more) with a known answer")
+    abtest.add_argument("--force", action="store_true", help="go on with fewer people than needed")
+
+
+def _add(verbs: _Verbs, name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="\n".join(["examples:" if examples[1:] else "example:", *(f"  pr2 {name} {one}" for one in examples)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(verb=name)
+    return parser
+
+
+def _add_workdir(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    help_ = "where every stage's result lives"
+    parser.add_argument("--workdir", required=required, type=Path, metavar="DIR", help=help_)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    """A work directory or a serving artifact."""
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--workdir", type=Path, metavar="DIR", help="where every stage's result lives")
+    place.add_argument("--artifact", type=_artifact, metavar="DIR", help="what pr2 export wrote")
+
+
+def _add_config(parser: argparse.ArgumentParser, default: str = "the one the work directory was made with") -> None:
+    parser.add_argument("--config", metavar="FILE.py[:variant]", help=f"default: {default}")
+    parser.add_argument("--config.a.b=value", dest="_", metavar="", help="sets one field, e.g. --config.pdr.width=32")
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    several = parser.add_argument_group(
+        "several processes", "each runs this command, on one work directory; launch/train.sh starts them on one host"
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 is; any free port of its host")
+    several.add_argument("--processes", type=_count, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
+    several.add_argument(
+        "--distributed",
+        choices=("slurm", "jobset", "tpu"),
+        help="in place of the three: a task of srun, a pod of launch/jobset.yaml, a worker of a Cloud TPU slice",
+    )
+    several.add_argument(
+        "--wait", type=_count, default=300, metavar="S", help="seconds to wait for all to start (default: %(default)s)"
+    )
+
+
+def _existing(text: str) -> Path:
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"{path} does not exist")
+    return path
+
+
+def _artifact(text: str) -> Path:
+    path = Path(text)
+    if not (path / artifacts.MANIFEST).is_file():
+        raise argparse.ArgumentTypeError(f"{path} has no {artifacts.MANIFEST}: make an artifact with pr2 export")
+    return path
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of 0 or more")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number above 0")
+    return int(text)

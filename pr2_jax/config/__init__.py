@@ -1,0 +1,59 @@
+"""Every knob of the project, each defined once. A config file imports what it needs from here."""
+
+from pr2_jax.config.data_config import (
+    ColumnsConfig,
+    FilesConfig,
+)
+from pr2_jax.config.schema import (
+    Config,
+    ContentConfig,
+    DataConfig,
+    EvaluationConfig,
+    PdrConfig,
+    PreferenceConfig,
+    QinConfig,
+    QrcfConfig,
+    RetrievalConfig,
+    ScoresConfig,
+    SearchConfig,
+)
+from pr2_jax.config.training_config import (
+    MeshConfig,
+    OptimConfig,
+    TableConfig,
+    TablesConfig,
+)
+from pr2_jax.config.variants import (
+    tiny,
+)
+from pr2_jax.config.world_config import (
+    LoggingConfig,
+    LoyaltyConfig,
+    PeopleConfig,
+    WorldConfig,
+)
+
+__all__ = [
+    "ColumnsConfig",
+    "Config",
+    "ContentConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "FilesConfig",
+    "LoggingConfig",
+    "LoyaltyConfig",
+    "MeshConfig",
+    "OptimConfig",
+    "PdrConfig",
+    "PeopleConfig",
+    "PreferenceConfig",
+    "QinConfig",
+    "QrcfConfig",
+    "RetrievalConfig",
+    "ScoresConfig",
+    "SearchConfig",
+    "TableConfig",
+    "TablesConfig",
+    "WorldConfig",
+    "tiny",
+]

@@ -1,0 +1,210 @@
+"""From `configs/FILE.py[:variant]` and `--config.a.b=value` to a `Config`, and to and from JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import re
+import runpy  # noqa: TID251 - the one place where a path that a person names becomes code
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pr2_jax import artifacts
+from pr2_jax.config import schema
+from pr2_jax.config.schema import Config
+from pr2_jax.errors import BadConfig
+
+PREFIX = "--config."
+WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+
+Section = TypeVar("Section")
+
+
+def load(path_with_variant: str, overrides: Sequence[str] = ()) -> Config:
+    """Reads `FILE.py[:variant]`, or a `.json` that `save` wrote, and applies the overrides.
+
+    BadConfig says what to mend. A config file defines `get_config(variant: str = "") -> Config` and `VARIANTS`, the
+    variants that it knows.
+    """
+    name, _, variant = path_with_variant.partition(":")
+    path = Path(name)
+    if not path.is_file():
+        files = [p for p in sorted(Path("configs").glob("*.py")) if "def get_config(" in p.read_text(errors="replace")]
+        known = ", ".join(map(str, files))
+        raise BadConfig(f"there is no config file {path}" + (f"; configs/ has {known}" if known else ""))
+    if path.suffix == ".json":
+        return override(read(path), overrides)
+    config = _run(path, variant)
+    if not isinstance(config, Config):
+        raise BadConfig(f"{path}: get_config returned {type(config).__name__}, expected pr2_jax.config.Config")
+    return override(config, overrides)
+
+
+def load_or_default(path_with_variant: str | None, overrides: Sequence[str]) -> Config:
+    """As `load`; without a file, every field's own default, with the overrides."""
+    return load(path_with_variant, overrides) if path_with_variant else override(Config(), overrides)
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """Applies `--config.a.b=value`, all at once, so that two fields that belong together can change together."""
+    data = to_dict(config)
+    for text in overrides:
+        path, equals, value = text.removeprefix(PREFIX).partition("=")
+        if not text.startswith(PREFIX) or not equals:
+            raise BadConfig(f"{text!r} is not an override: write {PREFIX}SECTION.FIELD=VALUE")
+        _put(data, Config, path, lambda field, walked, text=value: _parse(text, field, walked))
+    return from_dict(data)
+
+
+def replaced(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The config with other values at dotted paths, `{"qin.realtime": 0}`, all at once."""
+    data = to_dict(config)
+    for path, value in changes.items():
+        _put(data, Config, path, lambda field, walked, value=value: _typed(value, field, walked))
+    return from_dict(data)
+
+
+def save(config: Config, path: Path) -> None:
+    """Writes the config as JSON."""
+    artifacts.write_json(path, to_dict(config))
+
+
+def read(path: Path) -> Config:
+    """Reads what `save` wrote. BadConfig where it is of another version of the fields."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfig(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadConfig(f"{path} is not JSON: {error}") from None
+    try:
+        return from_dict(data)
+    except BadConfig as error:
+        raise BadConfig(f"{path}: {error}") from None
+
+
+def to_dict(section: Any) -> dict[str, Any]:
+    """A config or one of its sections as JSON values."""
+    return dataclasses.asdict(section)
+
+
+def from_dict(data: Mapping[str, Any], kind: type[Section] = Config, path: str = "config") -> Section:
+    """The exact inverse of `to_dict`: each field present once, of its type, no other."""
+    if not isinstance(data, Mapping):
+        raise BadConfig(f"{path} is {data!r}, expected a section with {_listed(_fields(kind))}")
+    fields = _fields(kind)
+    for key in data:
+        if key not in fields:
+            raise BadConfig(_unknown(key, fields, path))
+    if missing := [key for key in fields if key not in data]:
+        raise BadConfig(f"{path} lacks {_listed(missing)}: another version of pr2 made it")
+    values = {
+        key: from_dict(data[key], field, f"{path}.{key}") if dataclasses.is_dataclass(field) else data[key]
+        for key, field in fields.items()
+    }
+    try:
+        return kind(**values)
+    except BadConfig as error:
+        raise BadConfig(f"{path}: {str(error).removeprefix(f'{kind.__name__}: ')}") from None
+
+
+def digest(section: Any) -> str:
+    """16 hex digits that change when, and only when, a value of this config or section does."""
+    return artifacts.digest(to_dict(section))
+
+
+def defined(path: Path, name: str) -> Any:
+    """What a Python file calls `name`. BadConfig where there is no such file, or nothing of that name in it."""
+    if not path.is_file():
+        raise BadConfig(f"there is no file {path}")
+    with _in_one_line(path):
+        names = runpy.run_path(str(path))
+        if name not in names:
+            raise BadConfig(f"it defines no {name}")
+        return names[name]
+
+
+def _run(path: Path, variant: str) -> Any:
+    """Calls the file's `get_config`."""
+    with _in_one_line(path):
+        names = runpy.run_path(str(path))
+        if not {"get_config", "VARIANTS"} <= names.keys():
+            raise BadConfig("a config file defines get_config(variant) and VARIANTS")
+        if variant and variant not in names["VARIANTS"]:
+            raise BadConfig(f"there is no variant {variant!r}; it has {_listed(names['VARIANTS'])}")
+        return names["get_config"](variant)
+
+
+@contextlib.contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside a file comes out as one line with file and line number."""
+    try:
+        yield
+    except BadConfig as error:
+        raise BadConfig(f"{path}: {error}") from None
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"{path}:{error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else '?'}"
+        raise BadConfig(f"{where}: {_misspelt(error) or f'{type(error).__name__}: {error}'}") from error
+
+
+def _misspelt(error: Exception) -> str | None:
+    """Python names the class and the wrong keyword, but not what was meant."""
+    found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    kind = vars(schema).get(found[1]) if found else None
+    return _unknown(found[2], _fields(kind), found[1]) if dataclasses.is_dataclass(kind) else None
+
+
+def _put(data: dict[str, Any], kind: type, path: str, value_of: Callable[[type, str], Any]) -> None:
+    """Puts a value at the dotted `path`; `value_of` gets the field's type and its name for a message."""
+    walked, field = "config", kind
+    for key in path.split("."):
+        if not dataclasses.is_dataclass(field):
+            raise BadConfig(f"{walked} is a value, not a section")
+        fields = _fields(field)
+        if key not in fields:
+            raise BadConfig(_unknown(key, fields, walked))
+        section, field, walked = data, fields[key], f"{walked}.{key}"
+        data = data[key]
+    if dataclasses.is_dataclass(field):
+        raise BadConfig(f"{walked} is a section: set one of {_listed(_fields(field))}")
+    section[key] = value_of(field, walked)
+
+
+def _typed(value: Any, kind: type, path: str) -> bool | int | float | str:
+    value = float(value) if kind is float and type(value) is int else value
+    if type(value) is not kind:
+        raise BadConfig(f"{path} = {value!r}: expected {kind.__name__}")
+    return value
+
+
+def _parse(text: str, kind: type, path: str) -> bool | int | float | str:
+    if kind is str:
+        return text
+    try:
+        return WORDS[text.lower()] if kind is bool else kind(text.replace("_", "") if kind is int else text)
+    except (KeyError, ValueError):
+        expected = "true or false" if kind is bool else kind.__name__
+        raise BadConfig(f"{path} = {text!r}: expected {expected}") from None
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """Name → type of the fields of a config class."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _unknown(key: str, known: Mapping[str, Any], path: str) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return (
+        f"{path} has no field {key!r}" + (f", did you mean {near[0]!r}?" if near else ".") + f" It has {_listed(known)}"
+    )
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names)

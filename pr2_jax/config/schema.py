@@ -1,0 +1,307 @@
+"""Every knob of the project, once, with its unit and where it comes from.
+
+Marks as in the method notes: [paper] stated by PR2, [QIN] by its sibling paper, [lit] by another published system,
+[ours] chosen here. A value of 0 where the text says "0 = derived" is computed from counts of the log at hand, so that
+one config serves a log of 1e5 rows and one of 1e7. What every trained model shares is in `config/training_config.py`,
+the simulated platform in `config/world_config.py`; how files and overrides become a `Config` is in `config/loader.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pr2_jax.config.checks import (
+    check_choice,
+    check_choices,
+    check_heads,
+    check_order,
+    check_values,
+    check_weights,
+    require,
+)
+from pr2_jax.config.data_config import ColumnsConfig, FilesConfig
+from pr2_jax.config.training_config import COMPUTE, MeshConfig, OptimConfig, TablesConfig
+from pr2_jax.config.world_config import WorldConfig
+
+SOURCES = ("kuaisar", "short_video_world")
+THRESHOLDS = ("quantile", "adaptive")
+SIMILARITIES = ("swing", "cosine")
+CHANNELS = ("bm25", "dr", "qrcf", "pdr")
+CALIBRATIONS = ("auto", "platt", "isotonic", "query")
+INPUTS = ("relevance", "video", "links", "habits", "preference")
+CLICKED = ("auto", "show", "withhold")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Reading the log."""
+
+    source: str = "kuaisar"  # "kuaisar" (needs --input) or "short_video_world" (simulated)
+    max_bad_share: float = 0.01  # share of rows of a table that may be quarantined before ingest fails
+    query_tokens: int = 8  # Q, longer queries are cut
+    caption_tokens: int = 24  # C, longer captions are cut
+    long_play_quantile: float = 0.7  # [lit: D2Q] long play = above this quantile of its duration bucket
+    duration_buckets: int = 10
+    files: FilesConfig = FilesConfig()  # what a log of one's own calls its files
+    columns: ColumnsConfig = ColumnsConfig()  # and their columns
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("query_tokens", "caption_tokens", "duration_buckets"))
+        check_choice(self, "source", SOURCES)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContentConfig:
+    """Two towers into one frozen space (METHOD section 1)."""
+
+    width: int = 64  # D of the shared space
+    hidden: int = 128
+    temperature: float = 0.07
+    uniform_negatives: int = 512
+    caption_share: float = 0.5  # share of a batch's rows whose query is a few words of the video's own caption
+    modality_dropout: float = 0.2  # share of captions hidden from the video tower where brought vectors exist
+    dropout: float = 0.1
+    compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
+    tables: TablesConfig = TablesConfig()
+    optim: OptimConfig = OptimConfig(epochs=24.0, table_learning_rate=1e-2)
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("width", "hidden", "temperature"))
+        check_choice(self, "compute", COMPUTE)
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceConfig:
+    """The preference space, learnt from feed views (models/preference.py) [ours]. A batch is a number of events."""
+
+    width: int = 16
+    history: int = 1_000  # most recent events of a person, whatever came of them, that are pooled
+    pseudo_events: float = 10.0  # kappa: with fewer events than this a person is mostly nobody in particular
+    id_dropout: float = 0.9
+    fit_prior: float = 4.0  # precision first assumed of people's axes, authors and videos, before the fit learns it
+    fit_sweeps: int = 5  # rounds of that fit; 0 = people alone, against the vectors as trained
+    fit_ridge: float = 20.0  # answered videos that a standardised attribute has to earn before it counts
+    click_weight: float = 1.0
+    long_play_weight: float = 0.5
+    like_weight: float = 0.2
+    tables: TablesConfig = TablesConfig()
+    optim: OptimConfig = OptimConfig(batch=8_192, epochs=20.0, learning_rate=1e-2, table_learning_rate=1e-2)
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("width", "history", "pseudo_events", "fit_prior", "fit_ridge"))
+        check_weights(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class PdrConfig:
+    """Personalised dense retrieval (METHOD section 3)."""
+
+    width: int = 64
+    hidden: int = 128
+    heads: int = 4
+    history: int = 100  # most recent engaged events attended over
+    temperature: float = 0.07
+    uniform_negatives: int = 1_024
+    hard_negatives: int = 2  # per row, from an earlier checkpoint's ranks
+    hard_rank_from: int = 100  # [lit: Facebook EBR]
+    hard_rank_to: int = 500
+    hard_start: float = 0.5  # share of the steps after which hard negatives are mined and used
+    id_dropout: float = 0.15
+    dropout: float = 0.1
+    use_history: bool = True  # behaviours: attended over by the query, and their mean
+    use_profile: bool = True
+    use_preference: bool = True  # the person in the preference space
+    log_q: bool = True  # corrects sampled negatives for how often each is drawn
+    relevance_weight: float = 0.5
+    click_weight: float = 1.0
+    long_play_weight: float = 0.5
+    like_weight: float = 0.2
+    feed_share: float = 0.5  # share of rows of a batch that are engaged feed views (empty query)
+    compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
+    tables: TablesConfig = TablesConfig()
+    optim: OptimConfig = OptimConfig(epochs=12.0, table_optimizer="row_adagrad", table_learning_rate=5e-2)
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("width", "hidden", "heads", "history", "temperature", "hard_rank_from"))
+        check_choice(self, "compute", COMPUTE)
+        check_heads(self)
+        check_weights(self)
+        check_order(self, "hard_rank_from", "hard_rank_to")
+        require(self.hard_start <= 1, self, f"hard_start = {self.hard_start}, expected a share from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class QinConfig:
+    """Query-dominant interest network (METHOD section 4). `personal=False` is the base ranker."""
+
+    personal: bool = True
+    slate: int = 10  # S, results of a training slate; longer result lists are cut into several
+    width: int = 32
+    heads: int = 4
+    history: int = 500  # H
+    keep_query: int = 100  # K1, GSU step 1
+    keep_video: int = 30  # K2, GSU step 2
+    realtime: int = 30  # R; 0 = without the real-time part
+    query_filter: bool = True  # GSU step 1; without it the latest K1 stay
+    video_filter: bool = True  # GSU step 2; without it every candidate sees all K1
+    esu: bool = True  # exact attention over what the GSU kept; without it their mean
+    fused_attention: bool = True  # [QIN] ids and attributes attend apart; without it their sums attend
+    engagement_gate: bool = True  # [QIN] which of the two to trust; without it both alike
+    inputs: str = "relevance+video+links+habits+preference"  # groups of features; base: the first two
+    experts: int = 4
+    expert_width: int = 64
+    gate_dropout: float = 0.1  # [lit: HoME]
+    dropout: float = 0.1
+    id_dropout: float = 0.1
+    position_dropout: float = 0.2
+    feed_share: float = 0.3  # share of a batch's slates that are made of feed views
+    sampled_negatives: int = 24  # retrieved but unshown videos added to each training slate
+    click_weight: float = 1.0
+    long_play_weight: float = 0.3
+    like_weight: float = 0.2
+    listwise_weight: float = 1.0  # softmax over a slate's results, beside the pointwise loss
+    compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
+    tables: TablesConfig = TablesConfig()
+    optim: OptimConfig = OptimConfig(
+        batch=64, epochs=3.0, learning_rate=1.5e-3, table_optimizer="row_adagrad", table_learning_rate=5e-3
+    )
+
+    def __post_init__(self) -> None:
+        sizes = ("width", "heads", "history", "keep_query", "keep_video", "experts", "expert_width")
+        check_values(self, positive=sizes)
+        check_choice(self, "compute", COMPUTE)
+        check_heads(self)
+        check_weights(self)
+        check_order(self, "keep_video", "keep_query", "history")
+        check_choices(self, "inputs", INPUTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class QrcfConfig:
+    """Query-relevant collaborative filtering (METHOD section 2)."""
+
+    history: int = 1_000  # most recent engaged events filtered
+    k: int = 50  # seeds kept at most
+    threshold: str = "quantile"  # the least cosine of a seed: one epsilon, or "adaptive", one a query [lit: pEBR]
+    epsilon_quantile: float = 0.6  # epsilon = this quantile of cos(query, past view) on the training window
+    adaptive_quantile: float = 0.95  # adaptive: this quantile of cos(query, video) over the videos of a sample
+    adaptive_sample: int = 4_096  # videos in it, of those engaged with before the validation day
+    gamma: float = 2.0
+    neighbours: int = 200  # M at most; fewer where [V, M] would outgrow memory
+    swing_power: float = 0.5  # [ours] exponent of the degree-normalised Swing similarity; below 1 lifts weak links
+    similarity: str = "swing"  # or "cosine"
+    swing_alpha: float = 1.0  # [lit: Alibaba]
+    swing_user_alpha: float = 5.0
+    swing_user_beta: float = 0.5
+    max_items_per_user: int = 1_000
+    max_users_per_item: int = 1_000
+    shrinkage: float = 10.0  # of the cosine
+    age_half_life_days: float = 14.0
+    content_fallback: int = 20  # neighbours from content for videos nobody co-clicked
+
+    def __post_init__(self) -> None:
+        sizes = ("history", "k", "adaptive_sample", "max_items_per_user", "max_users_per_item", "age_half_life_days")
+        check_values(self, positive=sizes)
+        check_choice(self, "threshold", THRESHOLDS)
+        check_choice(self, "similarity", SIMILARITIES)
+        check_order(self, "k", "history")
+        if self.neighbours:
+            check_order(self, "content_fallback", "neighbours")
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig:
+    """Channels, their depth, and the ScaNN index."""
+
+    channels: str = "bm25+dr+qrcf+pdr"  # that pr2 merges; base merges bm25 and dr
+    depth: int = 1_000  # results per channel
+    ann_min_rows: int = 5_000  # below this the index is exact: ScaNN's partitions gain nothing
+    ann_recall_at: int = 100
+    ann_leaves: int = 0  # 0 = derived: 2 * sqrt(V)
+    ann_search_share: float = 0.15  # share of leaves searched
+    ann_reorder: int = 0  # least number rescored exactly; 0 = derived: 8 * results asked for
+    bm25_k1: float = 1.5  # [lit: Lucene's form of BM25, bm25s defaults]
+    bm25_b: float = 0.75
+    qrcf: QrcfConfig = QrcfConfig()
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("depth", "ann_recall_at", "ann_search_share", "bm25_k1"))
+        require(self.bm25_b <= 1, self, f"bm25_b = {self.bm25_b}, expected a share from 0 to 1")
+        check_order(self, "ann_recall_at", "depth")
+        check_choices(self, "channels", CHANNELS)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """Answering."""
+
+    least_events: int = 5  # people with fewer past events get the base ranker's order of the same candidates
+    clicked: str = "auto"  # may be found again what the person clicked before? "show", "withhold", or as the log says
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        check_choice(self, "clicked", CLICKED)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoresConfig:
+    """From the ranker's logits to one score, on the validation day (METHOD section 5)."""
+
+    calibration: str = "auto"  # or one of "platt", "isotonic", "query" without competition on held-out users
+    floor_tolerance: float = 0.1  # [ours] standard errors of NDCG@10 and recall@100 that a floor may cost; 0 = none
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        check_choice(self, "calibration", CALIBRATIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Offline evaluation. Weights are chosen on the validation day, numbers are reported on the test day."""
+
+    bootstrap: int = 1_000
+    pipeline_candidates: int = 256  # best merged candidates that the ranker orders
+    probe_sessions: int = 32  # sessions on which `pr2 evaluate` repeats every feature with the future removed
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_values(self, positive=("bootstrap", "pipeline_candidates"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run, whole."""
+
+    name: str = "kuaisar"
+    mesh: MeshConfig = MeshConfig()
+    data: DataConfig = DataConfig()
+    world: WorldConfig = WorldConfig()
+    content: ContentConfig = ContentConfig()
+    preference: PreferenceConfig = PreferenceConfig()
+    pdr: PdrConfig = PdrConfig()
+    qin: QinConfig = QinConfig()
+    base: QinConfig = QinConfig(personal=False)
+    retrieval: RetrievalConfig = RetrievalConfig()
+    search: SearchConfig = SearchConfig()
+    scores: ScoresConfig = ScoresConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        wanted, depth = self.evaluation.pipeline_candidates, self.retrieval.depth
+        require(
+            wanted <= depth,
+            self,
+            f"evaluation.pipeline_candidates = {wanted} is above retrieval.depth = {depth}; lower it or raise depth",
+        )
+        drawn = self.qin.sampled_negatives
+        require(
+            drawn <= wanted,
+            self,
+            f"qin.sampled_negatives = {drawn} is above evaluation.pipeline_candidates = {wanted}, their source; "
+            "lower it or raise pipeline_candidates",
+        )
+        for name in ("slate", "sampled_negatives"):
+            one, other = getattr(self.qin, name), getattr(self.base, name)
+            require(one == other, self, f"qin.{name} = {one}, base.{name} = {other}: both train on one set; set both")
+        require(not self.base.personal, self, "base.personal = True, expected False: it is the ranker to compare with")

@@ -1,0 +1,64 @@
+"""Past events as the models read them: video rows, engagement signals, time gaps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax.data.columns import SEARCH_SURFACE
+from pr2_jax.data.history.histories import engaged_window, window
+from pr2_jax.data.history.labels import LongPlay
+from pr2_jax.data.store.log_store import LogStore
+
+
+@dataclasses.dataclass(frozen=True)
+class EventReader:
+    """Turns requests into padded histories. Only what is strictly before each request is ever touched."""
+
+    store: LogStore
+    long_play: LongPlay
+
+    def engaged(self, user_B: np.ndarray, time_ms_B: np.ndarray, n: int) -> dict[str, np.ndarray]:
+        """The n latest engaged events of both surfaces, oldest first: `history_BxH` and its companions."""
+        events_BxH = engaged_window(self.store, user_B, time_ms_B, n)
+        video, signals, gap = self.read(events_BxH, time_ms_B)
+        return {"history_BxH": video, "signals_BxHxG": signals, "gap_seconds_BxH": gap}
+
+    def recent(self, user_B: np.ndarray, time_ms_B: np.ndarray, n: int) -> dict[str, np.ndarray]:
+        """The n latest events whatever comes of them, also one still watched: `recent_BxR` and its companions."""
+        video, signals, gap = self.read(window(self.store, user_B, time_ms_B, n), time_ms_B)
+        return {"recent_BxR": video, "recent_signals_BxRxG": signals, "recent_gap_BxR": gap}
+
+    def signals(self, events_x: np.ndarray, before_ms_x: np.ndarray | None = None) -> np.ndarray:
+        """Engagement of event rows, float32 `[..., G]` (models/event_features.py names the columns), 0 where it is not
+        told.
+
+        `before_ms_x`: as it was known just before these times; without it, as it is known in the end.
+        """
+        e = self.store.events
+        play, duration = np.asarray(e.play_ms[events_x], np.float32), np.asarray(e.duration_ms[events_x], np.float32)
+        searched = e.surface[events_x] == SEARCH_SURFACE
+        share = np.where(duration > 0, np.minimum(play / np.maximum(duration, 1), 2.0), 0.0)
+        outcome = [e.like[events_x], e.follow[events_x], e.forward[events_x]]
+        outcome += [self.long_play.label(e.play_ms[events_x], e.duration_ms[events_x])]
+        outcome += [np.log1p(play / 1000) / 5, share]
+        click = e.click[events_x]
+        if before_ms_x is not None:
+            known = e.known_ms[events_x] < before_ms_x
+            click, outcome = click & (known | searched), [column * known for column in outcome]
+        return np.stack([click, *outcome, searched], axis=-1).astype(np.float32)
+
+    def read(self, events_BxH: np.ndarray, time_ms_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Video rows `[B, H]` (0 = padding), signals `[B, H, G]` (models/event_features.py names them), gaps in
+        seconds."""
+        e, real = self.store.events, events_BxH >= 0
+        index = np.where(real, events_BxH, 0)
+        if not len(e.video):
+            shape = events_BxH.shape
+            return np.zeros(shape, np.int32), np.zeros((*shape, 8), np.float32), np.zeros(shape, np.float32)
+        time_ms_Bx1 = np.asarray(time_ms_B)[:, None]
+        signals_BxHxG = self.signals(index, time_ms_Bx1) * real[..., None]
+        gap = (time_ms_Bx1 - e.time_ms[index]) / 1000
+        video_BxH = np.where(real, e.video[index], 0).astype(np.int32)
+        return video_BxH, signals_BxHxG, np.where(real, gap, 0).astype(np.float32)

@@ -1,0 +1,86 @@
+"""Labels and counts taken from the log, each with the time before which it was taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from pr2_jax.config import DataConfig
+from pr2_jax.data.columns import FEED_SURFACE, PLAY
+from pr2_jax.data.outcomes import clicked_ms
+from pr2_jax.data.store.log_store import LogStore
+
+
+@dataclasses.dataclass(frozen=True)
+class LongPlay:
+    """Played longer than a quantile of the views of videos about as long [lit: D2Q]."""
+
+    edges_ms: np.ndarray  # int64 [G - 1], ascending: lower ends of duration buckets 1, 2, ...
+    thresholds_ms: np.ndarray  # float64 [G]
+
+    @staticmethod
+    def fit(store: LogStore, before_ms: int, config: DataConfig) -> LongPlay:
+        """Of views known strictly before `before_ms`, in the feed and of clicked results: duration buckets of equal
+        counts, a play-time quantile in each. Views of which playing time or duration is not told do not count."""
+        duration_N, play_N = _views(store, before_ms)
+        if not len(duration_N):
+            return LongPlay(np.zeros(0, np.int64), np.full(1, np.inf))
+        shares = np.arange(1, config.duration_buckets) / config.duration_buckets
+        edges = np.unique(np.quantile(duration_N, shares, method="higher")).astype(np.int64)
+        edges = edges[edges > duration_N.min()]  # no bucket without a view
+        bucket_N = np.searchsorted(edges, duration_N, side="right")
+        order = np.lexsort((play_N, bucket_N))
+        first_G = np.searchsorted(bucket_N[order], np.arange(len(edges) + 2))
+        parts = [play_N[order][a:b] for a, b in itertools.pairwise(first_G)]
+        thresholds = np.array([np.quantile(part, config.long_play_quantile) for part in parts])
+        return LongPlay(edges, thresholds)
+
+    def label(self, play_ms: np.ndarray, duration_ms: np.ndarray) -> np.ndarray:
+        """bool, same shape. Nothing is a long play of a video whose duration is not known, 0; whether there is a label
+        at all, `told` says."""
+        threshold = self.thresholds_ms[np.searchsorted(self.edges_ms, duration_ms, side="right")]
+        return (np.asarray(play_ms) > threshold) & (np.asarray(duration_ms) > 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Durations:
+    """How long each video is, and since when the log has said so.
+
+    The item table holds no durations, feed views do. The first view that tells one counts, and not, say, the median of
+    all: what is known at a moment is then either this value or nothing, for any moment and in O(1).
+    """
+
+    duration_ms_V: np.ndarray  # int64, 0 = no view ever tells
+    since_ms_V: np.ndarray  # int64, when that view began
+
+    @staticmethod
+    def of(store: LogStore) -> Durations:
+        """From feed views with a duration above 0; of several at one time the shortest duration."""
+        e = store.events
+        keep = (np.asarray(e.surface) == FEED_SURFACE) & (np.asarray(e.duration_ms) > 0)
+        video_N, time_N, duration_N = (np.asarray(x)[keep] for x in (e.video, e.time_ms, e.duration_ms))
+        order = np.lexsort((duration_N, time_N, video_N))
+        video_K, first_K = np.unique(video_N[order], return_index=True)
+        duration_V, since_V = np.zeros((2, store.counts.videos), np.int64)
+        duration_V[video_K], since_V[video_K] = duration_N[order][first_K], time_N[order][first_K]
+        return Durations(duration_V, since_V)
+
+    def before(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
+        """int64, of the shape that both broadcast to: durations told strictly before each time, 0 = not yet known."""
+        return np.where(self.since_ms_V[video_x] < time_ms_x, self.duration_ms_V[video_x], 0)
+
+
+def popularity(store: LogStore, before_ms: int) -> np.ndarray:
+    """float32 [V]: clicks of each video known before that time, in the feed and in searches."""
+    clicked = np.flatnonzero(store.events.click)
+    clicked = clicked[clicked_ms(store.events, clicked) < before_ms]
+    return np.bincount(np.asarray(store.events.video)[clicked], minlength=store.counts.videos).astype(np.float32)
+
+
+def _views(store: LogStore, before_ms: int) -> tuple[np.ndarray, np.ndarray]:
+    """(duration, play time) of the views that were known before that time and tell both."""
+    e = store.events
+    keep = (np.asarray(e.known_ms) < before_ms) & ((np.asarray(e.told) & PLAY) > 0)
+    return np.asarray(e.duration_ms)[keep], np.asarray(e.play_ms)[keep]

@@ -1,0 +1,1 @@
+"""`pr2 ingest`: the whole way from a log to a store, with a report of every row."""

@@ -1,0 +1,94 @@
+"""What a log does not hold, and what can therefore not be learned from it: said once, by ingest and by the report."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pr2_jax.data.batches.sessions import impressions_of, training_sessions
+from pr2_jax.data.columns import FEED_SURFACE, LIKE, PLAY
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.types import TASKS
+
+BITS = {"long_play": PLAY, "like": LIKE}
+"""Of `told`: which outcomes of a row are known."""
+
+
+def heads_told(store: LogStore) -> dict[str, bool]:
+    """By task: does a row of the training days have a label for it?"""
+    out = dict.fromkeys(TASKS, True)  # shown results are clicked or not: no log is without
+    for task, bit in BITS.items():
+        out[task] = any((told & bit).any() for told in _told(store))
+    return out
+
+
+def _told(store: LogStore) -> list[np.ndarray]:
+    """uint8: what is known of each feed view, and of each shown result, of the training days."""
+    e, parts = store.events, []
+    viewed_E = (np.asarray(e.surface) == FEED_SURFACE) & (np.asarray(e.time_ms) < store.cuts.validation_ms)
+    for columns, rows in ((e, viewed_E), (store.impressions, impressions_of(store, training_sessions(store))[0])):
+        if columns.told is not None:
+            parts.append(np.asarray(columns.told)[rows])
+    return parts
+
+
+def lacks(store: LogStore) -> list[str]:
+    """Sentences for people, none where nothing is lacking."""
+    return [*_of_feed(store), *_of_attributes(store), *_of_searches(store)]
+
+
+def _of_feed(store: LogStore) -> list[str]:
+    told = heads_told(store)
+    if not (np.asarray(store.events.surface) == FEED_SURFACE).any():
+        out = ["no feed views: the preference space is empty, people are known by their searches and clicks alone"]
+    elif not _viewed_in_training(store):
+        out = ["no feed views on the training days: the preference space is empty"]
+    elif not np.asarray(store.events.told)[np.asarray(store.events.surface) == FEED_SURFACE].any():
+        out = ["of feed views nothing is told but that they were: nothing is learned from the feed"]
+    else:
+        out = []
+    if not any(told[task] for task in BITS):
+        return [*out, "long play and like are never told: only clicks are learned"]
+    if not told["long_play"]:
+        out.append("long play is never told (no playing time beside a duration): that head is not trained")
+    if not told["like"]:
+        out.append("likes are never told: that head is not trained")
+    return out
+
+
+def _viewed_in_training(store: LogStore) -> bool:
+    e = store.events
+    early_E = np.asarray(e.time_ms) < store.cuts.validation_ms
+    return bool((early_E & (np.asarray(e.surface) == FEED_SURFACE)).any())
+
+
+def _of_attributes(store: LogStore) -> list[str]:
+    out, videos = [], store.videos
+    if not np.any(store.users.profile):
+        out.append("no user features: no model knows a profile")
+    captions, categories, authors = (bool(np.any(x)) for x in (videos.words, videos.category, videos.author))
+    brought = videos.content is not None and bool(np.any(videos.content))
+    if not (captions or categories or authors or brought):
+        out.append(
+            "nothing but ids is told of videos: BM25 and content vectors find nothing, a video is known by who clicked "
+            "it and for which query"
+        )
+    elif not captions:
+        out.append("no captions: BM25 finds nothing, words are learned from clicks alone")
+    elif not (categories or authors):
+        out.append("no authors and no categories: videos have nothing in common but words and people")
+    if not np.any(videos.upload_ms):
+        out.append("no upload times: the age of a video is not known")
+    return out
+
+
+def _of_searches(store: LogStore) -> list[str]:
+    out = []
+    if not np.diff(np.asarray(store.queries.first_word)).any():
+        out.append("no query has words: searches are answered by preference and by what is popular")
+    clicks = np.asarray(store.impressions.clicks)
+    if len(clicks) and (clicks > 0).all():
+        out.append(
+            "every shown result was clicked: rankers learn from drawn negatives alone, and neither the order among "
+            "shown results nor the rate of clicks can be judged"
+        )
+    return out

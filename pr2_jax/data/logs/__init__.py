@@ -1,0 +1,1 @@
+"""Log files → typed tables. Every physical record is kept, left out, repeated or quarantined, and counted."""

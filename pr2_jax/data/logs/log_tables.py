@@ -1,0 +1,258 @@
+"""`read_log`: the files of a log → `LogTables`, every row accounted for, nothing written unless all is well."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pr2_jax.config import DataConfig
+from pr2_jax.data.columns import Cuts
+from pr2_jax.data.cuts import cuts_of
+from pr2_jax.data.logs.content_files import BroughtContent, read_content
+from pr2_jax.data.logs.mapping import mapping_of, names_of
+from pr2_jax.data.logs.quarantine import Quarantine
+from pr2_jax.data.logs.reading import PART, ReadTable, TableCount, empty, read_table
+from pr2_jax.data.logs.records import ROW
+from pr2_jax.data.logs.search_rows import ReadSearch, search_rows
+from pr2_jax.data.logs.sources import LogSources, open_log
+from pr2_jax.data.logs.word_lists import WordLists
+from pr2_jax.data.outcomes import timed
+from pr2_jax.data.schema import (
+    CATEGORIES,
+    DAY_MS,
+    EARLIEST_MS,
+    FEED,
+    LATEST_MS,
+    PROFILE,
+    SEARCH,
+    SOCIAL,
+    TABLES,
+    USERS,
+    VIDEOS,
+    WORDS,
+    Table,
+)
+from pr2_jax.errors import BadInput
+
+VALID_MS = 7_000
+
+
+@dataclasses.dataclass(frozen=True)
+class LogTables:
+    """The log, checked and typed, still with raw ids. All ids and times int64.
+
+    Only the order of rows that share a user (`feed`, `search`) carries meaning: the order shown.
+    """
+
+    feed: pl.DataFrame  # user video time_ms known_ms play_ms duration_ms click like follow forward told (outcomes.py)
+    search: pl.DataFrame  # user session time_ms query source video clicks position; types to search in only; where the
+    # log has outcomes of results also play_ms duration_ms like follow forward told
+    queries: pl.Series  # distinct word lists (list of int64); `search.query` indexes it
+    sources: tuple[str, ...]  # sorted; `search.source` indexes it, -1 = not known
+    users: pl.DataFrame  # user, PROFILE columns (null = not known)
+    social: pl.DataFrame  # user follows
+    videos: pl.DataFrame  # video words author kind upload_ms CATEGORIES
+    words: pl.DataFrame  # word text
+    content: BroughtContent | None
+    start_ms: int  # earliest time of any row
+    end_ms: int  # latest time of a search row of any type, + 1
+    counts: dict[str, TableCount]  # by the name of the file, or of the table where it has several
+    left_out: dict[str, str]  # tables that are not read, and why
+    unread: tuple[str, ...]  # other files of the log
+    written: dict[str, int]  # of all search rows, whatever their type: sessions, clicked_rows, reused_ids
+    quarantined: pl.DataFrame  # table line column value reason, of every bad cell
+
+
+def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None, *, whole: bool = True) -> LogTables:
+    """Reads a directory, a directory that holds one, or a zip, of tables in KuaiSAR's format (sources.py).
+
+    `whole=False`: also a log that is too short or too silent to train on (the raw leak probe's).
+
+    Bad rows are set aside and, where `quarantine_path` is given, written there once everything else is well.
+    Raises BadInput for whatever makes the log unusable, and for more than `config.max_bad_share` bad rows in a table.
+    """
+    quarantine = Quarantine(config.max_bad_share)
+    with open_log(Path(path), names_of(config)) as files:
+        tables = log_tables(read_tables(files, config, quarantine), files, quarantine)
+    if whole:
+        refuse_unusable(tables)
+    if quarantine_path is not None:
+        tables.quarantined.write_csv(quarantine_path)
+    return tables
+
+
+Refused = Callable[[Table, BadInput], None]
+
+
+def read_tables(
+    files: LogSources, config: DataConfig, quarantine: Quarantine, refused: Refused | None = None
+) -> dict[str, ReadTable]:
+    """Every table that is there and can be read, by name. Those that no stage needs are left out where they are odd.
+
+    `refused` hears of a table that cannot be used; without it the BadInput is raised.
+    """
+    mappings = {table.name: mapping_of(table, config) for table in TABLES}
+    out: dict[str, ReadTable] = {}
+    for table in sorted(TABLES, key=lambda table: not table.required):  # the required one says first what is wrong
+        if table.name not in files.tables:
+            continue
+        try:
+            out[table.name] = read_table(table, files.tables[table.name], mappings[table.name], quarantine)
+            quarantine.check_share(table, out[table.name].read)
+        except BadInput as error:
+            if not table.required and not table.expected:
+                files.left_out[table.name] = str(error)
+                out.pop(table.name, None)
+                quarantine.forget(table)
+            elif refused is None:
+                raise
+            else:
+                refused(table, error)
+    return out
+
+
+def log_tables(read: dict[str, ReadTable], files: LogSources, quarantine: Quarantine) -> LogTables:
+    """The log from its tables, which are taken out of `read` one by one. Days are not looked at (`refuse_unusable`)."""
+    counts: dict[str, TableCount] = {}
+    words = _plain(WORDS, read, quarantine, counts).rename({"word_id": "word", "word": "text"}).drop_nulls("text")
+    as_text = {name: _as_text(read.get(table.name), name) for table, name in ((VIDEOS, "caption"), (SEARCH, "keyword"))}
+    found = ReadSearch.of(read.pop(SEARCH.name))
+    videos = _plain(VIDEOS, read, quarantine, counts)
+    spellings = found.spellings
+    captions, asked, words = WordLists(words).read(videos["caption"], as_text["caption"], spellings, as_text["keyword"])
+    queries, query_of_spelling = _distinct(asked)
+    search = search_rows(found, spellings, query_of_spelling, quarantine, counts)
+    feed = _feed(read, quarantine, counts)
+    users = _plain(USERS, read, quarantine, counts).rename({"user_id": "user"})
+    social = _plain(SOCIAL, read, quarantine, counts)
+    earliest = feed["time_ms"].min()
+    return LogTables(
+        feed=feed,
+        search=search.rows,
+        queries=queries,
+        sources=search.sources,
+        users=users.select("user", *PROFILE),
+        social=social.rename({"user_id": "user", "user_follow_id": "follows"}),
+        videos=_videos(videos, captions),
+        words=words,
+        content=read_content(files.content, files.content_ids),
+        start_ms=min(search.first_ms, earliest) if earliest is not None else search.first_ms,
+        end_ms=search.last_ms + 1,
+        counts=counts,
+        left_out=dict(files.left_out),
+        unread=files.unread,
+        written=search.written,
+        quarantined=quarantine.table(),
+    )
+
+
+def refuse_unusable(tables: LogTables) -> None:
+    """BadInput where no models can be trained, chosen and judged on the log's days."""
+    _refuse_short(tables)
+    _refuse_silent(tables)
+
+
+def _as_text(read: ReadTable | None, column: str) -> bool:
+    return read is not None and column in read.sources and read.sources[column].text
+
+
+def _plain(
+    table: Table, read: dict[str, ReadTable], quarantine: Quarantine, counts: dict[str, TableCount]
+) -> pl.DataFrame:
+    """A table whose rows stand alone. An absent table is an empty frame."""
+    if table.name not in read:
+        return empty(table).drop(ROW, PART)
+    one = read.pop(table.name)
+    counts[one.name] = one.count(quarantine).check(one.name)
+    return one.rows.drop(ROW, PART)
+
+
+def _distinct(lists: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """The distinct word lists by their words, and which of them each list is: "[1,2]" and "[1, 2]" are one."""
+    canonical = lists.cast(pl.List(pl.String)).list.join(" ")
+    distinct = pl.DataFrame({"canonical": canonical, "words": lists}).unique("canonical").sort("canonical")
+    distinct = distinct.with_columns(pl.int_range(pl.len()).alias("query"))
+    numbers = pl.DataFrame({"canonical": canonical}).join(distinct, on="canonical", how="left", maintain_order="left")
+    return distinct["words"], numbers["query"]
+
+
+def _feed(read: dict[str, ReadTable], quarantine: Quarantine, counts: dict[str, TableCount]) -> pl.DataFrame:
+    """Feed views with their times. A bad row is no view, but the person watched it: it takes its time of its batch."""
+    names = {"user_id": "user", "item_id": "video", "timestamp": "time_ms", "playing_time": "play_ms"}
+    clicks_told, bad = True, empty(FEED)
+    if one := read.get(FEED.name):
+        clicks_told, when = "click" in one.sources, pl.col("timestamp").is_between(EARLIEST_MS, LATEST_MS)
+        bad = one.bad.filter(pl.col("user_id").is_not_null() & when)
+    if len(bad):
+        spans = [pl.when(pl.col(name) >= 0).then(name) for name in ("playing_time", "duration_ms")]
+        bad = bad.with_columns(spans, ours=pl.lit(False))
+        good = one.rows.with_columns(ours=pl.lit(True))
+        rows = pl.concat([good, bad]).sort(PART, ROW, maintain_order=True)
+        _plain(FEED, read, quarantine, counts)
+        kept, feed = rows["ours"], rows.drop(ROW, PART, "ours")
+    else:
+        kept, feed = None, _plain(FEED, read, quarantine, counts)
+    feed = feed.rename(names)
+    feed = timed(feed if clicks_told else feed.with_columns(valid_play().alias("click")))
+    return feed if kept is None else feed.filter(kept)
+
+
+def _videos(videos: pl.DataFrame, captions: pl.Series) -> pl.DataFrame:
+    return videos.select(
+        pl.col("item_id").alias("video"),
+        captions.alias("words"),
+        pl.when(pl.col("author_id") > 0).then("author_id").alias("author"),
+        pl.col("upload_type").alias("kind"),
+        pl.col("upload_time").fill_null(0).alias("upload_ms"),
+        *(pl.when(pl.col(name) > 0).then(name).alias(name) for name in CATEGORIES),
+    )
+
+
+def valid_play() -> pl.Expr:
+    """KuaiSAR's rule for a click in the feed: at least the duration of a video of up to 7 s, else more than 7 s."""
+    short = pl.col("duration_ms").is_between(1, VALID_MS).fill_null(False)
+    return pl.when(short).then(pl.col("play_ms") >= pl.col("duration_ms")).otherwise(pl.col("play_ms") > VALID_MS)
+
+
+def _refuse_short(tables: LogTables) -> None:
+    """Training needs sessions before the validation day, and choosing weights needs some on it."""
+    times, cuts = tables.search["time_ms"], cuts_of(tables.search, tables.start_ms, tables.end_ms)
+    days = (tables.end_ms - int(times.min())) / DAY_MS
+    for name, count in _by_window(times, cuts)[:2]:
+        if count == 0:
+            raise BadInput(
+                f"{SEARCH.name}: no search session {name}; the searches span {days:.1f} days, expected at least 3 days "
+                "with searches: the last is the test day, the latest before it with a click the validation day, all "
+                "earlier ones are for training"
+            )
+
+
+def _refuse_silent(tables: LogTables) -> None:
+    """Each of the three windows is learnt from, chosen on or judged by clicks."""
+    clicked_ms = tables.search.filter(pl.col("clicks") > 0)["time_ms"]
+    cuts = cuts_of(tables.search, tables.start_ms, tables.end_ms)
+    for name, count in _by_window(clicked_ms, cuts):
+        if count == 0:
+            raise BadInput(
+                f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks on the test day (the "
+                f"last, up to {iso(cuts.end_ms)}), on a day before it, which is the validation day, and before that"
+            )
+
+
+def _by_window(time_ms_N: pl.Series, cuts: Cuts) -> list[tuple[str, int]]:
+    """How many of the times lie in each of the three windows of the protocol, with what people call it."""
+    validation_ms, test_ms = cuts.validation_ms, cuts.test_ms
+    return [
+        ("before the validation day", int((time_ms_N < validation_ms).sum())),
+        ("on the validation day", int(((time_ms_N >= validation_ms) & (time_ms_N < test_ms)).sum())),
+        ("on the test day", int((time_ms_N >= test_ms).sum())),
+    ]
+
+
+def iso(time_ms: int) -> str:
+    """UTC, to the second."""
+    return str(np.datetime64(time_ms, "ms").astype("datetime64[s]")).replace("T", " ")

@@ -1,0 +1,390 @@
+"""Which files make up which table of a log: in a directory, one level down, or in a zip; whole or in parts."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote
+
+from pr2_jax.data.logs.streams import DAMAGED_ZIP, NOT_UNPACKED, first_line, open_stored, sha256_of
+from pr2_jax.data.schema import CONTENT_FILE, CONTENT_IDS_FILE, SEARCH, TABLES, Table
+from pr2_jax.errors import BadInput
+
+CSV, PARQUET = "csv", "parquet"
+NAMED = re.compile(
+    r"(?P<stem>.+?)(?:(?P<csv>\.csv(?:\.(?:gz|gzip|zst|zstd))?)"
+    r"|(?:\.(?:snappy|gz|gzip|zst|zstd|lz4|lz4_?raw|lz4_?hadoop|brotli|none|uncompressed))?\.parquet)",
+    re.IGNORECASE,
+)
+"""A name with one of our suffixes; the codec in `.snappy.parquet` says nothing that the file does not."""
+
+OTHER_SUFFIX = re.compile(r"\.(?!c\d+$)[A-Za-z]\w*$")  # `part-0.c000` has none
+ONLY_PACKED = re.compile(r"\.(?:gz|gzip|zst|zstd)$", re.IGNORECASE)
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+EMPTY_PACKED_BYTES = 64  # a gzip or zstd file of no bytes is smaller
+
+
+class Place(Protocol):
+    """A file or a directory, on disk (`Path`) or in a zip."""
+
+    name: str
+
+    def is_dir(self) -> bool: ...
+    def is_file(self) -> bool: ...
+    def iterdir(self) -> Iterable[Place]: ...
+    def open(self, mode: str) -> BinaryIO: ...
+
+
+@dataclasses.dataclass
+class _Member:
+    """A file of a zip, or a directory, which is what has others below it."""
+
+    archive: zipfile.ZipFile
+    name: str
+    info: zipfile.ZipInfo | None = None
+    below: dict[str, _Member] = dataclasses.field(default_factory=dict)
+
+    def is_dir(self) -> bool:
+        return self.info is None
+
+    def is_file(self) -> bool:
+        return self.info is not None
+
+    def iterdir(self) -> Iterable[_Member]:
+        return self.below.values()
+
+    def open(self, mode: str) -> BinaryIO:
+        return self.archive.open(self.info, mode[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One physical file of a table. `name` is as people know it, relative to the log."""
+
+    name: str
+    format: str  # "csv" or "parquet"
+    constants: dict[str, str]  # of the partition directories NAME=VALUE that it lies in; "" = no value
+    path: Path | None  # None where it lies in a zip
+    archive: Path | None = None  # the zip
+    stored: Callable[[], BinaryIO] | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    def open(self) -> BinaryIO:
+        """The decompressed bytes; to be used as a context. Raises BadInput, also while reading."""
+        return self._opened(decompress=self.format == CSV)
+
+    def digest(self) -> str:
+        """SHA-256 of the bytes as stored, hex."""
+        return sha256_of(self._opened(decompress=False))
+
+    def _opened(self, decompress: bool) -> BinaryIO:
+        stored = self.stored or (lambda: self.path.open("rb"))
+        return open_stored(stored, self.name, self.archive, decompress)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSources:
+    """The parts of each table that is there, by table name. `shown_as` is what the user called the place."""
+
+    tables: dict[str, tuple[Part, ...]]  # in order of their names, numbers in them by size
+    content: Path | None
+    content_ids: Path | None
+    shown_as: str
+    left_out: dict[str, str]  # optional tables that are there in a form that cannot be used, and why
+    unread: tuple[str, ...] = ()  # what else lies there
+
+
+@contextlib.contextmanager
+def open_log(path: Path, names: Mapping[str, str] | None = None) -> Iterator[LogSources]:
+    """Finds the tables of a log. `names` gives a table's file or directory where it is not called as the table.
+
+    CSV members of a zip are read where they are; others live in a temporary directory until the end of the body.
+    Raises BadInput for a place that is not there, an unreadable or unsafe zip, a missing table, two copies of one.
+    """
+    names = dict(names or {})
+    _refuse_odd_names(names)
+    if path.is_dir():
+        try:
+            finder = _Finder(path, str(path), names)
+            found = finder.find()
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read ({error.strerror or first_line(error)})") from None
+        yield found
+    elif not path.exists():
+        raise BadInput(f"{path}: no such file or directory, expected a log directory or a zip")
+    elif zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
+        with tempfile.TemporaryDirectory(prefix="pr2-log-") as scratch, _opened_zip(path) as archive:
+            finder = _Finder(_members(archive, path), str(path), names, path, Path(scratch))
+            yield finder.find()
+    else:
+        raise BadInput(f"{path} is neither a directory nor a zip")
+
+
+@dataclasses.dataclass
+class _Finder:
+    """Looks for the tables of a log at `root` and one directory below."""
+
+    root: Place
+    shown_as: str
+    names: dict[str, str]
+    archive: Path | None = None
+    scratch: Path | None = None  # where members are unpacked
+
+    def find(self) -> LogSources:
+        place = self._only_place()
+        entries = sorted(place.iterdir(), key=lambda entry: entry.name)
+        for entry in entries:
+            _refuse_dangling(entry)
+        found = {table.name: self._candidates(table, entries) for table in TABLES}
+        self._refuse_shared(found)
+        for table in sorted(TABLES, key=lambda table: table is not SEARCH):  # what a place without a log lacks
+            if not found[table.name] and table.name in self.names:
+                raise BadInput(self._unknown_name(table, entries))
+            if not found[table.name] and table.required:
+                raise BadInput(self._missing(table, entries, found))
+        tables, left_out = {}, {}
+        for table in TABLES:
+            if not found[table.name]:
+                continue
+            parts, why = self._parts(found[table.name])
+            if why is None:
+                tables[table.name] = parts
+            elif table.required or table.expected:
+                raise BadInput(f"{self.shown_as} {why}")
+            else:
+                left_out[table.name] = why
+        files = {entry.name: entry for entry in entries if entry.is_file()}
+        taken = {entry.name for there in found.values() for entry in there} | {CONTENT_FILE, CONTENT_IDS_FILE}
+        unread = tuple(entry.name for entry in entries if entry.name not in taken and not entry.name.startswith("."))
+        return LogSources(tables, *self._content(files), self.shown_as, left_out, unread)
+
+    def _only_place(self) -> Place:
+        """The root itself, or the one directory below it that holds a log."""
+        for tables in ([table for table in TABLES if table.required], TABLES):
+            if self._holds(self.root, tables):
+                return self.root
+            nested = sorted(
+                (place for place in self.root.iterdir() if place.is_dir() and self._holds(place, tables)),
+                key=lambda place: place.name,
+            )
+            if len(nested) > 1:
+                remedy = "unpack it and name one of them" if self.archive else "name one of them"
+                listed = ", ".join(place.name for place in nested)
+                raise BadInput(f"{self.shown_as} holds {len(nested)} logs ({listed}): {remedy}")
+            if nested:
+                return nested[0]
+        return self.root
+
+    def _holds(self, place: Place, tables: Iterable[Table]) -> bool:
+        entries = list(place.iterdir())
+        return any(self._candidates(table, entries) for table in tables)
+
+    def _candidates(self, table: Table, entries: Iterable[Place]) -> list[Place]:
+        """Files, and directories that hold a file, of the table's name, whatever their suffix."""
+        name = self.names.get(table.name, table.name)
+        exact = [entry for entry in entries if entry.name == name and (entry.is_file() or _files(entry))]
+        if table.name in self.names and NAMED.fullmatch(name) and exact:
+            return exact
+        like = [entry for entry in entries if entry.name != name and _stem(entry.name) == name]
+        exact = [entry for entry in exact if entry.is_dir() or table.name in self.names]
+        return exact + [entry for entry in like if entry.is_file() or _files(entry)]
+
+    def _parts(self, there: list[Place]) -> tuple[tuple[Part, ...], str | None]:
+        """The parts of a table, or why it cannot be used."""
+        if len(there) > 1:
+            return (), f"holds both {there[0].name} and {there[1].name}: keep one"
+        entry = there[0]
+        if entry.is_file():
+            files, whole = [((entry.name,), entry)], _format(entry.name, CSV)
+        else:
+            files, whole = _files(entry), _format(entry.name, None)
+        formats = [_format(inside[-1], whole) for inside, _ in files]
+        for (inside, _), kind in zip(files, formats, strict=True):
+            if kind is None:
+                return (), f"has {'/'.join(inside)}, which is neither .csv nor .parquet"
+        if len(set(formats)) > 1:
+            one, other = ("/".join(files[formats.index(kind)][0]) for kind in (CSV, PARQUET))
+            return (), f"has {one} and {other} in one table: expected parts of one kind"
+        parts = [self._part(inside, file, kind) for (inside, file), kind in zip(files, formats, strict=True)]
+        filled = [part for part in parts if not _is_empty(part)]
+        return tuple(filled or parts[:1]), None
+
+    def _part(self, inside: tuple[str, ...], file: Place, kind: str) -> Part:
+        pairs = [name.partition("=") for name in inside[1:-1] if "=" in name]
+        constants = {unquote(key): "" if value == NO_VALUE else unquote(value) for key, _, value in pairs}
+        part = Part("/".join(inside), kind, constants, None, self.archive, lambda: file.open("rb"))
+        if self.archive is None:
+            return dataclasses.replace(part, path=file, stored=None)
+        _probe(file, self.archive)
+        return part if kind == CSV else dataclasses.replace(part, path=self._unpacked(part), archive=None, stored=None)
+
+    def _unpacked(self, part: Part) -> Path:
+        target = self.scratch / part.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part.open() as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+        return target
+
+    def _content(self, files: dict[str, Place]) -> tuple[Path | None, Path | None]:
+        vectors, ids = files.get(CONTENT_FILE), files.get(CONTENT_IDS_FILE)
+        if (vectors is None) != (ids is None):
+            have, lack = (CONTENT_FILE, CONTENT_IDS_FILE) if vectors else (CONTENT_IDS_FILE, CONTENT_FILE)
+            raise BadInput(f"{self.shown_as} has {have} but no {lack}: the two go together")
+        if vectors is None:
+            return None, None
+        # No table, but found, probed and unpacked as one file of it is.
+        vectors_part, ids_part = (self._part((file.name,), file, PARQUET) for file in (vectors, ids))
+        return vectors_part.path, ids_part.path
+
+    def _refuse_shared(self, found: dict[str, list[Place]]) -> None:
+        owner: dict[str, str] = {}
+        for name, entries in found.items():
+            for entry in entries:
+                other = owner.setdefault(entry.name, name)
+                if other != name:
+                    raise BadInput(f"{entry.name} is named for two tables, {other} and {name}: expected one file each")
+
+    def _unknown_name(self, table: Table, entries: list[Place]) -> str:
+        given = self.names[table.name]
+        offered = {text: entry.name for entry in entries for text in (_stem(entry.name), entry.name)}
+        hint = _nearest(given, offered)
+        return f"{self.shown_as} has no {given!r}, which the config names for the table {table.name}{hint}"
+
+    def _missing(self, table: Table, entries: list[Place], found: dict[str, list[Place]]) -> str:
+        taken = {entry.name for others in found.values() for entry in others}
+        offered = {_stem(entry.name): entry.name for entry in entries if entry.name not in taken}
+        where = "" if taken else " at its top or one directory down"
+        named = f"{table.name}.csv (or .parquet){where}, the table with {table.meaning}"
+        return f"{self.shown_as} has no {named}{_nearest(table.name, offered)}"
+
+
+def _files(directory: Place) -> list[tuple[tuple[str, ...], Place]]:
+    """(path from the directory's own name on, file) of the files in a directory at any depth, in order.
+
+    What begins with `_` or `.` is left by the writer (`_SUCCESS`, checksums) and no data, but for a partition.
+    """
+    if not directory.is_dir():
+        return []
+    found, todo = [], [((directory.name,), directory, frozenset())]
+    while todo:
+        inside, place, above = todo.pop()
+        if isinstance(place, Path):  # a link to a directory above would never end
+            here = place.resolve()
+            if here in above:
+                continue
+            above |= {here}
+        for entry in place.iterdir():
+            name = entry.name
+            _refuse_dangling(entry)
+            if name.startswith(".") or (name.startswith("_") and not (entry.is_dir() and "=" in name)):
+                continue
+            if entry.is_dir():
+                todo.append(((*inside, name), entry, above))
+            elif entry.is_file():
+                found.append(((*inside, name), entry))
+    return sorted(found, key=lambda file: [_in_order(name) for name in file[0]])
+
+
+def _refuse_dangling(entry: Place) -> None:
+    if isinstance(entry, Path) and entry.is_symlink() and not entry.exists():
+        raise BadInput(f"{entry} is a link to nothing: mend it or take it away")
+
+
+def _in_order(name: str) -> tuple[list[tuple[str, int]], str]:
+    """`part-2` comes before `part-10`."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d{0,18})", name)], name
+
+
+def _stem(name: str) -> str:
+    match = NAMED.fullmatch(name)
+    return match["stem"] if match else name
+
+
+def _format(name: str, otherwise: str | None) -> str | None:
+    """By the suffix; `otherwise` where there is none."""
+    match = NAMED.fullmatch(name)
+    if match:
+        return CSV if match["csv"] else PARQUET
+    bare = ONLY_PACKED.sub("", name)
+    if OTHER_SUFFIX.search(bare):
+        return None
+    return otherwise if bare == name else CSV
+
+
+def _is_empty(part: Part) -> bool:
+    """A CSV of no bytes, which engines write for an empty partition."""
+    if part.format != CSV:
+        return part.path is not None and part.path.stat().st_size == 0
+    with part._opened(decompress=False) as stored:
+        size = len(stored.read(EMPTY_PACKED_BYTES + 1))
+    if size == 0 or size > EMPTY_PACKED_BYTES:
+        return size == 0
+    with contextlib.suppress(BadInput), part.open() as stream:
+        return not stream.read(1)
+    return False
+
+
+def _nearest(given: str, offered: dict[str, str]) -> str:
+    close = difflib.get_close_matches(given, offered, 1)
+    return f"; did you mean {offered[close[0]]}?" if close else ""
+
+
+def _refuse_odd_names(names: Mapping[str, str]) -> None:
+    known = [table.name for table in TABLES]
+    owner: dict[str, str] = {}
+    for name, given in names.items():
+        if name not in known:
+            hint = _nearest(name, {table: table for table in known})
+            raise BadInput(f"{name!r} is no table of a log (they are {', '.join(known)}){hint}")
+        other = owner.setdefault(given, name)
+        if other != name:
+            raise BadInput(f"{given} is named for two tables, {other} and {name}: expected one file each")
+
+
+@contextlib.contextmanager
+def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except DAMAGED_ZIP as error:
+        raise BadInput(f"{path} is a truncated or damaged zip ({first_line(error)}): download it again") from None
+    except NOT_UNPACKED as error:
+        raise BadInput(f"{path} cannot be unpacked ({first_line(error)}): unzip it and give the directory") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or first_line(error)})") from None
+    with archive:
+        yield archive
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> _Member:
+    """The members as a tree, after every member's path was looked at."""
+    root = _Member(archive, "")
+    for info in archive.infolist():
+        _refuse_unsafe(path, info.filename)
+    for info in archive.infolist():
+        place, inside = root, PurePosixPath(info.filename.replace("\\", "/")).parts
+        if info.is_dir() or not inside:
+            continue
+        for name in inside:
+            place = place.below.setdefault(name, _Member(archive, name))
+        place.info = info
+    return root
+
+
+def _probe(file: Place, archive: Path) -> None:
+    """A password or an unknown compression shows when a member is opened: say so before anything is read."""
+    open_stored(lambda: file.open("rb"), file.name, archive, decompress=False).close()
+
+
+def _refuse_unsafe(path: Path, name: str) -> None:
+    plain = name.replace("\\", "/")
+    if plain.startswith("/") or (len(plain) > 1 and plain[1] == ":"):
+        raise BadInput(f"{path}: member {name!r} has an absolute path; refused, nothing was unpacked")
+    if ".." in PurePosixPath(plain).parts:
+        raise BadInput(f"{path}: member {name!r} climbs out of the directory; refused, nothing was unpacked")

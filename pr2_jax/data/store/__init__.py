@@ -1,0 +1,1 @@
+"""Typed tables → a memory-mapped store of columns."""

@@ -1,0 +1,329 @@
+"""`LogStore`: the log as memory-mapped columns. Building it twice gives the same bytes, manifest included."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pr2_jax import artifacts
+from pr2_jax.data.columns import (
+    CLICK,
+    NEVER_MS,
+    SEARCH_SURFACE,
+    Counts,
+    Cuts,
+    Events,
+    Impressions,
+    Queries,
+    Sessions,
+    Users,
+    Videos,
+    Words,
+)
+from pr2_jax.data.logs.log_tables import LogTables
+from pr2_jax.data.logs.text import Lexicon, Match
+from pr2_jax.data.outcomes import clicked_ms, ordered, result_span_ms
+from pr2_jax.data.periods import Periods
+from pr2_jax.data.schema import SCHEMA_VERSION
+from pr2_jax.data.store.assemble import Assembled, assemble, assemble_like, rows_of
+from pr2_jax.errors import StaleArtifact
+
+SCHEMA = f"log-store/{SCHEMA_VERSION}"
+MADE_BY = "pr2 ingest"
+TEXT_FILE = "words.text.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class EventIndex:
+    """Some of the events in the order in which each user's were known: `rows [n]`, `known_ms [n]`, and `first [U + 1]`,
+    where each user's begin."""
+
+    rows: np.ndarray
+    known_ms: np.ndarray
+    first: np.ndarray
+
+    @staticmethod
+    def of(events: Events, users: int, rows: np.ndarray, known_ms: np.ndarray) -> EventIndex:
+        """`rows` ascending; of those known at one moment the earlier event comes first."""
+        user = np.asarray(events.user)[rows]
+        order = ordered(user, known_ms)
+        return EventIndex(rows[order], known_ms[order], np.searchsorted(user, np.arange(users + 1)).astype(np.int64))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogStore(Assembled):
+    """Columns by group (`columns.py` says what each holds). Arrays are read-only."""
+
+    fingerprint: str  # of all columns
+
+    @staticmethod
+    def open(directory: Path) -> LogStore:
+        """Maps a store from disk. StaleArtifact where it is absent, half-written, damaged or of another schema."""
+        directory = Path(directory)
+        manifest = artifacts.require(directory, SCHEMA, MADE_BY)
+        groups: dict[str, dict[str, Any]] = {}
+        for name, said in manifest["columns"].items():
+            group, field = name.split(".")
+            groups.setdefault(group, {})[field] = _map(directory / f"{name}.npy", said)
+        groups["videos"].setdefault("content", None)
+        text = json.loads((directory / TEXT_FILE).read_text(encoding="utf-8"))
+        return LogStore(
+            users=Users(**groups["users"], profile_sizes=tuple(manifest["profile_sizes"])),
+            videos=Videos(**groups["videos"]),
+            queries=Queries(**groups["queries"]),
+            events=Events(**groups["events"]),
+            sessions=Sessions(**groups["sessions"]),
+            impressions=Impressions(**groups["impressions"]),
+            words=Words(**groups["words"], text=text),
+            counts=Counts(**manifest["counts"]),
+            cuts=Cuts(**manifest["cuts"]),
+            source_names=tuple(manifest["source_names"]),
+            kind_names=tuple(manifest["kind_names"]),
+            fingerprint=manifest["columns_digest"],
+        )
+
+    @staticmethod
+    def from_tables(tables: LogTables, like: Assembled | None = None) -> LogStore:
+        """The same store in memory, without touching the disk. `like`: as `assemble_like` has it."""
+        made = assemble(tables) if like is None else assemble_like(tables, like)
+        fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+        return LogStore(**fields, fingerprint=_columns_digest(made, _described(made)))
+
+    def user_row(self, raw: int) -> int:
+        """Row of a raw user id; 0 where it is unknown."""
+        return _row_of(self.users.raw_id, raw)
+
+    def video_rows(self, raw: np.ndarray) -> np.ndarray:
+        """int32 rows of raw video ids; 0 where unknown."""
+        return rows_of(self.videos.raw_id, np.asarray(raw, np.int64))
+
+    @functools.cached_property
+    def query_of_words(self) -> dict[bytes, int]:
+        """Row of each distinct query by the bytes of its word rows (int32), for what is kept per query."""
+        words, first = np.asarray(self.queries.words, np.int32), np.asarray(self.queries.first_word)
+        return {words[first[row] : first[row + 1]].tobytes(): row for row in range(len(first) - 1)}
+
+    def text_of(self, words: Iterable[int]) -> str:
+        """Word rows as text, word ids where the log has no words.csv; unknown ones are left out."""
+        return " ".join(self.words.text[word] or str(int(self.words.raw_id[word])) for word in words if word)
+
+    def caption(self, raw: int, words: int) -> str:
+        """The first words of a video's caption."""
+        row = _row_of(self.videos.raw_id, raw)
+        caption = np.asarray(self.videos.words[self.videos.first_word[row] : self.videos.first_word[row + 1]])
+        shown = self.text_of(caption[:words])
+        return shown + (" …" if len(caption) > words else "") if shown else "(no caption)"
+
+    def understood(self, query: str | Iterable[int | str]) -> list[Match]:
+        """The words of a text as typed, or of a list of texts and raw word ids."""
+        if isinstance(query, str):
+            return self.lexicon.match(query)
+        found: list[Match] = []
+        for word in query:
+            found += self.lexicon.match(word) if isinstance(word, str) else [self.lexicon.of_id(int(word))]
+        return found
+
+    def word_rows(self, query: str | Iterable[int | str]) -> np.ndarray:
+        """int32 rows of the words of a query; 0 where unknown."""
+        return np.array([word.row for word in self.understood(query)], np.int32)
+
+    @functools.cached_property
+    def lexicon(self) -> Lexicon:
+        """The words by their texts and ids."""
+        return Lexicon(self.words.text, lambda raw: _row_of(self.words.raw_id, raw))
+
+    @functools.cached_property
+    def periods(self) -> Periods:
+        """Training time in periods, those without an event or a search left out of the count."""
+        return Periods.of(self.cuts, self.events.time_ms, self.sessions.time_ms)
+
+    @functools.cached_property
+    def clicked_index(self) -> EventIndex:
+        """Events with a click, of both surfaces."""
+        return self._clicked_among(np.asarray(self.events.click))
+
+    @functools.cached_property
+    def engaged_index(self) -> EventIndex:
+        """Events with a click, like, follow or forward."""
+        e = self.events
+        return self._clicked_among(np.asarray(e.click) | e.like | e.follow | e.forward)
+
+    def _clicked_among(self, mask_E: np.ndarray) -> EventIndex:
+        rows = np.flatnonzero(mask_E)
+        return EventIndex.of(self.events, self.counts.users, rows, clicked_ms(self.events, rows))
+
+    @functools.cached_property
+    def outcome_index(self) -> EventIndex:
+        """Events of which any outcome is told, by when all of it was known: what a person's preference is read from."""
+        known_ms = np.asarray(self.events.known_ms)
+        rows = np.flatnonzero(known_ms < NEVER_MS)
+        return EventIndex.of(self.events, self.counts.users, rows, known_ms[rows])
+
+    def truncated(self, before_ms: int) -> LogStore:
+        """In memory, as the log stood just before that time; same vocabularies and cuts.
+
+        Without any view that began, and any session and impression, at or after it, and without the outcomes that were
+        not known yet.
+        """
+        keep_E = np.asarray(self.events.time_ms) < before_ms
+        kept_before = np.concatenate([[0], np.cumsum(keep_E, dtype=np.int64)])
+        events = Events(**{f.name: getattr(self.events, f.name)[keep_E] for f in dataclasses.fields(Events)})
+        sessions_left = int(np.searchsorted(self.sessions.time_ms, before_ms))  # sessions are in order of time
+        shown_left = int(self.sessions.first_impression[sessions_left])
+        s = self.sessions
+        sessions = Sessions(
+            raw_id=s.raw_id[:sessions_left],
+            user=s.user[:sessions_left],
+            query=s.query[:sessions_left],
+            time_ms=s.time_ms[:sessions_left],
+            source=s.source[:sessions_left],
+            first_impression=s.first_impression[: sessions_left + 1],
+        )
+        counts = dataclasses.replace(
+            self.counts, events=len(events.user), sessions=sessions_left, impressions=shown_left
+        )
+        return dataclasses.replace(
+            self,
+            users=dataclasses.replace(self.users, first_event=kept_before[self.users.first_event]),
+            events=_as_known(events, before_ms),
+            sessions=sessions,
+            impressions=_results_as_known(self.impressions, sessions, before_ms),
+            counts=counts,
+            fingerprint=f"{self.fingerprint}@{before_ms}",
+        )
+
+
+def _as_known(events: Events, before_ms: int) -> Events:
+    """Without what had not been known before that time. A search result's click had been: it is why there is one."""
+    open_E = np.asarray(events.known_ms) >= before_ms
+    searched_E = np.asarray(events.surface) == SEARCH_SURFACE
+    columns = {name: getattr(events, name) for name in ("like", "follow", "forward", "play_ms")}
+    hidden = {name: np.where(open_E, np.zeros((), column.dtype), column) for name, column in columns.items()}
+    return dataclasses.replace(
+        events,
+        **hidden,
+        click=np.where(open_E & ~searched_E, False, events.click),
+        known_ms=np.where(open_E, NEVER_MS, events.known_ms),
+        told=np.where(open_E, np.where(searched_E, CLICK, 0), events.told).astype(np.uint8),
+    )
+
+
+def _results_as_known(shown: Impressions, sessions: Sessions, before_ms: int) -> Impressions:
+    """The impressions of the first sessions, without what had not been known before that time; clicks had been."""
+    left = int(sessions.first_impression[-1])
+    cut = {name: None if column is None else column[:left] for name, column in vars(shown).items()}
+    if cut["told"] is None:
+        return Impressions(**cut)
+    time_ms = np.repeat(sessions.time_ms, np.diff(sessions.first_impression))
+    open_R = time_ms + result_span_ms(cut["play_ms"], cut["duration_ms"], cut["told"]) >= before_ms
+    for name in ("play_ms", "like", "follow", "forward"):
+        cut[name] = np.where(open_R, np.zeros((), cut[name].dtype), cut[name])
+    cut["told"] = np.where(open_R, CLICK, cut["told"]).astype(np.uint8)
+    return Impressions(**cut)
+
+
+def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any], beside: Mapping[str, str]) -> LogStore:
+    """`fingerprint` (JSON) says what the store was made from; `beside` are texts by file name to lie next to it.
+
+    Everything goes to `DIR.partial` first, the manifest last: a half-built store is never mistaken for a whole one.
+    The manifest holds no time and no version, so that the same log gives the same bytes.
+    """
+    directory = Path(directory)
+    artifacts.refuse_foreign(directory)
+    partial = directory.with_name(directory.name + ".partial")
+    _remove(partial)
+    partial.mkdir(parents=True)
+    try:
+        for name, array in _arrays(store):
+            np.save(partial / f"{name}.npy", array)
+        texts = {TEXT_FILE: json.dumps(store.words.text, ensure_ascii=False) + "\n", **beside}
+        for name, text in texts.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        manifest = {
+            "schema": SCHEMA,
+            "fingerprint": dict(fingerprint),
+            "columns": _described(store),
+            "columns_digest": store.fingerprint,
+            "counts": dataclasses.asdict(store.counts),
+            "cuts": dataclasses.asdict(store.cuts),
+            "profile_sizes": list(store.users.profile_sizes),
+            "source_names": list(store.source_names),
+            "kind_names": list(store.kind_names),
+        }
+        artifacts.write_json(partial / artifacts.MANIFEST, manifest)
+        _swap_in(partial, directory)
+    except BaseException:
+        _remove(partial)
+        raise
+    return LogStore.open(directory)
+
+
+def _arrays(made: Assembled) -> Iterable[tuple[str, np.ndarray]]:
+    """Every column as (`group.field`, array)."""
+    for group in ("users", "videos", "queries", "events", "sessions", "impressions", "words"):
+        columns = getattr(made, group)
+        for field in dataclasses.fields(columns):
+            value = getattr(columns, field.name)
+            if isinstance(value, np.ndarray):
+                yield f"{group}.{field.name}", np.ascontiguousarray(value)
+
+
+def _described(made: Assembled) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "dtype": array.dtype.str,
+            "shape": list(array.shape),
+            "sha256": hashlib.sha256(array.data if array.size else b"").hexdigest(),
+        }
+        for name, array in _arrays(made)
+    }
+
+
+def _columns_digest(made: Assembled, columns: Mapping[str, Any]) -> str:
+    names = [made.words.text, made.users.profile_sizes, made.source_names, made.kind_names]
+    return artifacts.digest([SCHEMA, columns, dataclasses.asdict(made.cuts), names])
+
+
+def _row_of(vocabulary_N: np.ndarray, raw: int) -> int:
+    """Row of one raw id, 0 where the vocabulary lacks it; so it does whatever has more than 64 bits."""
+    bounds = np.iinfo(np.int64)
+    return int(rows_of(vocabulary_N, np.asarray([raw], np.int64))[0]) if bounds.min <= raw <= bounds.max else 0
+
+
+def _map(path: Path, said: Mapping[str, Any]) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r" if np.prod(said["shape"]) else None).view(np.ndarray)
+    except (OSError, ValueError) as error:
+        raise StaleArtifact(
+            f"{path} is missing or damaged ({error}): remove {path.parent} and make it anew with `{MADE_BY}`"
+        ) from None
+    if array.dtype.str != said["dtype"] or list(array.shape) != said["shape"]:
+        raise StaleArtifact(
+            f"{path} holds {array.dtype.str} {list(array.shape)}, its manifest says {said['dtype']} {said['shape']}: "
+            f"remove {path.parent} and make it anew with `{MADE_BY}`"
+        )
+    array.flags.writeable = False
+    return array
+
+
+def _remove(directory: Path) -> None:
+    (directory / artifacts.MANIFEST).unlink(missing_ok=True)
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def _swap_in(partial: Path, directory: Path) -> None:
+    old = directory.with_name(directory.name + ".old")
+    _remove(old)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    _remove(old)

@@ -1,0 +1,1 @@
+"""Trained towers as functions on NumPy arrays, and the preference vectors fitted on top of them."""

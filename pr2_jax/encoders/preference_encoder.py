@@ -1,0 +1,86 @@
+"""The trained preference space as functions on NumPy arrays: people at any moment, and what they would make of a
+video."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax.config import PreferenceConfig
+from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.data.history.histories import known, laid_out
+from pr2_jax.encoders.batching import REQUEST_BLOCK, in_blocks
+from pr2_jax.encoders.preference_regression import PreferenceRegression
+from pr2_jax.types import Functions, People
+
+EVENT_BLOCK = 8_192
+LEAST_EVENTS = 256
+"""Fewer events are padded to this many: short pasts share one compiled shape."""
+EVENTS_AT_ONCE = 1_000_000
+"""Events of several people held at a time: some 100 MB."""
+
+
+class PreferenceEncoder:
+    """People and videos in the frozen preference space."""
+
+    def __init__(
+        self,
+        functions: Functions,
+        config: PreferenceConfig,
+        directory: Path,
+        reader: EventReader,
+        fit: Path | None = None,
+    ) -> None:
+        """`fit`: the directory of people's own regressions, where that is another one."""
+        self._says, self._logits = functions["preference_says"], functions["preference_logits"]
+        self._config, self._reader = config, reader
+        self.videos_VxD = np.load(directory / "video_vectors.npy", mmap_mode="r")
+        self.fit = PreferenceRegression(config, fit or directory, reader)
+
+    def over(self, reader: EventReader) -> PreferenceEncoder:
+        """The same space over another view of the log; nothing is compiled again."""
+        other = copy.copy(self)
+        other._reader, other.fit = reader, self.fit.over(reader)
+        return other
+
+    def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> People:
+        """N people as they were known just before each time; nothing at or after it is looked at."""
+        store, c = self._reader.store, self._config
+        first_N, end_N = known(store, user_N, time_ms_N, c.history)
+        length_N = end_N - first_N
+        blocks = np.searchsorted(np.cumsum(length_N), np.arange(EVENTS_AT_ONCE, length_N.sum(), EVENTS_AT_ONCE))
+        parts = [self._sums(first, length) for first, length in self._split(first_N, length_N, blocks)]
+        preference_NxD, habit_NxG = (np.concatenate(column) for column in zip(*parts, strict=True))
+        scale_Nx1 = (length_N + c.pseudo_events)[:, None].astype(np.float32)
+        return People(preference_NxD / scale_Nx1, habit_NxG / scale_Nx1, length_N.astype(np.float32))
+
+    def vectors(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> np.ndarray:
+        """`people(...)` as vectors alone, `[N, D]`."""
+        return self.people(user_N, time_ms_N).preference_NxD
+
+    @staticmethod
+    def _split(first_N: np.ndarray, length_N: np.ndarray, at: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        at = np.unique(at)
+        return list(zip(np.split(first_N, at), np.split(length_N, at), strict=True))
+
+    def _sums(self, first_N: np.ndarray, length_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of what the events of each range of `outcome_index` say, and of their signals."""
+        event = self._reader.store.outcome_index.rows[laid_out(first_N, length_N)]
+        signals = self._reader.signals(event)
+        item = np.asarray(self.videos_VxD[np.asarray(self._reader.store.events.video)[event]])
+        says = in_blocks(self._says, {"item_NxD": item, "signals_NxG": signals}, EVENT_BLOCK, LEAST_EVENTS)
+        preference_NxD = np.zeros((len(length_N), self._config.width), np.float32)
+        habit_NxG = np.zeros((len(length_N), signals.shape[1]), np.float32)
+        some = np.flatnonzero(length_N)
+        if len(some):
+            opens = (np.cumsum(length_N) - length_N)[some]
+            preference_NxD[some], habit_NxG[some] = np.add.reduceat(says, opens), np.add.reduceat(signals, opens)
+        return preference_NxD, habit_NxG
+
+    def logits(self, people: People, video_NxS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`[N, S, T]` logits: what each person adds, and the appeal for nobody in particular."""
+        batch = {"item_NxSxD": np.asarray(self.videos_VxD)[video_NxS]} | people._asdict()
+        personal, appeal = in_blocks(self._logits, batch, REQUEST_BLOCK)
+        return personal, appeal

@@ -1,0 +1,198 @@
+"""Each person's own regression in the preference space: what they stayed for, against what they were shown [ours].
+
+The mean over past events (models/preference.py) cannot tell a person who likes something from one who is merely shown
+it, and counts ten views of one kind ten times. Here the past is weighed: a Bayesian logistic regression of "stayed" on
+the videos' vectors, with the appeal that a video has for anybody as its offset, taken one step from nothing on a bound
+of the likelihood (`latent_factors.likelihood`):
+
+    u = (P + sum_b w_b z_b z_b^T)^-1 sum_b (y_b - p_b) z_b,    p_b = sigmoid(appeal_b),  w_b = (p_b - 1/2) / appeal_b
+
+`z` is 1, the video's vector and the log duration; vectors, appeals and the prior's precision P come from all answers of
+the training days together (encoders/latent_factors.py). A second step changes nothing that a validation day could
+tell. All terms are sums over events, so that the cost of a past is linear in its length.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pr2_jax.config import PreferenceConfig
+from pr2_jax.data.columns import CLICK
+from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.data.history.histories import known, laid_out
+from pr2_jax.encoders.latent_factors import likelihood
+
+FILE, DURATIONS, PRECISION = FILES = ("fit_vectors.npy", "fit_durations.npy", "fit_precision.npy")
+"""Beside the space's vectors: `[V, 1 + D]`, the appeal logit of a click, then the vector; mean and deviation of the log
+durations that the training days' views told; and P, `[2 + D, 2 + D]`."""
+LEAST_VARIANCE = 1e-6
+MOST_SAMPLED = 200_000
+"""Videos from which the whitening is taken."""
+EVENTS_AT_ONCE = 50_000
+"""Events whose outer products are held at a time: 130 MB at a width of 16."""
+
+
+AUTHOR_PRIOR, CATEGORY_PRIOR = 1.0, 4.0
+"""Precision of what a person makes of one author or one category beside the vectors, N(0, 1 / prior)."""
+
+
+class Fits(NamedTuple):
+    """N people: how strongly each axis moves them, how sure that is, and where their past lies in `outcome_index`."""
+
+    mean_NxZ: np.ndarray
+    covariance_NxZxZ: np.ndarray
+    first_N: np.ndarray
+    end_N: np.ndarray
+
+
+def whitened(video_VxD: np.ndarray, most: int | None = None) -> np.ndarray:
+    """float64 `[V, D]`: as the vectors spread over the catalogue, on axes of mean 0 and variance 1; axes on which they
+    hardly spread are zero. `most`: that many axes at most, those of the widest spread."""
+    sample = np.asarray(video_VxD[1 :: max(1, len(video_VxD) // MOST_SAMPLED)], np.float64)
+    if len(sample) < 2:
+        return np.zeros(np.shape(video_VxD))[:, :most]
+    mean_D = sample.mean(0)
+    variance_D, axes_DxD = np.linalg.eigh(np.atleast_2d(np.cov(sample.T)))
+    least = max(LEAST_VARIANCE * variance_D.max(), np.finfo(np.float32).tiny)
+    scale_D = np.where(variance_D > least, 1 / np.sqrt(np.maximum(variance_D, least)), 0.0)
+    return (np.asarray(video_VxD, np.float64) - mean_D) @ (axes_DxD * scale_D)[:, -(most or len(scale_D)) :]
+
+
+def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:
+    """What `DURATIONS` holds: float64 `[2]`, of `log(1 + seconds)`."""
+    e = reader.store.events
+    told = (np.asarray(e.duration_ms) > 0) & (np.asarray(e.time_ms) < before_ms)
+    log = np.log1p(np.asarray(e.duration_ms)[told] / 1000)
+    return np.array([log.mean(), log.std() or 1.0]) if len(log) else np.array([0.0, 1.0])
+
+
+def standardised(duration_ms_x: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Log durations by the scale that `DURATIONS` holds; 0, which says nothing, where a duration is not known."""
+    mean, deviation = scale
+    return np.where(duration_ms_x > 0, (np.log1p(duration_ms_x / 1000) - mean) / deviation, 0.0)
+
+
+class PreferenceRegression:
+    """People at any moment, and what they would make of a video."""
+
+    def __init__(self, config: PreferenceConfig, directory: Path, reader: EventReader) -> None:
+        self._config, self._reader = config, reader
+        self._vectors = np.load(directory / FILE, mmap_mode="r")
+        self._scale, self._precision = np.load(directory / DURATIONS), np.load(directory / PRECISION)
+
+    def over(self, reader: EventReader) -> PreferenceRegression:
+        """The same space over another view of the log."""
+        other = copy.copy(self)
+        other._reader = reader
+        return other
+
+    def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> Fits:
+        """N people as they were known just before each time; nothing at or after it is looked at."""
+        first_N, end_N = known(self._reader.store, user_N, time_ms_N, self._config.history)
+        size = len(self._precision)
+        gram_NxZxZ, pull_NxZ = np.zeros((len(end_N), size, size)), np.zeros((len(end_N), size))
+        for rows in _blocks(first_N, end_N):
+            gram_NxZxZ[rows], pull_NxZ[rows] = self._sums(first_N[rows], end_N[rows])
+        covariance_NxZxZ = np.linalg.inv(gram_NxZxZ + self._precision)
+        mean_NxZ = np.einsum("nyz,nz->ny", covariance_NxZxZ, pull_NxZ)
+        return Fits(mean_NxZ, covariance_NxZxZ, first_N, end_N)
+
+    def _events(self, first_N: np.ndarray, end_N: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Of the events of each range, end to end: `z`, the appeal, whether the person stayed and whether the log tells
+        that, 1 or 0, and the video."""
+        e = self._reader.store.events
+        event_E = self._reader.store.outcome_index.rows[laid_out(first_N, end_N - first_N)]
+        video_E, told_E = np.asarray(e.video)[event_E], (np.asarray(e.told)[event_E] & CLICK) > 0
+        z_ExZ, appeal_E = self._described(video_E, np.asarray(e.duration_ms)[event_E])
+        return z_ExZ, appeal_E, np.asarray(e.click)[event_E], told_E.astype(np.float64), video_E
+
+    def _sums(self, first_N: np.ndarray, end_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Over the events of each range, none of them empty: `sum w z z^T` and `sum (y - p) z`."""
+        ends_N = np.cumsum(end_N - first_N)
+        z_ExZ, appeal_E, stayed_E, told_E, _ = self._events(first_N, end_N)
+        p_E, weight_E = likelihood(appeal_E)
+        weighed_ExZ = z_ExZ * (weight_E * told_E)[:, None]
+        # A product a person: outer products of all events at once would be Z times as much to write and read.
+        parts = zip(np.split(weighed_ExZ, ends_N[:-1]), np.split(z_ExZ, ends_N[:-1]), strict=True)
+        gram_NxZxZ = np.stack([weighed.T @ z for weighed, z in parts])
+        pull_NxZ = np.add.reduceat(z_ExZ * ((stayed_E - p_E) * told_E)[:, None], ends_N - (end_N - first_N))
+        return gram_NxZxZ, pull_NxZ
+
+    def _described(self, video_x: np.ndarray, duration_ms_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`z [..., Z]` and the appeal of videos."""
+        vectors = np.asarray(self._vectors[video_x], np.float64)
+        one_x1 = np.ones((*np.shape(video_x), 1))
+        length_x1 = standardised(duration_ms_x, self._scale)[..., None]
+        z_xZ = np.concatenate([one_x1, vectors[..., 1:], length_x1], axis=-1)
+        return z_xZ, vectors[..., 0]
+
+    def appeal(self, video_x: np.ndarray) -> np.ndarray:
+        """Logit of each video for nobody in particular."""
+        return np.asarray(self._vectors[video_x, 0], np.float64)
+
+    def logits(self, fits: Fits, video_NxS: np.ndarray, duration_ms_NxS: np.ndarray) -> np.ndarray:
+        """`[N, S, 2]`: what each person adds to the appeal, and its standard deviation.
+
+        `duration_ms_NxS` as known at the requests, 0 = not yet.
+        """
+        z_NxSxZ, _ = self._described(video_NxS, duration_ms_NxS)
+        doubt_NxS = np.einsum("nsy,nyz,nsz->ns", z_NxSxZ, fits.covariance_NxZxZ, z_NxSxZ, optimize=True)
+        return np.stack([np.einsum("nsz,nz->ns", z_NxSxZ, fits.mean_NxZ), np.sqrt(doubt_NxS)], axis=-1)
+
+    def leanings(self, fits: Fits, video_NxS: np.ndarray) -> np.ndarray:
+        """`[N, S, 2]`: what each person's past adds to that, in logits, for the author and for all categories.
+
+        For a group of past events whose outcome the vectors leave open, `sum (y - p) / (sum w + prior)`: one step on
+        an effect of the group alone. It holds what no vector of a few axes can, such as a favourite
+        among thousands of authors.
+        """
+        videos = self._reader.store.videos
+        kinds = ((np.asarray(videos.author)[:, None], AUTHOR_PRIOR), (np.asarray(videos.category), CATEGORY_PRIOR))
+        out_NxSx2 = np.zeros((*video_NxS.shape, len(kinds)))
+        for rows in _blocks(fits.first_N, fits.end_N):
+            length_N = fits.end_N[rows] - fits.first_N[rows]
+            z_ExZ, appeal_E, stayed_E, told_E, video_E = self._events(fits.first_N[rows], fits.end_N[rows])
+            person_E = np.repeat(np.arange(len(rows)), length_N)
+            p_E, weight_E = likelihood(appeal_E + np.einsum("ez,ez->e", z_ExZ, fits.mean_NxZ[rows][person_E]))
+            for kind, (group_VxL, prior) in enumerate(kinds):
+                left_ExL = _keys(person_E[:, None], group_VxL[video_E])
+                found = _effects(left_ExL, (stayed_E - p_E) * told_E, weight_E * told_E, prior)
+                asked_NxSxL = _keys(np.arange(len(rows))[:, None, None], group_VxL[video_NxS[rows]])
+                out_NxSx2[rows, :, kind] = found(asked_NxSxL).sum(-1)
+        return out_NxSx2
+
+
+def _blocks(first_N: np.ndarray, end_N: np.ndarray) -> Iterator[np.ndarray]:
+    """People with a past, some `EVENTS_AT_ONCE` events at a time."""
+    ends = np.cumsum(end_N - first_N)
+    cuts = np.unique(np.searchsorted(ends, np.arange(EVENTS_AT_ONCE, ends[-1] if len(ends) else 0, EVENTS_AT_ONCE)))
+    for rows in np.split(np.arange(len(end_N)), cuts):
+        rows = rows[end_N[rows] > first_N[rows]]
+        if len(rows):
+            yield rows
+
+
+def _keys(person_x: np.ndarray, group_x: np.ndarray) -> np.ndarray:
+    """One number a person and group; -1 where the group is unknown."""
+    return np.where(group_x > 0, person_x * np.int64(1 << 40) + group_x, -1)
+
+
+def _effects(
+    key_ExL: np.ndarray, left_E: np.ndarray, weight_E: np.ndarray, prior: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Effects by key; keys that no event has, and -1, have none."""
+    keys_K, place_P = np.unique(key_ExL.reshape(-1), return_inverse=True)
+    levels = key_ExL.shape[1]
+    left_K, weight_K = (np.bincount(place_P, np.repeat(x, levels)) for x in (left_E, weight_E))
+    effect_K = np.where(keys_K >= 0, left_K / (weight_K + prior), 0.0)
+
+    def of(key_x: np.ndarray) -> np.ndarray:
+        at_x = np.minimum(np.searchsorted(keys_K, key_x), len(keys_K) - 1)
+        return np.where(keys_K[at_x] == key_x, effect_K[at_x], 0.0)
+
+    return of

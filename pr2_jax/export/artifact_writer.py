@@ -1,0 +1,111 @@
+"""Writing what export/serving_artifact.py reads: programs with open batch sizes, weights stored once, and the file
+list."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+
+from pr2_jax import artifacts
+from pr2_jax.export.serving_artifact import FUNCTIONS, WEIGHTS
+from pr2_jax.types import Batch, ModelFunction
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+OPEN = ("B", "N", "S")
+"""Dimensions that stay open in an exported program; all others are settled by the config."""
+
+
+class Writer:
+    """Fills the directory of an artifact in the making."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file_of: dict[tuple, str] = {}
+        (directory / FUNCTIONS).mkdir()
+        (directory / WEIGHTS).mkdir()
+
+    def take(self, source: Path, name: str) -> None:
+        """Brings a file or a whole directory in under `name`: hard-linked where possible, else copied.
+
+        Nobody writes into a finished file (everything of ours is replaced by a rename), so a link is as good.
+        """
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            if path.is_file():
+                target = self._directory / name / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                artifacts.link_or_copy(path, target)
+
+    def known(self, name: str) -> None:
+        """An array file that is there already may serve as a weight."""
+        self._file_of.setdefault(_key(np.load(self._directory / name, mmap_mode="r")), name)
+
+    def function(self, name: str, function: ModelFunction, batch: Batch) -> dict[str, Any]:
+        """Exports a function, whose batches look like `batch`, and returns its entry in the manifest."""
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), function.weights)
+        opened = open_shapes(batch)
+        exported = export.export(function.program, platforms=PLATFORMS)(shapes, opened)
+        file = f"{FUNCTIONS}/{name}.jaxexport"
+        (self._directory / file).write_bytes(exported.serialize())
+        flat, _ = jax.tree_util.tree_flatten_with_path(function.weights)
+        names = ["/".join(key.key for key in path) for path, _ in flat]
+        weights = {leaf: self._weight(f"{name}/{leaf}", x) for leaf, (_, x) in zip(names, flat, strict=True)}
+        return {
+            "file": file,
+            "platforms": list(exported.platforms),
+            "inputs": {key: _shown(aval) for key, aval in opened.items()},
+            "outputs": [_shown(aval) for aval in exported.out_avals],
+            "weights": weights,
+        }
+
+    def _weight(self, name: str, array: jax.Array) -> str:
+        array = np.asarray(array)
+        key = _key(array)
+        if key not in self._file_of:
+            self._file_of[key] = f"{WEIGHTS}/{name.replace('/', '.')}.npy"
+            np.save(self._directory / self._file_of[key], array)
+        return self._file_of[key]
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Size and SHA-256 of every file; equal ones become one on the disk."""
+        found, first = {}, {}
+        for path in sorted(self._directory.rglob("*")):
+            if path.is_file() and path.name != artifacts.IN_PROGRESS:
+                digest = artifacts.sha256(path)
+                if digest in first:
+                    path.unlink()
+                    artifacts.link_or_copy(first[digest], path)
+                first.setdefault(digest, path)
+                name = path.relative_to(self._directory).as_posix()
+                found[name] = {"bytes": path.stat().st_size, "sha256": digest}
+        return found
+
+
+def open_shapes(batch: Batch) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch, with the dimensions of `OPEN` left open: arrays are named after their shape."""
+    scope, out = export.SymbolicScope(), {}
+    for name, array in batch.items():
+        letters = name.rpartition("_")[2].split("x")
+        dims = [letter if letter in OPEN else str(size) for letter, size in zip(letters, array.shape, strict=True)]
+        shape = export.symbolic_shape(",".join(dims), scope=scope)
+        out[name] = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(array.dtype))
+    return out
+
+
+def _shown(aval: Any) -> str:
+    return f"{np.dtype(aval.dtype).name}[{','.join(map(str, aval.shape))}]"
+
+
+def _key(array: np.ndarray) -> tuple:
+    data = np.ascontiguousarray(array).data if array.size else b""
+    return array.dtype.str, array.shape, hashlib.sha256(data).digest()
+
+
+def total_bytes(files: Mapping[str, Mapping[str, Any]]) -> int:
+    """Bytes of an artifact on the disk: equal files count once."""
+    return sum({said["sha256"]: said["bytes"] for said in files.values()}.values())

@@ -1,0 +1,1 @@
+"""Metrics of rankings and probabilities, with their intervals: plain functions of arrays."""

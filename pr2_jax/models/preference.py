@@ -1,0 +1,145 @@
+"""The preference space: what a person will watch, learnt from the feed, where nobody asked for anything [ours].
+
+A log holds far more feed views than searches, and each says what a person skipped as well as what they stayed for.
+This small model is trained on them before any other that knows people: a person is the mean of what each past event
+says, `u = sum_b g(signals_b) * A y_b / (n + kappa)`, a video is `B y_v`, and `u diag(d_t) B y_v` predicts click, long
+play and like. Its vectors are frozen afterwards, like those of the content space, and PDR and QIN read them.
+
+There is no row a person and hardly one a video: a person's vector follows from events, so that it is as old as the
+last event and exists for people who came after training; `id_dropout` keeps videos describable by author, category
+and content. With no attention, sums over the past are differences of prefix sums: one pass over a chunk of timelines
+trains every event in it on all that came before, at a cost that does not depend on how long the past is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from pr2_jax.config import PreferenceConfig
+from pr2_jax.models import losses
+from pr2_jax.models.event_features import SIGNALS
+from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
+from pr2_jax.training.task import Batch, Metrics, Params, sample_of
+from pr2_jax.types import TASKS, People
+
+ID_DEVIATION = 0.05
+"""Standard deviation of the first id rows: what is rarely trained must not be noise."""
+
+
+def _near_identity(key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:
+    return jnp.eye(*shape, dtype=dtype) + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+class PreferenceModel(nn.Module):
+    """Every part callable apart; a video's vector `y` feeds both sides."""
+
+    config: PreferenceConfig
+
+    def setup(self) -> None:
+        width = self.config.width
+        self.attributes = nn.Dense(width, use_bias=False, kernel_init=nn.initializers.normal(0.2))
+        self.past = nn.Dense(width, use_bias=False, kernel_init=_near_identity)
+        self.gate = nn.Dense(width, kernel_init=nn.initializers.normal(0.3))
+        self.future = nn.Dense(width, use_bias=False, kernel_init=_near_identity)
+        self.axes = self.param("axes", nn.initializers.ones, (len(TASKS), width))
+        self.appeal_of = nn.Dense(len(TASKS), kernel_init=nn.initializers.normal(0.01))
+        self.habit_of = nn.Dense(len(TASKS), use_bias=False, kernel_init=nn.initializers.zeros)
+
+    def item(self, rows: Rows, video: dict[str, Array], *, train: bool = False) -> Array:
+        """`y [N, D]` of N videos; in training most id rows are left out."""
+        id_NxD = rows["video"]
+        if train and self.config.id_dropout > 0:
+            kept_Nx1 = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.config.id_dropout, (len(id_NxD), 1))
+            id_NxD = id_NxD * kept_Nx1
+        known = [video["content"], video["numbers"], *(video[name] for name in ("brought", "style") if name in video)]
+        item_NxD = id_NxD + self.attributes(jnp.concatenate(known, axis=-1))
+        item_NxD += rows["author"] * (video["author"] > 0)[:, None]
+        return item_NxD + (rows["category"] * (video["category"] > 0)[..., None]).sum(-2)
+
+    def says(self, item_xD: Array, signals_xG: Array) -> Array:
+        """What one event says about its person: the video, turned by how it went."""
+        return self.gate(signals_xG) * self.past(item_xD)
+
+    def appeal(self, item_xD: Array) -> Array:
+        """`[..., T]` logits of a video for nobody in particular."""
+        return self.appeal_of(item_xD)
+
+    def personal(self, item_xD: Array, people: People) -> Array:
+        """`[..., T]` logits that a person adds; `people` lead with the same axes as `item`, or broadcast to them."""
+        match_xT = jnp.einsum("...d,td,...d->...t", people.preference_NxD, self.axes, self.future(item_xD))
+        amount_x1 = jnp.log1p(people.events_N)[..., None] / 5
+        return match_xT + self.habit_of(jnp.concatenate([people.habit_NxG, amount_x1], axis=-1))
+
+    def __call__(self, rows: Rows, batch: Batch, *, train: bool = False) -> Array:
+        """`[E, T]` logits of every event of a chunk given its past."""
+        item_ExD = self.item(rows, batch["video"], train=train)
+        kappa = self.config.pseudo_events
+        people = People(
+            pooled(self.says(item_ExD, batch["signals_ExG"]), batch["first_E"], batch["end_E"], kappa),
+            pooled(batch["signals_ExG"], batch["first_E"], batch["end_E"], kappa),
+            (batch["end_E"] - batch["first_E"]).astype(jnp.float32),
+        )
+        return self.appeal(item_ExD) + self.personal(item_ExD, people)
+
+
+def pooled(value_ExD: Array, first_E: Array, end_E: Array, kappa: float) -> Array:
+    """`sum(value[first:end]) / (end - first + kappa)` for each of E ranges, by prefix sums."""
+    total_ExD = jnp.concatenate([jnp.zeros_like(value_ExD[:1]), jnp.cumsum(value_ExD, axis=0)])
+    length_Ex1 = (end_E - first_E).astype(value_ExD.dtype)[:, None]
+    return (take(total_ExD, end_E) - take(total_ExD, first_E)) / (length_Ex1 + kappa)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreferenceTask:
+    """The preference model as the loop sees it. Batches come from data/batches/preference_batches.py.
+
+    `frozen`: `content`, `numbers`, `author`, `category` and, where the log has vectors, `brought` and `style`.
+    """
+
+    config: PreferenceConfig
+    frozen: dict[str, Array]
+    sizes: dict[str, int]  # rows of the tables: video, author, category
+    name: str = "preference"
+
+    @property
+    def model(self) -> PreferenceModel:
+        return PreferenceModel(self.config)
+
+    def table_specs(self) -> dict[str, TableSpec]:
+        deviations = {"video": ID_DEVIATION, "author": 2 * ID_DEVIATION, "category": 2 * ID_DEVIATION}
+        sizes = {name: self.sizes[name] for name in deviations}
+        return table_specs(sizes, self.config.width, self.config.tables, deviations)
+
+    def init(self, key: Array) -> Params:
+        frozen = sample_of(self.frozen)
+        nothing = {"video_E": jnp.ones(2, jnp.int32), "signals_ExG": jnp.zeros((2, SIGNALS))}
+        nothing |= {"first_E": jnp.zeros(2, jnp.int32), "end_E": jnp.zeros(2, jnp.int32)}
+        batch = self.prepare(frozen, nothing)
+        rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
+        return self.model.init(key, rows, batch)["params"]
+
+    def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
+        return {**batch, "video": {name: take(x, batch["video_E"]) for name, x in frozen.items()}}
+
+    def lookups(self, batch: Batch) -> Lookups:
+        found: Lookups = {
+            "video": ("video", batch["video_E"]),
+            "author": ("author", batch["video"]["author"]),
+            "category": ("category", batch["video"]["category"]),
+        }
+        return resolved(self.table_specs(), found)
+
+    def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
+        c = self.config
+        logit_ExT = self.model.apply({"params": params}, rows, batch, train=True, rngs={"dropout": rng})
+        each_ExT = optax.sigmoid_binary_cross_entropy(logit_ExT, batch["label_Ex3"])
+        weight_ExT = batch["weight_Ex3"]
+        mean_T = jnp.stack([losses.weighted_mean(each_ExT[:, t], weight_ExT[:, t]) for t in range(len(TASKS))])
+        loss = mean_T @ jnp.array([c.click_weight, c.long_play_weight, c.like_weight])
+        return loss, {task: mean_T[t] for t, task in enumerate(TASKS)}

@@ -1,0 +1,112 @@
+"""Makes `report/` of a finished work directory: report.html, and beside it `csv/` and `png/` of all that it shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pr2_jax import artifacts, console, workdir
+from pr2_jax.config import Config, loader
+from pr2_jax.errors import BadInput
+from pr2_jax.report import blocks, charts, page, png
+from pr2_jax.report.blocks import Charts, Section, Table
+from pr2_jax.report.charts import Chart
+from pr2_jax.report.sections import (
+    ablations_section,
+    abtest_section,
+    calibration_section,
+    costs_section,
+    data_section,
+    examples_section,
+    frontier_section,
+    overlap_section,
+    results_section,
+    slices_section,
+    training_section,
+)
+from pr2_jax.report.workdir_reader import Work
+
+DIRECTORY, SCHEMA = "report", "report/1"
+PAGE, TABLES, PICTURES = "report.html", "csv", "png"
+SECTIONS = (
+    results_section.section,
+    slices_section.section,
+    examples_section.section,
+    abtest_section.section,
+    overlap_section.section,
+    frontier_section.section,
+    ablations_section.section,
+    calibration_section.section,
+    data_section.section,
+    training_section.section,
+    costs_section.section,
+)
+"""In the order of the page: what came out, why, and what it was made from."""
+
+
+def write(place: Path) -> None:
+    """Writes `report/`, always anew: it takes seconds, and whatever was made since then is in it.
+
+    BadInput where `place` is no work directory; StaleArtifact where the evaluation is missing or of something else.
+    """
+    config = _config_of(place)
+    with artifacts.locked(place), console.stage("report"):
+        started = time.monotonic()
+        workdir.require("eval", place, config)
+        stages = (workdir.STORE, *workdir.STAGES)
+        claim = {"inputs": {name: artifacts.identity(place / name) for name in stages}}
+        facts: dict = {}
+        out = place / DIRECTORY
+        with artifacts.writing(out, claim, SCHEMA, facts=facts) as made:
+            work = Work(place, config)
+            write_page(work, made)
+            facts["made_from"] = dict(sorted(work.inputs.items()))
+        console.log(f"done in {console.duration(time.monotonic() - started)}; open {out / PAGE}")
+
+
+def write_page(work: Work, out: Path) -> None:
+    """The page, a CSV file for each table and chart, a PNG for each chart."""
+    with artifacts.reading(work.directory / "eval", "pr2 evaluate"):  # whatever is odd elsewhere has said so itself
+        headline = results_section.headline(work)
+        sections = [make(work) for make in console.progress(SECTIONS, "sections", unit=" sections")]
+    for name in (TABLES, PICTURES):
+        (out / name).mkdir()
+    drawn = [headline["chart"], *charts_of(sections)]
+    for chart in console.progress(drawn, "pictures", unit=" pictures"):
+        blocks.write_csv(out / TABLES / f"{chart.slug}.csv", *charts.numbers_of(chart))
+        png.draw(chart, out / PICTURES / f"{chart.slug}.png")
+    for table in tables_of(sections):
+        blocks.write_csv(out / TABLES / f"{table.slug}.csv", *blocks.numbers_of(table))
+    for section in sections:
+        if section.template == "examples":
+            blocks.write_csv(out / TABLES / "examples.csv", *examples_section.lines_of(section.extra))
+    title = f"PR² report: {work.config.name}"
+    facts = {"simulated": work.simulated, "name": work.config.name, "version": artifacts.versions()["pr2_jax"]}
+    facts["sessions"] = len(work.test_sessions())
+    artifacts.write_text(out / PAGE, page.render(title, headline, sections, facts))
+
+
+def charts_of(sections: Sequence[Section]) -> Iterator[Chart]:
+    """Every chart of the page but the first."""
+    for section in sections:
+        for block in section.blocks:
+            if isinstance(block, Charts):
+                yield from block.charts
+
+
+def tables_of(sections: Sequence[Section]) -> Iterator[Table]:
+    """Every table."""
+    for section in sections:
+        yield from (block for block in section.blocks if isinstance(block, Table))
+
+
+def _config_of(place: Path) -> Config:
+    """The config of the work directory. Nothing is made where there is none, not even a lock."""
+    if (place / artifacts.MANIFEST).is_file():
+        raise BadInput(f"{place} is a finished artifact, expected a work directory (see pr2 run --help)")
+    kept = place / workdir.CONFIG_FILE
+    if not kept.is_file():
+        raise BadInput(f"{place} is not a work directory, it has no {kept.name}: make one with `pr2 run`")
+    workdir.refuse_foreign_config(place)
+    return loader.load(str(kept))

@@ -1,0 +1,136 @@
+"""The log: what was read, how much happens a day, how often queries are asked."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+
+from pr2_jax.data.columns import FEED_SURFACE
+from pr2_jax.data.ingest.log_coverage import lacks
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.report.blocks import Charts, Column, Note, Section, Table
+from pr2_jax.report.charts import Plot, Series
+from pr2_jax.report.workdir_reader import Work
+
+POINTS = 120
+"""Of a curve over ranks, evenly spread on the logarithmic axis."""
+SAID = {
+    "users": "people",
+    "videos": "videos",
+    "sessions": "searches",
+    "clicked_sessions": "searches with a click",
+    "impressions": "results shown",
+    "clicks": "clicks on results",
+    "feed_views": "feed views",
+    "queries": "distinct queries",
+    "words": "distinct words",
+    "videos_with_content": "videos with brought vectors",
+    "days": "days",
+}
+
+
+def section(work: Work) -> Section:
+    """From store/."""
+    report = work.json("store/report.json") or {}
+    counts = [[said, report[name]] for name, said in SAID.items() if name in report]
+    if "found_before_share" in report:
+        counts.append(["clicks on results that the person had clicked before", f"{report['found_before_share']:.1%}"])
+    counts += [[f"searches of the {day} {'days' if day == 'training' else 'day'}", n] for day, n in
+               report.get("sessions_by_day", {}).items()]  # fmt: skip
+    files = [
+        [name, *(one[part] for part in ("read", "kept", "repeats", "quarantined")), sum(one["left_out"].values())]
+        for name, one in report.get("tables", {}).items()
+    ]
+    parts = ("read", "kept", "repeats", "quarantined", "left out")
+    heads = [Column("file", "text"), *(Column(part, "count") for part in parts)]
+    store, events = work.store, work.store.events
+    time_ms, feed = np.asarray(events.time_ms), np.asarray(events.surface) == FEED_SURFACE
+    start, end = report.get("start", ""), report.get("end", "")
+    return Section(
+        "data",
+        "The log",
+        f"{store.counts.users - 1:,} people, {store.counts.videos - 1:,} videos, {store.counts.sessions:,} searches, "
+        f"{int(feed.sum()):,} feed views in {(store.cuts.end_ms - store.cuts.start_ms) / DAY_MS:.1f} days.",
+        f"From {start} to {end} UTC. Models learn from the training days, settings are chosen on the validation day, "
+        "the test day is only looked at to report.",
+        [
+            *_missing(store),
+            Charts([
+                _by_day(work, "feed_views", "Feed views a day", time_ms[feed]),
+                _by_day(work, "result_clicks", "Clicked results a day", time_ms[~feed]),
+                _by_day(work, "searches", "Searches a day", np.asarray(store.sessions.time_ms)),
+                _frequency(work),
+                _concentration(work),
+            ]),
+            Table("counts", "What the log holds", [Column("what", "text"), Column("number", "plain")], counts),
+            Table("files", "Rows of each file", heads, files, folded=True),
+        ],
+    )  # fmt: skip
+
+
+def _missing(store: LogStore) -> list[Note]:
+    """What could not be learned from this log."""
+    said = [sentence[0].upper() + sentence[1:] for sentence in lacks(store)]
+    return [Note(f"{'. '.join(said)}.", "What the log does not hold")] if said else []
+
+
+def _days(work: Work) -> tuple[int, int]:
+    """The first and the last day of the log, views before the first search and after the last one included."""
+    store = work.store
+    days = [work.day_of(times) for times in (store.events.time_ms, store.sessions.time_ms) if len(times)]
+    return min(int(day_N.min()) for day_N in days), max(int(day_N.max()) for day_N in days)
+
+
+def _by_day(work: Work, slug: str, title: str, time_ms: np.ndarray) -> Plot:
+    cuts, (first, last) = work.store.cuts, _days(work)
+    count_D = np.bincount(work.day_of(time_ms) - first, minlength=last - first + 1)
+    starts_ms = [cuts.validation_ms + day * DAY_MS for day in range(first, last + 1)]
+    labels = [(float(day), _date(ms)) for day, ms in zip(range(first, last + 1), starts_ms, strict=True)]
+    test = int(work.day_of(cuts.test_ms))
+    parts = {"training": range(first, 0), "validation": range(0, test), "test": range(test, last + 1)}
+    series = [
+        Series(name, [float(d) for d in days if first <= d <= last], [float(count_D[d - first]) for d in days if
+               first <= d <= last], colour=colour)
+        for colour, (name, days) in enumerate(parts.items(), 1)
+    ]  # fmt: skip
+    held = "the last two days" if test == 1 else f"the day {test} days before the last and the last"
+    about = f"{title}: from {count_D.min():,} to {count_D.max():,}; {held} are for validation and test."
+    return Plot(slug, title, about, "day (begins, UTC)", "number", series, bars=True, x_labels=labels)
+
+
+def _date(time_ms: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC):%d %b}"
+
+
+def _counts_of_queries(work: Work) -> np.ndarray:
+    """Searches of each query that was asked, the most frequent first; the empty query is none."""
+    count_Q = np.bincount(np.asarray(work.store.sessions.query), minlength=1)
+    count_Q[0] = 0
+    return np.sort(count_Q[count_Q > 0])[::-1]
+
+
+def _ranks(count: int) -> np.ndarray:
+    return np.unique(np.geomspace(1, count, POINTS).round().astype(np.int64)) if count else np.zeros(0, np.int64)
+
+
+def _frequency(work: Work) -> Plot:
+    count_R = _counts_of_queries(work)
+    ranks = _ranks(len(count_R))
+    line = Series("queries", ranks.astype(float).tolist(), count_R[ranks - 1].astype(float).tolist())
+    once = float((count_R == 1).mean()) if len(count_R) else 0.0
+    about = f"Searches of each query by its rank, both axes logarithmic; {once:.0%} of queries were asked once."
+    return Plot("query_frequency", "How often queries are asked", about, "rank of the query", "searches", [line],
+                log_x=True, log_y=True)  # fmt: skip
+
+
+def _concentration(work: Work) -> Plot:
+    count_R = _counts_of_queries(work)
+    ranks = _ranks(len(count_R))
+    share_R = np.cumsum(count_R) / max(1, count_R.sum())
+    line = Series("share", ranks.astype(float).tolist(), share_R[ranks - 1].tolist())
+    half = int(np.searchsorted(share_R, 0.5)) + 1
+    about = f"Share of all searches that the most frequent queries make up; {half:,} queries make up half."
+    return Plot("query_share", "What the most frequent queries make up", about, "most frequent queries",
+                "share of searches", [line], log_x=True, from_zero=True, percent=True)  # fmt: skip

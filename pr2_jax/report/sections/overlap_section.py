@@ -1,0 +1,133 @@
+"""What each retrieval channel finds alone, and what others find too: from the run files of the test day."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from pr2_jax import artifacts
+from pr2_jax.config.schema import CHANNELS
+from pr2_jax.data.batches.sessions import impressions_of, session_names
+from pr2_jax.data.history.refinding import found_before
+from pr2_jax.evaluation.rankings import UNIQUE_DEPTH as DEPTH
+from pr2_jax.evaluation.refinding_report import FoundBefore
+from pr2_jax.report.blocks import Charts, Column, Section, Table
+from pr2_jax.report.charts import Row, Rows
+from pr2_jax.report.workdir_reader import Work
+
+WHAT = {"bm25": "words", "dr": "content vectors", "qrcf": "past views that fit the query", "pdr": "dual encoder"}
+
+
+def section(work: Work) -> Section:
+    """Each clicked video weighs one over those clicked in its search, as in recall."""
+    title = "What each channel finds"
+    names = [name for name in CHANNELS if work.path(f"eval/retrieval.{name}.run")]
+    weight_P, found_PxC = found_by(work, names)
+    if not names or not len(weight_P):
+        return Section("channels", title, missing="pr2 evaluate --workdir DIR")
+    total = float(weight_P.sum())
+    alone_P = found_PxC.sum(1) == 1
+    rows, lines = [], []
+    for place, name in enumerate(names):
+        mine_P = found_PxC[:, place]
+        recall, alone = (float(weight_P[keep].sum()) / total for keep in (mine_P, mine_P & alone_P))
+        shares = (alone, recall - alone)
+        text = " + ".join(f"{share:.1%}" for share in shares)
+        rows.append(Row(f"{name}: {WHAT[name]}", parts=shares, text=text))
+        pairs = [float(weight_P[mine_P & found_PxC[:, other]].sum()) / total for other in range(len(names))]
+        lines.append([name, recall, alone, recall - alone, *pairs])
+    about = (
+        f"Of the videos that people clicked: the share that a channel has among its best {DEPTH} and no other channel "
+        "has, and the share that others have too."
+    )
+    title_of_bars = f"Clicked videos found, best {DEPTH} of each channel"
+    names_of_parts = ("found alone", "found by others too")
+    axis = "share of clicked videos"
+    bars = Rows("channel_shares", title_of_bars, about, axis, rows, part_names=names_of_parts, percent=True)
+    heads = [Column("channel", "text"), Column("found", "percent"), Column("alone", "percent")]
+    heads += [Column("shared", "percent"), *(Column(f"with {name}", "percent") for name in names)]
+    sets = _combinations(names, weight_P / total, found_PxC)
+    best = max(lines, key=lambda line: line[2])
+    every = float(weight_P[found_PxC.any(1)].sum()) / total
+    before = FoundBefore(**work.metrics["found_before"])
+    return Section(
+        "channels",
+        title,
+        f"{best[0]} finds the most that no other channel finds ({best[2]:.1%} of clicked videos); together they find "
+        f"{every:.1%}.",
+        f"Of the videos clicked on the test day, within the best {DEPTH} of each channel. Each search weighs the same, "
+        f"so that “found” is the channel's recall in the table above. {before.note}",
+        [
+            Charts([bars, _sets_chart(names, sets)]),
+            Table("channel_overlap", "Clicked videos found by each channel, alone and with each other", heads, lines),
+            _sets_table(names, sets),
+        ],
+    )
+
+
+def found_by(work: Work, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Of P clicked videos of the test day by which retrieval is judged: weights, and which channel has it within
+    `DEPTH`, bool [P, C]."""
+    store = work.store
+    rows = work.test_sessions()
+    shown, owner = impressions_of(store, rows)
+    hit = np.asarray(store.impressions.clicks)[shown] > 0
+    if work.metrics.get("found_before", {}).get("withheld"):  # what no channel may find is no miss of any
+        hit &= ~found_before(store)[shown]
+    pairs = np.unique(np.stack([rows[owner[hit]], np.asarray(store.impressions.video)[shown[hit]]], 1), axis=0)
+    _, place_P, clicked_S = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
+    raw_session_P = session_names(store)[pairs[:, 0]]
+    raw_video_P = np.asarray(store.videos.raw_id)[pairs[:, 1]]
+    clicked = pl.DataFrame({"session": raw_session_P, "video": raw_video_P})
+    found = [
+        clicked.join(_best(work, name), on=["session", "video"], how="left")["rank"].is_not_null() for name in names
+    ]
+    columns = [column.to_numpy() for column in found]
+    return 1.0 / clicked_S[place_P], np.stack(columns, 1) if columns else np.zeros((len(pairs), 0), bool)
+
+
+def _best(work: Work, name: str) -> pl.DataFrame:
+    """Session, video and rank of a run file's best; no row of a channel that found nothing."""
+    path = work.path(f"eval/retrieval.{name}.run")
+    if not path.stat().st_size:
+        return pl.DataFrame(schema={"session": pl.String, "video": pl.Int64, "rank": pl.Int64})
+    with artifacts.reading(path.parent):
+        lines = pl.scan_csv(
+            path, has_header=False, separator=" ", new_columns=["session", "q0", "video", "rank", "score", "tag"]
+        )
+        kept = lines.filter(pl.col("rank") <= DEPTH)
+        kept = kept.select(pl.col("session").cast(pl.String), pl.col("video", "rank").cast(pl.Int64))
+        return kept.unique(["session", "video"], keep="first", maintain_order=True).collect()
+
+
+def _combinations(names: list[str], share_P: np.ndarray, found_PxC: np.ndarray) -> list[tuple[tuple[bool, ...], float]]:
+    """(which channels, share of clicked videos that exactly these found), the most frequent first."""
+    code_P = found_PxC @ (1 << np.arange(len(names)))
+    share = np.bincount(code_P, share_P, 1 << len(names))
+    order = sorted(range(1 << len(names)), key=lambda code: (-share[code], code))
+    return [(tuple(bool(code >> c & 1) for c in range(len(names))), float(share[code])) for code in order]
+
+
+def _sets_chart(names: list[str], sets: list[tuple[tuple[bool, ...], float]]) -> Rows:
+    rows = [
+        Row(" + ".join(n for n, has in zip(names, which, strict=False) if has) or "none of them", parts=(share,),
+            text=f"{share:.1%}")
+        for which, share in sets
+        if share > 0
+    ]  # fmt: skip
+    about = "Share of clicked videos by exactly which channels found them, the most frequent combination first."
+    return Rows("channel_sets", "Found by exactly these", about, "share of clicked videos", rows,
+                part_names=("found by exactly these",), percent=True)  # fmt: skip
+
+
+def _sets_table(names: list[str], sets: list[tuple[tuple[bool, ...], float]]) -> Table:
+    lines = [
+        [
+            " + ".join(n for n, has in zip(names, which, strict=True) if has) or "none",
+            *("yes" if has else "no" for has in which),
+            s,
+        ]
+        for which, s in sets
+    ]
+    heads = [Column("exactly these", "text"), *(Column(name, "text") for name in names), Column("share", "percent")]
+    return Table("channel_sets_table", "Clicked videos by exactly which channels found them", heads, lines, folded=True)

@@ -1,0 +1,187 @@
+"""Retrieval and ranking on the test day: the tables of `eval/table.txt`, and who wins how many searches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pr2_jax.evaluation.evaluate import CATALOGUE_COLUMNS, COMPARISONS, SLATE_COLUMNS
+from pr2_jax.evaluation.rankings import ORDER
+from pr2_jax.evaluation.refinding_report import FoundBefore
+from pr2_jax.metrics.bootstrap import Interval
+from pr2_jax.report.blocks import Charts, Column, Note, Section, Table, estimate
+from pr2_jax.report.charts import Row, Rows, tone_of
+from pr2_jax.report.workdir_reader import Work
+
+SLATES = ("random", "popularity", "bm25", "base", "qin", "oracle")
+LINES = (*ORDER, "pipeline.oracle", *(f"slate.{name}" for name in SLATES))
+"""All rankings in the order of tables."""
+STEPS = {"pipeline": "retrieved and ranked", "retrieval": "retrieval alone", "slate": "shown results reordered"}
+"""What a comparison is about, by the kind of ranking."""
+OURS = ("retrieval.pr2", "pipeline.pr2", "slate.qin")
+WHAT = {
+    "retrieval.random": "videos at random",
+    "retrieval.popularity": "the most clicked",
+    "retrieval.bm25": "words",
+    "retrieval.dr": "content vectors",
+    "retrieval.bm25+dr": "both merged",
+    "retrieval.qrcf": "past views that fit",
+    "retrieval.pdr": "dual encoder",
+    "retrieval.pr2": "all four merged",
+    "pipeline.base": "base's ranker on its list",
+    "pipeline.pr2": "QIN on PR²'s list",
+    "pipeline.oracle": "the simulated truth",
+}
+TERMS = (
+    "recall@k: share of the videos a person clicked in a search that are among the first k. NDCG@10: the same for the "
+    "first 10, higher places count more; 1 is perfect. MRR: one over the place of the first clicked video. MAP: mean "
+    "precision at each clicked video. AUC: chance that a clicked result stands above one that was not; GAUC: by "
+    "person. ECE: how far predicted clicks are from what happened; PCOC: predicted over observed clicks, 1 is right."
+)
+
+
+def section(work: Work) -> Section:
+    """From eval/metrics.json and eval/sessions.npz."""
+    rows = {name.removesuffix(".run"): row for name, row in work.metrics["rows"].items()}
+    names = [name for name in LINES if name in rows] + sorted(rows.keys() - set(LINES))
+    whole = [name for name in names if not name.startswith("slate.")]
+    shown = [name for name in names if name.startswith("slate.")]
+    before = FoundBefore(**work.metrics["found_before"])
+    blocks = [
+        Charts(
+            [_dots(rows, whole, "recall@100", "retrieval"), _dots(rows, whole, "ndcg@10", "retrieval"), _wins(work)]
+        ),
+        _table(rows, whole, CATALOGUE_COLUMNS, "retrieval", f"Whole catalogue, test day, {before.rule}"),
+        Note(before.note),
+        _table(rows, shown, SLATE_COLUMNS, "slates", "Shown results put in another order, test day"),
+        _pairs(work),
+        Note(TERMS),
+    ]
+    return Section(
+        "results",
+        "Retrieval and ranking",
+        finding(work),
+        "Every ranking answers the same searches of the test day, of which nothing was trained or chosen. ± is half of "
+        "the 95 % interval, by bootstrap over people.",
+        blocks,
+    )
+
+
+def compared(work: Work) -> dict[str, dict[str, Interval]]:
+    """The paired differences, in the order of the evaluation."""
+    found = work.metrics["differences"]
+    names = [f"{one} - {other}" for one, other, _ in COMPARISONS]
+    metrics = {f"{one} - {other}": asked for one, other, asked in COMPARISONS}
+    order = [n for n in names if n in found] + sorted(found.keys() - set(names))
+    return {n: {m: estimate(found[n][m]) for m in metrics.get(n, sorted(found[n]))} for n in order}
+
+
+def finding(work: Work) -> str:
+    """One line: what each step of PR² brings, of those that could be judged."""
+    parts = []
+    for name, row in compared(work).items():
+        metric = "recall@100" if "recall@100" in row else "ndcg@10"
+        value = row[metric]
+        if value.count:
+            parts.append(f"{_said(name)}: {metric} {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]")
+    return f"PR² less base, {'; '.join(parts)}."
+
+
+def _said(comparison: str) -> str:
+    return STEPS.get(comparison.partition(".")[0], comparison.replace(" - ", " less "))
+
+
+def _dots(rows: dict, names: list[str], metric: str, slug: str) -> Rows:
+    lines = [
+        Row(name.partition(".")[2], estimate(rows[name][metric]), "better" if name in OURS else "plain",
+            group={"retrieval": "Retrieved", "pipeline": "Retrieved and ranked"}[name.partition(".")[0]])
+        for name in names
+        if metric in rows[name]
+    ]  # fmt: skip
+    about = f"{metric} of each way to answer, with 95 % intervals; PR² is the last of each block but the oracle."
+    return Rows(f"{slug}_{metric.replace('@', '_')}", f"{metric}, whole catalogue", about, metric, lines)
+
+
+def _table(rows: dict, names: list[str], columns: tuple[str, ...], slug: str, caption: str) -> Table:
+    what = [Column("what answers", "text")] if slug == "retrieval" else []
+    lines = [
+        [name, *(estimate(rows[name].get(c)) for c in columns), *(WHAT.get(name, "") for _ in what)] for name in names
+    ]
+    marked = frozenset(place for place, name in enumerate(names) if name in OURS)
+    heads = [Column("ranking", "text"), *map(Column, columns), *what]
+    groups = {0: "Retrieved"} | {n: "Retrieved and ranked" for n, m in enumerate(names) if m == "pipeline.base"}
+    return Table(slug, caption, heads, lines, marked, groups if slug == "retrieval" else {})
+
+
+def _pairs(work: Work) -> Table:
+    lines = [
+        [f"{name.replace(' - ', ' less ')}, {metric}", value, value.count]
+        for name, row in compared(work).items()
+        for metric, value in row.items()
+    ]
+    heads = [Column("comparison", "text"), Column("difference", "signed"), Column("searches", "count")]
+    return Table("differences", "Paired differences, search by search, 95 % intervals over people", heads, lines)
+
+
+def _wins(work: Work) -> Rows:
+    """In how many searches, and for how many people, the order is better, the same, worse."""
+    rows = []
+    for one, other, said in (
+        ("pipeline.pr2", "pipeline.base", "whole catalogue"),
+        ("slate.qin", "slate.base", "shown results"),
+    ):
+        gain_N, user_N = _gains(work, one, other)
+        if not len(gain_N):
+            continue
+        users, place_N = np.unique(user_N, return_inverse=True)
+        of_people_U = np.bincount(place_N, gain_N, len(users))
+        for what, gains in (("searches", gain_N), ("people, all their searches", of_people_U)):
+            shares = _shares(gains)
+            text = " / ".join(f"{share:.0%}" for share in shares)
+            rows.append(Row(what, parts=shares, text=text, group=said))
+    about = (
+        "Shares of searches, and of people over all their searches of the day, in which NDCG@10 is higher with PR², "
+        "the same, or lower."
+    )
+    names = ("better with PR²", "the same", "worse with PR²")
+    return Rows("wins", "Better, the same, worse (NDCG@10)", about, "share", rows, part_names=names, percent=True)
+
+
+def _gains(work: Work, one: str, other: str) -> tuple[np.ndarray, np.ndarray]:
+    """How much NDCG@10 differs in each search in which it is known, and whose search it is."""
+    gain_N = work.values[one]["ndcg@10"] - work.values[other]["ndcg@10"]
+    known_N = np.isfinite(gain_N)
+    return gain_N[known_N], work.values[one].user_N[known_N]
+
+
+def _shares(gains: np.ndarray) -> tuple[float, ...]:
+    if not len(gains):
+        return 0.0, 0.0, 0.0
+    return tuple(float(np.mean(side)) for side in (gains > 1e-12, np.abs(gains) <= 1e-12, gains < -1e-12))
+
+
+def headline(work: Work) -> dict:
+    """What the page opens with: the one paired comparison."""
+    rows, pair = work.metrics["rows"], "pipeline.pr2 - pipeline.base"
+    value = compared(work)[pair]["ndcg@10"]
+    base, ours = (estimate(rows[f"pipeline.{name}.run"]["ndcg@10"]) for name in ("base", "pr2"))
+    lines = [
+        Row(_said(name), row[m], tone_of(row[m]), group=m)
+        for m in ("ndcg@10", "recall@100")
+        for name, row in compared(work).items()
+        if m in row
+    ]
+    about = "Paired differences between PR² and base with their 95 % intervals; right of 0 PR² is better."
+    share = work.metrics.get("gap_closed", {}).get("pipeline")
+    return {
+        "value": value,
+        "base": base,
+        "ours": ours,
+        "relative": value.mean / base.mean if base.mean > 0 else math.nan,
+        "people": len(np.unique(work.values["pipeline.pr2"].user_N)),
+        "sure": "better" if value.low > 0 else "worse" if value.high < 0 else "unsure",
+        "gap_closed": share,
+        "wins": _shares(_gains(work, "pipeline.pr2", "pipeline.base")[0]),
+        "chart": Rows("headline", "PR² less base", about, "difference", lines, zero=True),
+    }

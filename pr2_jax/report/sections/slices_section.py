@@ -1,0 +1,88 @@
+"""Who gains and who loses: the test day by query, person and clicked video (evaluation/slices.py)."""
+
+from __future__ import annotations
+
+import math
+
+from pr2_jax.evaluation.refinding_report import FoundBefore
+from pr2_jax.evaluation.slices import MEASURES
+from pr2_jax.metrics.bootstrap import Interval
+from pr2_jax.report.blocks import Charts, Column, Note, Section, Table, estimate
+from pr2_jax.report.charts import BETTER, WORSE, Row, Rows, tone_of
+from pr2_jax.report.workdir_reader import Work
+
+ORDER = ("query", "history", "person", "popularity", "age", "found")
+CHARTED = ("pipeline ndcg@10", "retrieval recall@100", "slate ndcg@10")
+
+
+def section(work: Work) -> Section:
+    """From eval/metrics.json."""
+    title = "Who gains and who loses"
+    found = work.metrics.get("slices")
+    if not found:
+        return Section("slices", title, missing="pr2 evaluate --workdir DIR")
+    names = [n for n in ORDER if n in found] + sorted(found.keys() - set(ORDER))
+    lines = [(name, one) for name in names for one in found[name]["slices"]]
+    charts = [_chart(lines, measure) for measure in CHARTED]
+    notes = [Note(f"{name}: {found[name]['what']}.") for name in names]
+    tables = [_table(lines, measure) for measure in MEASURES]
+    return Section(
+        "slices",
+        title,
+        _finding(lines),
+        "The same paired difference within groups of searches: by how often the query had been asked, by how much the "
+        "person had done, and by the clicked video; found: by whether the person had clicked it before. Intervals over "
+        f"people, none where there are fewer than 10. {FoundBefore(**work.metrics['found_before']).note}",
+        [Charts(charts), *tables, *notes],
+    )
+
+
+def _label(name: str, one: dict) -> str:
+    low, high = one["from"], one["to"]
+    if low < 0:
+        return one["name"]
+    if high is None:
+        return f"{one['name']} ({low:,} or more)"
+    return f"{one['name']} ({low:,})" if low == high else f"{one['name']} ({low:,} to {high:,})"
+
+
+def _difference(one: dict, measure: str) -> Interval:
+    return estimate(one["measures"][measure]["difference"])
+
+
+def _finding(lines: list[tuple[str, dict]]) -> str:
+    """Of the slices with people enough for an interval."""
+    told = [(f"{name} {one['name']}", _difference(one, CHARTED[0])) for name, one in lines]
+    tones = [(name, tone_of(value)) for name, value in told if math.isfinite(value.low)]
+    better, worse = ([name for name, tone in tones if tone == wanted] for wanted in (BETTER, WORSE))
+    lower = f"lower for {', '.join(worse)}" if worse else "lower in none"
+    return f"NDCG@10 is higher with PR² in {len(better)} of {len(tones)} slices with people enough to tell, {lower}."
+
+
+def _chart(lines: list[tuple[str, dict]], measure: str) -> Rows:
+    rows = [
+        Row(_label(name, one), value, tone_of(value), group=f"by {name}")
+        for name, one in lines
+        if math.isfinite((value := _difference(one, measure)).mean)
+    ]
+    about = f"Difference in {measure} between PR² and base in each slice of searches, with 95 % intervals over people."
+    slug = f"slices_{measure.replace(' ', '_').replace('@', '_')}"
+    return Rows(slug, f"PR² less base, {measure}", about, "difference", rows, zero=True)
+
+
+def _table(lines: list[tuple[str, dict]], measure) -> Table:
+    against, ours = measure.against.partition(".")[2], measure.ranking.partition(".")[2]
+    rows, groups, before = [], {}, ""
+    for name, one in lines:
+        if name != before:
+            groups[len(rows)], before = f"by {name}", name
+        cell = one["measures"][measure.name]
+        value = _difference(one, measure.name)
+        rows.append(
+            [_label(name, one), value.count, cell["users"], cell[measure.against], cell[measure.ranking], value]
+        )
+    heads = [Column("slice", "text"), Column("searches", "count"), Column("people", "count"), Column(against)]
+    heads += [Column(ours), Column("difference", "signed")]
+    slug = f"slices_table_{measure.name.replace(' ', '_').replace('@', '_')}"
+    caption = f"{measure.metric} of {measure.ranking} against {measure.against}, by slice"
+    return Table(slug, caption, heads, rows, groups=groups, folded=True)

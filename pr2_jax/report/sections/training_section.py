@@ -1,0 +1,75 @@
+"""How training went: the curves of every model."""
+
+from __future__ import annotations
+
+from pr2_jax.report.blocks import Charts, Section
+from pr2_jax.report.charts import Plot, Series
+from pr2_jax.report.workdir_reader import Work
+
+RUNS = {
+    "content": ("content", "content/fold_0", "content/fold_1"),
+    "preference": ("preference", "preference/fold_0", "preference/fold_1"),
+    "pdr": ("pdr",),
+    "qin": ("qin/qin",),
+    "base": ("qin/base",),
+}
+"""Model to its runs: the one that serves, and those that have not seen the days of a fold."""
+ENTROPY = "gate_entropy_"
+
+
+def section(work: Work) -> Section:
+    """From curve.jsonl of each model."""
+    title, charts, said = "Training", [], []
+    for model, places in RUNS.items():
+        curves = {place: lines for place in places if (lines := work.curve(f"{place}/curve.jsonl"))}
+        if curves:
+            charts += _charts(model, curves)
+            first = next(iter(curves.values()))
+            said.append(f"{model} {first[0]['loss']:.3g} → {first[-1]['loss']:.3g}")
+    if not charts:
+        return Section("training", title, missing="pr2 run --workdir DIR")
+    return Section(
+        "training",
+        title,
+        f"Losses, first to last step: {', '.join(said)}.",
+        "Every 20th step, of that step's batch alone, so lines are rough. Folds are the same model trained without "
+        "half of the days, so that what comes after it learns from scores that have not seen their own answers.",
+        [Charts(charts)],
+    )
+
+
+def _charts(model: str, curves: dict[str, list[dict[str, float]]]) -> list[Plot]:
+    main, *_ = curves
+    names = {
+        place: "all days" if place == main else f"without {place.rpartition('/')[2].replace('_', ' ')}"
+        for place in curves
+    }
+    metrics = [name for name in curves[main][0] if name not in ("step", "loss")]
+    parts = [name for name in metrics if not name.startswith(ENTROPY) and name != "top1"]
+    found = [
+        _plot(
+            model, "loss", f"{model}: loss", "loss", [_series(names[p], lines, "loss") for p, lines in curves.items()]
+        )
+    ]
+    if parts:
+        lines = [_series(name.replace("_", " "), curves[main], name) for name in parts]
+        found.append(_plot(model, "parts", f"{model}: parts of the loss", "loss", lines))
+    if "top1" in metrics:
+        lines = [_series(names[p], lines, "top1") for p, lines in curves.items()]
+        found.append(_plot(model, "top1", f"{model}: right video first in the batch", "share", lines, percent=True))
+    gates = [name for name in metrics if name.startswith(ENTROPY)]
+    if gates:
+        lines = [_series(name.removeprefix(ENTROPY).replace("_", " "), curves[main], name) for name in gates]
+        found.append(_plot(model, "gates", f"{model}: entropy of the expert gates", "nats", lines))
+    return found
+
+
+def _plot(model: str, what: str, title: str, y: str, lines: list[Series], percent: bool = False) -> Plot:
+    ends = "; ".join(f"{one.name} {one.y[0]:.3g} to {one.y[-1]:.3g}" for one in lines)
+    return Plot(f"training_{model}_{what}", title, f"{title} by step: {ends}.", "step", y, lines, from_zero=percent,
+                percent=percent)  # fmt: skip
+
+
+def _series(name: str, lines: list[dict[str, float]], metric: str) -> Series:
+    kept = [line for line in lines if metric in line]
+    return Series(name, [float(line["step"]) for line in kept], [float(line[metric]) for line in kept])

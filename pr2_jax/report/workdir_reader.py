@@ -1,0 +1,124 @@
+"""The work directory as the report reads it: every file once, with its digest kept for the manifest."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pr2_jax import artifacts
+from pr2_jax.config import Config
+from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.evaluation.evaluate import SESSIONS
+from pr2_jax.metrics import per_session
+
+MADE_BY = {
+    "abtest": "pr2 abtest",
+    "trial": "pr2 abtest --trial N",
+    "ablations": "pr2 evaluate --ablations",
+    "sweep_qrcf": "pr2 evaluate --sweep qrcf",
+}
+"""What is made by other commands than `pr2 run`."""
+
+
+def made_by(place: str) -> str:
+    """The command that makes a file or an artifact; `place` is below the work directory."""
+    parts = place.split("/")
+    kind = "trial" if parts[0] == "abtest" and parts[1:] and parts[1].startswith("trial") else parts[0]
+    return MADE_BY.get(kind, "pr2 run")
+
+
+class Work:
+    """Read-only. `inputs`: the digest of each file read, by its place below the directory."""
+
+    def __init__(self, directory: Path, config: Config) -> None:
+        self.directory, self.config = directory, config
+        self.inputs: dict[str, str] = {}
+
+    def path(self, place: str) -> Path | None:
+        """A file that is about to be read; None where there is none."""
+        path = self.directory / place
+        if not path.is_file():
+            return None
+        if place not in self.inputs:
+            self.inputs[place] = artifacts.digest_file(path)
+        return path
+
+    def json(self, place: str) -> Any:
+        """None where there is no such file; StaleArtifact where it is damaged, with the command that made it."""
+        path = self.path(place)
+        if path is None:
+            return None
+        with artifacts.reading(path.parent, made_by(place)):
+            return json.loads(path.read_text(encoding="utf-8"))
+
+    def curve(self, place: str) -> list[dict[str, float]]:
+        """The lines of a `curve.jsonl`; none where there is none."""
+        path = self.path(place)
+        if path is None:
+            return []
+        with artifacts.reading(path.parent):
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def csv(self, place: str) -> list[dict[str, str]]:
+        """The rows of a CSV file; none where there is none."""
+        path = self.path(place)
+        if path is None:
+            return []
+        with artifacts.reading(path.parent), path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    @functools.cached_property
+    def store(self) -> LogStore:
+        """The log."""
+        return LogStore.open(self.directory / "store")
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        """eval/metrics.json."""
+        return self.json("eval/metrics.json") or {}
+
+    @functools.cached_property
+    def values(self) -> dict[str, per_session.Values]:
+        """What each ranking was worth in each session of the test day."""
+        path = self.path(f"eval/{SESSIONS}")
+        if path is None:
+            return {}
+        with artifacts.reading(path.parent):
+            return per_session.load(path)
+
+    def stale(self, place: str, command: str) -> str:
+        """A sentence where an artifact was made from other stages than there are now, else nothing."""
+        manifest = self.json(f"{place}/{artifacts.MANIFEST}") or {"fingerprint": {}}
+        made_from = manifest["fingerprint"].get("inputs", {})
+        return self.stale_unless(made_from, command)
+
+    def stale_unless(self, made_from: Mapping[str, str], command: str) -> str:
+        """The same, of stages and their identities then."""
+        there = {name for name in made_from if (self.directory / name / artifacts.MANIFEST).is_file()}
+        other = [n for n, then in made_from.items() if n not in there or artifacts.identity(self.directory / n) != then]
+        if not other:
+            return ""
+        return f"Made from another {', '.join(sorted(other))} than is here now: `{command}` makes it anew."
+
+    @property
+    def simulated(self) -> bool:
+        """Is the log a simulated one?"""
+        return self.config.data.source == "short_video_world"
+
+    def day_of(self, time_ms: np.ndarray) -> np.ndarray:
+        """The day of each time, counted from the validation cut as everywhere (data/batches/sessions.py): 0 = that
+        day."""
+        return (np.asarray(time_ms) - self.store.cuts.validation_ms) // DAY_MS
+
+    def test_sessions(self) -> np.ndarray:
+        """Rows of the test day's searches."""
+        cuts = self.store.cuts
+        first, last = np.searchsorted(self.store.sessions.time_ms, [cuts.test_ms, cuts.end_ms])
+        return np.arange(first, last)

@@ -1,0 +1,209 @@
+"""Who serves the simulated people: the search contract, the biased system that wrote the log, and the feed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+import scipy.sparse
+
+from pr2_jax.config import LoggingConfig
+from pr2_jax.simulation.day_log import Views
+from pr2_jax.simulation.users import Users, sample_rows
+from pr2_jax.simulation.vocabulary import Vocabulary
+from pr2_jax.simulation.world_catalogue import Catalogue
+
+BM25_K1, BM25_B = 1.2, 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchRequests:
+    """B searches of one day, as any serving system sees them: rows of the simulation, no intents, no tastes."""
+
+    day: int
+    user_B: np.ndarray  # int32
+    words_BxQ: np.ndarray  # int32, 0 = none
+    time_ms_B: np.ndarray  # int64
+    popularity_V: np.ndarray  # float64, decayed engagements up to yesterday
+    engaged: np.ndarray  # int64 ascending keys `user * V + video` of what was clicked up to yesterday
+    views: Views | None = None  # feed views of the day; what comes after a search is not for it to see
+
+    def take(self, rows: np.ndarray) -> SearchRequests:
+        """Some of the searches; what is known of the platform stays."""
+        part = {name: getattr(self, name)[rows] for name in ("user_B", "words_BxQ", "time_ms_B")}
+        return dataclasses.replace(self, **part)
+
+
+class SearchSystem(Protocol):
+    """What an arm of an experiment has to do."""
+
+    def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
+        """Returns int32 [B, slate] video rows, best first, distinct in a row, padded at the end with -1."""
+        ...
+
+
+def is_member(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Which keys are among the sorted ones."""
+    place = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return sorted_keys[place] == keys if len(sorted_keys) else np.zeros(np.shape(keys), bool)
+
+
+def merged(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Both as ascending distinct keys; some forty times as fast as a union that does not know the first are sorted."""
+    new = np.unique(keys)
+    new = new[~is_member(sorted_keys, new)]
+    return np.insert(sorted_keys, np.searchsorted(sorted_keys, new), new)
+
+
+def bm25_weights(vocabulary: Vocabulary, captions_VxN: np.ndarray) -> scipy.sparse.csr_matrix:
+    """Returns [words, V]: the BM25 weight of each word of a text (which holds a word once)."""
+    videos_E, column_E = np.nonzero(captions_VxN)
+    words_E = captions_VxN[videos_E, column_E]
+    length_V = (captions_VxN > 0).sum(axis=1)
+    frequency_W = np.bincount(words_E, minlength=len(vocabulary.text))
+    idf_W = np.log1p((len(captions_VxN) - frequency_W + 0.5) / (frequency_W + 0.5))
+    norm_V = BM25_K1 * (1 - BM25_B + BM25_B * length_V / length_V.mean())
+    weight_E = idf_W[words_E] * (BM25_K1 + 1) / (1 + norm_V[videos_E])
+    shape = (len(vocabulary.text), len(captions_VxN))
+    return scipy.sparse.csr_matrix((weight_E.astype(np.float32), (words_E, videos_E)), shape=shape)
+
+
+def logging_weights(config: LoggingConfig, vocabulary: Vocabulary, catalogue: Catalogue) -> scipy.sparse.csr_matrix:
+    """Returns [words, V]: what the platform's own index knows: captions, and what is said and seen in a video.
+
+    The log has no trace of the latter, so words alone do not find again all that was shown.
+    """
+    name_Vx1 = vocabulary.owned_GxN[catalogue.subtopic_V, :1]
+    topic_Vx1 = vocabulary.topic_T[vocabulary.topic_of_G[catalogue.subtopic_V]][:, None]
+    said_VxN = np.concatenate([name_Vx1, topic_Vx1, catalogue.facets_VxA], axis=1)
+    captions_WxV = bm25_weights(vocabulary, catalogue.captions_VxN)
+    return (config.caption_weight * captions_WxV + config.said_weight * bm25_weights(vocabulary, said_VxN)).tocsr()
+
+
+def top_of_rows(row_E: np.ndarray, video_E: np.ndarray, score_E: np.ndarray, rows: int, k: int) -> np.ndarray:
+    """Returns int32 [rows, k]: the k best videos of each row of scattered scores, `row_E` ascending; -1 = padding."""
+    # Sorting all would cost ten times as much: what lies below the k-th best of its row cannot be among them.
+    edge = np.searchsorted(row_E, np.arange(rows + 1))
+    kept_E = np.ones(len(row_E), bool)
+    for low, high in zip(edge[:-1].tolist(), edge[1:].tolist(), strict=True):
+        if high - low > k:
+            part = score_E[low:high]
+            kept_E[low:high] = part >= np.partition(part, high - low - k)[high - low - k]
+    row_E, video_E, score_E = row_E[kept_E], video_E[kept_E], score_E[kept_E]
+    order_E = np.lexsort((video_E, -score_E, row_E))
+    row_E, video_E = row_E[order_E], video_E[order_E]
+    rank_E = np.arange(len(row_E)) - np.searchsorted(row_E, np.arange(rows))[row_E]
+    kept_E = rank_E < k
+    top_BxK = np.full((rows, k), -1, np.int32)
+    top_BxK[row_E[kept_E], rank_E[kept_E]] = video_E[kept_E]
+    return top_BxK
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggingSearch:
+    """The system that wrote the log: BM25 plus popularity plus noise, blind to who asks.
+
+    It only leaves out what the person clicked before.
+    """
+
+    config: LoggingConfig
+    catalogue: Catalogue
+    weights_WxV: scipy.sparse.csr_matrix
+
+    def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
+        row_E, video_E, score_E = self._scored(requests)
+        score_E = score_E + self.config.noise * rng.normal(size=len(score_E))
+        found_BxS = top_of_rows(row_E, video_E, score_E, len(requests.user_B), slate)
+        return _fill(found_BxS, requests, self.catalogue, rng)
+
+    def expected(self, requests: SearchRequests, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k best videos of each request before any noise, int32 [B, k] (-1 = padding), and their scores."""
+        row_E, video_E, score_E = self._scored(requests)
+        top_BxK = top_of_rows(row_E, video_E, score_E, len(requests.user_B), k)
+        keys_E = row_E.astype(np.int64) * len(self.catalogue) + video_E
+        order_E = np.argsort(keys_E)
+        keys_BxK = np.arange(len(top_BxK))[:, None] * np.int64(len(self.catalogue)) + top_BxK
+        place_BxK = np.minimum(np.searchsorted(keys_E[order_E], keys_BxK), max(len(keys_E) - 1, 0))
+        if not len(keys_E):
+            return top_BxK, np.full(top_BxK.shape, -np.inf)
+        return top_BxK, np.where(top_BxK >= 0, score_E[order_E[place_BxK]], -np.inf)
+
+    def _scored(self, requests: SearchRequests) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(request, video, score without noise) of all that may be shown."""
+        count, videos = len(requests.user_B), len(self.catalogue)
+        row_E, column_E = np.nonzero(requests.words_BxQ)
+        ask_BxW = scipy.sparse.csr_matrix(
+            (np.ones(len(row_E), np.float32), (row_E, requests.words_BxQ[row_E, column_E])),
+            shape=(count, self.weights_WxV.shape[0]),
+        )
+        found = (ask_BxW @ self.weights_WxV).tocoo()
+        available_E = self.catalogue.upload_day_V[found.col] <= requests.day
+        available_E &= ~is_member(requests.engaged, requests.user_B[found.row].astype(np.int64) * videos + found.col)
+        row_E, video_E = found.row[available_E], found.col[available_E]
+        liked_V = np.log1p(requests.popularity_V)
+        liked_V = (liked_V - liked_V.mean()) / max(liked_V.std(), 1e-9)
+        return row_E, video_E, found.data[available_E] + self.config.popularity_weight * liked_V[video_E]
+
+
+def _fill(slates_BxS, requests: SearchRequests, catalogue: Catalogue, rng: np.random.Generator) -> np.ndarray:
+    """Returns slates whose free places hold popular videos; what would stand twice is left out."""
+    weight_V = requests.popularity_V * (catalogue.upload_day_V <= requests.day)
+    total_V = np.cumsum(weight_V)
+    spare_BxS = np.searchsorted(total_V, rng.random(slates_BxS.shape) * total_V[-1], side="right")
+    filled_BxS = np.where(slates_BxS >= 0, slates_BxS, spare_BxS).astype(np.int32)
+    order_BxS = np.argsort(filled_BxS, axis=1, kind="stable")
+    in_order_BxS = np.take_along_axis(filled_BxS, order_BxS, axis=1)
+    twice_BxS = np.zeros(filled_BxS.shape, bool)
+    np.put_along_axis(twice_BxS, order_BxS[:, 1:], in_order_BxS[:, 1:] == in_order_BxS[:, :-1], axis=1)
+    packed_BxS = np.argsort(twice_BxS, axis=1, kind="stable")
+    return np.take_along_axis(np.where(twice_BxS, -1, filled_BxS), packed_BxS, axis=1)
+
+
+def sample_in_groups(
+    group_V: np.ndarray, groups: int, weight_V: np.ndarray, wanted_N: np.ndarray, point_N: np.ndarray
+) -> np.ndarray:
+    """Returns int64 [N]: for each wanted group the video of it on which a draw in [0, 1) falls, by weight; -1 where
+    the group has no weight."""
+    order_V = np.argsort(group_V, kind="stable")
+    total_V = np.concatenate([[0.0], np.cumsum(weight_V[order_V])])
+    edge_G = np.searchsorted(group_V[order_V], np.arange(groups + 1))
+    low_N, high_N = total_V[edge_G[wanted_N]], total_V[edge_G[wanted_N + 1]]
+    place_N = np.clip(
+        np.searchsorted(total_V, low_N + point_N * (high_N - low_N), side="right") - 1,
+        edge_G[wanted_N],
+        np.maximum(edge_G[wanted_N + 1] - 1, edge_G[wanted_N]),
+    )
+    return np.where(high_N > low_N, order_V[np.minimum(place_N, len(order_V) - 1)], -1)
+
+
+FEED_DRAWS = 4
+"""Draws in [0, 1) that choose one feed video."""
+
+
+def choose_feed(
+    config: LoggingConfig,
+    catalogue: Catalogue,
+    users: Users,
+    day: int,
+    popularity_V: np.ndarray,
+    user_N: np.ndarray,
+    draw_NxF: np.ndarray,
+) -> np.ndarray:
+    """Returns int32 [N]: what the feed puts before these people: popular, of their interests, of creators they
+    love, or anything."""
+    source_N, within_N, which_N, interest_N = draw_NxF.T
+    open_V = (catalogue.upload_day_V <= day).astype(np.float64)
+    weight_V = popularity_V * open_V
+    one_group, none_N = np.zeros(len(catalogue), np.int64), np.zeros(len(user_N), np.int64)
+    popular_N = sample_in_groups(one_group, 1, weight_V, none_N, which_N)
+    anything_N = sample_in_groups(one_group, 1, open_V, none_N, which_N)
+    subtopic_N = sample_rows(users.interest_UxG[user_N], interest_N)
+    interest_N = sample_in_groups(catalogue.subtopic_V, users.interest_UxG.shape[1], weight_V, subtopic_N, which_N)
+    place_N = (within_N * users.favourites_UxA.shape[1]).astype(np.int64)
+    creator_N = users.favourites_UxA[user_N, place_N]
+    favourite_N = sample_in_groups(catalogue.creator_V, len(catalogue.creator_raw_C), weight_V, creator_N, which_N)
+    shares = np.cumsum([config.feed_popular, config.feed_interest, config.feed_favourite])
+    source_N = np.searchsorted(shares, source_N, side="right")
+    chosen_N = np.choose(source_N, [popular_N, interest_N, favourite_N, anything_N])
+    return np.where(chosen_N >= 0, chosen_N, popular_N).astype(np.int32)

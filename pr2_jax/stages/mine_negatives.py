@@ -1,0 +1,113 @@
+"""Negatives for the ranker: what retrieval finds for a query but the log's own engine did not show.
+
+Shown results were picked by another engine; a ranker that has only seen those cannot order what our retrieval finds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pr2_jax import console
+from pr2_jax.data.batches.sessions import impressions_of
+from pr2_jax.data.batches.slates import Slates
+from pr2_jax.data.history.video_attributes import query_words
+from pr2_jax.search.system import System
+from pr2_jax.types import Requests
+
+BLOCK = 512
+"""Queries searched, or slates drawn for, at a time."""
+
+
+def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray:
+    """Up to `count` videos for each search slate, `[N, count]`; missing ones are padding.
+
+    Drawn without replacement from what the base channels retrieve for the query, as deep as the ranker will be asked;
+    where they find next to nothing, from what is clicked.
+    """
+    queries, query_N = np.unique(slates.query_N, return_inverse=True)
+    found_QxK = _retrieved(system, queries, system.config.evaluation.pipeline_candidates)
+    short_Q = (found_QxK > 0).sum(1) < count
+    if short_Q.any():
+        found_QxK[short_Q] = _clicked_ones(system, (int(short_Q.sum()), found_QxK.shape[1]), seed)
+    rng = np.random.default_rng([seed, 3])
+    parts = [np.zeros((0, count), np.int32)]
+    for start in range(0, len(slates), BLOCK):
+        rows = np.arange(start, min(start + BLOCK, len(slates)))
+        found_NxK = found_QxK[query_N[rows]]
+        parts.append(_draw(found_NxK, ~_allowed(system, slates, rows, found_NxK), count, rng))
+    return np.concatenate(parts)
+
+
+def joined(slates: Slates, video_NxC: np.ndarray) -> Slates:
+    """Each slate with its sampled videos behind its own, as not clicked."""
+    count = video_NxC.shape[1]
+    extra = np.zeros((len(slates), count, slates.label_NxSxT.shape[2]), np.float32)
+    weight = extra.copy()
+    weight[..., 0] = video_NxC > 0
+    unknown = ((0, 0), (0, count))
+    return dataclasses.replace(
+        slates,
+        video_NxS=np.concatenate([slates.video_NxS, video_NxC], 1),
+        position_NxS=np.pad(slates.position_NxS, unknown, constant_values=-1),
+        label_NxSxT=np.concatenate([slates.label_NxSxT, extra], 1),
+        weight_NxSxT=np.concatenate([slates.weight_NxSxT, weight], 1),
+        impression_NxS=np.pad(slates.impression_NxS, unknown, constant_values=-1),
+    )
+
+
+def _allowed(system: System, slates: Slates, rows: np.ndarray, video_NxK: np.ndarray) -> np.ndarray:
+    """Which videos may stand as negatives, `[N, K]` bool.
+
+    Not what any slate of the same session shows, what retrieval withholds (where it does: what the person had clicked
+    before), or what did not exist yet.
+    """
+    store, size = system.store, np.int64(system.store.counts.videos)
+    shown, owner = impressions_of(store, slates.session_N[rows])
+    gone = system.withheld(slates.user_N[rows], slates.time_ms_N[rows])
+    taken = [owner * size + np.asarray(store.impressions.video)[shown]]
+    taken += [place * size + videos for place, videos in enumerate(gone)]
+    fresh_NxK = ~np.isin(np.arange(len(rows))[:, None] * size + video_NxK, np.concatenate(taken))
+    exists_NxK = np.asarray(store.videos.upload_ms)[np.maximum(video_NxK, 0)] <= slates.time_ms_N[rows, None]
+    return (video_NxK > 0) & fresh_NxK & exists_NxK
+
+
+def _draw(video_NxK: np.ndarray, banned_NxK: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`[N, count]` of what is not banned in each row, uniformly without replacement; 0 where there is too little."""
+    chance_NxK = np.where(banned_NxK, 2.0, rng.random(video_NxK.shape, np.float32))
+    order_NxC = np.argsort(chance_NxK, axis=1)[:, :count]
+    picked_NxC = np.take_along_axis(np.where(banned_NxK, 0, video_NxK), order_NxC, 1)
+    return np.pad(picked_NxC, ((0, 0), (0, count - picked_NxC.shape[1]))).astype(np.int32)
+
+
+def _clicked_ones(system: System, shape: tuple[int, int], seed: int) -> np.ndarray:
+    """Video rows `[Q, K]`, each as often as it was clicked before the validation cut: drawn otherwise, popular videos
+    would be negatives more rarely or more often than positives, and the ranker would learn to trust or to shun them.
+
+    0 where the same one is drawn again.
+    """
+    clicks_V = np.asarray(system.snapshot(system.store.cuts.validation_ms).popularity_V, np.float64).copy()
+    clicks_V[0] = 0
+    if not clicks_V.any():
+        return np.zeros(shape, np.int32)
+    drawn_QxK = np.random.default_rng([seed, 5]).choice(len(clicks_V), shape, p=clicks_V / clicks_V.sum())
+    drawn_QxK.sort(axis=1)
+    again_QxK = np.pad(drawn_QxK[:, 1:] == drawn_QxK[:, :-1], ((0, 0), (1, 0)))
+    return np.where(again_QxK, 0, drawn_QxK).astype(np.int32)
+
+
+def _retrieved(system: System, queries_Q: np.ndarray, depth: int) -> np.ndarray:
+    """What `base` retrieves for distinct queries of the log: video rows `[Q, depth]`, -1 = padding."""
+    channels = system.channels(system.snapshot(system.store.cuts.validation_ms), exact=True)
+    parts = [np.zeros((0, depth), np.int32)]
+    for start in console.progress(range(0, len(queries_Q), BLOCK), "retrieve negatives", unit=" blocks"):
+        words_BxQ = query_words(system.store, queries_Q[start : start + BLOCK], system.config.data)
+        nobody_B = np.zeros(len(words_BxQ), np.int32)
+        requests = Requests(nobody_B, nobody_B.astype(np.int64), words_BxQ)
+        found = {
+            name: channels[name].retrieve(requests, system.config.retrieval.depth)
+            for name in system.channels_of("base")
+        }
+        parts.append(system.merged("base", requests, found, depth).ids_BxK)
+    return np.concatenate(parts)

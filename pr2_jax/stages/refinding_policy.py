@@ -1,0 +1,86 @@
+"""Whether people find again what they clicked before: decided once, on the validation day, before anything is fitted.
+
+A platform on which everybody looks for something new loses by showing old finds; one on which people look for what they
+know loses by withholding it. Both are tried on the same searches, with merge weights of their own, and what is withheld
+counts as missed where somebody clicked it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pr2_jax import console
+from pr2_jax.data.history.histories import seen
+from pr2_jax.evaluation.judged_day import Day, day_of
+from pr2_jax.evaluation.rankings import list_values
+from pr2_jax.metrics.expected_gain import NDCG_DEPTH
+from pr2_jax.retrieval import merge
+from pr2_jax.search.system import PIPELINES, System
+from pr2_jax.types import Channel
+
+SEARCHES = 1_000
+"""Of the validation day, at most, evenly spread."""
+
+
+def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
+    """`clicked`, `show` or `withhold`, and where the log decided `clicked_by`, the figures.
+
+    `channels`: exact ones, as they stood at the start of the validation day.
+    """
+    asked, cuts = system.config.search.clicked, system.store.cuts
+    if asked != "auto":
+        return {"clicked": asked}
+    day = day_of(system, cuts.validation_ms, cuts.test_ms, withhold=False)
+    share = day.found_before.again / max(1, day.found_before.clicks)
+    by: dict[str, Any] = {"share": share}
+    said = f"clicked before: {share:.1%} of the clicks of the validation day are on it"
+    if not share:
+        console.log(f"{said}: withheld")
+        return {"clicked": "withhold", "clicked_by": by}
+    day = day.sample(SEARCHES)
+    past = seen(system.store, day.requests.user_B, day.requests.time_ms_B)
+    found = {"show": _ndcg(system, day, channels), "withhold": _ndcg(system, _with(day, past), channels)}
+    gain, error = _gain(found["show"] - found["withhold"], day.requests.user_B)
+    rule = "show" if gain > error else "withhold"
+    show, withhold = (float(ndcg_S.mean()) for ndcg_S in found.values())
+    console.log(
+        f"{said}; NDCG@10 over all clicks {show:.4f} where it is shown again, {withhold:.4f} where it is withheld, "
+        f"{gain:+.4f} with a standard error of {error:.4f} ({len(day.sessions):,} searches, mean of base and pr2): "
+        f"{rule}"
+    )
+    figures = {"ndcg@10": {"show": show, "withhold": withhold}, "gain": gain, "standard_error": error}
+    return {"clicked": rule, "clicked_by": by | {"searches": len(day.sessions)} | figures}
+
+
+def _gain(difference_S: np.ndarray, user_S: np.ndarray) -> tuple[float, float]:
+    """The mean over searches, and its standard error: searches of one person are no independent draws.
+
+    To show what was clicked before must gain more than that: with few such clicks it is a matter of chance.
+    """
+    gain = float(difference_S.mean())
+    _, person_S = np.unique(user_S, return_inverse=True)
+    apart_U = np.bincount(person_S, difference_S - gain)
+    return gain, float(np.sqrt((apart_U**2).sum()) / len(difference_S))
+
+
+def _with(day: Day, past: tuple[np.ndarray, ...]) -> Day:
+    """The same clicks, but searches from which this is withheld."""
+    return dataclasses.replace(day, requests=dataclasses.replace(day.requests, seen=past))
+
+
+def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> np.ndarray:
+    """Of each search, `[S]`: the mean of both pipelines' merged lists."""
+    depth, scorers = system.config.retrieval.depth, system.scorers(day.requests)
+    found = {name: channel.retrieve(day.requests, depth) for name, channel in channels.items()}
+    reached = []
+    for pipeline in PIPELINES:
+        mine = {name: found[name] for name in system.channels_of(pipeline)}
+        weights = merge.choose_weights(mine, day.clicked, scorers=scorers)
+        merged = merge.merge(mine, weights, NDCG_DEPTH, scorers)
+        worth, _ = list_values(day, merged.ids_BxK, merged.scores_BxK)
+        reached.append(worth["ndcg@10"])
+    return np.mean(reached, axis=0)

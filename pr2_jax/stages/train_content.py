@@ -1,0 +1,78 @@
+"""Trains the content towers and freezes a vector for every video and every query of the log.
+
+The towers are trained three times: on all training days, and on all but one half of them (`fold_0/`, `fold_1/`). A
+tower has seen its own training clicks, so that the cosine of a clicked pair is higher there than it will ever be when
+serving; a ranker that reads those cosines learns to trust them too much. Training slates therefore get the cosine
+from the towers that have not seen their day (cross-fitting); everything else uses the first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import artifacts, console
+from pr2_jax.config import Config
+from pr2_jax.data.batches.sessions import FOLDS, fold_of, training_sessions
+from pr2_jax.data.batches.training_batches import ContentBatches
+from pr2_jax.data.history.video_attributes import catalogue_arrays, described, log_unigram, query_words
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.encoders.batching import all_videos
+from pr2_jax.encoders.content_encoder import ContentEncoder
+from pr2_jax.models.build_tasks import content_task
+from pr2_jax.models.model_functions import content_functions
+from pr2_jax.training import distributed
+from pr2_jax.training.checkpoint import save_params
+from pr2_jax.training.loop import fit
+from pr2_jax.training.mesh import configured
+from pr2_jax.workdir import fold_directory
+
+
+def train(workdir: Path, config: Config, out: Path) -> None:
+    """Writes `params/`, `video_vectors.npy [V, D]` and `query_vectors.npy [Nq, D]` into `out` and each of its folds.
+
+    A video of which the log tells nothing has a vector of zeros.
+    """
+    store = LogStore.open(workdir / "store")
+    catalogue = catalogue_arrays(store, store.cuts.validation_ms, config.data)
+    sessions_N = training_sessions(store)
+    fold_N = fold_of(store, store.sessions.time_ms[sessions_N])
+    everything = ContentBatches(store, sessions_N, catalogue["caption"], config.content, config.data)
+    parts = {out: (sessions_N, everything.steps)}
+    for fold in range(FOLDS):
+        kept = fold_N != fold
+        if not kept.any() and not catalogue["caption"].any():
+            kept[:] = True  # searches of one period alone, and nothing else to learn words from: none can be held out
+        # Captions teach a fold too, so that one with few sessions, or none, still gets its share of steps.
+        share = max(kept.mean(), 1 / FOLDS)
+        parts[fold_directory(out, fold)] = sessions_N[kept], max(1, round(everything.steps * share))
+    for directory, (part_N, steps) in parts.items():
+        if not distributed.first((directory / "query_vectors.npy").exists):
+            _train_towers(store, config, catalogue, part_N, steps, directory)
+    console.log(f"{store.counts.videos - 1:,} videos and {store.counts.queries - 1:,} queries embedded")
+
+
+def _train_towers(
+    store: LogStore,
+    config: Config,
+    catalogue: dict[str, np.ndarray],
+    sessions_N: np.ndarray,
+    steps: int,
+    out: Path,
+) -> None:
+    """The query vectors come last, by a rename: they say that the rest is whole."""
+    distributed.first(lambda: out.mkdir(exist_ok=True))
+    batches = ContentBatches(store, sessions_N, catalogue["caption"], config.content, config.data)
+    task = content_task(store, config, catalogue, log_unigram(batches.positives_N, store.counts.videos))
+    state = fit(task, batches, config.content.optim, steps=steps, directory=out, mesh=configured(config.mesh))
+    save_params(out, (state.params, state.tables))
+
+    def freeze() -> None:
+        functions = content_functions(task, state.params, state.tables)
+        vectors_VxD = all_videos(functions["content_video"], store.counts.videos)
+        np.save(out / "video_vectors.npy", np.where(described(catalogue)[:, None], vectors_VxD, 0))
+        words = query_words(store, np.arange(store.counts.queries), config.data)
+        artifacts.save_array(out / "query_vectors.npy", ContentEncoder(functions, out).queries(words))
+
+    distributed.first(freeze)

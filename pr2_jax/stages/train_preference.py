@@ -1,0 +1,162 @@
+"""Trains the preference space on the feed views of the training days and freezes a vector for every video.
+
+Like the content towers it is trained three times, on all training days and without each fold of them, since the ranker
+also trains on feed views: what it is told about a view must come from a space that has not learnt from that view. The
+fit of people and videos that follows takes seconds, so that there the days are cut finer: what the ranker trains on was
+then fitted to nearly as many answers as what it will serve with, and is as good.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import artifacts, console
+from pr2_jax.config import Config
+from pr2_jax.data.batches.preference_batches import TimelineBatches
+from pr2_jax.data.batches.sessions import FOLDS, fold_of, training_parts
+from pr2_jax.data.batches.slates import feed_slates
+from pr2_jax.data.columns import FEED_SURFACE
+from pr2_jax.data.outcomes import told_tasks
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.encoders import latent_factors, preference_regression
+from pr2_jax.encoders.batching import all_videos, in_blocks
+from pr2_jax.encoders.latent_factors import Videos
+from pr2_jax.encoders.preference_encoder import EVENT_BLOCK, PreferenceEncoder
+from pr2_jax.errors import NotFinite
+from pr2_jax.metrics.ranking_metrics import auc
+from pr2_jax.models.build_tasks import preference_task
+from pr2_jax.models.event_features import SIGNALS
+from pr2_jax.models.model_functions import load_model, preference_functions
+from pr2_jax.models.preference import PreferenceTask
+from pr2_jax.search.system import System
+from pr2_jax.stages.preference_responses import answers
+from pr2_jax.training import distributed
+from pr2_jax.training.checkpoint import save_params
+from pr2_jax.training.loop import fit
+from pr2_jax.training.mesh import configured
+from pr2_jax.types import TASKS, Functions, People
+from pr2_jax.workdir import fold_directory, part_directory
+
+VECTORS = "video_vectors.npy"
+
+
+def train(workdir: Path, config: Config, out: Path) -> None:
+    """Writes `params/` and `video_vectors.npy [V, D]` into `out` and each of its folds; zeros without feed views.
+
+    What people's own regressions read, `preference_fit.FILES`, goes into `out` and each of its parts.
+    """
+    system = System(workdir, config)
+    task = preference_task(system.store, config, system.catalogue, np.asarray(system.space.videos_VxD))
+    spaces: dict[Path, int | None] = {out: None} | {fold_directory(out, fold): fold for fold in range(FOLDS)}
+    for directory, held_out in spaces.items():
+        if not distributed.first((directory / VECTORS).exists):
+            _train_space(system, config, task, held_out, directory)
+
+    def fit_people() -> None:
+        parts = training_parts(system.store).tolist()
+        for directory, held_out in console.progress(spaces.items(), "fit people and videos", unit=" spaces"):
+            fits: dict[Path, int | None] = {out: None}
+            if held_out is not None:
+                fits = {part_directory(out, part): part for part in parts if part % FOLDS == held_out}
+            missing = {place: part for place, part in fits.items() if not (place / preference_regression.FILE).exists()}
+            if missing:
+                functions = preference_functions(task, *load_model(task, directory))
+                _fit_people(system, functions, held_out, directory, missing)
+
+    def report() -> None:
+        functions = preference_functions(task, *load_model(task, out))
+        _report(system, PreferenceEncoder(functions, config.preference, out, system.reader))
+
+    distributed.first(fit_people)
+    distributed.first(report)
+
+
+def _train_space(system: System, config: Config, task: PreferenceTask, held_out: int | None, out: Path) -> None:
+    """The vectors come last, by a rename: they say that the rest is whole."""
+    distributed.first(lambda: out.mkdir(exist_ok=True))
+    batches = TimelineBatches(system.reader, config.preference, held_out)
+    learns = _has_views(system.store, held_out)
+    steps = batches.steps if learns else 1
+    state = fit(task, batches, config.preference.optim, steps=steps, directory=out, mesh=configured(config.mesh))
+    save_params(out, (state.params, state.tables))
+
+    def freeze() -> None:
+        functions = preference_functions(task, state.params, state.tables)
+        vectors_VxD = all_videos(functions["preference_video"], system.store.counts.videos)
+        artifacts.save_array(out / VECTORS, vectors_VxD if learns else np.zeros_like(vectors_VxD))
+
+    distributed.first(freeze)
+
+
+def _has_views(store: LogStore, held_out: int | None) -> bool:
+    """Is there a feed view to learn the space from? Without one its vectors are zeros, not what chance began with."""
+    time_ms_E = np.asarray(store.events.time_ms)
+    viewed_E = (np.asarray(store.events.surface) == FEED_SURFACE) & (time_ms_E < store.cuts.validation_ms)
+    viewed_E &= told_tasks(store.events.told).any(axis=-1)
+    return bool((fold_of(store, time_ms_E[viewed_E]) != held_out).any() if held_out is not None else viewed_E.any())
+
+
+def _fit_people(
+    system: System, functions: Functions, fold: int | None, space: Path, parts: dict[Path, int | None]
+) -> None:
+    """What people's own regressions read, from all answers outside a part of the days, for each of these parts.
+
+    They start from a preference space, and read content vectors, that have not learnt from the parts' whole fold
+    either. On answers to searches alone, where the space is empty, they start from the widest axes of the content
+    vectors.
+    """
+    videos_VxD = np.load(space / VECTORS)
+    appeal_V = _appeal(functions, videos_VxD)
+    scale = preference_regression.duration_scale(system.reader, system.store.cuts.validation_ms)
+    content = system.space if fold is None else system.held_out_spaces[fold]
+    known = [videos_VxD, np.asarray(content.videos_VxD)]
+    known += [system.catalogue[name] for name in ("brought", "style") if name in system.catalogue]
+    start_VxD = preference_regression.whitened(videos_VxD if videos_VxD.any() else known[1], videos_VxD.shape[1])
+    videos = Videos(appeal_V, start_VxD, np.asarray(system.store.videos.author), tuple(known))
+    for out, part in parts.items():
+        found = answers(system, scale, appeal_V, part)
+        factors = latent_factors.fit(system.config.preference, found, videos, system.store.counts.users)
+        if not all(np.isfinite(array).all() for array in factors):
+            raise NotFinite(
+                "the fit of people and videos is not finite: raise preference.fit_prior or lower preference.fit_sweeps"
+            )
+        out.mkdir(exist_ok=True)
+        artifacts.save_array(out / preference_regression.DURATIONS, scale)
+        artifacts.save_array(out / preference_regression.PRECISION, factors.precision_ZxZ)
+        artifacts.save_array(
+            out / preference_regression.FILE, factors.video_VxB
+        )  # last: it says that the rest is there
+
+
+def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
+    """Logit of a click on each video by nobody in particular, `[V]`."""
+    no_habit_VxG = np.zeros((len(videos_VxD), SIGNALS), np.float32)
+    nobody = People(np.zeros_like(videos_VxD), no_habit_VxG, no_habit_VxG[:, 0])
+    batch = {"item_NxSxD": videos_VxD[:, None]} | nobody._asdict()
+    return in_blocks(functions["preference_logits"], batch, EVENT_BLOCK)[1][:, 0, 0]
+
+
+def _report(system: System, space: PreferenceEncoder) -> None:
+    """How well the feed views of the validation day are told apart."""
+    cuts = system.store.cuts
+    views = feed_slates(system.reader, cuts.validation_ms, cuts.test_ms, 1)
+    if not len(views):
+        return
+    personal, appeal = space.logits(space.people(views.user_N, views.time_ms_N), views.video_NxS)
+    logits = personal + appeal
+    fits = space.fit.people(views.user_N, views.time_ms_N)
+    durations = system.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
+    own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + space.fit.appeal(views.video_NxS))[:, 0]
+    labels_NxT, told_NxT = views.label_NxSxT[:, 0] > 0, views.weight_NxSxT[:, 0] > 0
+    fitted = auc(labels_NxT[told_NxT[:, 0], 0], own_N[told_NxT[:, 0]])
+    told = {task: told_NxT[:, t] for t, task in enumerate(TASKS)}
+    found = {name: auc(labels_NxT[rows, t], logits[rows, 0, t]) for t, (name, rows) in enumerate(told.items())}
+    shown = ", ".join(f"{task} {_figure(value)}" for task, value in found.items())
+    own = _figure(fitted)
+    console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}; by own regression {own}")
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "-"

@@ -1,0 +1,304 @@
+"""`pr2 evaluate --sweep qrcf`: what QRCF's threshold and its K do, on the validation day. The test day is not read.
+
+Two families of points: one epsilon for all queries, and the adaptive threshold. Every point is judged alone, and merged
+with the other channels under the weights of the index; for the configured point and the best ones the merge weights
+are chosen anew. What the other channels find does not depend on the point and is retrieved once. A finished point is
+kept in `points/`, so that a run that was killed carries on behind it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax import artifacts, console, workdir
+from pr2_jax.config.loader import to_dict
+from pr2_jax.config.schema import THRESHOLDS, Config, QrcfConfig
+from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.errors import BadConfig, BadInput
+from pr2_jax.evaluation.judged_day import Day, day_of
+from pr2_jax.evaluation.rankings import list_values
+from pr2_jax.evaluation.refinding_report import FoundBefore
+from pr2_jax.metrics import diversity
+from pr2_jax.metrics.per_session import Values
+from pr2_jax.metrics.per_session import load as load_values
+from pr2_jax.metrics.per_session import save as save_values
+from pr2_jax.retrieval import merge
+from pr2_jax.retrieval.merge import Merged
+from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, Seeds, cosine_sample, epsilon_at, past_cosines
+from pr2_jax.search.system import System
+from pr2_jax.stages.build_index import threshold_requests
+from pr2_jax.types import Candidates
+
+SCHEMA = "1"
+DIRECTORY = "sweep_qrcf"
+PIPELINE = "pr2"
+MOST_SEARCHES = 2_000
+"""Searches of the day that are judged, evenly spread; more narrow the intervals little and cost time."""
+ALONE, MERGED, REFITTED = "alone", "merged", "refitted"
+"""What a point is judged by: QRCF's own list, and the merged one with the index's weights or with its own."""
+LEAST = 1e-9
+"""A seed's cosine is above 0, whatever epsilon is."""
+DEPTH = 100
+"""Of merged lists: nothing that is asked of them looks deeper."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Points are both families x K, and the configured one."""
+
+    quantile: tuple[float, ...] = (0.0, 0.6, 0.8, 0.9, 0.94, 0.97)  # epsilon_quantile
+    adaptive: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995)  # adaptive_quantile
+    k: tuple[int, ...] = (5, 20, 50, 200)
+    refitted: int = 3  # best points of each family, by the merge with the index's weights, whose weights are refitted
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Point:
+    """One setting of the filter."""
+
+    threshold: str  # of THRESHOLDS
+    k: int
+    quantile: float
+
+    @property
+    def name(self) -> str:
+        """Also its file's."""
+        return f"{self.threshold}_{self.quantile:g}_k{self.k}"
+
+    def config(self, qrcf: QrcfConfig) -> QrcfConfig:
+        """The config that has this point in it."""
+        field = "adaptive_quantile" if self.threshold == "adaptive" else "epsilon_quantile"
+        return dataclasses.replace(qrcf, k=self.k, threshold=self.threshold, **{field: self.quantile})
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A point with its values by `ALONE`, `MERGED` and, where they were fitted, `REFITTED`."""
+
+    point: Point
+    worth: dict[str, Values]
+    epsilon: float  # mean over queries where adaptive
+    weights: dict[str, float] | None = None  # of the refitted merge
+
+
+def configured(qrcf: QrcfConfig) -> Point:
+    """The point that the work directory uses."""
+    return Point(
+        qrcf.threshold, qrcf.k, qrcf.adaptive_quantile if qrcf.threshold == "adaptive" else qrcf.epsilon_quantile
+    )
+
+
+def points_of(grid: Grid, qrcf: QrcfConfig) -> list[Point]:
+    """All points in order; a K above the history that is filtered is left out."""
+    families = {"quantile": grid.quantile, "adaptive": grid.adaptive}
+    found = {Point(name, k, q) for name, quantiles in families.items() for q in quantiles for k in grid.k}
+    fits = {point for point in found if point.k <= qrcf.history}
+    return sorted(fits | {configured(qrcf)}, key=lambda p: (THRESHOLDS.index(p.threshold), p.k, p.quantile))
+
+
+def fingerprint(directory: Path, config: Config, grid: Grid) -> dict:
+    """All that the study depends on. StaleArtifact where the index is missing or was made from something else."""
+    workdir.require("index", directory, config)
+    if "qrcf" not in config.retrieval.channels.split("+"):
+        raise BadConfig(f"retrieval.channels = {config.retrieval.channels!r} lacks qrcf: there is nothing to sweep")
+    reads = (*workdir.STAGES["index"].reads, "index")
+    evaluation = config.evaluation
+    return {
+        "inputs": {part: artifacts.identity(directory / part) for part in reads},
+        "config": {"bootstrap": evaluation.bootstrap, "seed": evaluation.seed, "most_searches": MOST_SEARCHES},
+        "grid": to_dict(grid),
+    }
+
+
+Pairs = list[tuple[Judged, Judged]]
+"""An adaptive point, and one epsilon that keeps as many seeds."""
+
+
+def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs, FoundBefore]:
+    """Judges every point that `out/points/` does not hold yet, and refits the merge of the best. The last is the day's.
+
+    Beside the grid's points: the adaptive ones of the configured K, each with a point of as many seeds.
+    """
+    study = Study(System(directory, config), config)
+    (out / "points").mkdir(exist_ok=True)
+    points = points_of(grid, config.retrieval.qrcf)
+    for point in console.progress(points, "points", unit=" points"):
+        _once(out, point.name, lambda point=point: study.judge(point))
+    judged = {point: _read(out, point, point.name) for point in points}
+    chosen = best_of(judged.values(), MERGED, grid.refitted) | {configured(config.retrieval.qrcf)}
+    chosen = [point for point in points if point in chosen]
+    for point in console.progress(chosen, "merge weights", unit=" points"):
+        _once(out, f"{REFITTED}_{point.name}", lambda point=point: study.refit(judged[point]))
+    for point in chosen:
+        again = _read(out, point, f"{REFITTED}_{point.name}")
+        judged[point] = dataclasses.replace(again, worth=judged[point].worth | again.worth)
+    pairs = []
+    for one in console.progress(list(judged.values()), "equally many seeds", unit=" points"):
+        if one.point.threshold == "adaptive" and one.point.k == config.retrieval.qrcf.k:
+            point = study.alike(one)
+            _once(out, point.name, lambda point=point: study.judge(point))
+            pairs.append((one, _read(out, point, point.name)))
+    return list(judged.values()), pairs, study.day.found_before
+
+
+def objective(judged: Judged, by: str) -> float:
+    """What merge weights are chosen by, too: the mean of recall@100 and NDCG@10."""
+    return float(np.nanmean((judged.worth[by]["recall@100"] + judged.worth[by]["ndcg@10"]) / 2))
+
+
+def best_of(judged: Iterable[Judged], by: str, most: int) -> set[Point]:
+    """The best points of each family; among equals the one with fewer seeds at most and the stricter cut."""
+    found = set()
+    for name in THRESHOLDS:
+        mine = [one for one in judged if one.point.threshold == name and by in one.worth]
+        mine.sort(key=lambda one: (-objective(one, by), one.point.k, -one.point.quantile))
+        found |= {one.point for one in mine[:most]}
+    return found
+
+
+class Study:
+    """The searches of the validation day, and what does not depend on the point; each piece is made on first use."""
+
+    def __init__(self, system: System, config: Config) -> None:
+        self._system, self._config = system, config
+        self._reader = _ReadOnce(system.reader)
+
+    @functools.cached_property
+    def day(self) -> Day:
+        """Searches of the validation day with a click, `MOST_SEARCHES` at most."""
+        cuts = self._system.store.cuts
+        day = day_of(self._system, cuts.validation_ms, cuts.test_ms)
+        if not len(day.sessions):
+            raise BadInput("no search of the validation day has a click: there is nothing to judge by")
+        return day.sample(MOST_SEARCHES)
+
+    @functools.cached_property
+    def _found(self) -> dict[str, Candidates]:
+        """What the other channels find; exact, as everything that something is chosen by."""
+        dense = self._system.dense_channels(self._system.workdir / "index", exact=True)
+        channels = {"bm25": self._system.bm25, **dense}
+        others = [name for name in self._system.channels_of(PIPELINE) if name != "qrcf"]
+        depth = self._config.retrieval.depth
+        with console.Bar("other channels", len(others), " channels") as bar:
+            found = {}
+            for name in others:
+                found[name] = channels[name].retrieve(self.day.requests, depth)
+                bar.advance()
+        return found
+
+    @functools.cached_property
+    def _walk(self) -> QrcfChannel:
+        snapshot = self._system.snapshot(self._system.store.cuts.validation_ms)
+        return QrcfChannel(None, snapshot.similarity)
+
+    @functools.cached_property
+    def _past_cosine_N(self) -> np.ndarray:
+        requests = threshold_requests(self._system)
+        return past_cosines(self._system.reader, self._system.space, self._config.retrieval.qrcf, requests)
+
+    @functools.cached_property
+    def _query_SxD(self) -> np.ndarray:
+        return self._system.space.queries(self.day.requests.words_BxQ)
+
+    def _filter(self, point: Point) -> SeedFilter:
+        """As the index stage would fit it: on the training days."""
+        qrcf, store = point.config(self._config.retrieval.qrcf), self._system.store
+        epsilon = epsilon_at(self._past_cosine_N, qrcf.epsilon_quantile)
+        sample_N = cosine_sample(store, store.cuts.validation_ms, qrcf.adaptive_sample)
+        return SeedFilter(self._reader, self._system.space, qrcf, epsilon, sample_N)
+
+    def _retrieve(self, point: Point) -> tuple[float, Seeds, Candidates]:
+        seeds_of = self._filter(point)
+        seeds = seeds_of(self.day.requests)
+        epsilon = float(np.mean(seeds_of.cuts(self._query_SxD)))
+        return epsilon, seeds, self._walk.from_seeds(seeds, self.day.requests, self._config.retrieval.depth)
+
+    def judge(self, point: Point) -> Judged:
+        """QRCF alone, and merged with the index's weights."""
+        epsilon, seeds, own = self._retrieve(point)
+        kept_S = (seeds.strength_BxK > 0).sum(1)
+        store = self._system.store
+        alone = self._values(own.ids_BxK, own.scores_BxK)
+        alone.metrics.update(coverage=(kept_S > 0).astype(np.float64), seeds=kept_S.astype(np.float64))
+        vectors_VxD, category_VxL, author_V = self._system.space.videos_VxD, store.videos.category, store.videos.author
+        alone.metrics.update(diversity.list_metrics(own.ids_BxK, self._query_SxD, vectors_VxD, category_VxL, author_V))
+        merged = self._merge(own, self._system.fitted["merge_weights"][PIPELINE])
+        worth = {ALONE: alone, MERGED: self._values(merged.ids_BxK, merged.scores_BxK)}
+        return Judged(point, worth, epsilon)
+
+    def refit(self, judged: Judged) -> Judged:
+        """The merge with weights chosen for this point; the index's stay where the search finds none better, for it
+        climbs from equal weights and may end on a lower hill."""
+        _, _, own = self._retrieve(judged.point)
+        scorers = self._system.scorers(self.day.requests)
+        weights = merge.choose_weights(self._together(own), self.day.clicked, scorers=scorers)
+        merged = self._merge(own, weights)
+        found = Judged(
+            judged.point, {REFITTED: self._values(merged.ids_BxK, merged.scores_BxK)}, judged.epsilon, weights
+        )
+        if objective(found, REFITTED) >= objective(judged, MERGED):
+            return found
+        kept = self._system.fitted["merge_weights"][PIPELINE]
+        return dataclasses.replace(found, worth={REFITTED: judged.worth[MERGED]}, weights=kept)
+
+    def alike(self, judged: Judged) -> Point:
+        """The quantile of one epsilon, to four decimals, with which searches have as many seeds on average."""
+        lax = Point("quantile", judged.point.k, 0.0)
+        relevance_SxK = self._filter(lax)(self.day.requests).relevance_BxK  # of which stricter cuts keep the first
+        wanted, steps = float(judged.worth[ALONE]["seeds"].mean()), 10_000
+
+        def excess(step: int) -> float:
+            epsilon = max(epsilon_at(self._past_cosine_N, step / steps), LEAST)
+            return float((relevance_SxK >= np.float32(epsilon)).sum(1).mean()) - wanted
+
+        first = bisect.bisect_left(range(steps), 0.0, key=lambda step: -excess(step))
+        return dataclasses.replace(lax, quantile=min((max(first - 1, 0), first), key=lambda s: abs(excess(s))) / steps)
+
+    def _together(self, own: Candidates) -> dict[str, Candidates]:
+        return {name: own if name == "qrcf" else self._found[name] for name in self._system.channels_of(PIPELINE)}
+
+    def _merge(self, own: Candidates, weights: dict[str, float]) -> Merged:
+        return merge.merge(self._together(own), weights, DEPTH, self._system.scorers(self.day.requests))
+
+    def _values(self, ids_SxK: np.ndarray, scores_SxK: np.ndarray) -> Values:
+        found, _ = list_values(self.day, ids_SxK, scores_SxK)
+        kept = {name: found[name] for name in ("recall@10", "recall@100", "ndcg@10")}
+        return dataclasses.replace(found, metrics=kept)
+
+
+class _ReadOnce(EventReader):
+    """Hands out the histories of the same searches again: every point looks at them, and reading takes longer than
+    filtering."""
+
+    def __init__(self, reader: EventReader) -> None:
+        super().__init__(reader.store, reader.long_play)
+        object.__setattr__(self, "_read", {})
+
+    def engaged(self, user_B: np.ndarray, time_ms_B: np.ndarray, n: int) -> dict[str, np.ndarray]:
+        key = (user_B.tobytes(), time_ms_B.tobytes(), n)
+        if key not in self._read:
+            self._read[key] = super().engaged(user_B, time_ms_B, n)
+        return self._read[key]
+
+
+def _once(out: Path, name: str, make: Callable[[], Judged]) -> None:
+    """Makes what a file in `points/` is about unless it is there; the JSON, which comes last, says that both are."""
+    place, beside = out / "points" / f"{name}.npz", out / "points" / f"{name}.new.npz"
+    if place.with_suffix(".json").exists():
+        return
+    judged = make()
+    save_values(beside, judged.worth)
+    beside.replace(place)
+    artifacts.write_json(place.with_suffix(".json"), {"epsilon": judged.epsilon, "weights": judged.weights})
+
+
+def _read(out: Path, point: Point, name: str) -> Judged:
+    facts = json.loads((out / "points" / f"{name}.json").read_text())
+    return Judged(point, load_values(out / "points" / f"{name}.npz"), facts["epsilon"], facts["weights"])

@@ -1,0 +1,152 @@
+"""What a sweep of QRCF found, as points.csv, two tables and a picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pr2_jax.config.schema import THRESHOLDS, Config
+from pr2_jax.evaluation import results_table
+from pr2_jax.evaluation.refinding_report import FoundBefore
+from pr2_jax.metrics.bootstrap import Interval
+from pr2_jax.studies.frontier_plot import Axis, Family, Spot, draw
+from pr2_jax.studies.qrcf_sweep import ALONE, MERGED, REFITTED, Judged, Pairs, best_of, configured, objective
+
+FAMILIES = {"quantile": "one epsilon", "adaptive": "adaptive"}
+"""By `threshold`, its name in tables and the picture."""
+OF_THE_MERGE = ("recall@100", "ndcg@10")
+AXES = (
+    Axis("seeds", "seeds a search", log=True),
+    Axis("coverage", "coverage: share of searches with a seed"),
+    Axis("relevance", "mean cosine of query and top 10"),
+    Axis("entropy", "category entropy of the top 10, nats"),
+)
+
+
+def write(out: Path, judged: Sequence[Judged], pairs: Pairs, found_before: FoundBefore, config: Config) -> None:
+    """`points.csv`, `table.txt`, `table.md` and `frontier.png` into `out`."""
+    beyond = {other.point: other for _, other in pairs if other.point not in {one.point for one in judged}}
+    _points_csv(out / "points.csv", [*judged, *beyond.values()], config)
+    title = (
+        f"QRCF on the validation day, {len(judged[0].worth[ALONE].session_N):,} searches: QRCF alone; @pr2: merged "
+        "with the other channels,\nweights of the index. entropy: category labels of the top 10, in nats; "
+        f"{found_before.rule}.\n{found_before.note}"
+    )
+    rows = [results_table.Row(name_of(one), _alone(one), FAMILIES[one.point.threshold]) for one in judged]
+    again = [results_table.Row(name_of(one), _refitted(one, config)) for one in judged if one.weights]
+    heading = "Merged, weights chosen anew (the index's where no better ones are found); ± half of the 95 % interval"
+    verdict = "\n".join(_verdict(judged, pairs, config)) + "\n"
+    texts = [results_table.plain(rows, None, title), results_table.plain(again, None, heading), verdict]
+    (out / "table.txt").write_text("\n".join(texts))
+    marks = [f"{title}\n\n{results_table.markdown(rows)}", f"{heading}\n\n{results_table.markdown(again)}", verdict]
+    (out / "table.md").write_text("\n".join(marks))
+    _picture(out / "frontier.png", judged, config)
+
+
+def name_of(judged: Judged) -> str:
+    """As tables call a point."""
+    point = judged.point
+    return f"{FAMILIES[point.threshold]} {point.quantile:g} K {point.k}"
+
+
+def _alone(judged: Judged) -> dict[str, float]:
+    own = {"epsilon": judged.epsilon} | {name: _mean(value_N) for name, value_N in judged.worth[ALONE].metrics.items()}
+    return own | {f"{name}@pr2": _mean(judged.worth[MERGED][name]) for name in OF_THE_MERGE}
+
+
+def _refitted(judged: Judged, config: Config) -> dict[str, Interval | float]:
+    draws, seed = config.evaluation.bootstrap, config.evaluation.seed
+    return {name: judged.worth[REFITTED].interval(name, draws, seed) for name in OF_THE_MERGE} | judged.weights
+
+
+def _mean(value_N: np.ndarray) -> float:
+    known_N = value_N[np.isfinite(value_N)]
+    return float(known_N.mean()) if len(known_N) else math.nan
+
+
+def _verdict(judged: Sequence[Judged], pairs: Pairs, config: Config) -> list[str]:
+    """Which point the day picks, and paired differences: of the best to what is configured, of the two families."""
+    by_point = {one.point: one for one in judged}
+    today = by_point[configured(config.retrieval.qrcf)]
+    lines, asked = ["Configured: " + name_of(today), "Best by the mean of recall@100 and NDCG@10:"], []
+    for by, said in ((ALONE, "QRCF alone"), (REFITTED, "merged")):
+        best = [by_point[point] for point in sorted(best_of(judged, by, 1))]
+        first = max(best, key=lambda one, by=by: objective(one, by))
+        lines.append(
+            f"  {said:<10} {name_of(first)}: {objective(first, by):.4f}, configured {objective(today, by):.4f}"
+        )
+        asked += [(said, one, today, by) for one in best if one is not today]
+        fixed, adaptive = (next((b for b in best if b.point.threshold == name), None) for name in THRESHOLDS)
+        if fixed and adaptive and today not in (fixed, adaptive):
+            asked.append((said, adaptive, fixed, by))
+    lines += ["", "Paired differences, 95 % intervals by bootstrap over people"]
+    lines += [line for said, *pair in asked for line in _difference(said, *pair, config)]
+    lines += ["", f"Equally many seeds, K {today.point.k}, QRCF alone"]
+    for one, other in pairs:
+        lines += _difference(" and ".join(_kept(each) for each in (one, other)), one, other, ALONE, config)
+    return lines
+
+
+def _difference(said: str, one: Judged, other: Judged, by: str, config: Config) -> list[str]:
+    lines = [f"  {said}: {name_of(one)} - {name_of(other)}"]
+    for name in OF_THE_MERGE:
+        v = one.worth[by].less(other.worth[by], name, config.evaluation.bootstrap, config.evaluation.seed)
+        lines.append(f"    {name:<10} {v.mean:+.4f} [{v.low:+.4f}, {v.high:+.4f}]")
+    return lines
+
+
+def _kept(judged: Judged) -> str:
+    values = judged.worth[ALONE]
+    return f"{_mean(values['seeds']):.1f} seeds in {_mean(values['coverage']):.1%}"
+
+
+def _points_csv(path: Path, judged: Sequence[Judged], config: Config) -> None:
+    """A row a point: every measure with its interval, `refitted` and the weights only where they were chosen anew."""
+    draws, seed = config.evaluation.bootstrap, config.evaluation.seed
+    rows = []
+    for one in judged:
+        point = one.point
+        row = {"threshold": point.threshold, "quantile": f"{point.quantile:g}", "k": str(point.k)}
+        row |= {"configured": str(int(point == configured(config.retrieval.qrcf))), "epsilon": f"{one.epsilon:.6f}"}
+        for by, values in one.worth.items():
+            for name in values.metrics:
+                found = values.interval(name, draws, seed)
+                for end, number in (("", found.mean), ("_low", found.low), ("_high", found.high)):
+                    row[f"{by}.{name}{end}"] = f"{number:.6f}" if math.isfinite(number) else ""
+        row |= {f"weight.{name}": f"{weight:.6f}" for name, weight in (one.weights or {}).items()}
+        rows.append(row)
+    columns = list(max(rows, key=len))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _picture(path: Path, judged: Sequence[Judged], config: Config) -> None:
+    """A family's line is its points with the configured K, from lax to strict."""
+    today = configured(config.retrieval.qrcf)
+    families = []
+    for threshold, name in FAMILIES.items():
+        mine = [one for one in judged if one.point.threshold == threshold]
+        line = [_spot(one) for one in mine if one.point.k == today.k]
+        others = [_spot(one) for one in mine if one.point.k != today.k]
+        families.append(Family(f"{name}, K {today.k}", line, others, f"{name}, other K"))
+    marked = next(one for one in judged if one.point == today)
+    draw(
+        path,
+        "QRCF alone, validation day: numbers are quantiles of the threshold",
+        families,
+        (f"configured ({name_of(marked)})", _spot(marked)),
+        "recall@100",
+        AXES,
+    )
+
+
+def _spot(judged: Judged) -> Spot:
+    names = ("recall@100", *(axis.measure for axis in AXES))
+    values = {name: _mean(judged.worth[ALONE][name]) for name in names}
+    return Spot(values, f"{judged.point.quantile:g}")

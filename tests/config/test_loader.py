@@ -1,0 +1,165 @@
+"""Files, variants, overrides and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import runpy
+
+import pytest
+
+from pr2_jax.config import Config, OptimConfig, PdrConfig, loader
+from pr2_jax.errors import BadConfig
+
+
+def test_every_config_and_every_variant_builds(repository):
+    files = sorted(set((repository / "configs").glob("*.py")) - {repository / "configs" / "ablations.py"})
+    assert [path.stem for path in files] == ["kuaisar", "quickstart"]
+    digests = set()
+    for path in files:
+        assert re.match(r'"""[^\n]*pr2 run --config configs/' + path.name, path.read_text()), "opens with its command"
+        variants = runpy.run_path(str(path))["VARIANTS"]
+        assert "tiny" in variants
+        for variant in ("", *variants):
+            config = loader.load(f"{path}:{variant}" if variant else str(path))
+            assert loader.from_dict(json.loads(json.dumps(loader.to_dict(config)))) == config
+            digests.add(loader.digest(config))
+    assert len(digests) == 4
+
+
+def test_tiny_keeps_what_the_config_is_about(repository):
+    tiny = loader.load(f"{repository}/configs/quickstart.py:tiny")
+    assert tiny.data.source == "short_video_world"
+    assert tiny.pdr.optim.max_steps < Config().pdr.optim.max_steps
+    assert not tiny.base.personal
+
+
+def test_overrides_take_the_type_of_their_field(repository):
+    config = loader.load(
+        f"{repository}/configs/kuaisar.py",
+        [
+            "--config.pdr.width=32",
+            "--config.pdr.optim.learning_rate=1e-3",
+            "--config.pdr.optim.epochs=3",
+            "--config.pdr.optim.max_steps=1_000",
+            "--config.qin.personal=false",
+            "--config.retrieval.qrcf.similarity=cosine",
+            "--config.name=a=b",
+        ],
+    )
+    assert config.pdr == PdrConfig(
+        width=32, optim=dataclasses.replace(PdrConfig().optim, learning_rate=1e-3, epochs=3.0, max_steps=1_000)
+    )
+    assert config.qin.personal is False
+    assert config.retrieval.qrcf.similarity == "cosine"
+    assert config.name == "a=b"
+
+
+def test_overrides_that_belong_together_apply_together():
+    config = loader.override(Config(), ["--config.pdr.heads=5", "--config.pdr.width=40"])
+    assert (config.pdr.heads, config.pdr.width) == (5, 40)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.pdr.widht=3", "config.pdr has no field 'widht', did you mean 'width'? It has width, hidden, heads"),
+        ("--config.pdrr.width=3", "config has no field 'pdrr', did you mean 'pdr'? It has name, mesh, data, world"),
+        ("--config.pdr.zzz=3", "config.pdr has no field 'zzz'. It has width"),
+        ("--config.=3", "config has no field ''"),
+        ("--config.pdr=3", "config.pdr is a section: set one of width, hidden"),
+        ("--config.pdr.width.x=3", "config.pdr.width is a value, not a section"),
+        ("--config.pdr.width", "'--config.pdr.width' is not an override: write --config.SECTION.FIELD=VALUE"),
+        ("--config.pdr.width=wide", "config.pdr.width = 'wide': expected int"),
+        ("--config.pdr.width=3.5", "config.pdr.width = '3.5': expected int"),
+        ("--config.pdr.dropout=high", "config.pdr.dropout = 'high': expected float"),
+        ("--config.pdr.dropout=nan", "config.pdr: dropout = nan, expected a finite number"),
+        ("--config.qin.personal=maybe", "config.qin.personal = 'maybe': expected true or false"),
+        ("--config.qin.heads=5", "config.qin: heads = 5 does not divide width = 32; take one of 1, 2, 4, 8, 16, 32"),
+    ],
+)
+def test_bad_override_is_named(override, message):
+    with pytest.raises(BadConfig) as error:
+        loader.override(Config(), [override])
+    assert message in str(error.value)
+
+
+HEAD = "from pr2_jax.config import Config, PdrConfig\nVARIANTS = ('tiny', 'wide')\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "variant", "message"),
+    [
+        (HEAD + "def get_config(variant=''): return Config()", "tyni", "no variant 'tyni'; it has tiny, wide"),
+        (HEAD + "def get_config(variant=''):\n  return Config(pdr=PdrConfig(widht=3))", "", "x.py:4: PdrConfig has no"),
+        (HEAD + "def get_config(variant=''):\n  return Config(pdr=PdrConfig(heads=7))", "", "x.py: PdrConfig: heads"),
+        (HEAD + "def get_config(variant=''): return {'pdr': 3}", "", "x.py: get_config returned dict, expected pr2"),
+        (HEAD + "def get_config(variant=''):\n  return 1 / 0", "", "x.py:4: ZeroDivisionError: division by zero"),
+        (HEAD + "def get_config(variant='')\n  return 1", "", "x.py:3: SyntaxError"),
+        ("VARIANTS = ()", "", "x.py: a config file defines get_config(variant) and VARIANTS"),
+    ],
+)
+def test_bad_config_file_is_one_line_with_its_place(tmp_path, text, variant, message):
+    path = tmp_path / "x.py"
+    path.write_text(text)
+    with pytest.raises(BadConfig) as error:
+        loader.load(f"{path}:{variant}")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_misspelt_keyword_of_a_file_suggests_the_nearest(tmp_path):
+    path = tmp_path / "x.py"
+    path.write_text(HEAD + "def get_config(variant=''): return Config(pdr=PdrConfig(widht=3))")
+    with pytest.raises(BadConfig, match="did you mean 'width'"):
+        loader.load(str(path))
+
+
+def test_missing_file_lists_those_there_are(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    with pytest.raises(
+        BadConfig,
+        match=r"no config file configs/kuaishou\.py; configs/ has configs/kuaisar\.py, configs/quickstart\.py$",
+    ):
+        loader.load("configs/kuaishou.py")
+
+
+def test_saved_config_reads_back_and_takes_overrides(tmp_path):
+    config = dataclasses.replace(Config(), pdr=PdrConfig(width=32))
+    loader.save(config, tmp_path / "config.json")
+    assert loader.read(tmp_path / "config.json") == config
+    again = loader.load(str(tmp_path / "config.json"), ["--config.name=b"])
+    assert again == dataclasses.replace(config, name="b")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["pdr"].pop("width"), "config.pdr lacks width"),
+        (lambda data: data["pdr"].update(breadth=3), "config.pdr has no field 'breadth'"),
+        (lambda data: data.update(pdr=3), "config.pdr is 3, expected a section with width"),
+        (lambda data: data["pdr"].update(width="64"), "config.pdr: width = '64', expected int"),
+    ],
+)
+def test_saved_config_of_another_version_is_refused(tmp_path, change, message):
+    data = loader.to_dict(Config())
+    change(data)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(BadConfig) as error:
+        loader.read(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert message in str(error.value)
+
+
+def test_saved_config_that_is_not_json(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(BadConfig, match=r"config\.json is not JSON: "):
+        loader.read(tmp_path / "config.json")
+
+
+def test_digest_changes_with_values_only():
+    assert loader.digest(OptimConfig(epochs=3)) == loader.digest(OptimConfig(epochs=3.0))
+    assert loader.digest(OptimConfig(epochs=3)) != loader.digest(OptimConfig(epochs=3.5))
+    assert loader.digest(OptimConfig(epochs=3)) != loader.digest(OptimConfig(epochs=3, seed=1))
