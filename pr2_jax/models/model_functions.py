@@ -7,6 +7,7 @@ carries all that it is given.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from jax import Array
 from pr2_jax import artifacts
 from pr2_jax.models.content import VIDEO_KEYS, ContentTask, take_videos
 from pr2_jax.models.pdr import PdrTask
-from pr2_jax.models.preference import PreferenceModel, PreferenceTask
+from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.models.qin import QinTask
 from pr2_jax.training.checkpoint import load_params
 from pr2_jax.training.embedding_tables import Tables, gather, init_tables
+from pr2_jax.training.likeness import shared
 from pr2_jax.training.task import Batch, Params, Task
 from pr2_jax.types import ModelFunction, People
 
@@ -28,10 +30,14 @@ Weights = dict[str, Any]
 
 def load_model(task: Task, directory: Path) -> tuple[dict, dict]:
     """Dense parameters and tables of a trained model."""
-    like = jax.eval_shape(lambda key: (task.init(key), init_tables(task.table_specs(), key)), jax.random.key(0))
     with artifacts.reading(directory):
-        params, tables = load_params(directory, like)
+        params, tables = load_params(directory, _shapes(task))
     return params, tables
+
+
+@shared
+def _shapes(task: Task) -> Any:
+    return jax.eval_shape(lambda key: (task.init(key), init_tables(task.table_specs(), key)), jax.random.key(0))
 
 
 def content_functions(task: ContentTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
@@ -65,20 +71,20 @@ def preference_functions(task: PreferenceTask, params: Params, tables: Tables) -
     to `[N, D]`."""
     dense = {"params": params}
     return {
-        "preference_says": _function(_preference_says, task.model, dense),
-        "preference_logits": _function(_preference_logits, task.model, dense),
+        "preference_says": _function(_preference_says, task, dense),
+        "preference_logits": _function(_preference_logits, task, dense),
         "preference_video": _function(_preference_video, task, {**dense, "tables": tables, "frozen": task.frozen}),
     }
 
 
-def _preference_says(model: PreferenceModel, weights: Weights, batch: Batch) -> Array:
-    return model.apply(weights, batch["item_NxD"], batch["signals_NxG"], method="says")
+def _preference_says(task: PreferenceTask, weights: Weights, batch: Batch) -> Array:
+    return task.model.apply(weights, batch["item_NxD"], batch["signals_NxG"], method="says")
 
 
-def _preference_logits(model: PreferenceModel, weights: Weights, batch: Batch) -> tuple[Array, Array]:
+def _preference_logits(task: PreferenceTask, weights: Weights, batch: Batch) -> tuple[Array, Array]:
     people = People(*(batch[name][:, None] for name in People._fields))
-    personal = model.apply(weights, batch["item_NxSxD"], people, method="personal")
-    return personal, model.apply(weights, batch["item_NxSxD"], method="appeal")
+    personal = task.model.apply(weights, batch["item_NxSxD"], people, method="personal")
+    return personal, task.model.apply(weights, batch["item_NxSxD"], method="appeal")
 
 
 def _preference_video(task: PreferenceTask, weights: Weights, batch: Batch) -> Array:
@@ -139,8 +145,13 @@ def _everything(task: QinTask, weights: Weights, batch: Batch) -> tuple[Array, A
     return task.model.apply({"params": weights["params"]}, rows, batch)
 
 
-def _function(body, model, weights: Weights) -> ModelFunction:
-    return ModelFunction(jax.jit(functools.partial(body, model)), weights)
+def _function(body, task: Task, weights: Weights) -> ModelFunction:
+    return ModelFunction(_program(task, body), weights)
+
+
+@shared
+def _program(task: Task, body) -> Callable[[Weights, Batch], Any]:
+    return jax.jit(functools.partial(body, task))
 
 
 def _some(tree: dict, *names: str) -> dict:
