@@ -118,7 +118,7 @@ MICRO = """
     retrieval.depth=200 retrieval.qrcf.neighbours=40 search.clicked=withhold
     evaluation.bootstrap=50 search.candidates=64 evaluation.probe_sessions=6
 """
-STEPS = "{0}.optim.max_steps=8 {0}.optim.checkpoint_every=3 {0}.optim.batch=16"
+STEPS = "{0}.optim.max_steps=8 {0}.optim.checkpoint_every=8 {0}.optim.batch=16"
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +126,7 @@ def micro_arguments() -> list[str]:
     """What makes `pr2 run` end in seconds, on the command line: quickstart's tiny world, smaller still."""
     models = ("content", "preference", "pdr", "qin", "base")
     fields = MICRO.split() + [field for model in models for field in STEPS.format(model).split()]
+    fields.append("pdr.optim.checkpoint_every=3")  # which a test kills between two
     config = f"{REPOSITORY / 'configs' / 'quickstart.py'}:tiny"
     return ["--config", config, *(f"{loader.PREFIX}{field}" for field in fields)]
 

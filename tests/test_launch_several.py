@@ -59,7 +59,7 @@ def _start(checkout: Path, script: str, *arguments: str, body: str = "true", **e
 
 def _run(*arguments, **options) -> tuple[int, str, str]:
     process = _start(*arguments, **options)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 
@@ -67,9 +67,9 @@ def _told(checkout: Path) -> list[str]:
     return sorted((checkout / "told").read_text().splitlines(), key=lambda line: line.partition("--process ")[2])
 
 
-def _until_told(checkout: Path, count: int) -> None:
-    deadline = time.monotonic() + 20
-    while not (checkout / "told").exists() or len(_told(checkout)) < count:
+def _until_told(checkout: Path, line: str, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while not (checkout / "told").exists() or _told(checkout).count(line) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -108,38 +108,35 @@ def test_wrong_use_is_one_clear_line(checkout, arguments):
 
 def test_a_failure_ends_the_others_also_one_that_heeds_nothing(checkout):
     """The second fails; the first would wait on, and does not heed TERM, as inside a collective."""
-    body = "trap '' TERM; if [ $index = 1 ]; then exit 7; fi; for n in {1..300}; do sleep 0.1; done; exit 0"
-    began = time.monotonic()
+    body = "trap '' TERM; if [ $index = 1 ]; then exit 7; fi; for n in {1..300}; do sleep 0.1; done; echo waited >>told"
     assert _run(checkout, "train.sh", "--processes", "2", "run", *CONFIG, body=body)[0] == 7
-    assert time.monotonic() - began < 20
+    assert "waited" not in _told(checkout)
 
 
 @pytest.mark.parametrize("script", ["train.sh", "train.slurm"])
 def test_term_reaches_every_process_which_may_take_its_time(checkout, script):
     """Each saves for longer than the signal takes, and ends as it likes."""
-    body = "trap 'sleep 0.3; echo saved >>told; exit 0' TERM; for n in {1..300}; do sleep 0.1; done; exit 3"
+    body = "trap 'sleep 0.3; echo saved >>told; exit 0' TERM; echo ready >>told; for n in {1..300}; do sleep 0.1; done"
     several = ("--processes", "2") if script == "train.sh" else ()
     process = _start(checkout, script, *several, "run", *CONFIG, body=body, SLURM_JOB_ID="12")
     count = 2 if several else 1
-    _until_told(checkout, count)
-    time.sleep(0.2)  # until the traps stand
+    _until_told(checkout, "ready", count)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 0
     assert _told(checkout).count("saved") == count
     assert ("scontrol requeue 12" in _told(checkout)) == (script == "train.slurm")
 
 
 def test_a_second_interrupt_kills(checkout):
-    body = "trap '' TERM; for n in {1..300}; do sleep 0.1; done"
+    body = "trap 'echo deaf >>told' TERM; echo ready >>told; for n in {1..300}; do sleep 0.1; done"
     process = _start(checkout, "train.sh", "--processes", "2", "run", *CONFIG, body=body)
-    _until_told(checkout, 2)
-    time.sleep(0.2)
-    for _ in range(2):
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-    process.communicate(timeout=20)
+    _until_told(checkout, "ready", 2)
+    process.send_signal(signal.SIGINT)
+    _until_told(checkout, "deaf", 2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGKILL
 
 

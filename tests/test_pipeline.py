@@ -19,7 +19,7 @@ from pr2_jax import pipeline, workdir
 from pr2_jax.cli import entry
 from pr2_jax.config import loader
 from pr2_jax.data.store.log_store import SCHEMA as STORE_SCHEMA
-from pr2_jax.errors import StaleArtifact
+from pr2_jax.errors import BadConfig, StaleArtifact
 from pr2_jax.models.model_functions import load_model
 from pr2_jax.search.system import System
 
@@ -129,19 +129,20 @@ def test_a_stage_that_raises_leaves_nothing_that_looks_whole(made, directory, mi
     assert not list(directory.glob("*.partial"))
 
 
-def test_killed_and_carried_on_is_the_unbroken_run(finished, micro_arguments, micro_config, tmp_path):
+def test_killed_and_carried_on_is_the_unbroken_run(finished, micro_arguments, micro_config, tmp_path, capsys):
     """SIGKILL in the middle of PDR's training; the same command again ends in the same bytes.
 
-    As a second run with the same seed in another process, it also shows that the store and all training repeat.
+    It is told that all before and after is fresh, but for the evaluation, which another process thus repeats. That the
+    store and all other training repeat is shown in data/test_world_ingest.py and stages/test_training_days.py.
     """
-    directory = tmp_path / "w"
+    directory = shutil.copytree(finished, tmp_path / "w", ignore=shutil.ignore_patterns("pdr", "eval"))
     _kill_when(directory / "pdr.partial" / "checkpoints", ["run", *micro_arguments, "--workdir", str(directory)])
     assert sorted(path.name for path in directory.glob("*.partial")) == ["pdr.partial"]
     assert not (directory / "pdr").exists()
+    capsys.readouterr()
     pipeline.run(directory, micro_config, None)
-    assert _bytes(directory / "store") == _bytes(finished / "store")
-    for name in ("video_vectors.npy", "query_vectors.npy"):
-        assert (directory / "content" / name).read_bytes() == (finished / "content" / name).read_bytes()
+    said = capsys.readouterr().err
+    assert {name for name in STAGES if f"{name:9} running" in said} == {"pdr", "eval"}
     ours, theirs = (_parameters(System.open(place, micro_config)) for place in (directory, finished))
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
@@ -178,10 +179,26 @@ def _kill_when(there: Path, arguments: list[str]) -> None:
 
 
 def _parameters(system: System) -> list:
-    places = {name: name for name in ("content", "preference", "pdr")} | {
-        name: f"qin/{name}" for name in ("qin", "base")
-    }
-    return [load_model(system.models.task(name), system.workdir / place) for name, place in places.items()]
+    return load_model(system.models.task("pdr"), system.workdir / "pdr")
+
+
+@pytest.mark.parametrize(
+    "command", [lambda *known: pipeline.run(*known, None), lambda *known: pipeline.train(*known, "pdr")]
+)
+def test_processes_agree_before_anything_is_made(made, directory, micro_config, monkeypatch, command):
+    """On config and versions; what two of them are told that differ is in training/test_distributed.py."""
+    before = sorted(path.name for path in directory.iterdir())
+
+    def differs(facts):
+        assert facts()["config"]["pdr"]["width"] == micro_config.pdr.width
+        assert facts()["versions"]
+        raise BadConfig("differs")
+
+    monkeypatch.setattr(pipeline.distributed, "agree", differs)
+    with pytest.raises(BadConfig, match="differs"):
+        command(directory, micro_config)
+    assert made == []
+    assert sorted(path.name for path in directory.iterdir()) == before
 
 
 def test_another_seed_gives_other_parameters(finished, micro_config):

@@ -7,6 +7,7 @@ carries all that it is given.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models.content import QUERY, ContentTask
 from pr2_jax.models.layers import VIDEO_KEYS, take_videos
 from pr2_jax.models.pdr import PdrTask
-from pr2_jax.models.preference import PreferenceModel, PreferenceTask
+from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.models.qin import QinTask
 from pr2_jax.training.checkpoint import load_params
 from pr2_jax.training.embedding_tables import Tables, gather, init_tables
+from pr2_jax.training.likeness import shared
 from pr2_jax.training.loop import Batch, Params, Task
 from pr2_jax.training.mesh import Schema, floats, ints
 from pr2_jax.types import ModelFunction, People
@@ -32,10 +34,14 @@ VIDEOS: Schema = {"video_N": ints("N")}
 
 def load_model(task: Task, directory: Path) -> tuple[dict, dict]:
     """Dense parameters and tables of a trained model."""
-    like = jax.eval_shape(lambda key: (task.init(key), init_tables(task.table_specs(), key)), jax.random.key(0))
     with artifacts.reading(directory):
-        params, tables = load_params(directory, like)
+        params, tables = load_params(directory, _shapes(task))
     return params, tables
+
+
+@shared
+def _shapes(task: Task) -> Any:
+    return jax.eval_shape(lambda key: (task.init(key), init_tables(task.table_specs(), key)), jax.random.key(0))
 
 
 def content_functions(task: ContentTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
@@ -72,22 +78,22 @@ def preference_functions(task: PreferenceTask, params: Params, tables: Tables) -
     people = {"preference_NxD": floats("N", width), "habit_NxG": floats("N", signals), "events_N": floats("N")}
     items = {"item_NxSxD": floats("N", "S", width), **people}
     return {
-        "preference_says": _function(_preference_says, task.model, dense, event),
-        "preference_logits": _function(_preference_logits, task.model, dense, items),
+        "preference_says": _function(_preference_says, task, dense, event),
+        "preference_logits": _function(_preference_logits, task, dense, items),
         "preference_video": _function(
             _preference_video, task, {**dense, "tables": tables, "frozen": task.frozen}, VIDEOS
         ),
     }
 
 
-def _preference_says(model: PreferenceModel, weights: Weights, batch: Batch) -> Array:
-    return model.apply(weights, batch["item_NxD"], batch["signals_NxG"], method="says")
+def _preference_says(task: PreferenceTask, weights: Weights, batch: Batch) -> Array:
+    return task.model.apply(weights, batch["item_NxD"], batch["signals_NxG"], method="says")
 
 
-def _preference_logits(model: PreferenceModel, weights: Weights, batch: Batch) -> tuple[Array, Array]:
+def _preference_logits(task: PreferenceTask, weights: Weights, batch: Batch) -> tuple[Array, Array]:
     people = People(*(batch[name][:, None] for name in People._fields))
-    personal = model.apply(weights, batch["item_NxSxD"], people, method="personal")
-    return personal, model.apply(weights, batch["item_NxSxD"], method="appeal")
+    personal = task.model.apply(weights, batch["item_NxSxD"], people, method="personal")
+    return personal, task.model.apply(weights, batch["item_NxSxD"], method="appeal")
 
 
 def _preference_video(task: PreferenceTask, weights: Weights, batch: Batch) -> Array:
@@ -149,8 +155,13 @@ def _everything(task: QinTask, weights: Weights, batch: Batch) -> tuple[Array, A
     return task.model.apply({"params": weights["params"]}, rows, batch)
 
 
-def _function(body, model, weights: Weights, inputs: Schema) -> ModelFunction:
-    return ModelFunction(jax.jit(functools.partial(body, model)), weights, inputs)
+def _function(body, task: Task, weights: Weights, inputs: Schema) -> ModelFunction:
+    return ModelFunction(_program(task, body), weights, inputs)
+
+
+@shared
+def _program(task: Task, body) -> Callable[[Weights, Batch], Any]:
+    return jax.jit(functools.partial(body, task))
 
 
 def _some(tree: dict, *names: str) -> dict:

@@ -41,6 +41,7 @@ from pr2_jax.training.embedding_tables import (
     init_tables,
     update_all,
 )
+from pr2_jax.training.likeness import shared
 from pr2_jax.training.mesh import (
     BY_ROWS,
     REPLICATED,
@@ -173,6 +174,7 @@ def init_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = 
     return jax.jit(_initialiser(task, config, steps), out_shardings=places)(jax.random.key(config.seed))
 
 
+@shared
 def abstract_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> TrainState:
     """Shapes, types and places of a state that is not made."""
     shapes = jax.eval_shape(_initialiser(task, config, steps), jax.random.key(config.seed))
@@ -180,6 +182,7 @@ def abstract_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | Non
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
 
 
+@shared
 def _initialiser(task: Task, config: OptimConfig, steps: int) -> Callable[[Array], TrainState]:
     specs = task.table_specs()
 
@@ -208,6 +211,7 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     return placed.replace(tables=jax.tree.map(rows, state.tables), table_opt=jax.tree.map(rows, state.table_opt))
 
 
+@shared
 def make_step(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> Callable:
     """The jitted update `(state, frozen, batch) -> (state, metrics)`; the old state's buffers are reused."""
     mesh, seed, specs = mesh or single(), config.seed, task.table_specs()

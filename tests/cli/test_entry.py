@@ -22,12 +22,12 @@ from pr2_jax.errors import BadInput, Stopped
 
 CALLS = {
     "pipeline": ("run", "ingest", "train", "index", "evaluate", "sweep", "diagnose", "abtest"),
-    "search.commands": ("print_search",),
-    "search.scoring": ("score_file",),
+    "search.search_command": ("print_search",),
+    "search.batch_scoring": ("score_file",),
     "demo.server": ("serve",),
-    "stages.export": ("export", "rebuild"),
-    "report.build": ("write",),
-    "simulation.tables": ("write_world",),
+    "stages.export_artifact": ("export", "rebuild"),
+    "report.build_report": ("write",),
+    "simulation.world_tables": ("write_world",),
 }
 VERBS = (
     "run",
@@ -146,13 +146,13 @@ def test_services_pass_their_options(calls, tmp_path):
     assert entry.main(["report", *workdir]) == 0
     assert entry.main(["simulate", "--out", str(tmp_path / "world"), "--config.world.users=70"]) == 0
     assert calls == [
-        ("search.commands.print_search", (tmp_path, "12", "space comedy", 5, True)),
-        ("search.commands.print_search", (tmp_path, "12", "space", 10, False)),
-        ("search.scoring.score_file", (tmp_path, requests, tmp_path / "o.run", 10)),
+        ("search.search_command.print_search", (tmp_path, "12", "space comedy", 5, True)),
+        ("search.search_command.print_search", (tmp_path, "12", "space", 10, False)),
+        ("search.batch_scoring.score_file", (tmp_path, requests, tmp_path / "o.run", 10)),
         ("demo.server.serve", (tmp_path, 8765)),
-        ("stages.export.export", (tmp_path, Path("a"))),
-        ("report.build.write", (tmp_path,)),
-        ("simulation.tables.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
+        ("stages.export_artifact.export", (tmp_path, Path("a"))),
+        ("report.build_report.write", (tmp_path,)),
+        ("simulation.world_tables.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
     ]
 
 
@@ -166,11 +166,11 @@ def test_an_artifact_stands_in_for_the_work_directory(calls, tmp_path):
     assert entry.main(["index", *artifact]) == 0
     assert entry.main(["index", *artifact, "--out", "b"]) == 0
     assert calls == [
-        ("search.commands.print_search", (tmp_path, "12", "space", 10, False)),
-        ("search.scoring.score_file", (tmp_path, tmp_path / "in.csv", Path("o.run"), 10)),
+        ("search.search_command.print_search", (tmp_path, "12", "space", 10, False)),
+        ("search.batch_scoring.score_file", (tmp_path, tmp_path / "in.csv", Path("o.run"), 10)),
         ("demo.server.serve", (tmp_path, 0)),
-        ("stages.export.rebuild", (tmp_path, tmp_path)),
-        ("stages.export.rebuild", (tmp_path, Path("b"))),
+        ("stages.export_artifact.rebuild", (tmp_path, tmp_path)),
+        ("stages.export_artifact.rebuild", (tmp_path, Path("b"))),
     ]
 
 

@@ -38,8 +38,10 @@ def test_every_video_has_a_vector_but_the_unknown_one(content, monkeypatch):
 
 def test_queries_compile_once_a_padded_shape(content, rng):
     space = ContentEncoder(content_functions(content[0], *content[1]), content[3])
+    compiled = set()
     for n in (5, 6, 7, 8, 5):
         space.queries(rng.integers(1, 15, (n, 3)).astype(np.int32))
-    assert space._query.program._cache_size() == 1
-    space.queries(np.ones((9, 3), np.int32))
-    assert space._query.program._cache_size() == 2
+        compiled.add(space._query.program._cache_size())
+    assert len(compiled) == 1
+    space.queries(np.ones((33, 3), np.int32))
+    assert space._query.program._cache_size() == compiled.pop() + 1

@@ -16,7 +16,7 @@ from pr2_jax.training.mesh import BY_BATCH, everywhere, make_mesh, place, single
 
 STEPS = 3
 CASES = [("pdr", shape) for shape in ((8, 1), (2, 4), (1, 8))]
-CASES += [("qin", (8, 1)), ("qin", (1, 8)), ("content", (4, 2)), ("preference", (4, 2))]  # one rule places all models
+CASES += [("qin", (2, 4)), ("content", (4, 2)), ("preference", (4, 2))]  # one rule places all models
 
 
 def _trained(task, optim, mesh, batch, fresh):
@@ -35,6 +35,7 @@ def on_one() -> dict:
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=[f"{name}-{d}x{m}" for name, (d, m) in CASES])
 def test_every_mesh_trains_alike(name, shape, on_one, request):
     task, batch = request.getfixturevalue(f"{name}_task"), request.getfixturevalue(f"{name}_batch")

@@ -117,11 +117,12 @@ def test_no_requests(personal, inputs):
 
 
 def test_one_compilation_a_padded_shape(make, inputs):
-    fresh = make(True)
+    fresh, compiled = make(True), set()
     for requests, results in ((5, 7), (5, 5), (5, 6)):
         few = {name: x[:requests] for name, x in inputs.items()}
         _logits(fresh, few | {name: few[name][:, :results] for name in RESULTS})
-    assert fresh._function.program._cache_size() == 1
+        compiled.add(fresh._function.program._cache_size())
+    assert len(compiled) == 1
 
 
 def test_base_ranker_reads_its_columns_and_no_person(make, inputs):

@@ -61,15 +61,6 @@ def test_own_vector_comes_first_and_can_be_withheld(index: ann.Index) -> None:
     assert not any(np.isin(got.ids_BxK[b], seen[b]).any() for b in range(3))
 
 
-def test_batch_is_single(index: ann.Index) -> None:
-    query = np.asarray(index.vectors_VxD[1:60])
-    whole = index.search(query, 10)
-    for b in (0, 31, 58):
-        one = index.search(query[b : b + 1], 10)
-        np.testing.assert_array_equal(one.ids_BxK[0], whole.ids_BxK[b])
-        np.testing.assert_allclose(one.scores_BxK[0], whole.scores_BxK[b], atol=1e-6)
-
-
 def test_fewer_than_k_is_padded(index: ann.Index) -> None:
     query = np.asarray(index.vectors_VxD[1:3])
     seen = (np.arange(1, 1490, dtype=np.int32),) * 2

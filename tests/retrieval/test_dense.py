@@ -53,11 +53,3 @@ def test_a_vector_that_says_nothing_finds_nothing(channel, requests_of):
     assert got.ids_BxK[0].tolist() == [-1, -1, -1]
     assert (got.scores_BxK[0] == -np.inf).all()
     assert got.ids_BxK[1, 0] == 4
-
-
-def test_what_was_seen_is_left_out_and_the_rest_padded(channel, requests_of):
-    seen = (np.array([5], np.int32), np.arange(2, 12, dtype=np.int32))
-    got = channel.retrieve(requests_of([5, 6], seen), 4)
-    assert 5 not in got.ids_BxK[0]
-    assert got.ids_BxK[1].tolist() == [1, -1, -1, -1]
-    assert got.scores_BxK[1, 1:].tolist() == [-np.inf] * 3

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -121,14 +119,3 @@ def test_chosen_weights_favour_the_channel_that_knows(rng: np.random.Generator) 
     assert got == merge.choose_weights(lists, clicked)
     # Requests without a click say nothing.
     assert merge.choose_weights(lists, [np.zeros(0, np.int64)] * 60) == {"dr": 0.5, "pdr": 0.5}
-
-
-def test_speed(rng: np.random.Generator) -> None:
-    lists = {}
-    for name in ("bm25", "dr", "qrcf", "pdr"):
-        ids = np.argsort(rng.random((800, 3_000), np.float32), axis=1)[:, :1_000].astype(np.int32) + 1
-        lists[name] = Candidates(ids, -np.sort(-rng.random((800, 1_000), np.float32), axis=1))
-    started = time.perf_counter()
-    merge.merge(lists, dict.fromkeys(lists, 0.25), 1_000)
-    # 0.5 s on one core; the bound leaves room for a busy machine.
-    assert time.perf_counter() - started < 5

@@ -13,7 +13,7 @@ from pr2_jax.models import qrcf_arithmetic
 from pr2_jax.models.qrcf_arithmetic import adaptive_epsilon, filter_seeds, walk
 from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.qrcf import ROUNDING, SeedFilter, Seeds, cosine_sample, fit_epsilon
+from pr2_jax.retrieval.qrcf import ROUNDING, SeedFilter, cosine_sample, fit_epsilon
 from pr2_jax.retrieval.qrcf_channel import QrcfChannel
 from pr2_jax.types import Requests
 
@@ -199,33 +199,6 @@ def test_seeds_are_the_relevant_views(reader, space):
 def test_without_the_query_the_latest_are_seeds(reader, space):
     seeds = SeedFilter(reader, space, CONFIG, 0.5).both(requests_of([1, 2]))[1]
     assert seeds.video_BxK.tolist() == [[7, 6, 5], [10, 9, 0]]
-
-
-def test_one_request_is_as_many(reader, space, graph):
-    """Blocks and padding: 300 requests, more than a block, against each alone."""
-    users = np.arange(300) % 3
-    words = np.arange(300) % 4 + 1
-    seen = tuple(np.array([4, 8], np.int32) if n % 2 else np.zeros(0, np.int32) for n in range(300))
-    channel, encoders = QrcfChannel(ItemSimilarity(*graph)), encoders_of(reader, space)
-    together = channel.retrieve(EncodedRequests(requests_of(users, words, seen), encoders), 7)
-    assert together.ids_BxK.shape == (300, 7)
-    assert (together.ids_BxK >= 0).any(1).sum() > 100
-    for n in (0, 1, 5, 257, 299):
-        one = requests_of(users[n : n + 1], words[n : n + 1], seen[n : n + 1])
-        alone = channel.retrieve(EncodedRequests(one, encoders), 7)
-        assert np.array_equal(alone.ids_BxK[0], together.ids_BxK[n])
-        np.testing.assert_allclose(alone.scores_BxK[0], together.scores_BxK[n], rtol=1e-5)
-        assert not set(together.ids_BxK[n]) & set(seen[n])
-
-
-def test_channel_pads_to_k(graph):
-    """More asked for than the catalogue, or the walk, can give."""
-    seeds = Seeds(np.array([[3, 0, 0]], np.int32), np.array([[1, 0, 0]], np.float32), np.array([[1, 0, 0]], np.float32))
-    channel = QrcfChannel(ItemSimilarity(*graph))
-    got = channel.from_seeds(seeds, requests_of([1]), 60)
-    want = plain_walk([3], [1.0], *graph, [], 60)
-    assert got.ids_BxK.shape == (1, 60)
-    assert got.ids_BxK[0].tolist() == [video for video, _ in want] + [-1] * (60 - len(want))
 
 
 def test_epsilon_is_a_quantile_of_real_views_of_queries_with_words(reader, space):

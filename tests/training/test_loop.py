@@ -7,6 +7,7 @@ import json
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -153,3 +154,19 @@ def test_prefetch_stops_its_thread_when_left_early():
 def _made(directory):
     directory.mkdir()
     return directory
+
+
+def test_tasks_alike_share_one_program(toy, batch_at, optim):
+    """Whatever their frozen arrays hold, which are told to the program; another shape or config has its own."""
+    step = make_step(toy, optim, STEPS)
+    other = dataclasses.replace(toy, frozen=toy.frozen + 1)
+    assert make_step(other, optim, STEPS) is step
+    for changed in (dataclasses.replace(toy, rows=9), dataclasses.replace(toy, frozen=jnp.zeros(8))):
+        assert make_step(changed, optim, STEPS) is not step
+    assert make_step(toy, dataclasses.replace(optim, seed=4), STEPS) is not step
+    assert make_step(toy, optim, STEPS + 1) is not step
+    offsets = []
+    for task in (toy, other):
+        _, metrics = step(init_state(task, optim, STEPS), task.frozen, batch_at(0))
+        offsets.append(float(metrics["bias"]))
+    assert offsets[1] == pytest.approx(offsets[0] + 1, abs=1e-5)
