@@ -186,7 +186,7 @@ def _parameters(system: System) -> list:
 
 def test_another_seed_gives_other_parameters(finished, micro_config):
     """Or the comparison above would prove nothing."""
-    task = System.open(finished, micro_config).trained.task("content")
+    task = System.open(finished, micro_config).models.task("content")
     other = loader.override(micro_config, ["--config.content.optim.seed=1"])
     from pr2_jax.training.loop import init_state
 
