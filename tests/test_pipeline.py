@@ -203,7 +203,7 @@ def test_processes_agree_before_anything_is_made(made, directory, micro_config, 
 
 def test_another_seed_gives_other_parameters(finished, micro_config):
     """Or the comparison above would prove nothing."""
-    task = System.open(finished, micro_config).trained.task("content")
+    task = System.open(finished, micro_config).models.task("content")
     other = loader.override(micro_config, ["--config.content.optim.seed=1"])
     from pr2_jax.training.loop import init_state
 

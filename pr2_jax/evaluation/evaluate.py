@@ -78,7 +78,7 @@ def print_table(workdir: Path) -> None:
 def _write_run(system: System, given: Answers, name: str, ranking: Ranking, out: Path) -> None:
     """With raw ids."""
     raw, store = np.asarray(system.store.videos.raw_id), system.store
-    sessions = given.day.all_sessions if name.startswith("slate.") else given.day.sessions
+    sessions = given.day.all_sessions if ranking.of_shown else given.day.sessions
     videos_SxK = np.where(ranking.ids_SxK > 0, raw[ranking.ids_SxK], NO_VIDEO)
     write_run(out / f"{name}.run", session_names(store)[sessions], videos_SxK, ranking.scores_SxK, name)
 
@@ -88,10 +88,9 @@ def _rows(config: Config, given: Answers, worth: dict[str, Values]) -> dict[str,
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
     out: dict[str, Metrics] = {}
     for name, ranking in given.rankings.items():
-        slate = name.startswith("slate.")
-        columns = ("ndcg@10", "mrr", "auc") if slate else CATALOGUE_COLUMNS
+        columns = ("ndcg@10", "mrr", "auc") if ranking.of_shown else CATALOGUE_COLUMNS
         out[name] = {metric: worth[name].interval(metric, draws, seed) for metric in columns}
-        if slate:
+        if ranking.of_shown:
             out[name] |= _pooled(given, ranking, draws, seed)
     return out
 

@@ -57,4 +57,4 @@ def _slates(system: System, oracle: Oracle, slates: Slates, raw_S: np.ndarray) -
     shown_NxS = np.where(oracle.shown_BxS[rows] >= 0, system.store.video_rows(oracle.shown_BxS[rows]), NO_VIDEO)
     same_NxSxK = slates.video_NxS[:, :, None] == shown_NxS[:, None, :]
     score_NxS = np.where(same_NxSxK, oracle.attraction_BxS[rows][:, None, :], 0).max(-1)
-    return Ranking(slates.video_NxS, score_NxS.astype(np.float32))
+    return Ranking(slates.video_NxS, score_NxS.astype(np.float32), of_shown=True)

@@ -36,6 +36,7 @@ class Ranking:
     scores_SxK: np.ndarray  # float32
     probability_SxK: np.ndarray | None = None  # calibrated chance of a click, where there is one
     heads_SxKxT: np.ndarray | None = None  # and of every task
+    of_shown: bool = False  # of what was shown, in all sessions; else of the whole catalogue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ def values(system: System, given: Answers) -> dict[str, Values]:
     shown, clicked = given.slates.video_NxS > 0, given.slates.label("click")
     out, hits = {}, {}
     for name, ranking in given.rankings.items():
-        if name.startswith("slate."):
+        if ranking.of_shown:
             found = ranking_metrics.slate_metrics(ranking.scores_SxK, clicked, shown)
             if clicked[shown].all():  # any order of what was clicked throughout is a perfect one
                 found = {metric: np.full(len(value_S), np.nan) for metric, value_S in found.items()}
@@ -167,11 +168,12 @@ def _slates(
         "popularity": np.asarray(snapshot.popularity_V)[ids],
         "bm25": system.fitted.bm25.scores(requests.words_BxQ, ids),
     }
-    out = {f"slate.{name}": Ranking(ids, np.asarray(score, np.float32)) for name, score in scores.items()}
+    out = {
+        f"slate.{name}": Ranking(ids, np.asarray(score, np.float32), of_shown=True) for name, score in scores.items()
+    }
     for searcher in searchers.values():
         logits = searcher.score(system.encode(requests), ids)
         heads = searcher.probabilities(requests, logits)
-        out[f"slate.{searcher.pipeline.ranker}"] = Ranking(
-            ids, np.asarray(logits[..., 0], np.float32), heads[..., 0], heads
-        )
+        click_NxS = np.asarray(logits[..., 0], np.float32)
+        out[f"slate.{searcher.pipeline.ranker}"] = Ranking(ids, click_NxS, heads[..., 0], heads, of_shown=True)
     return out

@@ -231,3 +231,35 @@ def test_digest_changes_with_values_only():
     assert loader.digest(OptimConfig(epochs=3)) == loader.digest(OptimConfig(epochs=3.0))
     assert loader.digest(OptimConfig(epochs=3)) != loader.digest(OptimConfig(epochs=3.5))
     assert loader.digest(OptimConfig(epochs=3)) != loader.digest(OptimConfig(epochs=3, seed=1))
+
+
+@pytest.mark.parametrize("given", ["dr+bm25", "dr,bm25", '["dr", "bm25"]'])
+def test_names_may_be_joined_or_a_list(given):
+    config = loader.override(Config(), [f"--config.retrieval.channels={given}"])
+    assert config.retrieval.channels == ("dr", "bm25")
+    assert loader.from_dict(json.loads(json.dumps(loader.to_dict(config)))) == config
+    assert loader.replaced(Config(), {"retrieval.channels": ["dr", "bm25"]}) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("dr+dr", "each once"),
+        ("dr+tfidf", "'dr[+]tfidf', expected some of bm25"),
+        ("", "each once"),
+        ("[1", "not JSON"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused(given, said):
+    with pytest.raises(BadConfig, match=said):
+        loader.override(Config(), [f"--config.retrieval.channels={given}"])
+
+
+def test_a_config_of_before_is_read(tmp_path):
+    """Names joined in one text, and the number of candidates among evaluation's fields."""
+    config = loader.replaced(Config(), {"search.candidates": 77, "qin.inputs": ["video", "preference"]})
+    data = json.loads(json.dumps(loader.to_dict(config)))
+    data["evaluation"]["pipeline_candidates"] = data["search"].pop("candidates")
+    data["retrieval"]["channels"], data["qin"]["inputs"] = "bm25+dr+qrcf+pdr", "video+preference"
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    assert loader.read(tmp_path / "config.json") == config

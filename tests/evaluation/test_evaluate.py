@@ -269,7 +269,8 @@ def test_a_day_on_which_everything_was_clicked_orders_nothing(finished, micro_co
     cuts = system.store.cuts
     day = day_of(system, cuts.test_ms, cuts.end_ms)
     slates = search_slates(system.store, day.all_sessions, 8)
-    ranking = {"slate.random": Ranking(slates.video_NxS, np.random.default_rng(0).random(slates.video_NxS.shape))}
+    score_NxS = np.random.default_rng(0).random(slates.video_NxS.shape)
+    ranking = {"slate.random": Ranking(slates.video_NxS, score_NxS, of_shown=True)}
     some = values(system, Answers(day, slates, ranking))["slate.random"]
     labels = slates.label_NxSxY.copy()
     labels[..., 0] = slates.video_NxS > 0
