@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from pr2_jax.simulation.queries import Queries
+from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.users import Responses, Users
 
 BEIJING_MS = 8 * 3_600_000
@@ -18,7 +17,7 @@ SOURCES = ("USER_INPUT", "RELATED_SEARCH", "HISTORY")
 
 
 @dataclasses.dataclass(frozen=True)
-class Searches:
+class Searches(RowRecord):
     """B search sessions of a day, ascending in time; slate S."""
 
     session_B: np.ndarray  # int64 ids
@@ -31,17 +30,9 @@ class Searches:
     need_B: np.ndarray  # int32 number of the need within the day; one asked again in other words has several rows
     retry_B: np.ndarray  # int8, 0 = first asked, 1 = once again, ...
 
-    def take(self, rows: np.ndarray) -> Searches:
-        return Searches(*(x.take(rows) if dataclasses.is_dataclass(x) else x[rows] for x in vars(self).values()))
-
-    @staticmethod
-    def joined(parts: Sequence[Searches]) -> Searches:
-        """One after another."""
-        return _joined(list(parts))
-
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class Views(RowRecord):
     """N feed views of a day, ascending in time."""
 
     user_N: np.ndarray  # int32
@@ -54,14 +45,6 @@ class Views:
     forward_N: np.ndarray
     search_N: np.ndarray
     related_N: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Views:
-        return Views(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
-
-    @staticmethod
-    def joined(parts: Sequence[Views]) -> Views:
-        """One after another."""
-        return _joined(list(parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +67,3 @@ class DayLog:
             searches=searches.take(np.flatnonzero(kept_U[searches.user_B])),
             views=views.take(np.flatnonzero(kept_U[views.user_N])),
         )
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Records of the same kind, column by column."""
-    kind = type(parts[0])
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    return kind(*(_joined(list(c)) if dataclasses.is_dataclass(c[0]) else np.concatenate(c) for c in columns))

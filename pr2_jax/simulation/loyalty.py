@@ -42,7 +42,6 @@ class Loyalty:
 
     @property
     def surprise_U(self) -> np.ndarray:
-        """How much better than expected."""
         return self.satisfaction_U - self.expectation_U
 
 

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.users import attraction
 from pr2_jax.simulation.world import DayLog, World, WorldState
@@ -22,7 +23,7 @@ BLOCK = 128
 
 
 @dataclasses.dataclass(frozen=True)
-class Oracle:
+class Oracle(RowRecord):
     """Searches of a day in raw ids: K videos each and the chance of a click, of the whole catalogue and as shown."""
 
     session_B: np.ndarray  # int64

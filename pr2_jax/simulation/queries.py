@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from pr2_jax.simulation.counter_rng import choose
+from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue
 
@@ -21,7 +22,7 @@ _OTHER_SUBTOPIC, _SIBLING, _SECOND = 0.05, 0.3, 0.7  # relevance of what only to
 
 
 @dataclasses.dataclass(frozen=True)
-class Queries:
+class Queries(RowRecord):
     """B searches. A server sees the words only; intent and needs are in the person's head."""
 
     words_BxQ: np.ndarray  # int32 word rows as typed, 0 = none
@@ -30,9 +31,6 @@ class Queries:
 
     def __len__(self) -> int:
         return len(self.intent_B)
-
-    def take(self, rows: np.ndarray) -> Queries:
-        return Queries(self.words_BxQ[rows], self.intent_B[rows], self.needs_BxQ[rows])
 
 
 QUERY_DRAWS = 6

@@ -16,6 +16,7 @@ import numpy as np
 
 from pr2_jax.simulation.counter_rng import CounterRng
 from pr2_jax.simulation.day_log import DayLog, Searches
+from pr2_jax.simulation.row_records import put
 from pr2_jax.simulation.users import Responses
 
 if TYPE_CHECKING:
@@ -56,16 +57,7 @@ def _again(world: World, past: Searches, today: Searches, share: float, luck: Co
     answer.play_ms_BxS[at] = world.catalogue.duration_ms_V[old.slates_BxS[at]] * played_N
     return dataclasses.replace(
         today,
-        queries=_put(today.queries, asked, old.queries),
-        slates_BxS=_put(today.slates_BxS, asked, old.slates_BxS),
-        responses=_put(today.responses, asked, answer),
+        queries=today.queries.put(asked, old.queries),
+        slates_BxS=put(today.slates_BxS, asked, old.slates_BxS),
+        responses=today.responses.put(asked, answer),
     )
-
-
-def _put(into, rows: np.ndarray, what):
-    """A copy with these rows replaced: of an array, or of each column of a record."""
-    if dataclasses.is_dataclass(into):
-        return type(into)(**{name: _put(x, rows, getattr(what, name)) for name, x in vars(into).items()})
-    out = into.copy()
-    out[rows] = what
-    return out

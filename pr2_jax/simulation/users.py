@@ -13,6 +13,7 @@ from scipy.special import expit
 
 from pr2_jax.config import LoyaltyConfig, PeopleConfig, WorldConfig
 from pr2_jax.simulation.queries import NO_INTENT, Queries, true_relevance
+from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue, distinct_ids, unit
 
@@ -30,7 +31,7 @@ QUALITY_FLOOR = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Users:
+class Users(RowRecord):
     """U people (or a selection of them, one a request); G subtopics, L latent tastes, A favourite creators."""
 
     raw_id_U: np.ndarray  # int64 ascending
@@ -47,12 +48,9 @@ class Users:
     def __len__(self) -> int:
         return len(self.raw_id_U)
 
-    def take(self, rows: np.ndarray) -> Users:
-        return Users(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
-
 
 @dataclasses.dataclass(frozen=True)
-class Responses:
+class Responses(RowRecord):
     """What B people did with S results each. A video nobody clicked in search was not played."""
 
     looked_BxS: np.ndarray  # bool
@@ -61,9 +59,6 @@ class Responses:
     like_BxS: np.ndarray  # bool
     follow_BxS: np.ndarray  # bool
     forward_BxS: np.ndarray  # bool
-
-    def take(self, rows: np.ndarray) -> Responses:
-        return Responses(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
 
 def build_users(

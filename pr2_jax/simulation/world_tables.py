@@ -116,19 +116,8 @@ def _searches(world: World, logs: Sequence[DayLog], rng: np.random.Generator) ->
             ),
         }
     )
-    time = _beijing(pl.col("search_session_timestamp")).alias("search_session_time")
-    return frame.with_columns(time).select(
-        "user_id",
-        "search_session_id",
-        "search_session_time",
-        "search_session_timestamp",
-        "keyword",
-        "search_source",
-        "item_id",
-        "click_cnt",
-        "item_type",
-        *(OUTCOMES if world.config.search_outcomes else ()),
-    )
+    time = frame.select(_beijing(pl.col("search_session_timestamp")).alias("search_session_time")).to_series()
+    return frame.insert_column(2, time)
 
 
 def _outcomes(
@@ -171,20 +160,7 @@ def _views(world: World, logs: Sequence[DayLog]) -> pl.DataFrame:
             "search_item_related": column("related_N").astype(np.int64),
         }
     ).sort("timestamp", maintain_order=True)  # a search just before midnight is followed by views after it
-    return frame.with_columns(_beijing(pl.col("timestamp")).alias("time")).select(
-        "user_id",
-        "item_id",
-        "playing_time",
-        "duration_ms",
-        "time",
-        "timestamp",
-        "click",
-        "forward",
-        "like",
-        "follow",
-        "search",
-        "search_item_related",
-    )
+    return frame.insert_column(4, frame.select(_beijing(pl.col("timestamp")).alias("time")).to_series())
 
 
 def _users(world: World) -> pl.DataFrame:

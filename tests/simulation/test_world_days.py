@@ -5,10 +5,10 @@ import pytest
 
 from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.day_log import DayLog, Searches
-from pr2_jax.simulation.ground_truth import describe, shown_truth, slate_ndcg
 from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.queries import interpret
 from pr2_jax.simulation.world import World
+from tests.simulation.truth import describe, shown_truth, slate_ndcg
 
 SMALL = WorldConfig(
     users=200, videos=1_000, creators=100, topics=4, subtopics=4, words_per_subtopic=12, days=3, sessions_per_day=2.0
