@@ -1,12 +1,12 @@
-"""The simulated platform, stepped day by day: people search and watch, answer what they are shown, and drift.
+"""World: the simulated platform, stepped day by day. People search, watch, respond to what is shown, and drift.
 
     world = World.build(WorldConfig())
     state = world.start()
     state, log = world.step_day(state)             # served by the biased logging system
-    state, log = world.step_day(state, system)     # or by any `serving.SearchSystem`
+    state, log = world.step_day(state, system)     # or by any `logging_policies.SearchSystem`
 
-People's luck is a function of the day, the person and what they do (luck.py); whether they come back depends on what
-they got (loyalty.py). Whatever else is drawn has a stream of its own by day and purpose.
+People's random draws depend on the day, the person and the occasion alone (counter_rng.py). Whether people return
+depends on what they got (loyalty.py). All other draws have their own stream by day and purpose.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pr2_jax.simulation.loyalty import Loyalty, tomorrow, visit_chance
 from pr2_jax.simulation.queries import Queries, true_relevance
 from pr2_jax.simulation.refinds import with_refinds
 from pr2_jax.simulation.search_day import SearchDay
-from pr2_jax.simulation.users import Responses, Users, advance, build_users, drawn_along, respond, true_affinity
+from pr2_jax.simulation.users import Responses, Users, attraction, build_users, drift, feedback, respond, true_affinity
 from pr2_jax.simulation.vocabulary import Vocabulary, build_vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue, build_catalogue
 from pr2_jax.simulation.world_tables import write_tables
@@ -35,7 +35,7 @@ from pr2_jax.simulation.world_tables import write_tables
 
 @dataclasses.dataclass(frozen=True)
 class WorldState:
-    """What one day hands to the next."""
+    """The state between two days."""
 
     day: int
     users: Users
@@ -47,7 +47,7 @@ class WorldState:
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """All that a day does not change."""
+    """The fixed part of the platform."""
 
     config: WorldConfig
     vocabulary: Vocabulary
@@ -80,19 +80,16 @@ class World:
             yield log
 
     def step_day(self, state: WorldState, system: SearchSystem | None = None) -> tuple[WorldState, DayLog]:
-        """Returns the state after the day and the day's log. `system` None: the biased logging system serves.
-
-        A person's luck depends on the day and on what they do, not on who else is there nor on who serves.
-        """
-        visit_luck, feed_luck, search_luck, leave_luck = (
+        """Returns the state after the day and the day's log. `system` None: the logging system serves."""
+        visit_rng, feed_rng, search_rng, leave_rng = (
             CounterRng.of(self.config.seed, 3, state.day, n) for n in range(4)
         )
         serve_rng, drift_rng = (np.random.default_rng(s) for s in _seed(self.config, 4, state.day).spawn(2))
         users, loyalty, config = state.users, state.loyalty, self.config
         place = (config, self.catalogue, self.vocabulary, state.day)
-        feed, search = FeedDay(*place, feed_luck), SearchDay(*place, search_luck)
+        feed, search = FeedDay(*place, feed_rng), SearchDay(*place, search_rng)
         everyone = np.arange(len(users))
-        visited_U = visit_luck.draw(1, everyone)[:, 0] < visit_chance(config.loyalty, users, loyalty)
+        visited_U = visit_rng.draw(1, everyone)[:, 0] < visit_chance(config.loyalty, users, loyalty)
         views = feed.watch(users, visited_U, state.popularity_V, state.engaged)
         needs, views = search.needs(users, loyalty, visited_U, views, self._appeal())
 
@@ -103,13 +100,15 @@ class World:
         searches = search.searches(users, needs, serve, state.next_session)
         joy_M = search.joys(needs, searches)
         log = DayLog(state.day, users, searches, feed.reappear(views, searches), visited_U, needs.user_M, joy_M)
-        leave_U = leave_luck.draw(1, everyone)[:, 0]
+        leave_U = leave_rng.draw(1, everyone)[:, 0]
         loyalty = tomorrow(config.loyalty, loyalty, visited_U, needs.user_M, joy_M, leave_U)
         return self._tomorrow(state, log, loyalty, drift_rng), log
 
     def respond(self, users: Users, queries: Queries | None, slates_BxS: np.ndarray, draw_BxD: np.ndarray) -> Responses:
-        """Returns what people do with slates: `users.take(user_B)` gives one person a slate. See `users.respond`."""
         return respond(self.config.people, self.catalogue, self.vocabulary, users, queries, slates_BxS, draw_BxD)
+
+    def attraction(self, users: Users, queries: Queries | None, slates_BxS: np.ndarray) -> np.ndarray:
+        return attraction(self.config.people, self.catalogue, self.vocabulary, users, queries, slates_BxS)
 
     def true_relevance(self, queries: Queries, slates_BxS: np.ndarray) -> np.ndarray:
         return true_relevance(self.catalogue, self.vocabulary, queries, slates_BxS)
@@ -122,16 +121,15 @@ class World:
 
     def _tomorrow(self, state: WorldState, log: DayLog, loyalty: Loyalty, rng: np.random.Generator) -> WorldState:
         searches, views, videos = log.searches, log.views, len(self.catalogue)
-        row_E, column_E = np.nonzero(searches.responses.click_BxS)
-        at = (row_E, column_E)
+        row_E, _ = at = np.nonzero(searches.responses.click_BxS)
         user_E = np.concatenate([searches.user_B[row_E], views.user_N[views.click_N]]).astype(np.int64)
         video_E = np.concatenate([searches.slates_BxS[at], views.video_N[views.click_N]])
         play_ms_E = np.concatenate([searches.responses.play_ms_BxS[at], views.play_ms_N[views.click_N]])
         fading = 0.5 ** (1.0 / self.config.logging.popularity_half_life_days)
         popularity_V = fading * state.popularity_V + np.bincount(video_E, minlength=videos)
         engaged = merged(state.engaged, user_E * videos + video_E)
-        users = drawn_along(state.users, self.config.loyalty, self.catalogue, user_E, video_E, play_ms_E)
-        users = advance(users, self.config.people, self._appeal(), rng)
+        users = feedback(state.users, self.config.loyalty, self.catalogue, user_E, video_E, play_ms_E)
+        users = drift(users, self.config.people, self._appeal(), rng)
         sessions = state.next_session + len(searches.user_B)
         return WorldState(state.day + 1, users, loyalty, popularity_V, engaged, sessions)
 
@@ -141,10 +139,7 @@ def _seed(config: WorldConfig, *key: int) -> np.random.SeedSequence:
 
 
 def write_world(directory: Path, config: WorldConfig) -> None:
-    """Simulates `config.days` and writes the log as KuaiSAR's tables; `directory` appears only when it is whole.
-
-    Also words.csv, content.npy and content_ids.npy. Same config, same bytes. BadInput where `directory` is not empty.
-    """
+    """Simulates `config.days` and writes the log's tables (see `write_tables`). Same config, same bytes."""
     world = World.build(config)
     logs = list(world.simulate())
     logs = with_refinds(world, logs, config.refind_share) if config.refind_share else logs

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from pr2_jax.abtest.experiment import Plan, judge, live_through, require_people
-from pr2_jax.abtest.experiment_metrics import counters_of
-from pr2_jax.abtest.policies import ArmRouter, OraclePolicy
+from pr2_jax.abtest.experiment import Plan, analyse, require_people, run_in_turn
+from pr2_jax.abtest.experiment_metrics import daily_counters
+from pr2_jax.abtest.policies import OraclePolicy
 from pr2_jax.abtest.population import Population
 from pr2_jax.config import WorldConfig
 from pr2_jax.errors import BadInput
@@ -29,35 +31,30 @@ def lived():
     state = world.start()
     for _ in range(SMALL.days):
         before, (state, log) = state, world.step_day(state)
-        past.append(counters_of(world, before, log, long_plays))
+        past.append(daily_counters(world, before, log, long_plays))
     return world, state, past
 
 
 def run(lived, plan: Plan, place, system_of):
     world, state, past = lived
 
-    def serve(lane, arm_U):
-        arms = np.zeros(SMALL.users, int) if arm_U is None else arm_U
-        return ArmRouter({n: system_of(world, name, lane.state) for n, name in enumerate(plan.arms)}, arms)
+    def serve(population, arm):
+        return system_of(world, plan.arms[arm], population.state)
 
-    lanes = [Population(world, None, place / name, long_plays, serve, state) for name in ("split", "shadow")]
-    shadow = lanes[1] if plan.common_random_numbers else None
-    live_through(plan, lanes[0], shadow)
-    return judge(plan, lanes[0], shadow, past)
+    split, crn_control = (Population(world, None, place / n, long_plays, serve, state) for n in ("split", "control"))
+    crn_control = crn_control if plan.common_random_numbers else None
+    run_in_turn(plan, split, crn_control)
+    return analyse(plan, split, crn_control, past)
 
 
 def systems(world, name, state):
     return world.logging if name == "base" else OraclePolicy(world, state)
 
 
-def test_a_better_system_is_found_and_luck_shared_finds_it_sooner(lived, tmp_path):
-    apart = run(
-        lived,
-        Plan(arms=("base", "oracle"), days=6, aa_days=3, warm_up=1, common_random_numbers=False),
-        tmp_path / "a",
-        systems,
-    )
-    shared = run(lived, Plan(arms=("base", "oracle"), days=6, aa_days=3, warm_up=1), tmp_path / "b", systems)
+def test_a_better_system_is_found_and_common_random_numbers_shrink_the_error(lived, tmp_path):
+    plan = Plan(arms=("base", "oracle"), days=6, aa_days=3, warm_up=1)
+    apart = run(lived, dataclasses.replace(plan, common_random_numbers=False), tmp_path / "a", systems)
+    shared = run(lived, plan, tmp_path / "b", systems)
     for found in (apart, shared):
         ctr = found.lifts["oracle"]["ctr"]
         assert ctr.interval()[0] > 0.1
@@ -109,7 +106,7 @@ def test_plans_have_names_of_their_own():
         "base+pr2,salt=%2E%2E%2Fa%20b,common_random_numbers=False",
         "base+pr2,salt=b%2Eold",
     ]
-    assert Plan(salt="b", days=3, foreseen=0.1).unusual(("days", "foreseen")) == ",days=3,foreseen=0%2E1"
+    assert Plan(salt="b", days=3, foreseen=0.1).non_defaults(("days", "foreseen")) == ",days=3,foreseen=0%2E1"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_everything_else_stays(world, logs):
         for name in ("session_B", "user_B", "time_ms_B", "source_B", "need_B", "retry_B"):
             np.testing.assert_array_equal(getattr(log.searches, name), getattr(before.searches, name))
     for answer in (log.searches.responses for log in made):
-        assert not (answer.click_BxS & ~answer.looked_BxS).any()
+        assert not (answer.click_BxS & ~answer.examined_BxS).any()
         assert not (answer.play_ms_BxS[~answer.click_BxS]).any()
     assert _rows(made[0].searches) == _rows(logs[0].searches)
     assert [_rows(log.searches) for log in with_refinds(world, logs, 0.0)] == [_rows(log.searches) for log in logs]
