@@ -135,12 +135,11 @@ def _crn_control(plan: Plan, system: System, world: World, state: WorldState, di
 
 
 def _server(arms: tuple[str, ...]) -> Callable[[Population, int], SearchSystem]:
-    return lambda population, arm: _system(arms[arm], population)
+    def serve(population: Population, arm: int) -> SearchSystem:
+        name, world = arms[arm], population.world
+        if name in RANKERS:
+            return population.platform.served(name)
+        standalone = {"oracle": OraclePolicy(world, population.state), "random": RandomPolicy(world)}
+        return standalone.get(name, world.logging)
 
-
-def _system(arm: str, population: Population) -> SearchSystem:
-    world = population.world
-    if arm in RANKERS:
-        return population.platform.served(arm)
-    standalone = {"oracle": OraclePolicy(world, population.state), "random": RandomPolicy(world)}
-    return standalone.get(arm, world.logging)
+    return serve

@@ -183,9 +183,9 @@ def _bench(options: argparse.Namespace) -> int:
 def _simulate(options: argparse.Namespace) -> None:
     world_config = loader.load_or_default(options.config, options.overrides).world
 
-    from pr2_jax.simulation import world
+    from pr2_jax.simulation import world_tables
 
-    world.write_world(options.out, world_config)
+    world_tables.write_world(options.out, world_config)
 
 
 def _resolved(options: argparse.Namespace) -> Config:

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from pr2_jax.config import LoggingConfig
+from pr2_jax.simulation.counter_rng import choose
 from pr2_jax.simulation.day_log import Views
 from pr2_jax.simulation.users import Users, sample_rows
 from pr2_jax.simulation.vocabulary import Vocabulary
@@ -146,9 +147,7 @@ class LoggingSearch:
 def _fill(slates_BxS, requests: SearchRequests, catalogue: Catalogue, rng: np.random.Generator) -> np.ndarray:
     """Fills free places of slates with popular videos and removes duplicates."""
     weight_V = requests.popularity_V * (catalogue.upload_day_V <= requests.day)
-    total_V = np.cumsum(weight_V)
-    spare_BxS = np.searchsorted(total_V, rng.random(slates_BxS.shape) * total_V[-1], side="right")
-    filled_BxS = np.where(slates_BxS >= 0, slates_BxS, spare_BxS).astype(np.int32)
+    filled_BxS = np.where(slates_BxS >= 0, slates_BxS, choose(weight_V, rng.random(slates_BxS.shape)))
     order_BxS = np.argsort(filled_BxS, axis=1, kind="stable")
     in_order_BxS = np.take_along_axis(filled_BxS, order_BxS, axis=1)
     twice_BxS = np.zeros(filled_BxS.shape, bool)
@@ -192,9 +191,7 @@ def choose_feed(
     source_N, within_N, which_N, interest_N = draw_NxF.T
     open_V = (catalogue.upload_day_V <= day).astype(np.float64)
     weight_V = popularity_V * open_V
-    one_group, none_N = np.zeros(len(catalogue), np.int64), np.zeros(len(user_N), np.int64)
-    popular_N = sample_in_groups(one_group, 1, weight_V, none_N, which_N)
-    anything_N = sample_in_groups(one_group, 1, open_V, none_N, which_N)
+    popular_N, random_N = choose(weight_V, which_N), choose(open_V, which_N)
     subtopic_N = sample_rows(users.interest_UxG[user_N], interest_N)
     interest_N = sample_in_groups(catalogue.subtopic_V, users.interest_UxG.shape[1], weight_V, subtopic_N, which_N)
     place_N = (within_N * users.favourites_UxA.shape[1]).astype(np.int64)
@@ -202,5 +199,5 @@ def choose_feed(
     favourite_N = sample_in_groups(catalogue.creator_V, len(catalogue.creator_raw_C), weight_V, creator_N, which_N)
     shares = np.cumsum([config.feed_popular, config.feed_interest, config.feed_favourite])
     source_N = np.searchsorted(shares, source_N, side="right")
-    chosen_N = np.choose(source_N, [popular_N, interest_N, favourite_N, anything_N])
+    chosen_N = np.choose(source_N, [popular_N, interest_N, favourite_N, random_N])
     return np.where(chosen_N >= 0, chosen_N, popular_N).astype(np.int32)

@@ -29,9 +29,6 @@ class Queries(RowRecord):
     intent_B: np.ndarray  # int32 subtopic, NO_INTENT = none
     needs_BxQ: np.ndarray  # int32 facets meant, 0 = none
 
-    def __len__(self) -> int:
-        return len(self.intent_B)
-
 
 QUERY_DRAWS = 6
 """Random draws of one query."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,7 @@ from pr2_jax.simulation.counter_rng import CounterRng
 from pr2_jax.simulation.day_log import DayLog, Searches
 from pr2_jax.simulation.row_records import put
 from pr2_jax.simulation.users import Responses
-
-if TYPE_CHECKING:
-    from pr2_jax.simulation.world import World
+from pr2_jax.simulation.world import World
 
 _STREAM = 6
 _LEAST_PLAYED = 0.5

@@ -15,6 +15,7 @@ from pr2_jax.simulation.counter_rng import CounterRng, choose
 from pr2_jax.simulation.day_log import SOURCES, Searches, Views
 from pr2_jax.simulation.loyalty import Loyalty, joy, searches_a_visit
 from pr2_jax.simulation.queries import QUERY_DRAWS, compose_queries
+from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.users import RESPONSE_DRAWS, Users, respond, sample_rows
 from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue
@@ -29,7 +30,7 @@ Serve = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Needs:
+class Needs(RowRecord):
     """M needs to search on one day, ascending in time."""
 
     user_M: np.ndarray  # int32
@@ -37,9 +38,6 @@ class Needs:
     time_ms_M: np.ndarray  # int64
     intent_M: np.ndarray  # int32 subtopic
     source_M: np.ndarray  # int8, row of SOURCES
-
-    def __len__(self) -> int:
-        return len(self.user_M)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +72,9 @@ class SearchDay:
         draw_Mx2 = source_rng.draw(2, user_M, number_M)
         source_M = np.where(draw_Mx2[:, 0] < _FROM_HISTORY, _TYPED_BEFORE, 0)
         source_M = np.where(led_M & (draw_Mx2[:, 1] < _OFFERED), _RELATED, source_M).astype(np.int8)
-        order_M = np.lexsort((number_M, user_M, time_ms_M))
-        found = Needs(*(x[order_M] for x in (user_M, number_M, self._today(time_ms_M), intent_M, source_M)))
-        return found, dataclasses.replace(views, search_N=flagged_N, related_N=related_N)
+        needs = Needs(user_M, number_M, self._today(time_ms_M), intent_M, source_M)
+        in_order = needs.take(np.lexsort((number_M, user_M, time_ms_M)))
+        return in_order, dataclasses.replace(views, search_N=flagged_N, related_N=related_N)
 
     def searches(self, users: Users, needs: Needs, serve: Serve, first_session: int) -> Searches:
         """Queries and reformulations until a click or the end of patience. `serve` is called once a round."""

@@ -46,9 +46,6 @@ class Users(RowRecord):
     taste_UxL: np.ndarray  # float32 unit rows; drifts
     mood_U: np.ndarray  # int32 subtopic of the day
 
-    def __len__(self) -> int:
-        return len(self.raw_id_U)
-
 
 @dataclasses.dataclass(frozen=True)
 class Responses(RowRecord):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -25,12 +24,10 @@ from pr2_jax.simulation.feed_day import FeedDay
 from pr2_jax.simulation.logging_policies import LoggingSearch, SearchRequests, SearchSystem, logging_weights, merged
 from pr2_jax.simulation.loyalty import Loyalty, tomorrow, visit_chance
 from pr2_jax.simulation.queries import Queries, true_relevance
-from pr2_jax.simulation.refinds import with_refinds
 from pr2_jax.simulation.search_day import SearchDay
 from pr2_jax.simulation.users import Responses, Users, attraction, build_users, drift, feedback, respond, true_affinity
 from pr2_jax.simulation.vocabulary import Vocabulary, build_vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue, build_catalogue
-from pr2_jax.simulation.world_tables import write_tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +54,9 @@ class World:
 
     @staticmethod
     def build(config: WorldConfig) -> World:
-        vocabulary = build_vocabulary(config, np.random.default_rng(_seed(config, 0)))
-        catalogue = build_catalogue(config, vocabulary, _seed(config, 1))
-        users = build_users(config, catalogue, vocabulary, _seed(config, 2))
+        vocabulary = build_vocabulary(config, np.random.default_rng(seed_of(config, 0)))
+        catalogue = build_catalogue(config, vocabulary, seed_of(config, 1))
+        users = build_users(config, catalogue, vocabulary, seed_of(config, 2))
         weights_WxV = logging_weights(config.logging, vocabulary, catalogue)
         return World(config, vocabulary, catalogue, users, LoggingSearch(config.logging, catalogue, weights_WxV))
 
@@ -73,10 +70,10 @@ class World:
         loyalty = Loyalty.start(self.config.loyalty, self.users)
         return WorldState(0, self.users, loyalty, famous_V, np.zeros(0, np.int64), 1)
 
-    def simulate(self, system: SearchSystem | None = None) -> Iterator[DayLog]:
+    def simulate(self) -> Iterator[DayLog]:
         state = self.start()
         for _ in range(self.config.days):
-            state, log = self.step_day(state, system)
+            state, log = self.step_day(state)
             yield log
 
     def step_day(self, state: WorldState, system: SearchSystem | None = None) -> tuple[WorldState, DayLog]:
@@ -84,7 +81,7 @@ class World:
         visit_rng, feed_rng, search_rng, leave_rng = (
             CounterRng.of(self.config.seed, 3, state.day, n) for n in range(4)
         )
-        serve_rng, drift_rng = (np.random.default_rng(s) for s in _seed(self.config, 4, state.day).spawn(2))
+        serve_rng, drift_rng = (np.random.default_rng(s) for s in seed_of(self.config, 4, state.day).spawn(2))
         users, loyalty, config = state.users, state.loyalty, self.config
         place = (config, self.catalogue, self.vocabulary, state.day)
         feed, search = FeedDay(*place, feed_rng), SearchDay(*place, search_rng)
@@ -134,13 +131,6 @@ class World:
         return WorldState(state.day + 1, users, loyalty, popularity_V, engaged, sessions)
 
 
-def _seed(config: WorldConfig, *key: int) -> np.random.SeedSequence:
+def seed_of(config: WorldConfig, *key: int) -> np.random.SeedSequence:
+    """The seed of one sequential stream of draws."""
     return np.random.SeedSequence(entropy=config.seed, spawn_key=key)
-
-
-def write_world(directory: Path, config: WorldConfig) -> None:
-    """Simulates `config.days` and writes the log's tables (see `write_tables`). Same config, same bytes."""
-    world = World.build(config)
-    logs = list(world.simulate())
-    logs = with_refinds(world, logs, config.refind_share) if config.refind_share else logs
-    write_tables(directory, world, logs, _seed(config, 5))

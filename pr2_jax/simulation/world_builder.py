@@ -11,7 +11,7 @@ from pr2_jax.data.exchange.log_builder import LogBuilder
 from pr2_jax.data.logs.log_tables import LogTables, read_log
 from pr2_jax.data.schema import CONTENT_FILE, CONTENT_IDS_FILE, TABLES
 from pr2_jax.errors import BadInput
-from pr2_jax.simulation.world import write_world
+from pr2_jax.simulation.world_tables import write_world
 
 WORLD = "world"
 WORLD_FILES = (*(f"{table.name}.csv" for table in TABLES), CONTENT_FILE, CONTENT_IDS_FILE)

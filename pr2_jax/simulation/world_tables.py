@@ -1,22 +1,21 @@
-"""Writes a simulated log as KuaiSAR's five tables, with words.csv and brought visual vectors beside them."""
+"""Writes a simulated log as KuaiSAR's five tables, words.csv and some visual vectors."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from pr2_jax.config import WorldConfig
 from pr2_jax.data.schema import OUTCOMES
 from pr2_jax.errors import BadInput
 from pr2_jax.simulation.day_log import BEIJING_MS, SOURCES, DayLog, Searches, Views
+from pr2_jax.simulation.refinds import with_refinds
+from pr2_jax.simulation.world import World, seed_of
 from pr2_jax.simulation.world_catalogue import PICTURE_SET, UPLOAD_TYPES
-
-if TYPE_CHECKING:
-    from pr2_jax.simulation.world import World
 
 ASIDE_TYPES = ("USER", "LIVE", "COMMODITY", "MUSIC", "ADVERT")
 _ASIDE_SHARES = (0.5, 0.2, 0.1, 0.1, 0.1)
@@ -25,6 +24,14 @@ _ASIDE_CLICKED = 0.15
 _ASIDE_FIRST_ID = 9_000_000_000
 _CLICKED_TWICE = 0.05
 _FOLLOWS = 3  # people followed by a person, on average
+
+
+def write_world(directory: Path, config: WorldConfig) -> None:
+    """Simulates `config.days` and writes the log's tables (see `write_tables`). Same config, same bytes."""
+    world = World.build(config)
+    logs = list(world.simulate())
+    logs = with_refinds(world, logs, config.refind_share) if config.refind_share else logs
+    write_tables(directory, world, logs, seed_of(config, 5))
 
 
 def write_tables(directory: Path, world: World, logs: Sequence[DayLog], seed: np.random.SeedSequence) -> None:

@@ -26,7 +26,7 @@ CALLS = {
     "demo.server": ("serve",),
     "stages.export": ("export", "rebuild"),
     "report.build": ("write",),
-    "simulation.world": ("write_world",),
+    "simulation.world_tables": ("write_world",),
 }
 VERBS = (
     "run",
@@ -129,7 +129,7 @@ def test_services_pass_their_options(calls, tmp_path):
         ("demo.server.serve", (tmp_path, 8765)),
         ("stages.export.export", (tmp_path, Path("a"))),
         ("report.build.write", (tmp_path,)),
-        ("simulation.world.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
+        ("simulation.world_tables.write_world", (tmp_path / "world", Config().world.__class__(users=70))),
     ]
 
 
@@ -190,7 +190,7 @@ def test_rooms_take_what_the_command_passes():
     from pr2_jax.demo import server
     from pr2_jax.report import build_report
     from pr2_jax.search import batch_scoring, search_command
-    from pr2_jax.simulation import world
+    from pr2_jax.simulation import world_tables
     from pr2_jax.stages import export_artifact
 
     path, config = Path("x"), Config()
@@ -209,7 +209,7 @@ def test_rooms_take_what_the_command_passes():
         build_report.write: (path,),
         export_artifact.export: (path, path),
         export_artifact.rebuild: (path, path),
-        world.write_world: (path, config.world),
+        world_tables.write_world: (path, config.world),
     }
     for function, arguments in passed.items():
         assert len(inspect.signature(function).bind(*arguments).args) == len(arguments)

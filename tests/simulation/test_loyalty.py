@@ -24,7 +24,7 @@ def world() -> World:
 NO_NEEDS = (np.zeros(0, np.int64), np.zeros(0))
 
 
-def lived(loyalty: Loyalty, joy_of_days: np.ndarray, draw: float = 0.999) -> Loyalty:
+def after_days(loyalty: Loyalty, joy_of_days: np.ndarray, draw: float = 0.999) -> Loyalty:
     """Everybody visits every day and has one need a day with the same joy."""
     everyone = np.arange(len(loyalty.left_U))
     for value in joy_of_days:
@@ -47,13 +47,13 @@ def test_without_surprise_visits_keep_their_rate(world):
     a_day = searches_a_visit(CONFIG, world.users, start) * world.users.visit_U
     np.testing.assert_allclose(a_day, world.users.search_rate_U, rtol=1e-9)
     assert world.users.visit_U.mean() == pytest.approx(CONFIG.visit_share, abs=1e-6)
-    usual = lived(start, np.full(50, CONFIG.elsewhere_joy))
+    usual = after_days(start, np.full(50, CONFIG.elsewhere_joy))
     np.testing.assert_allclose(usual.surprise_U, 0, atol=1e-12)
 
 
 def test_more_joy_more_visits_searches_and_fewer_who_leave(world):
     start = Loyalty.start(CONFIG, world.users)
-    low, high = lived(start, np.full(5, 0.0)), lived(start, np.full(5, 0.8))
+    low, high = after_days(start, np.full(5, 0.0)), after_days(start, np.full(5, 0.8))
     assert (visit_chance(CONFIG, world.users, high) > visit_chance(CONFIG, world.users, low)).all()
     eager = searches_a_visit(CONFIG, world.users, high) / searches_a_visit(CONFIG, world.users, low)
     np.testing.assert_allclose(eager, np.exp(CONFIG.search_weight * (high.surprise_U - low.surprise_U)), rtol=1e-9)
@@ -64,15 +64,15 @@ def test_more_joy_more_visits_searches_and_fewer_who_leave(world):
     rare = dataclasses.replace(CONFIG, leave_rate=0.1)
     leavers = [tomorrow(rare, state, visited, *NO_NEEDS, draws).left_U.sum() for state in (low, start, high)]
     assert leavers[0] > leavers[1] == 40 > leavers[2] > 0
-    nobody = tomorrow(rare, low, np.zeros(400, bool), *NO_NEEDS, draws)
-    assert not nobody.left_U.any()  # only who comes can be fed up
+    absent = tomorrow(rare, low, np.zeros(400, bool), *NO_NEEDS, draws)
+    assert not absent.left_U.any()  # people leave on a visit only
 
 
 def test_novelty_wears_off_by_half(world):
     """A lasting gain of .2: all of it at first, `lasting` of it in the end, in between by the stated half-life."""
     start = Loyalty.start(CONFIG, world.users)
     better = np.full(400, CONFIG.elsewhere_joy + 0.2)
-    soon, late = lived(start, better[:20]), lived(start, better)
+    soon, late = after_days(start, better[:20]), after_days(start, better)
     assert late.surprise_U[0] == pytest.approx(CONFIG.lasting * 0.2, rel=0.01)
     assert soon.surprise_U[0] > 1.2 * late.surprise_U[0]
     at_once = dataclasses.replace(start, satisfaction_U=start.satisfaction_U + 0.2)
@@ -96,7 +96,7 @@ def test_habit_and_coming_back(world):
         state = tomorrow(CONFIG, state, never, *NO_NEEDS, np.full(400, 0.999))
     np.testing.assert_allclose(state.habit_U, start.habit_U / 2)
     assert (visit_chance(CONFIG, world.users, state) < world.users.visit_U).all()
-    gone = dataclasses.replace(lived(start, np.full(9, -0.5)), left_U=np.ones(400, bool))
+    gone = dataclasses.replace(after_days(start, np.full(9, -0.5)), left_U=np.ones(400, bool))
     assert (visit_chance(CONFIG, world.users, gone) == 0).all()
     back = tomorrow(CONFIG, gone, never, *NO_NEEDS, np.where(np.arange(400) < 10, 0.0, 0.999))
     assert back.left_U.tolist() == [False] * 10 + [True] * 390

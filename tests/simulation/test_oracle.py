@@ -61,9 +61,9 @@ def test_what_was_shown_is_judged_by_attraction(day):
         world.respond(log.users.take(s.user_B), s.queries, s.slates_BxS, draws(s.slates_BxS, np.random.default_rng(n)))
         for n in range(200)
     ]
-    looked = sum(answer.examined_BxS for answer in answers)[shown]
+    examined = sum(answer.examined_BxS for answer in answers)[shown]
     clicked = sum(answer.click_BxS for answer in answers)[shown]
-    assert clicked.sum() == pytest.approx((looked * oracle.attraction_BxS[shown]).sum(), rel=0.03)
+    assert clicked.sum() == pytest.approx((examined * oracle.attraction_BxS[shown]).sum(), rel=0.03)
 
 
 def test_expected_is_the_search_without_noise(day):

@@ -17,7 +17,7 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def asked(world):
+def searches(world):
     """60 people, each with a query about their mood and a slate of ten."""
     queries = compose_queries(
         world.vocabulary, world.users.mood_U, 0.0, np.random.default_rng(3).random((60, QUERY_DRAWS))
@@ -34,21 +34,21 @@ def many(array: np.ndarray, times: int) -> np.ndarray:
     return np.repeat(np.arange(len(array)), times)
 
 
-def test_clicks_are_relevance_times_affinity_times_quality(world, asked):
-    """The rate of clicks among what was looked at is the stated chance, result by result."""
-    queries, slates_BxS = asked
+def test_clicks_are_relevance_times_affinity_times_quality(world, searches):
+    """The click rate of each result, once examined, equals its attraction."""
+    queries, slates_BxS = searches
     rows = many(slates_BxS, 400)
     answer = world.respond(world.users.take(rows), queries.take(rows), slates_BxS[rows], draws(slates_BxS[rows], 0))
-    looked = answer.examined_BxS.reshape(60, 400, 10).sum(axis=1)
+    examined = answer.examined_BxS.reshape(60, 400, 10).sum(axis=1)
     clicked = answer.click_BxS.reshape(60, 400, 10).sum(axis=1)
     chance = world.attraction(world.users, queries, slates_BxS)
-    error = (clicked - looked * chance) / np.sqrt(looked * chance * (1 - chance) + 1e-3)
+    error = (clicked - examined * chance) / np.sqrt(examined * chance * (1 - chance) + 1e-3)
     assert abs(error.mean()) < 0.15
     assert 0.8 < error.std() < 1.2
 
 
-def test_lower_places_are_looked_at_less_and_the_feed_has_no_places(world, asked):
-    queries, slates_BxS = asked
+def test_examination_falls_with_position_and_not_in_the_feed(world, searches):
+    queries, slates_BxS = searches
     rows = many(slates_BxS, 200)
     users, slates = world.users.take(rows), slates_BxS[rows]
     searched = world.respond(users, queries.take(rows), slates, draws(slates, 0)).examined_BxS.mean(axis=0)
@@ -57,8 +57,8 @@ def test_lower_places_are_looked_at_less_and_the_feed_has_no_places(world, asked
     assert world.respond(users, None, slates, draws(slates, 0)).examined_BxS.all()
 
 
-def test_padding_is_never_touched(world, asked):
-    queries, slates_BxS = asked
+def test_padding_gets_no_response(world, searches):
+    queries, slates_BxS = searches
     slates_BxS = slates_BxS.copy()
     slates_BxS[:, 6:] = -1
     for given in (queries, None):
@@ -69,9 +69,9 @@ def test_padding_is_never_touched(world, asked):
     assert (world.true_affinity(world.users, slates_BxS)[:, 6:] == 0).all()
 
 
-def test_same_draws_same_luck_for_any_slate(world, asked):
-    """Two systems compared on equal draws: where both show the same video in the same place, the answer is the same."""
-    queries, slates_BxS = asked
+def test_common_draws_give_common_responses(world, searches):
+    """Where two systems show the same video in the same place, the response is the same."""
+    queries, slates_BxS = searches
     other_BxS = slates_BxS.copy()
     other_BxS[:, 1::2] = other_BxS[::-1, 1::2]
     first = world.respond(world.users, queries, slates_BxS, draws(slates_BxS, 7))
@@ -80,8 +80,8 @@ def test_same_draws_same_luck_for_any_slate(world, asked):
     assert (first.play_ms_BxS[:, ::2] == second.play_ms_BxS[:, ::2]).all()
 
 
-def test_watching_grows_with_affinity_and_likes_need_a_click(world, asked):
-    _, slates_BxS = asked
+def test_watching_grows_with_affinity_and_likes_need_a_click(world, searches):
+    _, slates_BxS = searches
     rows = many(slates_BxS, 50)
     users, slates = world.users.take(rows), slates_BxS[rows]
     answer = world.respond(users, None, slates, draws(slates, 0))

@@ -68,7 +68,7 @@ def test_default_world_is_large_enough_and_people_matter():
 
 
 def test_streams_are_apart(world):
-    """Another slate length or watching rate leaves who searches for what, and when, as it was."""
+    """Another slate length or like rate changes neither searchers nor their queries and times."""
     _, log = world.step_day(world.start())
     _, short = World.build(dataclasses.replace(SMALL, slate=5)).step_day(world.start())
     first, short = first_queries(log), first_queries(short)
@@ -92,7 +92,7 @@ def test_a_day_stays_within_itself_and_in_order(world):
         assert (np.diff(log.views.time_ms_N) >= 0).all()
 
 
-def test_nobody_gets_again_what_they_clicked_on_an_earlier_day(world):
+def test_videos_clicked_on_an_earlier_day_are_not_shown_again(world):
     clicked, videos = np.zeros(0, np.int64), len(world.catalogue)
     for log in world.simulate():
         searches = log.searches

@@ -10,7 +10,8 @@ import pytest
 from pr2_jax.config import DataConfig, WorldConfig
 from pr2_jax.data.logs.log_tables import read_log
 from pr2_jax.errors import BadConfig, BadInput
-from pr2_jax.simulation.world import World, write_world
+from pr2_jax.simulation.world import World
+from pr2_jax.simulation.world_tables import write_world
 
 TINY = WorldConfig(
     users=100, videos=500, creators=60, topics=4, subtopics=3, words_per_subtopic=12, shared_words=40, days=5,
