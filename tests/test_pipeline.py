@@ -83,7 +83,7 @@ def test_a_finished_run_is_skipped_whole(finished, micro_config, capsys):
     ("change", "made_again"),
     [
         ("evaluation.bootstrap=60", ("eval",)),
-        ("evaluation.pipeline_candidates=70", ("qin", "eval")),
+        ("search.candidates=70", ("qin", "eval")),
         ("qin.optim.epochs=2", ("qin", "eval")),
         ("base.width=32", ("qin", "eval")),
         ("retrieval.qrcf.gamma=3", ("index", "qin", "eval")),
@@ -142,7 +142,7 @@ def test_killed_and_carried_on_is_the_unbroken_run(finished, micro_arguments, mi
     assert _bytes(directory / "store") == _bytes(finished / "store")
     for name in ("video_vectors.npy", "query_vectors.npy"):
         assert (directory / "content" / name).read_bytes() == (finished / "content" / name).read_bytes()
-    ours, theirs = (_parameters(System(place, micro_config)) for place in (directory, finished))
+    ours, theirs = (_parameters(System.open(place, micro_config)) for place in (directory, finished))
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
@@ -181,12 +181,12 @@ def _parameters(system: System) -> list:
     places = {name: name for name in ("content", "preference", "pdr")} | {
         name: f"qin/{name}" for name in ("qin", "base")
     }
-    return [load_model(system.trained.task(name), system.workdir / place) for name, place in places.items()]
+    return [load_model(system.models.task(name), system.workdir / place) for name, place in places.items()]
 
 
 def test_another_seed_gives_other_parameters(finished, micro_config):
     """Or the comparison above would prove nothing."""
-    task = System(finished, micro_config).trained.task("content")
+    task = System.open(finished, micro_config).trained.task("content")
     other = loader.override(micro_config, ["--config.content.optim.seed=1"])
     from pr2_jax.training.loop import init_state
 

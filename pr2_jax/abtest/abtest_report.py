@@ -12,6 +12,8 @@ from pr2_jax import artifacts
 from pr2_jax.abtest.estimators import Lift
 from pr2_jax.abtest.experiment import Outcome
 from pr2_jax.abtest.experiment_metrics import METRICS
+from pr2_jax.drawing.charts import Plot, Series
+from pr2_jax.drawing.painters import png
 
 GUARDRAIL, MOST_LOST = "relevance", 0.01
 """The guardrail metric and its largest tolerated loss."""
@@ -25,7 +27,7 @@ def write(out: Path, outcome: Outcome) -> None:
     """Writes the three files."""
     (out / "table.txt").write_text(text_of(outcome))
     artifacts.write_json(out / "abtest.json", json_of(outcome))
-    _draw(outcome, out / "over_days.png")
+    png([_over_days(outcome, name) for name in DRAWN], out / "over_days.png", columns=4)
 
 
 def text_of(outcome: Outcome) -> str:
@@ -114,29 +116,15 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _draw(outcome: Outcome, path: Path) -> None:
-    """Each metric day by day, an arm a line, weekly means over it: weekdays differ more than arms do."""
-    import matplotlib  # not above: takes a second to import, and nothing else draws
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    plan = outcome.plan
-    figure, axes = pyplot.subplots(2, 4, figsize=(17, 7.2), sharex=True)
-    for axis, name in zip(axes.flat, DRAWN, strict=True):
-        for n, arm in enumerate(plan.arms):
-            value_D = np.array(outcome.daily[arm][name], np.float64)
-            days_D = np.arange(len(value_D)) - plan.aa_days - plan.warm_up + 1
-            width = min(WEEK, len(value_D) - (len(value_D) + 1) % 2)  # odd: a mean stands at the day in its middle
-            smooth_D = np.convolve(value_D, np.full(width, 1 / width), mode="valid")
-            axis.plot(days_D, value_D, color=f"C{n}", alpha=0.3, linewidth=1)
-            axis.plot(days_D[width // 2 : len(days_D) - width // 2], smooth_D, color=f"C{n}", linewidth=2, label=arm)
-        axis.axvspan(days_D[0] - 0.5, 0.5 - plan.warm_up, color="0.5", alpha=0.12, linewidth=0)
-        axis.set_title(METRICS[name].title, fontsize=10)
-        axis.grid(alpha=0.25)
-    for axis in axes[1]:
-        axis.set_xlabel("counted day (grey: A/A)")
-    axes[0][0].legend(loc="best", frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
+def _over_days(outcome: Outcome, name: str) -> Plot:
+    """A metric day by day, an arm a line, weekly means over it: weekdays differ more than arms do."""
+    plan, title, series = outcome.plan, METRICS[name].title, []
+    for n, arm in enumerate(plan.arms):
+        value_D = np.array(outcome.daily[arm][name], np.float64)
+        days_D = np.arange(len(value_D)) - plan.aa_days - plan.warm_up + 1
+        width = min(WEEK, len(value_D) - (len(value_D) + 1) % 2)  # odd: a mean stands at the day in its middle
+        smooth_D = np.convolve(value_D, np.full(width, 1 / width), mode="valid")
+        middle_D = days_D[width // 2 : len(days_D) - width // 2]
+        series.append(Series(f"{arm}, each day", days_D.tolist(), value_D.tolist(), faint=True, colour=n % 6 + 1))
+        series.append(Series(arm, middle_D.tolist(), smooth_D.tolist(), colour=n % 6 + 1))
+    return Plot(name, title, title, "day (1 = first counted, those before are A/A and warm-up)", "", series)

@@ -57,7 +57,6 @@ class RetrainedSystems:
         return self._platforms[arm].served(arm)
 
     def add(self, log: DayLog) -> None:
-        """A day that is over."""
         for arm, platform in self._platforms.items():
             platform.add(self._own(arm, len(self._days), log))
         self._days.append(log)

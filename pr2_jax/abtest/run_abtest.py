@@ -31,7 +31,8 @@ from pr2_jax.abtest.retraining import Retrain, RetrainedSystems
 from pr2_jax.abtest.worker_process import WorkerProcess
 from pr2_jax.config.loader import to_dict
 from pr2_jax.errors import BadInput
-from pr2_jax.search.system import RANKERS, System, open_system
+from pr2_jax.search.pipelines import NAMES
+from pr2_jax.search.system import System, open_system
 from pr2_jax.simulation.logging_policies import SearchSystem
 from pr2_jax.simulation.world import World, WorldState
 
@@ -39,7 +40,7 @@ DIRECTORY, SCHEMA = "abtest", "abtest/2"
 SOURCE = "short_video_world"
 STANDALONE = ("oracle", "random", "logging")
 """Arms that read no work directory."""
-ARMS = (*RANKERS, *STANDALONE)
+ARMS = (*NAMES, *STANDALONE)
 SPLIT, CRN_CONTROL = "split", "crn_control"
 """Directories of the two populations while an experiment runs."""
 
@@ -49,10 +50,10 @@ def open_world(workdir: Path, plan: Plan) -> System:
     for arm in plan.arms:
         if arm not in ARMS:
             raise BadInput(f"arm {arm!r}, expected one of {', '.join(ARMS)}")
-    if plan.refresh and not set(plan.arms) & set(RANKERS):
+    if plan.refresh and not set(plan.arms) & set(NAMES):
         raise BadInput(f"refresh = {plan.refresh}, but none of the arms {', '.join(plan.arms)} has a model to train")
     system = open_system(workdir)
-    if system.exported is not None:
+    if system.fitted.verified:
         raise BadInput(f"{workdir} is a serving artifact, expected a work directory")
     if system.config.data.source != SOURCE:
         raise BadInput(f"{workdir}: its log is not of a simulated world, and only simulated people can answer")
@@ -78,7 +79,7 @@ def run(system: System, plan: Plan, retrain: Retrain, force: bool = False) -> Pa
         console.log("fresh, skipped")
         return out
     out.parent.mkdir(exist_ok=True)
-    replay = Replay.of(World.build(config.world), system.reader.long_play.label)
+    replay = Replay.of(World.build(config.world), system.log.long_play.label)
     people, needed = len(replay.world.users), require_people(plan, replay.past, force)
     shown = f"{100 * plan.foreseen:g} % in {METRICS[plan.decided_by].title}"
     console.log(f"{people:,} people; {needed:,} needed to show {shown}")
@@ -115,7 +116,7 @@ def _populations(
     plan: Plan, system: System, replay: Replay, place: Path, retrain: Retrain
 ) -> tuple[Population, Population | None]:
     world, state = replay.world, replay.state
-    served = {arm: number for number, arm in enumerate(plan.arms) if arm in RANKERS}
+    served = {arm: number for number, arm in enumerate(plan.arms) if arm in NAMES}
     if plan.refresh and served:
         knobs = {"past": replay.logs, "alike": plan.aa_days, "every": plan.refresh}
         knobs |= {"directory": place / SPLIT / "models", "retrain": retrain}
@@ -130,14 +131,14 @@ def _populations(
 
 def _crn_control(plan: Plan, system: System, world: World, state: WorldState, directory: Path) -> Population:
     """Its models are never retrained: it only serves as a covariate."""
-    platform = Platform(system, world) if plan.arms[0] in RANKERS else None
-    return Population(world, platform, directory, system.reader.long_play.label, _server(plan.arms), state)
+    platform = Platform(system, world) if plan.arms[0] in NAMES else None
+    return Population(world, platform, directory, system.log.long_play.label, _server(plan.arms), state)
 
 
 def _server(arms: tuple[str, ...]) -> Callable[[Population, int], SearchSystem]:
     def serve(population: Population, arm: int) -> SearchSystem:
         name, world = arms[arm], population.world
-        if name in RANKERS:
+        if name in NAMES:
             return population.platform.served(name)
         standalone = {"oracle": OraclePolicy(world, population.state), "random": RandomPolicy(world)}
         return standalone.get(name, world.logging)

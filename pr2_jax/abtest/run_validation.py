@@ -47,7 +47,7 @@ def validate(system: System, plan: Plan, runs: int) -> Path:
     claim = {
         "plan": {name: getattr(plan, name) for name in READ},
         "world": to_dict(system.config)["world"],
-        "long_play_ms": system.reader.long_play.thresholds_ms.tolist(),
+        "long_play_ms": system.log.long_play.thresholds_ms.tolist(),
         "planted": [PLANTED_SHARE, AMONG],
     }
     out = system.workdir / DIRECTORY / (NAME + plan.non_defaults(READ))
@@ -70,7 +70,7 @@ def validate(system: System, plan: Plan, runs: int) -> Path:
 def _simulate(system: System, plan: Plan, left: list[int], directory: Path) -> None:
     """Simulates the runs that are left in worker processes."""
     workers = min(os.cpu_count() or 1, len(left))
-    told = (system.config.world, system.reader.long_play.label, plan)
+    told = (system.config.world, system.log.long_play.label, plan)
     with contextlib.ExitStack() as stack, console.Bar("validation", len(left), " runs") as bar:
         processes = [
             stack.enter_context(WorkerProcess("validation's", _work, *told, left[worker::workers], directory))

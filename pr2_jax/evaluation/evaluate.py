@@ -42,7 +42,7 @@ Metrics = dict[str, Interval | float]
 def run(workdir: Path, config: Config, out: Path) -> None:
     """Writes run files, `metrics.json`, `sessions.npz`, `table.*`, `slices.*`, `calibration.*` (`.txt` and `.md`) and
     `reliability.png` into `out`."""
-    system = System(workdir, config)
+    system = System.open(workdir, config)
     cuts = system.store.cuts
     day = day_of(system, cuts.test_ms, cuts.end_ms)
     if not len(day.sessions):
@@ -99,7 +99,7 @@ def _rows(config: Config, given: Answers, worth: dict[str, Values]) -> dict[str,
 def _pooled(given: Answers, ranking: Ranking, draws: int, seed: int) -> Metrics:
     """What is asked of all shown results together; nothing is known where all of them were clicked."""
     valid = given.slates.video_NxS > 0
-    labels = (given.slates.label_NxSxT[..., 0] > 0)[valid]
+    labels = given.slates.label("click")[valid]
     users = np.broadcast_to(given.slates.user_N[:, None], valid.shape)[valid]
     each, weight = ranking_metrics.user_auc(labels, ranking.scores_SxK[valid], users)
     row: Metrics = {

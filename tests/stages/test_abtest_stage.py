@@ -97,7 +97,7 @@ def test_killed_and_carried_on(served, found, tmp_path, monkeypatch):
 def test_the_crn_control_of_a_worker_process_is_the_same(served, tmp_path):
     """The worker's function, run here: it resumes from the split population's A/A days."""
     system = run_abtest.open_world(served, PLAN)
-    ground = Replay.of(World.build(system.config.world), system.reader.long_play.label)
+    ground = Replay.of(World.build(system.config.world), system.log.reader.long_play.label)
     split, crn_control = run_abtest._populations(PLAN, system, ground, tmp_path, None)
     split.resume()
     for _ in range(2):
@@ -174,7 +174,7 @@ def test_a_validation_resumes_with_the_runs_it_has(served, monkeypatch):
     """Finished runs are neither simulated again nor dropped; the result is that of all runs."""
     plan, lived = dataclasses.replace(PLAN, days=2), []
     system = run_abtest.open_world(served, plan)
-    ground = Replay.of(World.build(system.config.world), system.reader.long_play.label)
+    ground = Replay.of(World.build(system.config.world), system.log.reader.long_play.label)
 
     def here(system, plan, left, directory):
         lived.extend(left)
@@ -207,7 +207,7 @@ def test_a_validation_process_writes_a_file_a_run(served, tmp_path):
     """The worker's function, run here; a killed one may leave a file that was not put in place."""
     plan = dataclasses.replace(PLAN, days=2)
     system = run_abtest.open_world(served, plan)
-    told = (system.config.world, system.reader.long_play.label, plan)
+    told = (system.config.world, system.log.reader.long_play.label, plan)
     run_validation._work(*told, [4, 7], tmp_path)
     (tmp_path / "0009.json.new").write_text('{"run": 9, "truth"')
     assert sorted(run_validation._read(tmp_path)) == [4, 7]

@@ -32,8 +32,8 @@ def mined(sessions, videos, seen: dict[int, list[int]], **fields) -> np.ndarray:
             seen=tuple(np.array(seen.get(int(r), []), np.int32) for r in rows), time_ms_B=np.full(len(rows), 100)
         ),
     )
-    batches = SimpleNamespace(search_positives=(np.array(sessions), np.array(videos)))
-    return train_pdr.mine(system, config, Encoder(), batches)
+    positives = SimpleNamespace(session_S=np.array(sessions), video_P=np.array(videos), searches=len(videos))
+    return train_pdr.mine(system, config, Encoder(), positives)
 
 
 def test_ranks_without_what_was_clicked():
