@@ -135,14 +135,14 @@ def raw_probe(workdir: Path, config: Config, input_path: Path) -> None:
         raw_leak_probe.run(workdir, config, input_path)
 
 
-def abtest(workdir: Path, plan: Plan, force: bool, trial: int | None = None) -> None:
-    """An experiment on the simulated platform (abtest/run_abtest.py); `trial`: so many with a known answer instead."""
+def abtest(workdir: Path, plan: Plan, force: bool, validation_runs: int | None = None) -> None:
+    """An A/B test on the simulated platform (abtest/run_abtest.py), or that many validation runs of it."""
     with console.stage("abtest"):
         started = time.monotonic()
         system = experiment.open_world(workdir, plan)
         with artifacts.locked(workdir):
-            if trial:
-                out = run_validation.tried(system, plan, trial)
+            if validation_runs:
+                out = run_validation.validate(system, plan, validation_runs)
             else:
                 out = experiment.run(system, plan, lambda place, write: _retrained(system.config, place, write), force)
         console.log(f"done in {console.duration(time.monotonic() - started)}; results in {out}")

@@ -1,4 +1,4 @@
-"""What an experiment came to: table.txt, abtest.json and over_days.png."""
+"""Report of one experiment: table.txt, abtest.json and over_days.png."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.drawing.painters import png
 
 GUARDRAIL, MOST_LOST = "relevance", 0.01
-"""What no arm may lose more of than this."""
+"""The guardrail metric and its largest tolerated loss."""
 DRAWN = ("ctr", "watch", "active", "searches", "relevance", "novelty", "categories", "breadth")
-"""Metrics of the picture."""
 WEEK = 7
+DRAWS = {"shared": "common random numbers", "own": "independent draws"}
+"""The two kinds of estimates, with and without a crn control."""
 
 
 def write(out: Path, outcome: Outcome) -> None:
-    """All three into `out`."""
+    """Writes the three files."""
     (out / "table.txt").write_text(text_of(outcome))
     artifacts.write_json(out / "abtest.json", json_of(outcome))
     png([_over_days(outcome, name) for name in DRAWN], out / "over_days.png", columns=4)
 
 
 def text_of(outcome: Outcome) -> str:
-    """The table, plain."""
+    """The text of table.txt."""
     plan, aa, control = outcome.plan, outcome.aa, outcome.plan.arms[0]
     sizes = ", ".join(f"{arm} {n:,}" for arm, n in zip(plan.arms, outcome.people_by_arm, strict=True))
-    luck = "luck shared with a shadow on control" if plan.common_random_numbers else "everybody's luck their own"
+    draws = DRAWS["shared" if plan.common_random_numbers else "own"]
     lines = [
-        f"{plan.days} days after {plan.aa_days} A/A days and {plan.warm_up} of warm-up; people by arm: {sizes}; {luck}",
-        *([f"models made anew from each arm's own log every {_days(plan.refresh)}"] if plan.refresh else []),
-        f"intervals are one by one: of so many some lie off the truth; salt of the split: {plan.salt}",
-        "an arm's column is what its people did; lifts are adjusted by what is known of them otherwise",
+        f"{plan.days} days after {plan.aa_days} A/A days, {plan.warm_up} of warm-up; {draws}; people by arm: {sizes}",
+        *([f"models retrained on each arm's own log every {_days(plan.refresh)}"] if plan.refresh else []),
+        f"intervals are not corrected for the number of metrics; salt of the split: {plan.salt}",
+        "an arm's column holds its raw metric; lifts are adjusted by covariates (CUPED)",
         f"A/A days split {aa.splits} other ways: p < 0.05 in {aa.below:.1%} of them (uniform: p = {aa.uniform_p:.2f})",
     ]
     for arm, lifts in outcome.lifts.items():
@@ -49,7 +50,7 @@ def text_of(outcome: Outcome) -> str:
 
 
 def guardrail(lift: Lift) -> str:
-    """`kept`, `broken`, or `open` where the interval holds both."""
+    """`kept`, `broken`, or `open` where the interval allows both."""
     low, high = lift.interval() if lift.error > 0 else (lift.lift, lift.lift)
     if low >= -MOST_LOST:
         return "kept"
@@ -82,14 +83,13 @@ def _days(number: int, kind: str = "") -> str:
 
 
 def json_of(outcome: Outcome) -> dict:
-    """Everything in numbers; what could not be counted is null."""
+    """Everything in numbers; a metric that could not be counted is null."""
 
     def one(lift: Lift) -> dict[str, float | int | None]:
         values = {"control": lift.control, "treated": lift.treated, "lift": lift.lift, "p": lift.p}
         values |= dict(zip(("low", "high"), lift.interval(), strict=True))
-        values |= dict(
-            zip(("low_at_any_time", "high_at_any_time"), lift.interval_at_any_time(outcome.plan.foreseen), strict=True)
-        )
+        always_valid = lift.always_valid_interval(outcome.plan.foreseen)
+        values |= dict(zip(("low_at_any_time", "high_at_any_time"), always_valid, strict=True))
         return {name: _number(value) for name, value in values.items()} | {"people": lift.people}
 
     def every(arms: Mapping[str, Mapping[str, Lift]]) -> dict:

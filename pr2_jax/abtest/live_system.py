@@ -1,4 +1,4 @@
-"""A finished work directory that serves the simulated platform: its log grows by days, its models stay as trained."""
+"""Live system: a finished work directory serves the simulated platform; its log grows, its models stay fixed."""
 
 from __future__ import annotations
 

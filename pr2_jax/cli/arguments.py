@@ -214,7 +214,7 @@ def _add_abtest(verbs: _Verbs) -> None:
         "run a simulated A/B test of several systems, for weeks",
         "--workdir work/quickstart",
         "--workdir work/quickstart --arms base,+qrcf,+pdr,+qrcf+pdr,+qin,pr2 --force",
-        "--workdir work/quickstart --trial 50",
+        "--workdir work/quickstart --validate 50",
     )
     _add_workdir(abtest)
     abtest.add_argument("--arms", default="base,pr2", metavar="A,B,...", help="control first (default: %(default)s)")
@@ -233,9 +233,14 @@ def _add_abtest(verbs: _Verbs) -> None:
     )
     abtest.add_argument("--foreseen", type=float, metavar="X", help="its relative change to be shown (default: 0.05)")
     abtest.add_argument(
-        "--own-luck", action="store_true", help="no shadow: intervals as on a real platform, where nobody lives twice"
+        "--independent-draws",
+        "--own-luck",
+        action="store_true",
+        help="no control population with common random numbers: intervals as on a real platform",
     )
-    abtest.add_argument("--trial", type=_count, metavar="N", help="instead: N (2 or more) with a known answer")
+    abtest.add_argument(
+        "--validate", "--trial", type=_count, metavar="N", help="instead: N (2 or more) A/A and planted-effect runs"
+    )
     abtest.add_argument("--force", action="store_true", help="go on with fewer people than needed")
 
 

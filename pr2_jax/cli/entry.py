@@ -170,9 +170,11 @@ def _abtest(options: argparse.Namespace) -> None:
     given = ("days", "aa_days", "warm_up", "salt", "refresh", "decided_by", "foreseen")
     knobs = {name: value for name in given if (value := getattr(options, name)) is not None}
     plan = Plan(
-        arms=tuple(arm.strip() for arm in options.arms.split(",")), common_random_numbers=not options.own_luck, **knobs
+        arms=tuple(arm.strip() for arm in options.arms.split(",")),
+        common_random_numbers=not options.independent_draws,
+        **knobs,
     )
-    pipeline.abtest(options.workdir, plan, options.force, options.trial)
+    pipeline.abtest(options.workdir, plan, options.force, options.validate)
 
 
 def _demo(options: argparse.Namespace) -> None:

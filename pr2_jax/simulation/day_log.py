@@ -1,4 +1,4 @@
-"""What happened on one simulated day, in rows of the simulation."""
+"""Log of one simulated day, in rows of the simulation."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Searches(RowRecord):
     queries: Queries
     slates_BxS: np.ndarray  # int32, -1 = nothing shown
     responses: Responses
-    need_B: np.ndarray  # int32 number of the need within the day; one asked again in other words has several rows
-    retry_B: np.ndarray  # int8, 0 = first asked, 1 = once again, ...
+    need_B: np.ndarray  # int32 number of the need within the day; a reformulated one has several rows
+    retry_B: np.ndarray  # int8, number of the reformulation, 0 = first query
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,18 +49,18 @@ class Views(RowRecord):
 
 @dataclasses.dataclass(frozen=True)
 class DayLog:
-    """One day: the people as they were on it, and what they did."""
+    """One day: the state of the people and their actions."""
 
     day: int
     users: Users
     searches: Searches
     views: Views
-    visited_U: np.ndarray  # bool, who opened the app
-    need_user_M: np.ndarray  # int32, whose the day's needs to search were
-    joy_M: np.ndarray  # float64, what came of them
+    visited_U: np.ndarray  # bool, opened the app
+    need_user_M: np.ndarray  # int32, the person of each need to search
+    joy_M: np.ndarray  # float64, the joy of each need
 
     def of(self, kept_U: np.ndarray) -> DayLog:
-        """What some of the people searched and watched; the rest is as it was."""
+        """The day with the searches and views of some people only."""
         searches, views = self.searches, self.views
         return dataclasses.replace(
             self,

@@ -11,6 +11,9 @@ import numpy as np
 class RowRecord:
     """A dataclass whose fields are columns, or such records, of the same rows."""
 
+    def __len__(self) -> int:
+        return len(next(iter(vars(self).values())))
+
     def take(self, rows: np.ndarray) -> Self:
         return type(self)(*(x.take(rows) if isinstance(x, RowRecord) else x[rows] for x in vars(self).values()))
 

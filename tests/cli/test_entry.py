@@ -179,27 +179,17 @@ def test_an_experiment_is_told_its_plan(calls, tmp_path):
 
     command = ["abtest", "--workdir", str(tmp_path)]
     assert entry.main(command) == 0
-    more = [
-        "--arms",
-        "base,+qrcf,pr2",
-        "--days",
-        "3",
-        "--aa-days",
-        "2",
-        "--warm-up",
-        "0",
-        "--salt",
-        "x",
-        "--refresh",
-        "2",
-    ]
-    assert entry.main([*command, *more, "--decided-by", "watch", "--foreseen", "0.1", "--own-luck", "--force"]) == 0
-    assert entry.main([*command, "--trial", "5"]) == 0
+    more = ["--arms", "base,+qrcf,pr2", "--days", "3", "--aa-days", "2", "--warm-up", "0", "--salt", "x"]
+    more += ["--refresh", "2", "--decided-by", "watch", "--foreseen", "0.1", "--independent-draws", "--force"]
+    assert entry.main([*command, *more]) == 0
+    assert entry.main([*command, "--validate", "5"]) == 0
+    assert entry.main([*command, "--own-luck", "--trial", "5"]) == 0  # older names
     told = Plan(("base", "+qrcf", "pr2"), 3, 2, 0, "x", False, 2, "watch", 0.1)
     assert calls == [
         ("pipeline.abtest", (tmp_path, Plan(), False, None)),
         ("pipeline.abtest", (tmp_path, told, True, None)),
         ("pipeline.abtest", (tmp_path, Plan(), False, 5)),
+        ("pipeline.abtest", (tmp_path, Plan(common_random_numbers=False), False, 5)),
     ]
 
 
