@@ -30,12 +30,6 @@ NO_VIDEO = -1
 NEVER = -1e9
 """Logit of a masked slot. Finite, so that a row of nothing but padding yields numbers, not NaN."""
 
-LABELS = ("click", "long_play", "like", "follow", "forward")
-"""What a log can tell of a view or a result, yes or no, in the order of the last axis of `[..., Y]` arrays."""
-PREFERENCE_LABELS = LABELS[:3]
-"""What the preference space foretells: heads of a fixed model, whose logits are columns of the ranker's features."""
-
-
 Batch = Mapping[str, Any]
 """Arrays by name, each name ending in the array's shape."""
 

@@ -5,6 +5,8 @@ from pr2_jax.config.data_config import (
     FilesConfig,
 )
 from pr2_jax.config.schema import (
+    LABELS,
+    PREFERENCE_LABELS,
     Config,
     ContentConfig,
     DataConfig,
@@ -35,6 +37,8 @@ from pr2_jax.config.world_config import (
 )
 
 __all__ = [
+    "LABELS",
+    "PREFERENCE_LABELS",
     "ColumnsConfig",
     "Config",
     "ContentConfig",

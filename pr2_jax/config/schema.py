@@ -23,7 +23,11 @@ from pr2_jax.config.checks import (
 from pr2_jax.config.data_config import ColumnsConfig, FilesConfig
 from pr2_jax.config.training_config import COMPUTE, MeshConfig, OptimConfig, TablesConfig
 from pr2_jax.config.world_config import WorldConfig
-from pr2_jax.types import LABELS
+
+LABELS = ("click", "long_play", "like", "follow", "forward")
+"""What a log can tell of a view or a result, yes or no, in the order of the last axis of `[..., Y]` arrays."""
+PREFERENCE_LABELS = LABELS[:3]
+"""What the preference space foretells: heads of a fixed model, whose logits are columns of the ranker's features."""
 
 SOURCES = ("kuaisar", "short_video_world")
 THRESHOLDS = ("quantile", "adaptive")

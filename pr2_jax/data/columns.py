@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.types import LABELS
+from pr2_jax.config import LABELS
 
 FEED_SURFACE, SEARCH_SURFACE = 0, 1
 

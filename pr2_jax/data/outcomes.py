@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from pr2_jax.config import LABELS
 from pr2_jax.data.columns import CLICK, FOLLOW, FORWARD, LIKE, NEVER_MS, PLAY, SEARCH_SURFACE, TOLD_BY
-from pr2_jax.types import LABELS
 
 if TYPE_CHECKING:
     from pr2_jax.data.columns import Events

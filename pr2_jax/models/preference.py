@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from pr2_jax.config import PreferenceConfig
+from pr2_jax.config import PREFERENCE_LABELS, PreferenceConfig
 from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models.layers import weighted_mean
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.loop import Batch, Metrics, Params, sample_of
 from pr2_jax.training.mesh import Schema, example, floats, ints
-from pr2_jax.types import PREFERENCE_LABELS, People
+from pr2_jax.types import People
 
 ID_DEVIATION = 0.05
 """Standard deviation of the first id rows: what is rarely trained must not be noise."""

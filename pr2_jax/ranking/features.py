@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from pr2_jax.config import QinConfig
+from pr2_jax.config import PREFERENCE_LABELS, QinConfig
 from pr2_jax.data.history.counters import Counters, pair
 from pr2_jax.data.history.video_attributes import VIDEO_NUMBERS, VideoNumbers
 from pr2_jax.retrieval.bm25 import Bm25Channel
 from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.qrcf import Seeds
-from pr2_jax.types import PREFERENCE_LABELS, Requests
+from pr2_jax.types import Requests
 
 PLAIN, HEAVY = False, True
 GROUPS: dict[str, dict[str, bool]] = {

@@ -10,12 +10,13 @@ import dataclasses
 import numpy as np
 
 from pr2_jax import console
+from pr2_jax.config import LABELS
 from pr2_jax.data.batches.sessions import impressions_of
 from pr2_jax.data.batches.slates import Slates
 from pr2_jax.data.history.video_attributes import query_words
 from pr2_jax.search.pipelines import BASE
 from pr2_jax.search.system import System
-from pr2_jax.types import LABELS, Requests
+from pr2_jax.types import Requests
 
 BLOCK = 512
 """Queries searched, or slates drawn for, at a time."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax import artifacts, console
-from pr2_jax.config import Config
+from pr2_jax.config import PREFERENCE_LABELS, Config
 from pr2_jax.data.batches.preference_batches import TimelineBatches
 from pr2_jax.data.batches.sessions import FOLDS, fold_of, training_parts
 from pr2_jax.data.batches.slates import feed_slates
@@ -35,7 +35,7 @@ from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
-from pr2_jax.types import PREFERENCE_LABELS, Functions, People
+from pr2_jax.types import Functions, People
 from pr2_jax.workdir import fold_directory, part_directory
 
 VECTORS = "video_vectors.npy"

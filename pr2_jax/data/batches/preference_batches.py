@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from pr2_jax.config import PreferenceConfig
+from pr2_jax.config import PREFERENCE_LABELS, PreferenceConfig
 from pr2_jax.data.batches.sessions import fold_of
 from pr2_jax.data.batches.training_batches import ALL, HostBatch, Rows
 from pr2_jax.data.columns import FEED_SURFACE
@@ -20,7 +20,6 @@ from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.histories import known_end
 from pr2_jax.data.history.labels import columns_of, labels_of
 from pr2_jax.data.outcomes import told_labels
-from pr2_jax.types import PREFERENCE_LABELS
 
 
 class TimelineBatches:

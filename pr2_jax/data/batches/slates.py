@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 
+from pr2_jax.config import LABELS
 from pr2_jax.data.batches.sessions import day_start_ms, evenly_spread, impressions_of, period_of
 from pr2_jax.data.columns import FEED_SURFACE, NEVER_MS
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.labels import LongPlay, labels_of
 from pr2_jax.data.outcomes import result_known_ms, told_labels
 from pr2_jax.data.store.log_store import LogStore
-from pr2_jax.types import LABELS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import itertools
 
 import numpy as np
 
-from pr2_jax.config import ContentConfig, DataConfig, PdrConfig, QinConfig
+from pr2_jax.config import LABELS, ContentConfig, DataConfig, PdrConfig, QinConfig
 from pr2_jax.data.batches.sessions import impressions_of, training_sessions
 from pr2_jax.data.batches.slates import Slates
 from pr2_jax.data.columns import FEED_SURFACE
@@ -21,7 +21,6 @@ from pr2_jax.data.history.video_attributes import query_words
 from pr2_jax.data.outcomes import result_known_ms
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.errors import BadInput
-from pr2_jax.types import LABELS
 
 HostBatch = dict[str, np.ndarray]
 Rows = slice | np.ndarray

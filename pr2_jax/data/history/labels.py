@@ -8,11 +8,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pr2_jax.config import DataConfig
+from pr2_jax.config import LABELS, DataConfig
 from pr2_jax.data.columns import FEED_SURFACE, PLAY, Events, Impressions
 from pr2_jax.data.outcomes import clicked_ms
 from pr2_jax.data.store.log_store import LogStore
-from pr2_jax.types import LABELS
 
 
 @dataclasses.dataclass(frozen=True)
