@@ -19,7 +19,7 @@ STARTER = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_beside import forever
+from test_worker_process import forever
 from pr2_jax.abtest.worker_process import WorkerProcess
 if __name__ == "__main__":
     with WorkerProcess("test's", forever, {path!r}) as beside:

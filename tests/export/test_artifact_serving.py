@@ -26,7 +26,7 @@ from pr2_jax.stages.export_artifact import few_real_calls
 from pr2_jax.types import TASKS
 
 NAMES = ["base", "content_query", "content_video", "pdr_query_user", "pdr_video"]
-NAMES += ["qin", "preference_logits", "preference_says", "preference_video"]
+NAMES += ["preference_logits", "preference_says", "preference_video", "qin"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
