@@ -85,7 +85,7 @@ def test_programs_are_for_all_platforms_and_open_in_their_batch(exported):
 
 def test_what_several_read_is_stored_and_loaded_once(exported):
     readers = [name for name in NAMES if "frozen/content" in exported.manifest["functions"][name]["weights"]]
-    assert readers == ["base", "pdr_query_user", "pdr_video", "qin", "preference_video"]
+    assert readers == ["base", "pdr_query_user", "pdr_video", "preference_video", "qin"]
     files = {exported.manifest["functions"][name]["weights"]["frozen/content"] for name in readers}
     assert files == {"content/video_vectors.npy"}
     assert len({id(exported[name].weights["frozen"]["content"]) for name in readers}) == 1
