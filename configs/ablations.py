@@ -1,4 +1,4 @@
-"""pr2 evaluate --workdir work/kuaisar --ablations configs/ablations.py --seeds 3
+"""pr2 evaluate --workdir work/kuaisar --ablations --seeds 3
 
 What each part earns: the whole system with one part left out, trained and judged again. By group and name, the fields
 that differ from the work directory's config. Variants that change a ranker, or the preference space, are judged whole;
@@ -21,9 +21,9 @@ ABLATIONS = {
         "no like label": {"qin.like_weight": 0.0},
         "no listwise loss": {"qin.listwise_weight": 0.0},
         "no sampled negatives": {"qin.sampled_negatives": 0, "base.sampled_negatives": 0},
-        "no item-to-item inputs": {"qin.inputs": "relevance+video+habits+preference"},
-        "no preference inputs": {"qin.inputs": "relevance+video+links+habits"},
-        "no numbers of the person": {"qin.inputs": "relevance+video"},
+        "no item-to-item inputs": {"qin.inputs": ["relevance", "video", "habits", "preference"]},
+        "no preference inputs": {"qin.inputs": ["relevance", "video", "links", "habits"]},
+        "no numbers of the person": {"qin.inputs": ["relevance", "video"]},
     },
     "preference": {
         "vectors as trained, only people fitted": {"preference.fit_sweeps": 0},
@@ -46,9 +46,9 @@ ABLATIONS = {
         "no query filter (every view a seed)": {"retrieval.qrcf.epsilon_quantile": 0.0},
     },
     "channels": {
-        "no bm25": {"retrieval.channels": "dr+qrcf+pdr"},
-        "no dr": {"retrieval.channels": "bm25+qrcf+pdr"},
-        "no qrcf": {"retrieval.channels": "bm25+dr+pdr"},
-        "no pdr": {"retrieval.channels": "bm25+dr+qrcf"},
+        "no bm25": {"retrieval.channels": ["dr", "qrcf", "pdr"]},
+        "no dr": {"retrieval.channels": ["bm25", "qrcf", "pdr"]},
+        "no qrcf": {"retrieval.channels": ["bm25", "dr", "pdr"]},
+        "no pdr": {"retrieval.channels": ["bm25", "dr", "qrcf"]},
     },
 }

@@ -91,8 +91,8 @@ def main() -> int:
     renames = [tuple(pair.split("=", 1)) for pair in options.rename]
     with tempfile.TemporaryDirectory() as temporary:
         place = (options.workdir or Path(temporary)).resolve()
-        old = finished_run(options.old, place / "old")
-        new = finished_run(options.new, place / "new")
+        old = finished_run(options.old.resolve(), place / "old")
+        new = finished_run(options.new.resolve(), place / "new")
         before = {renamed(name, renames): value for name, value in contents(old)}
         after = dict(contents(new))
     found = list(differences(before, after))

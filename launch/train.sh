@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs `pr2 run` or `pr2 train` in 1 to N processes on this host, all on one work directory:
-#   bash launch/train.sh --processes 2 run --config configs/kuaisar.py --workdir work/kuaisar --input KuaiSAR_v2
+#   bash launch/train.sh --processes 2 run --config kuaisar --workdir work/kuaisar --input KuaiSAR_v2
 # The GPUs are shared out evenly; without any, JAX_NUM_CPU_DEVICES is the number of CPU devices of each process.
 # TERM, and INT as TERM, go to all of them; a second INT kills them. Where one fails the others are ended, and its exit
 # status is this script's.

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pr2_jax import __version__
 from pr2_jax.errors import BadInput, Pr2Error, StaleArtifact
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 IN_PROGRESS = "manifest.partial.json"
-LIBRARIES = ("pr2_jax", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "scann", "numpy", "polars")
+LIBRARIES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "scann", "numpy", "polars")
 
 Fingerprint = Mapping[str, Any]
 
@@ -182,7 +183,7 @@ def writing(
     claim = json.loads(_compact({"schema": schema, "fingerprint": fingerprint}))
     started = time.monotonic()
     if not (keep_partial and _left_by(partial) == claim):
-        _remove(partial)
+        remove(partial)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         write_json(partial / IN_PROGRESS, claim)
@@ -192,10 +193,10 @@ def writing(
         write_json(partial / MANIFEST, dict(facts or {}) | spent | claim)
     except BaseException:
         if not keep_partial:
-            _remove(partial)
+            remove(partial)
         raise
     (partial / IN_PROGRESS).unlink()
-    _swap_in(partial, directory)
+    swap_in(partial, directory)
 
 
 def refuse_foreign(directory: Path) -> None:
@@ -254,7 +255,7 @@ def locked(workdir: Path) -> Iterator[None]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that shape an artifact; those not installed are left out."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "pr2_jax": __version__}
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
@@ -269,7 +270,7 @@ def _beside(directory: Path, suffix: str) -> Path:
     return directory.with_name(f"{directory.name}.{suffix}")
 
 
-def _remove(directory: Path) -> None:
+def remove(directory: Path) -> None:
     """The manifest goes first, so that a removal cut short leaves nothing that looks whole."""
     (directory / MANIFEST).unlink(missing_ok=True)
     if directory.exists():
@@ -287,14 +288,14 @@ def _left_by(partial: Path) -> dict[str, Any] | None:
     return None
 
 
-def _swap_in(partial: Path, directory: Path) -> None:
+def swap_in(partial: Path, directory: Path) -> None:
     """A full directory cannot be renamed over: the old one steps aside first and is removed last."""
     old = _beside(directory, "old")
-    _remove(old)
+    remove(old)
     if directory.exists():
         directory.rename(old)
     partial.rename(directory)
-    _remove(old)
+    remove(old)
 
 
 def _manifest(directory: Path) -> dict[str, Any] | None:

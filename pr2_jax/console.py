@@ -94,6 +94,14 @@ def stage(name: str) -> Iterator[None]:
         _stage.reset(token)
 
 
+@contextlib.contextmanager
+def timed(ending: str = "") -> Iterator[None]:
+    """Says after the body how long it took."""
+    started = time.monotonic()
+    yield
+    log(f"done in {duration(time.monotonic() - started)}{ending}")
+
+
 def log(message: str) -> None:
     """One line, `stage  message`."""
     if _quiet.is_set():

@@ -31,7 +31,7 @@ from pr2_jax.studies import ablations, qrcf_sweep, sweep_report
 from pr2_jax.studies.diagnose import diagnose as diagnosis
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import CHECKPOINTS
-from pr2_jax.training.mesh import check_config
+from pr2_jax.training.mesh import check_sizes
 
 BODIES: dict[str, Callable[[Path, Config, Path], None]] = {
     "content": train_content.train,
@@ -49,12 +49,11 @@ TRAINED = ("content", "preference", "pdr", "qin")
 
 def run(workdir: Path, config: Config, input_path: Path | None) -> None:
     """All stages; those whose inputs and config are as they were are skipped."""
-    started = time.monotonic()
-    _agree(config)
-    distributed.first(lambda: ingest(workdir, config, input_path))
-    for name in BODIES:
-        _make(name, workdir, config)
-    console.log(f"done in {console.duration(time.monotonic() - started)}; results in {workdir / 'eval'}")
+    with console.timed(f"; results in {workdir / 'eval'}"):
+        _agree(config)
+        distributed.first(lambda: ingest(workdir, config, input_path))
+        for name in BODIES:
+            _make(name, workdir, config)
     distributed.first(lambda: evaluation.print_table(workdir))
 
 
@@ -70,14 +69,13 @@ def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
             stages.keep_config(workdir, config)
             return
         console.log(f"running: {why}")
-        started = time.monotonic()
-        report = ingest_log(input_path, config, workdir, builder)
-        for line in report.lines():
-            console.log(line)
-        if any(count.quarantined for count in report.tables.values()):
-            console.log(f"bad rows are in {workdir / 'store' / QUARANTINE_FILE}")
-        stages.keep_config(workdir, config)
-        console.log(f"done in {console.duration(time.monotonic() - started)}")
+        with console.timed():
+            report = ingest_log(input_path, config, workdir, builder)
+            for line in report.lines():
+                console.log(line)
+            if any(count.quarantined for count in report.tables.values()):
+                console.log(f"bad rows are in {workdir / 'store' / QUARANTINE_FILE}")
+            stages.keep_config(workdir, config)
 
 
 def train(workdir: Path, config: Config, which: str) -> None:
@@ -107,7 +105,7 @@ def ablate(workdir: Path, config: Config, file: Path, seeds: int) -> None:
 def sweep(workdir: Path, config: Config, what: str, grid: qrcf_sweep.Grid | None = None) -> None:
     """A study of a part's settings on the validation day: table and picture in the work directory. `what`: `qrcf`."""
     grid = grid or SWEEPS[what]()
-    check_config(config)
+    check_sizes(config.mesh, config.split_batches)
     with console.stage("sweep"):
         out = workdir / qrcf_sweep.DIRECTORY
         claim = qrcf_sweep.fingerprint(workdir, config, grid)
@@ -116,40 +114,35 @@ def sweep(workdir: Path, config: Config, what: str, grid: qrcf_sweep.Grid | None
             console.log("fresh, skipped")
         else:
             console.log(f"running: {why}")
-            started = time.monotonic()
-            with artifacts.writing(out, claim, qrcf_sweep.SCHEMA, keep_partial=True) as partial:
+            writing = artifacts.writing(out, claim, qrcf_sweep.SCHEMA, keep_partial=True)
+            with console.timed(f"; picture in {out / 'frontier.png'}"), writing as partial:
                 sweep_report.write(partial, *qrcf_sweep.judge(workdir, config, partial, grid), config)
-            console.log(f"done in {console.duration(time.monotonic() - started)}; picture in {out / 'frontier.png'}")
     print((out / "table.txt").read_text(), end="")
 
 
 def diagnose(workdir: Path, config: Config) -> None:
     """Known ways to fail, looked for in a finished work directory (studies/diagnose/diagnose.py)."""
-    check_config(config)
-    with console.stage("diagnose"):
-        started = time.monotonic()
+    check_sizes(config.mesh, config.split_batches)
+    with console.stage("diagnose"), console.timed():
         diagnosis.run(workdir, config)
-        console.log(f"done in {console.duration(time.monotonic() - started)}")
     diagnosis.print_text(workdir)
 
 
 def raw_probe(workdir: Path, config: Config, input_path: Path) -> None:
     """The leak probe from the raw files of the log (evaluation/raw_leak_probe.py)."""
-    check_config(config)
-    with console.stage("raw probe"):
-        started = time.monotonic()
+    check_sizes(config.mesh, config.split_batches)
+    with console.stage("raw probe"), console.timed():
         raw_leak_probe.run(workdir, config, input_path)
-        console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 
-def abtest(workdir: Path, plan: Plan, force: bool, trial: int | None = None) -> None:
-    """An experiment on the simulated platform (abtest/run_abtest.py); `trial`: so many with a known answer instead."""
+def abtest(workdir: Path, plan: Plan, force: bool, validation_runs: int | None = None) -> None:
+    """An A/B test on the simulated platform (abtest/run_abtest.py), or that many validation runs of it."""
     with console.stage("abtest"):
         started = time.monotonic()
         system = experiment.open_world(workdir, plan)
         with artifacts.locked(workdir):
-            if trial:
-                out = run_validation.tried(system, plan, trial)
+            if validation_runs:
+                out = run_validation.validate(system, plan, validation_runs)
             else:
                 out = experiment.run(system, plan, lambda place, write: _retrained(system.config, place, write), force)
         console.log(f"done in {console.duration(time.monotonic() - started)}; results in {out}")
@@ -176,11 +169,12 @@ def _agree(config: Config) -> None:
     Each stage adds what it reads.
     """
     distributed.agree(lambda: {"config": to_dict(config), "versions": artifacts.versions()})
-    check_config(config)
+    check_sizes(config.mesh, config.split_batches)
 
 
-def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> None:
-    """Makes a stage unless it is fresh. `alone`: as one command, so that its inputs must be fresh already.
+def _make(name: str, workdir: Path, config: Config, body: ablations.Body | None = None, *, alone: bool = False) -> None:
+    """Makes a stage unless it is fresh, by another `body` than its own where one is given. `alone`: as one command, so
+    that its inputs must be fresh already.
 
     Of several processes the first decides and puts in place; only what is trained is made by all.
     """
@@ -194,17 +188,16 @@ def _make(name: str, workdir: Path, config: Config, *, alone: bool = False) -> N
             console.log("fresh, skipped")
             return
         console.log(f"running: {why}")
-        started = time.monotonic()
         together = name in TRAINED
-        with contextlib.ExitStack() as stack:
+        with console.timed(), contextlib.ExitStack() as stack:
             writing = artifacts.writing(workdir / name, claim, stages.SCHEMA, keep_partial=together)
             out = Path(distributed.first(lambda: str(stack.enter_context(writing))))
+            make = body or BODIES[name]
             if together:
-                BODIES[name](workdir, config, out)
+                make(workdir, config, out)
             else:
-                distributed.first(lambda: BODIES[name](workdir, config, out))
+                distributed.first(lambda: make(workdir, config, out))
         distributed.first(lambda: _drop_what_was_for_resuming(workdir / name))
-        console.log(f"done in {console.duration(time.monotonic() - started)}")
 
 
 def _drop_what_was_for_resuming(stage: Path) -> None:

@@ -5,7 +5,8 @@ Arrays carry their shape as a suffix (`history_BxHxD`). The letters, everywhere:
     B  requests or rows of a batch      Q  query tokens           C  caption tokens
     H  long history                     R  real-time history      K  kept or returned
     D  width                            V  videos (rows)          U  users (rows)
-    S  results of a slate               T  tasks (heads)          N  negatives
+    S  results of a slate               T  heads of a model       N  negatives
+    Y  labels of the log (LABELS)
     E  events of the log                L  category levels        P  profile fields
     F  width of brought content vectors M  neighbours a video
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,10 +29,6 @@ NO_VIDEO = -1
 
 NEVER = -1e9
 """Logit of a masked slot. Finite, so that a row of nothing but padding yields numbers, not NaN."""
-
-TASKS = ("click", "long_play", "like")
-"""Heads of the ranker and feedback losses of the dual encoder, in this order."""
-
 
 Batch = Mapping[str, Any]
 """Arrays by name, each name ending in the array's shape."""
@@ -45,6 +43,7 @@ class ModelFunction:
 
     program: Callable[[Mapping[str, Any], Batch], Any]
     weights: Mapping[str, Any]  # nested dictionaries of arrays
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the schema of its batches, where known
 
     def __call__(self, batch: Batch) -> Any:
         """An array, or a tuple of them."""
@@ -53,6 +52,15 @@ class ModelFunction:
 
 Functions = Mapping[str, ModelFunction]
 """By name: `content_query`, `pdr_video`, `qin`, ... (models/model_functions.py has them all)."""
+
+
+class Models(Protocol):
+    """Trained models, of a work directory (search/trained_models.py) or of a serving artifact
+    (export/serving_artifact.py)."""
+
+    def functions(self, model: str, directory: Path) -> Functions:
+        """Of `content`, `preference`, `pdr`, `qin` or `base`; `directory` holds its parameters in a work directory."""
+        ...
 
 
 class People(NamedTuple):
@@ -65,24 +73,29 @@ class People(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Requests:
-    """B searches. `seen` lists, for each, the video rows that must not be returned (`System.withheld`)."""
+    """B searches. `seen` lists, for each, the video rows that must not be returned."""
 
     user_B: np.ndarray  # int32 user rows, 0 = unknown
     time_ms_B: np.ndarray  # int64; only events strictly before this may be looked at
     words_BxQ: np.ndarray  # int32 word rows, 0 = padding or unknown word
     seen: tuple[np.ndarray, ...] = ()  # B sorted int32 arrays, or () for no exclusion
+    query_B: np.ndarray | None = None  # query rows; 0, or no array: a query that the log does not know
+
+    def __post_init__(self) -> None:
+        if self.query_B is None:
+            object.__setattr__(self, "query_B", np.zeros(len(self.user_B), np.int32))
 
     def __len__(self) -> int:
         return len(self.user_B)
 
     def slice(self, start: int, stop: int) -> Requests:
-        return Requests(
-            self.user_B[start:stop], self.time_ms_B[start:stop], self.words_BxQ[start:stop], self.seen[start:stop]
-        )
+        return self._rows(slice(start, stop), self.seen[start:stop])
 
     def take(self, rows: np.ndarray) -> Requests:
-        seen = tuple(self.seen[row] for row in rows) if self.seen else ()
-        return Requests(self.user_B[rows], self.time_ms_B[rows], self.words_BxQ[rows], seen)
+        return self._rows(rows, tuple(self.seen[row] for row in rows) if self.seen else ())
+
+    def _rows(self, rows: slice | np.ndarray, seen: tuple[np.ndarray, ...]) -> Requests:
+        return Requests(self.user_B[rows], self.time_ms_B[rows], self.words_BxQ[rows], seen, self.query_B[rows])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +104,3 @@ class Candidates:
 
     ids_BxK: np.ndarray  # int32 video rows
     scores_BxK: np.ndarray  # float32, descending
-
-
-class Channel(Protocol):
-    """The one contract of every retrieval channel."""
-
-    name: str
-
-    def retrieve(self, requests: Requests, k: int) -> Candidates:
-        """Returns the k best unseen videos of the catalogue for each request. Row 0 is never returned."""
-        ...

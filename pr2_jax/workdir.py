@@ -14,12 +14,10 @@ from pr2_jax.config import Config
 from pr2_jax.config.loader import save, to_dict
 from pr2_jax.errors import BadInput
 
-SCHEMA = "7"
+SCHEMA = "8"
 """Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
 
 STORE, STORE_COMMAND = "store", "pr2 ingest"
-SHARED = "shared"
-"""Where a work directory has a directory of this name, rankers keep what they have in common there (ablations)."""
 CONFIG_FILE = "config.json"
 """The config that the next command takes up where it is given none."""
 
@@ -41,7 +39,7 @@ STAGES = {
     "qin": Stage(
         ("store", "content", "preference", "pdr", "index"),
         # The last is the depth at which fusion is fitted.
-        ("data", "retrieval", "qin", "base", "scores", "evaluation.pipeline_candidates"),
+        ("data", "retrieval", "qin", "base", "scores", "search.candidates"),
         "pr2 train qin",
     ),
     "eval": Stage(

@@ -117,7 +117,7 @@ MICRO = """
     base.width=16 base.heads=2 base.experts=2 base.expert_width=16
     base.history=16 base.keep_query=8 base.keep_video=4 base.realtime=8
     retrieval.depth=200 retrieval.qrcf.neighbours=40 search.clicked=withhold
-    evaluation.bootstrap=50 evaluation.pipeline_candidates=64 evaluation.probe_sessions=6
+    evaluation.bootstrap=50 search.candidates=64 evaluation.probe_sessions=6
 """
 STEPS = "{0}.optim.max_steps=8 {0}.optim.checkpoint_every=8 {0}.optim.batch=16"
 

@@ -21,7 +21,19 @@ ORDER = (
     "config",
     "workdir",
     "metrics",
-    "data",
+    "drawing",
+    "data.schema",
+    "data.columns",
+    "data.outcomes",
+    "data.cuts",
+    "data.periods",
+    "data.logs",
+    "data.store",
+    "data.history",
+    "data.batches",
+    "data.log_view",
+    "data.exchange",
+    "data.ingest",
     "training",
     "models",
     "simulation",
@@ -45,14 +57,18 @@ ORDER = (
 
 PACKAGE = Path(__file__).resolve().parents[1] / "pr2_jax"
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
-KNOWN_CIRCLES = [{"pr2_jax.search.system", "pr2_jax.search.trained_models"}]
-"""To be removed."""
-NAMES_TWICE = 5
+NAMES_TWICE = 1
 """Names of files that more than one folder has, at most."""
 
 
 def _room(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+    return _room_of(_module(path)) if path.name != "__init__.py" or path.parent != PACKAGE else "__init__"
+
+
+def _room_of(name: str) -> str:
+    """Of a dotted name: its first part below `pr2_jax`, in `data` the first two."""
+    parts = name.split(".")[1:]
+    return ".".join(parts[: 2 if parts[0] == "data" else 1])
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -96,7 +112,7 @@ def backward_arrows(room: str, tree: ast.AST) -> list[str]:
         if name.startswith("."):
             found.append(f"line {line}: {name} is relative: write it from pr2_jax on")
         elif name.startswith("pr2_jax.") and name != "pr2_jax.__version__":
-            wanted = name.split(".")[1]
+            wanted = _room_of(name)
             if wanted not in ORDER or ORDER.index(wanted) > ORDER.index(room):
                 found.append(f"line {line}: {room} imports {wanted}, which comes later or has no place in the order")
     return found
@@ -121,7 +137,7 @@ def test_imports_point_backwards():
     wrong = []
     for path, tree in TREES.items():
         room = _room(path)
-        found = [] if room in (*ORDER, "__init__") else [f"give {room} a place in ORDER and in BUILD_NOTES.md"]
+        found = [] if room in (*ORDER, "__init__", "data") else [f"give {room} a place in ORDER and in BUILD_NOTES.md"]
         if room == "__init__" and list(_imported(tree)):
             found.append("importing pr2_jax costs nothing")
         if room in ORDER:
@@ -132,7 +148,7 @@ def test_imports_point_backwards():
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    assert circles({_module(path): tree for path, tree in TREES.items()}) == KNOWN_CIRCLES
+    assert circles({_module(path): tree for path, tree in TREES.items()}) == []
 
 
 def test_a_file_is_known_by_its_name():
@@ -145,20 +161,22 @@ def test_build_notes_name_the_same_order(repository):
     notes = (repository / "BUILD_NOTES.md").read_text(encoding="utf-8")
     line = re.search(r"^`(errors,.*→.*)`", notes, re.MULTILINE)[1]
     named = re.split(r"[,→\s]+", line)
-    assert set(named) <= set(ORDER)
-    assert named == sorted(named, key=ORDER.index)
+    rooms = list(dict.fromkeys(room.partition(".")[0] for room in ORDER))
+    assert named == [room for room in rooms if room in named]
+    assert len(named) >= len(rooms) - 1
 
 
 @pytest.mark.parametrize(
     ("room", "source", "count"),
     [
-        ("data", "from pr2_jax.models import qin", 1),
-        ("data", "from pr2_jax import models", 1),
-        ("data", "import pr2_jax.models.qin", 1),
-        ("data", "def f():\n    from pr2_jax.models import qin", 1),
-        ("data", "from . import store", 1),
-        ("data", "from pr2_jax.attic import x", 1),
-        ("data", "from pr2_jax.data import store\nfrom pr2_jax.errors import BadInput", 0),
+        ("data.logs", "from pr2_jax.models import qin", 1),
+        ("data.logs", "from pr2_jax import models", 1),
+        ("data.logs", "import pr2_jax.models.qin", 1),
+        ("data.logs", "def f():\n    from pr2_jax.models import qin", 1),
+        ("data.logs", "from . import store", 1),
+        ("data.logs", "from pr2_jax.attic import x", 1),
+        ("data.logs", "from pr2_jax.data.store import log_store", 1),
+        ("data.logs", "from pr2_jax.data.columns import CLICK\nfrom pr2_jax.errors import BadInput", 0),
         ("cli", "from pr2_jax import __version__, pipeline", 0),
     ],
 )

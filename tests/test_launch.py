@@ -16,6 +16,13 @@ SEVERAL = ("launch/train.sh", "launch/train.slurm")
 BASH = shutil.which("bash")
 
 
+@pytest.fixture(autouse=True)
+def _environment_of_nobody(monkeypatch):
+    """Whoever runs the tests may have told the scripts of another environment or work directory."""
+    for name in ("PR2_VENV", "PR2_PYTHON", "PR2_WORKDIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def _bash(*arguments, **options):
     return subprocess.run([BASH, *arguments], capture_output=True, text=True, check=False, **options)
 
@@ -117,13 +124,13 @@ def test_failed_installation_shows_its_end_and_is_tried_again(checkout):
 
 def test_arguments_reach_pytest_and_its_exit_status_comes_back(checkout):
     _pretend_environment(checkout, exit_status=5)
-    for script in ("launch/test.sh", ".ci/run"):
+    for script, more in (("launch/test.sh", ""), (".ci/run", "--durations=20 ")):
         done = _bash(str(checkout / script), "tests/data", "-k", "a b", cwd="/")
         assert done.returncode == 5
         assert done.stdout.splitlines() == [
             "ruff check .",
             "ruff format --check .",
-            "python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/data -k a b",
+            f"python -m pytest -n 2 --dist loadfile --no-loadscope-reorder {more}tests/data -k a b",
         ]
 
 

@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from pr2_jax import __main__ as command
+from pr2_jax.cli import entry
 
 
 def test_the_process_starts_again_with_huge_pages_once(monkeypatch):
@@ -14,6 +17,10 @@ def test_the_process_starts_again_with_huge_pages_once(monkeypatch):
     monkeypatch.setattr(os, "execve", lambda *call: started.append(call))
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setenv(command.NO_REEXEC, "1")
+    command.settle_environment()
+    assert started == []
+    monkeypatch.setenv(command.NO_REEXEC, "0")
     command.settle_environment()
     ((program, arguments, environment),) = started
     assert (program, arguments) == (sys.executable, sys.orig_argv)
@@ -36,6 +43,14 @@ def test_a_compilation_cache_unless_one_is_named(monkeypatch, tmp_path):
     command.settle_environment()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
     monkeypatch.undo()
+
+
+def test_the_help_explains_the_second_start(capsys):
+    with pytest.raises(SystemExit):
+        entry.main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert command.NO_REEXEC in said
+    assert all(f"{name}={value}" in said for name, value in command.HUGE_PAGES.items())
 
 
 def test_arguments_and_flags_of_python_survive_the_second_start(repository):

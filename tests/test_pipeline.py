@@ -83,7 +83,7 @@ def test_a_finished_run_is_skipped_whole(finished, micro_config, capsys):
     ("change", "made_again"),
     [
         ("evaluation.bootstrap=60", ("eval",)),
-        ("evaluation.pipeline_candidates=70", ("qin", "eval")),
+        ("search.candidates=70", ("qin", "eval")),
         ("qin.optim.epochs=2", ("qin", "eval")),
         ("base.width=32", ("qin", "eval")),
         ("retrieval.qrcf.gamma=3", ("index", "qin", "eval")),
@@ -145,7 +145,7 @@ def test_killed_and_carried_on_is_the_unbroken_run(finished, micro_arguments, mi
     pipeline.run(directory, micro_config, None)
     said = capsys.readouterr().err
     assert {name for name in STAGES if f"{name:9} running" in said} == {"pdr", "eval"}
-    ours, theirs = (_parameters(System(place, micro_config)) for place in (directory, finished))
+    ours, theirs = (_parameters(System.open(place, micro_config)) for place in (directory, finished))
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
@@ -181,7 +181,7 @@ def _kill_when(there: Path, arguments: list[str]) -> None:
 
 
 def _parameters(system: System) -> list:
-    return load_model(system.trained.task("pdr"), system.workdir / "pdr")
+    return load_model(system.models.task("pdr"), system.workdir / "pdr")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_processes_agree_before_anything_is_made(made, directory, micro_config, 
 
 def test_another_seed_gives_other_parameters(finished, micro_config):
     """Or the comparison above would prove nothing."""
-    task = System(finished, micro_config).trained.task("content")
+    task = System.open(finished, micro_config).models.task("content")
     other = loader.override(micro_config, ["--config.content.optim.seed=1"])
     from pr2_jax.training.loop import init_state
 

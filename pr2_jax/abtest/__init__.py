@@ -1,1 +1,1 @@
-"""Experiments on the simulated platform: arms, people split by a hash, and statistics as strict as real ones."""
+"""A/B tests on the simulated platform: assignment by hash, serving by arm, lifts with intervals."""

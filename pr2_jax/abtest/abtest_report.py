@@ -1,4 +1,4 @@
-"""What an experiment came to: table.txt, abtest.json and over_days.png."""
+"""Report of one experiment: table.txt, abtest.json and over_days.png."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ from pr2_jax import artifacts
 from pr2_jax.abtest.estimators import Lift
 from pr2_jax.abtest.experiment import Outcome
 from pr2_jax.abtest.experiment_metrics import METRICS
+from pr2_jax.drawing.charts import Plot, Series
+from pr2_jax.drawing.painters import png
 
 GUARDRAIL, MOST_LOST = "relevance", 0.01
-"""What no arm may lose more of than this."""
+"""The guardrail metric and its largest tolerated loss."""
 DRAWN = ("ctr", "watch", "active", "searches", "relevance", "novelty", "categories", "breadth")
-"""Metrics of the picture."""
 WEEK = 7
+DRAWS = {"shared": "common random numbers", "own": "independent draws"}
+"""The two kinds of estimates, with and without a crn control."""
 
 
 def write(out: Path, outcome: Outcome) -> None:
-    """All three into `out`."""
+    """Writes the three files."""
     (out / "table.txt").write_text(text_of(outcome))
     artifacts.write_json(out / "abtest.json", json_of(outcome))
-    _draw(outcome, out / "over_days.png")
+    png([_over_days(outcome, name) for name in DRAWN], out / "over_days.png", columns=4)
 
 
 def text_of(outcome: Outcome) -> str:
-    """The table, plain."""
+    """The text of table.txt."""
     plan, aa, control = outcome.plan, outcome.aa, outcome.plan.arms[0]
     sizes = ", ".join(f"{arm} {n:,}" for arm, n in zip(plan.arms, outcome.people_by_arm, strict=True))
-    luck = "luck shared with a shadow on control" if plan.common_random_numbers else "everybody's luck their own"
+    draws = DRAWS["shared" if plan.common_random_numbers else "own"]
     lines = [
-        f"{plan.days} days after {plan.aa_days} A/A days and {plan.warm_up} of warm-up; people by arm: {sizes}; {luck}",
-        *([f"models made anew from each arm's own log every {_days(plan.refresh)}"] if plan.refresh else []),
-        f"intervals are one by one: of so many some lie off the truth; salt of the split: {plan.salt}",
-        "an arm's column is what its people did; lifts are adjusted by what is known of them otherwise",
+        f"{plan.days} days after {plan.aa_days} A/A days, {plan.warm_up} of warm-up; {draws}; people by arm: {sizes}",
+        *([f"models retrained on each arm's own log every {_days(plan.refresh)}"] if plan.refresh else []),
+        f"intervals are not corrected for the number of metrics; salt of the split: {plan.salt}",
+        "an arm's column holds its raw metric; lifts are adjusted by covariates (CUPED)",
         f"A/A days split {aa.splits} other ways: p < 0.05 in {aa.below:.1%} of them (uniform: p = {aa.uniform_p:.2f})",
     ]
     for arm, lifts in outcome.lifts.items():
@@ -47,7 +50,7 @@ def text_of(outcome: Outcome) -> str:
 
 
 def guardrail(lift: Lift) -> str:
-    """`kept`, `broken`, or `open` where the interval holds both."""
+    """`kept`, `broken`, or `open` where the interval allows both."""
     low, high = lift.interval() if lift.error > 0 else (lift.lift, lift.lift)
     if low >= -MOST_LOST:
         return "kept"
@@ -80,14 +83,13 @@ def _days(number: int, kind: str = "") -> str:
 
 
 def json_of(outcome: Outcome) -> dict:
-    """Everything in numbers; what could not be counted is null."""
+    """Everything in numbers; a metric that could not be counted is null."""
 
     def one(lift: Lift) -> dict[str, float | int | None]:
         values = {"control": lift.control, "treated": lift.treated, "lift": lift.lift, "p": lift.p}
         values |= dict(zip(("low", "high"), lift.interval(), strict=True))
-        values |= dict(
-            zip(("low_at_any_time", "high_at_any_time"), lift.interval_at_any_time(outcome.plan.foreseen), strict=True)
-        )
+        always_valid = lift.always_valid_interval(outcome.plan.foreseen)
+        values |= dict(zip(("low_at_any_time", "high_at_any_time"), always_valid, strict=True))
         return {name: _number(value) for name, value in values.items()} | {"people": lift.people}
 
     def every(arms: Mapping[str, Mapping[str, Lift]]) -> dict:
@@ -114,29 +116,15 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _draw(outcome: Outcome, path: Path) -> None:
-    """Each metric day by day, an arm a line, weekly means over it: weekdays differ more than arms do."""
-    import matplotlib  # not above: takes a second to import, and nothing else draws
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    plan = outcome.plan
-    figure, axes = pyplot.subplots(2, 4, figsize=(17, 7.2), sharex=True)
-    for axis, name in zip(axes.flat, DRAWN, strict=True):
-        for n, arm in enumerate(plan.arms):
-            value_D = np.array(outcome.daily[arm][name], np.float64)
-            days_D = np.arange(len(value_D)) - plan.aa_days - plan.warm_up + 1
-            width = min(WEEK, len(value_D) - (len(value_D) + 1) % 2)  # odd: a mean stands at the day in its middle
-            smooth_D = np.convolve(value_D, np.full(width, 1 / width), mode="valid")
-            axis.plot(days_D, value_D, color=f"C{n}", alpha=0.3, linewidth=1)
-            axis.plot(days_D[width // 2 : len(days_D) - width // 2], smooth_D, color=f"C{n}", linewidth=2, label=arm)
-        axis.axvspan(days_D[0] - 0.5, 0.5 - plan.warm_up, color="0.5", alpha=0.12, linewidth=0)
-        axis.set_title(METRICS[name].title, fontsize=10)
-        axis.grid(alpha=0.25)
-    for axis in axes[1]:
-        axis.set_xlabel("counted day (grey: A/A)")
-    axes[0][0].legend(loc="best", frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
+def _over_days(outcome: Outcome, name: str) -> Plot:
+    """A metric day by day, an arm a line, weekly means over it: weekdays differ more than arms do."""
+    plan, title, series = outcome.plan, METRICS[name].title, []
+    for n, arm in enumerate(plan.arms):
+        value_D = np.array(outcome.daily[arm][name], np.float64)
+        days_D = np.arange(len(value_D)) - plan.aa_days - plan.warm_up + 1
+        width = min(WEEK, len(value_D) - (len(value_D) + 1) % 2)  # odd: a mean stands at the day in its middle
+        smooth_D = np.convolve(value_D, np.full(width, 1 / width), mode="valid")
+        middle_D = days_D[width // 2 : len(days_D) - width // 2]
+        series.append(Series(f"{arm}, each day", days_D.tolist(), value_D.tolist(), faint=True, colour=n % 6 + 1))
+        series.append(Series(arm, middle_D.tolist(), smooth_D.tolist(), colour=n % 6 + 1))
+    return Plot(name, title, title, "day (1 = first counted, those before are A/A and warm-up)", "", series)

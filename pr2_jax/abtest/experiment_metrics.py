@@ -1,4 +1,4 @@
-"""What an experiment counts: per person and day, of what a simulated day held."""
+"""Metrics of an experiment: ratios of counters per person and day."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from pr2_jax.simulation.logging_policies import is_member
 from pr2_jax.simulation.world import World, WorldState
 
 TOP = 10
-"""Results of a search that count."""
-LIFETIMES = (1, 7, 28)
-"""Days after which people are looked for again."""
+"""Results of a search that are counted."""
+RETENTION_DAYS = (1, 7, 28)
 
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A ratio of two counters summed over days and people."""
+    """A ratio of two counters, each summed over days and people."""
 
     title: str
-    counted: str
-    of: str
+    numerator: str
+    denominator: str
     unit: str = ""
     better: int = 1  # -1 = less is better, 0 = neither
-    later: int = 0  # days after which it is seen
+    lag_days: int = 0  # days until the metric of a day is known
 
 
 METRICS = {
@@ -39,7 +38,7 @@ METRICS = {
     "reformulated": Metric("searches asked again", "retries", "searches", better=-1),
     "searches": Metric("searches per person and day", "searches", "days"),
     "active": Metric("daily actives", "visits", "days"),
-    **{f"day_{k}": Metric(f"day-{k} retention", f"returns_{k}", f"leavers_{k}", later=k) for k in LIFETIMES},
+    **{f"day_{k}": Metric(f"day-{k} retention", f"returns_{k}", f"leavers_{k}", lag_days=k) for k in RETENTION_DAYS},
     "authors": Metric(f"distinct authors in the top {TOP}", "distinct_authors", "shown", better=0),
     "categories": Metric(f"distinct categories in the top {TOP}", "distinct_categories", "shown", better=0),
     "novelty": Metric("results by authors new to the person", "new_authors", "shown", better=0),
@@ -47,15 +46,14 @@ METRICS = {
     "relevance": Metric("true relevance of what is shown", "relevance", "shown"),
     "joy": Metric("joy of a need", "joy", "needs"),
 }
-"""By name, in the order of tables."""
+"""In the order of tables."""
 
 LongPlays = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(play_ms, duration_ms): which plays are long."""
 
 
-def counters_of(world: World, state: WorldState, log: DayLog, long_plays: LongPlays) -> dict[str, np.ndarray]:
-    """float64 [U] each: what a day adds to every counter, but for retention, which takes several days. `state`: as the
-    day began."""
+def daily_counters(world: World, state: WorldState, log: DayLog, long_plays: LongPlays) -> dict[str, np.ndarray]:
+    """float64 [U] each: a day's counters except retention, which takes several days. `state`: as the day began."""
     s, people = log.searches, len(log.users)
     top_BxS = s.slates_BxS[:, :TOP]
     shown_BxS = top_BxS >= 0
@@ -82,38 +80,40 @@ def counters_of(world: World, state: WorldState, log: DayLog, long_plays: LongPl
         "distinct_authors": per_person(distinct(world.catalogue.creator_V[top_BxS], shown_BxS)),
         "distinct_categories": per_person(distinct(world.catalogue.subtopic_V[top_BxS], shown_BxS)),
         "new_authors": per_person((new_authors(world, state, s.user_B, top_BxS) & shown_BxS).sum(axis=1)),
-        "breadth": breadth(state.users.interest_UxG),
+        "breadth": effective_number(state.users.interest_UxG),
         "relevance": per_person(relevance_BxS.sum(axis=1)),
         "joy": np.bincount(log.need_user_M, log.joy_M, people),
     }
 
 
 def distinct(value_BxS: np.ndarray, real_BxS: np.ndarray) -> np.ndarray:
-    """int64 [B]: different values among the real ones of each row."""
+    """int64 [B]: the number of different values in each row, padding left out."""
     sorted_BxS = np.sort(np.where(real_BxS, value_BxS, -1), axis=1)
     opens_BxS = np.concatenate([sorted_BxS[:, :1] >= 0, sorted_BxS[:, 1:] > sorted_BxS[:, :-1]], axis=1)
     return (opens_BxS & (sorted_BxS >= 0)).sum(axis=1)
 
 
 def new_authors(world: World, state: WorldState, user_B: np.ndarray, video_BxS: np.ndarray) -> np.ndarray:
-    """bool [B, S]: videos by whom the person had watched nothing when the day began."""
+    """bool [B, S]: videos of authors of whom the person had watched nothing when the day began."""
     creators, videos = len(world.catalogue.creator_raw_C), len(world.catalogue)
     known = np.sort(state.engaged // videos * creators + world.catalogue.creator_V[state.engaged % videos])
     return ~is_member(known, user_B.astype(np.int64)[:, None] * creators + world.catalogue.creator_V[video_BxS])
 
 
-def breadth(interest_UxG: np.ndarray) -> np.ndarray:
-    """float64 [U]: how many equal interests would be as spread as these: the exponential of their entropy."""
+def effective_number(interest_UxG: np.ndarray) -> np.ndarray:
+    """float64 [U]: effective number of interests: the exponential of their entropy."""
     share_UxG = interest_UxG.astype(np.float64)
     share_UxG /= share_UxG.sum(axis=1, keepdims=True)
     return np.exp(-(share_UxG * np.log(np.maximum(share_UxG, 1e-12))).sum(axis=1))
 
 
-def retention_of(visits_DxU: np.ndarray, first: int = 0) -> dict[str, np.ndarray]:
-    """float64 [U] each: days on which a person came and that have a day k later, and those of them on which they came
-    then; that later day is row `first` or after it. Short experiments have none for long lifetimes."""
+def retention(visits_DxU: np.ndarray, first: int = 0) -> dict[str, np.ndarray]:
+    """float64 [U] each: `leavers_k` counts visits that have a day k later, `returns_k` those with a visit on that day.
+
+    The later day is row `first` or after it. Short experiments have none for large k.
+    """
     out = {}
-    for k in LIFETIMES:
+    for k in RETENTION_DAYS:
         later_DxU = visits_DxU[max(first, k) :] > 0
         came_DxU = visits_DxU[max(first - k, 0) :][: len(later_DxU)] > 0
         out[f"leavers_{k}"] = came_DxU.sum(axis=0).astype(np.float64)
@@ -122,7 +122,7 @@ def retention_of(visits_DxU: np.ndarray, first: int = 0) -> dict[str, np.ndarray
 
 
 def ratios(days: Sequence[Mapping[str, np.ndarray]], lead: Sequence[Mapping[str, np.ndarray]] = ()) -> dict[str, Ratio]:
-    """Every metric over some days, person by person. `lead`: days just before, from which people may be seen again."""
+    """Every metric over some days, person by person. `lead`: the days just before, whose visitors may return."""
     total = {name: np.sum([day[name] for day in days], axis=0) for name in days[0]}
-    total |= retention_of(np.stack([day["visits"] for day in (*lead, *days)]), len(lead))
-    return {name: Ratio(total[metric.counted], total[metric.of]) for name, metric in METRICS.items()}
+    total |= retention(np.stack([day["visits"] for day in (*lead, *days)]), len(lead))
+    return {name: Ratio(total[metric.numerator], total[metric.denominator]) for name, metric in METRICS.items()}

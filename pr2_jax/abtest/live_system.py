@@ -1,4 +1,4 @@
-"""A finished work directory that serves the simulated platform: its log grows by days, its models stay as trained."""
+"""Live system: a finished work directory serves the simulated platform; its log grows, its models stay fixed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pr2_jax.data.store.appendable_log import AppendableLog, NewSearches, NewVie
 from pr2_jax.data.store.assemble import rows_of
 from pr2_jax.encoders.batching import REQUEST_BLOCK
 from pr2_jax.errors import BadInput
-from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.qrcf import QrcfChannel
-from pr2_jax.search.searcher import Searcher, impersonal
-from pr2_jax.search.system import Snapshot, System
+from pr2_jax.search.fitted_artifacts import Snapshot
+from pr2_jax.search.pipelines import Pipeline, pipelines
+from pr2_jax.search.searcher import Searcher
+from pr2_jax.search.system import System
 from pr2_jax.simulation.clock import day_start_ms
 from pr2_jax.simulation.day_log import SOURCES, DayLog, Searches, Views
 from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.world import World
-from pr2_jax.types import Channel, Requests
+from pr2_jax.types import Requests
 
 LEAST_REQUESTS = 32
 """Fewer are padded: each number of requests, up to a power of two, has programs of its own to compile."""
@@ -75,9 +75,8 @@ class Platform:
     def __init__(self, system: System, world: World) -> None:
         self._system, self._world, self._rows = system, world, Rows.of(system, world)
         self._log = AppendableLog(system.store)
-        self._indices = {
-            name: channel.index for name, channel in system.dense_channels(system.workdir / "index").items()
-        }
+        self._index = {name: system.fitted.index(name) for name in ("dr", "pdr")}
+        self._pipelines = pipelines(system.config)
         self._video_of_row = np.full(system.store.counts.videos, -1, np.int32)
         self._video_of_row[self._rows.video_V] = np.arange(len(world.catalogue), dtype=np.int32)
         self._today: Today | None = None
@@ -86,11 +85,9 @@ class Platform:
         self._tomorrow: tuple[int, Future[ItemSimilarity]] | None = None
 
     def served(self, pipeline: str) -> Served:
-        """An arm."""
         return Served(self, pipeline)
 
     def add(self, log: DayLog) -> None:
-        """A day that is over."""
         self._log.add(self._views(log.views), self._searches(log.searches))
         walked = self._today is not None and self._today.similarity is not None
         self._today = self._tomorrow = None
@@ -106,7 +103,7 @@ class Platform:
                 self._today = self._opened(requests)
             today = self._today
         if pipeline not in today.searchers:
-            today.searchers[pipeline] = self._searcher(today, pipeline)
+            today.searchers[pipeline] = self._searcher(today, self._pipelines[pipeline])
         return today.view, today.searchers[pipeline]
 
     def search(self, pipeline: str, requests: SearchRequests, slate: int) -> np.ndarray:
@@ -120,14 +117,14 @@ class Platform:
         rows = self._rows
         words = [rows.word_W[words_Q[words_Q > 0]] for words_Q in requests.words_BxQ]
         words_BxQ = padded_words(words, view.config.data)
-        user_B = rows.user_U[requests.user_B]
-        asked = Requests(user_B, requests.time_ms_B, words_BxQ, view.withheld(user_B, requests.time_ms_B))
-        query_B, depth = self._log.query_rows(words), view.config.evaluation.pipeline_candidates
+        user_B, time_ms_B = rows.user_U[requests.user_B], requests.time_ms_B
+        asked = Requests(user_B, time_ms_B, words_BxQ, view.withheld(user_B, time_ms_B), self._log.query_rows(words))
+        depth = max(view.config.search.candidates, slate)
 
         def block(start: int) -> np.ndarray:
-            part = asked.slice(start, start + REQUEST_BLOCK)
-            merged = searcher.candidates(part, searcher.retrieve(part), max(depth, slate))
-            ids_BxK = searcher.rank(part, query_B[start : start + REQUEST_BLOCK], merged).ids_BxK[:, :slate]
+            part = view.encode(asked.slice(start, start + REQUEST_BLOCK))
+            merged = searcher.candidates(part, searcher.retrieve(part), depth)
+            ids_BxK = searcher.rank(part, merged).ids_BxK[:, :slate]
             return np.pad(ids_BxK, ((0, 0), (0, slate - ids_BxK.shape[1])), constant_values=-1)
 
         with ThreadPoolExecutor() as pool:  # array work, which does not hold the other blocks
@@ -139,22 +136,15 @@ class Platform:
         views = None if requests.views is None else self._views(requests.views)
         return Today(requests.day, self._system.over(self._log.store(views, end_ms=start_ms)), start_ms)
 
-    def _searcher(self, today: Today, pipeline: str) -> Searcher:
-        view, start_ms = today.view, today.start_ms
-        names = view.channels_of(pipeline)
-        similarity = None
-        if not impersonal(pipeline, names):
+    def _searcher(self, today: Today, pipeline: Pipeline) -> Searcher:
+        view, start_ms, similarity = today.view, today.start_ms, None
+        if not pipeline.impersonal:
             with today.walking:
                 today.similarity = today.similarity or self._similarity(view, start_ms)
             similarity = today.similarity
-        channels: dict[str, Channel] = {
-            "bm25": view.bm25,
-            "dr": DenseChannel("dr", lambda asked: view.space.queries(asked.words_BxQ), self._indices["dr"]),
-            "qrcf": QrcfChannel(view.seeds, similarity) if "qrcf" in names else None,
-            "pdr": DenseChannel("pdr", view.pdr, self._indices["pdr"]) if "pdr" in names else None,
-        }
-        snapshot = Snapshot(start_ms, similarity, popularity(view.store, start_ms))
-        return Searcher(view, snapshot, pipeline, opened={name: channels[name] for name in names})
+        snapshot = Snapshot(similarity, popularity(view.store, start_ms))
+        channels = view.channels(snapshot, pipeline.channels, index=self._index.__getitem__)
+        return Searcher.open(view, snapshot, pipeline.name, channels=channels)
 
     def _similarity(self, view: System, start_ms: int) -> ItemSimilarity:
         if self._tomorrow is not None and self._tomorrow[0] == start_ms:

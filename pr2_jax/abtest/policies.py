@@ -1,4 +1,4 @@
-"""Systems that serve by themselves, without a work directory: the bounds of every comparison, and who asks whom."""
+"""Policies without a work directory: the random and oracle bounds, and the router that serves each arm."""
 
 from __future__ import annotations
 
@@ -10,57 +10,56 @@ import numpy as np
 
 from pr2_jax.simulation.logging_policies import SearchRequests, SearchSystem, is_member
 from pr2_jax.simulation.queries import interpret
-from pr2_jax.simulation.users import attraction
 from pr2_jax.simulation.world import World, WorldState
 
 BLOCK = 64
-"""Requests that meet the whole catalogue at once."""
+"""Requests scored against the whole catalogue at once."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomPolicy:
-    """Videos drawn by chance from all that are out."""
+    """A random policy shows uploaded videos uniformly at random."""
 
     world: World
 
     def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
-        out_V = np.flatnonzero(self.world.catalogue.upload_day_V <= requests.day)
-        key_BxV = rng.random((len(requests.user_B), len(out_V)), dtype=np.float32)
-        return out_V[np.argpartition(key_BxV, min(slate, len(out_V) - 1), axis=1)[:, :slate]].astype(np.int32)
+        uploaded_V = np.flatnonzero(self.world.catalogue.upload_day_V <= requests.day)
+        key_BxV = rng.random((len(requests.user_B), len(uploaded_V)), dtype=np.float32)
+        best_BxS = np.argpartition(key_BxV, min(slate, len(uploaded_V) - 1), axis=1)[:, :slate]
+        return uploaded_V[best_BxS].astype(np.int32)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class OraclePolicy:
-    """Who knows people's tastes of today and what words mean to them, and ranks by the chance of a click.
+    """An oracle policy ranks the whole catalogue by the true click probability.
 
-    It reads words as a person with these interests means them; what is in the head of this very search (a mood, a facet
-    left unsaid) it does not know. `state` is set before each day.
+    It knows the day's interests and tastes and reads the words by them. The intent of the single search (a mood, an
+    unsaid facet) stays hidden.
     """
 
     world: World
-    state: WorldState | None = None
+    state: WorldState  # as the day began
 
     def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
         parts = [
-            self._block(requests.take(np.arange(n, min(n + BLOCK, len(requests.user_B)))), slate)
+            self._search_block(requests.take(np.arange(n, min(n + BLOCK, len(requests.user_B)))), slate)
             for n in range(0, len(requests.user_B), BLOCK)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, slate), np.int32)
 
-    def chance(self, requests: SearchRequests, video_BxK: np.ndarray) -> np.ndarray:
-        """float [B, K]: of a click on each video, once it is looked at; -1 for what is not out or was clicked before,
-        and where `video_BxK` is -1."""
-        world, catalogue = self.world, self.world.catalogue
+    def click_probability(self, requests: SearchRequests, video_BxK: np.ndarray) -> np.ndarray:
+        """float [B, K]: P(click | examined); -1 for padding and for videos not uploaded yet or clicked before."""
+        catalogue = self.world.catalogue
         users = self.state.users.take(requests.user_B)
-        queries = interpret(world.vocabulary, requests.words_BxQ, users.interest_UxG)
-        chance_BxK = attraction(world.config.people, catalogue, world.vocabulary, users, queries, video_BxK)
+        queries = interpret(self.world.vocabulary, requests.words_BxQ, users.interest_UxG)
+        probability_BxK = self.world.attraction(users, queries, video_BxK)
         key_BxK = requests.user_B.astype(np.int64)[:, None] * len(catalogue) + video_BxK
-        gone_BxK = (catalogue.upload_day_V[video_BxK] > requests.day) | is_member(requests.engaged, key_BxK)
-        return np.where(gone_BxK | (video_BxK < 0), -1.0, chance_BxK)
+        hidden_BxK = (catalogue.upload_day_V[video_BxK] > requests.day) | is_member(requests.engaged, key_BxK)
+        return np.where(hidden_BxK | (video_BxK < 0), -1.0, probability_BxK)
 
-    def _block(self, requests: SearchRequests, slate: int) -> np.ndarray:
+    def _search_block(self, requests: SearchRequests, slate: int) -> np.ndarray:
         every_V = np.arange(len(self.world.catalogue), dtype=np.int32)
-        score_BxV = self.chance(requests, np.broadcast_to(every_V, (len(requests.user_B), len(every_V))))
+        score_BxV = self.click_probability(requests, np.broadcast_to(every_V, (len(requests.user_B), len(every_V))))
         best_BxS = np.argpartition(-score_BxV, slate - 1, axis=1)[:, :slate]
         order_BxS = np.argsort(-np.take_along_axis(score_BxV, best_BxS, 1), axis=1, kind="stable")
         return np.take_along_axis(best_BxS, order_BxS, 1).astype(np.int32)
@@ -68,18 +67,19 @@ class OraclePolicy:
 
 @dataclasses.dataclass(frozen=True)
 class ArmRouter:
-    """Each person is served by the system of their arm."""
+    """Routes each request to the system of the person's arm."""
 
     systems: Mapping[int, SearchSystem]  # by arm
     arm_U: np.ndarray
 
     def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
         slates_BxS = np.full((len(requests.user_B), slate), -1, np.int32)
-        streams = rng.spawn(len(self.systems))  # one arm's draws are not another's
         rows = [np.flatnonzero(self.arm_U[requests.user_B] == arm) for arm in self.systems]
-        asked = [(*one, own) for *one, own in zip(self.systems.values(), rows, streams, strict=True) if len(one[1])]
-        with ThreadPoolExecutor(max(len(asked), 1)) as pool:  # most of it is array work, which does not hold the others
-            answers = pool.map(lambda one: one[0].search(requests.take(one[1]), slate, one[2]), asked)
-            for (_, own_rows, _), found_BxS in zip(asked, answers, strict=True):
-                slates_BxS[own_rows] = found_BxS
+
+        def serve(system: SearchSystem, own: np.ndarray, own_rng: np.random.Generator) -> None:
+            if len(own):
+                slates_BxS[own] = system.search(requests.take(own), slate, own_rng)
+
+        with ThreadPoolExecutor(len(self.systems)) as pool:  # NumPy releases the interpreter lock in most of it
+            list(pool.map(serve, self.systems.values(), rows, rng.spawn(len(self.systems))))
         return slates_BxS

@@ -1,7 +1,7 @@
-"""Models made anew while an experiment runs, each arm's from what the arm itself produced.
+"""Retraining during an experiment: every few days each arm's models are trained on the arm's own log.
 
-An arm's log is that of the platform until there are arms, and from then on that of its own people alone: what it shows
-is what it will learn from. The days that training sets aside to choose by are the last two of that log.
+Before the arms begin, an arm's log is that of the whole platform. Then it holds the arm's own people alone, so that a
+model learns from what it showed. The last two days of that log are held out for training.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ class RetrainedSystems:
         return self._platforms[arm].served(arm)
 
     def add(self, log: DayLog) -> None:
-        """A day that is over."""
         for arm, platform in self._platforms.items():
             platform.add(self._own(arm, len(self._days), log))
         self._days.append(log)

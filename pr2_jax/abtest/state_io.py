@@ -1,4 +1,4 @@
-"""Records of arrays as `.npz` files and back: what a killed experiment carries on from."""
+"""Dataclasses of arrays in `.npz` files: the state from which a killed experiment resumes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ import numpy as np
 Record = TypeVar("Record")
 
 
-def flat(record: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """A dataclass of arrays, numbers and other such dataclasses as arrays by dotted name."""
+def to_arrays(record: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    """Arrays by dotted field name; nested dataclasses are flattened."""
     out = {}
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
+    for name, value in vars(record).items():
         if dataclasses.is_dataclass(value):
-            out |= flat(value, f"{prefix}{field.name}.")
+            out |= to_arrays(value, f"{prefix}{name}.")
         else:
-            out[f"{prefix}{field.name}"] = np.asarray(value)
+            out[f"{prefix}{name}"] = np.asarray(value)
     return out
 
 
-def restored(kind: type[Record], arrays: dict[str, np.ndarray], prefix: str = "") -> Record:
-    """The record that `flat` took apart."""
+def from_arrays(kind: type[Record], arrays: dict[str, np.ndarray], prefix: str = "") -> Record:
+    """The record of this kind that `to_arrays` flattened."""
     hints, values = typing.get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
         inner = hints[field.name]
         if dataclasses.is_dataclass(inner):
-            values[field.name] = restored(inner, arrays, f"{prefix}{field.name}.")
+            values[field.name] = from_arrays(inner, arrays, f"{prefix}{field.name}.")
         else:
             value = arrays[f"{prefix}{field.name}"]
             values[field.name] = value if inner is np.ndarray else inner(value)
@@ -38,7 +37,7 @@ def restored(kind: type[Record], arrays: dict[str, np.ndarray], prefix: str = ""
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Whole or not at all."""
+    """Writes the file atomically."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         np.savez(file, **arrays)
@@ -46,6 +45,6 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """What `save` wrote."""
+    """The arrays of a saved file."""
     with path.open("rb") as file, np.load(file) as arrays:  # opened here: NumPy would leave a damaged one open
         return {name: arrays[name] for name in arrays.files}

@@ -1,4 +1,4 @@
-"""Work in processes of their own, which end with the one that started them, however that ends."""
+"""Worker processes that end with their parent, also when the parent is killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WATCH_SECONDS = 0.5
 
 
 class WorkerProcess:
-    """A process that runs `target(*args)` while the body of the `with` goes on; it is ended when the body is left."""
+    """Runs `target(*args)` in a process while the `with` body runs; leaving the body ends the process."""
 
     def __init__(self, name: str, target: Callable[..., None], *args: Any) -> None:
         self._name = name
@@ -38,12 +38,12 @@ class WorkerProcess:
         return self._process.is_alive()
 
     def wait(self) -> None:
-        """Until it has done its work. Pr2Error where it failed; it has said why."""
+        """Waits for the end of the work. Pr2Error where it failed; the process itself has printed why."""
         self._process.join()
         self.check()
 
     def check(self) -> None:
-        """Pr2Error where it has failed by now."""
+        """Pr2Error where the process has failed by now."""
         if self._process.exitcode:
             raise Pr2Error(f"the {self._name} process ended with status {self._process.exitcode}")
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend import core
 
 from pr2_jax.training.embedding_tables import Tables
-from pr2_jax.training.task import Task
+from pr2_jax.training.loop import Task
 
 FLOAT_BYTES = 4
 

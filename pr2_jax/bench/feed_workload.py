@@ -1,7 +1,7 @@
 """`feed`: the input pipeline alone, from a memory-mapped log to host batches, beside the training step that eats them.
 
-Batches as in `pdr` and `qin`, with full histories; a row is a row of the batch. Preference vectors, which PdrBatches
-keeps after the first pass, are as after it. Building runs in this thread here, in a thread of its own in training.
+Batches as in `pdr` and `qin`, with full histories; a row is a row of the batch. Building runs in this thread here, in a
+thread of its own in training.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def run(repeats: int, sizes: synthetic.Sizes | None = None) -> Iterator[Measured
 def _measure(name: str, batch_at: Callable[[int], dict[str, np.ndarray]], rows: int, repeats: int) -> Measured:
     made = sum(x.nbytes for x in batch_at(0).values())
     _, seconds, _ = time_steps(lambda _, step: batch_at(step), None, range(1, 4 * repeats + 4), 4 * repeats)
-    return Measured.of("feed", name, {"batch": rows, "events": USERS * EVENTS_A_USER}, rows, 0.0, seconds, 2 * made, 0)
+    return Measured("feed", name, {"batch": rows, "events": USERS * EVENTS_A_USER}, rows, 0.0, seconds, 2 * made, 0)
 
 
 def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int], dict[str, np.ndarray]], int]]:
@@ -44,7 +44,7 @@ def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int
     # Imported here: the log's room needs polars, which a bare accelerator image lacks.
     from pr2_jax.data.batches.sessions import training_sessions
     from pr2_jax.data.batches.slates import feed_slates, search_slates
-    from pr2_jax.data.batches.training_batches import PdrBatches, QinBatches, SlateReader
+    from pr2_jax.data.batches.training_batches import PdrBatches, Positives, QinBatches, SlateReader
     from pr2_jax.data.history.event_reader import EventReader
     from pr2_jax.data.history.labels import LongPlay
     from pr2_jax.data.store.log_store import LogStore, save_store
@@ -55,15 +55,14 @@ def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int
     pdr, qin = synthetic.pdr_config(), synthetic.qin_config()
     queries_NqxD = np.random.default_rng(1).normal(size=(store.counts.queries, pdr.width)).astype(np.float32)
 
-    def preference(user_B: np.ndarray, time_ms_B: np.ndarray) -> np.ndarray:
-        return np.zeros((len(user_B), synthetic.PREFERENCE_WIDTH), np.float32)
-
     search = search_slates(store, training_sessions(store), sizes.slate)
     feed = feed_slates(reader, 0, store.cuts.validation_ms, sizes.slate)
     features = [np.zeros((*part.video_NxS.shape, synthetic.FEATURES), np.float32) for part in (search, feed)]
     slates = QinBatches(SlateReader(reader, queries_NqxD, qin, data), search, features[0], feed, features[1], qin)
-    positives = PdrBatches(reader, queries_NqxD, preference, pdr, data)
-    return {"pdr": (positives, pdr.optim.batch), "qin": (slates, qin.optim.batch)}
+    positives = Positives.of(reader, pdr)
+    people_PxD = np.zeros((len(positives), synthetic.PREFERENCE_WIDTH), np.float32)
+    engaged = PdrBatches(reader, positives, queries_NqxD, people_PxD, pdr, data)
+    return {"pdr": (engaged, pdr.optim.batch), "qin": (slates, qin.optim.batch)}
 
 
 def _store(sizes: synthetic.Sizes):

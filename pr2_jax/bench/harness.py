@@ -27,42 +27,16 @@ class Measured:
     size: dict[str, int]
     rows: int  # units of work a step: the workload says which
     compile_s: float
-    step_s: float  # median of the repeats
-    low_s: float
-    high_s: float
-    repeats: int
+    seconds: Sequence[float]  # of each repeat
     must_bytes: int  # that a step moves through memory which wastes nothing (counting.py)
     must_flops: int
-    peak_bytes: int  # of the process on a CPU, of the device elsewhere
     note: str = ""
+    peak_bytes: int = dataclasses.field(default_factory=lambda: peak_bytes())  # of the process, or the device
 
-    @classmethod
-    def of(
-        cls,
-        workload: str,
-        variant: str,
-        size: dict[str, int],
-        rows: int,
-        compile_s: float,
-        seconds: Sequence[float],
-        must_bytes: int,
-        must_flops: int,
-    ) -> Measured:
-        """From the seconds of each repeat."""
-        return cls(
-            workload=workload,
-            variant=variant,
-            size=size,
-            rows=rows,
-            compile_s=compile_s,
-            step_s=statistics.median(seconds),
-            low_s=min(seconds),
-            high_s=max(seconds),
-            repeats=len(seconds),
-            must_bytes=must_bytes,
-            must_flops=must_flops,
-            peak_bytes=peak_bytes(),
-        )
+    @property
+    def step_s(self) -> float:
+        """The median of the repeats."""
+        return statistics.median(self.seconds)
 
     @property
     def rows_per_s(self) -> float:
@@ -70,7 +44,12 @@ class Measured:
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`, with the rates that follow."""
-        return dataclasses.asdict(self) | {
+        told = {name: value for name, value in dataclasses.asdict(self).items() if name != "seconds"}
+        return told | {
+            "step_s": self.step_s,
+            "low_s": min(self.seconds),
+            "high_s": max(self.seconds),
+            "repeats": len(self.seconds),
             "rows_per_s": self.rows_per_s,
             "must_bytes_per_s": self.must_bytes / self.step_s,
             "must_flops_per_s": self.must_flops / self.step_s,
@@ -78,11 +57,10 @@ class Measured:
         }
 
     def line(self) -> str:
-        """For people."""
         size = " ".join(f"{name}={value:,}" for name, value in self.size.items())
         return (
             f"{self.workload:<8} {self.variant:<12} {size:<28} {self.step_s * 1e3:9.2f} ms "
-            f"[{self.low_s * 1e3:.2f}, {self.high_s * 1e3:.2f}]  {self.rows_per_s:12,.0f} rows/s  "
+            f"[{min(self.seconds) * 1e3:.2f}, {max(self.seconds) * 1e3:.2f}]  {self.rows_per_s:12,.0f} rows/s  "
             f"{self.must_bytes / self.step_s / 1e9:6.2f} GB/s  {self.must_flops / self.step_s / 1e9:7.2f} GFLOP/s  "
             f"compile {self.compile_s:.2f} s  peak {self.peak_bytes / 1e9:.2f} GB{self.note and f'  {self.note}'}"
         )

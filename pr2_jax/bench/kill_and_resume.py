@@ -50,11 +50,9 @@ class Kill:
     identical: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
         return {"workload": "resume", "steps": STEPS} | dataclasses.asdict(self)
 
     def line(self) -> str:
-        """For people."""
         when = " inside a save" if self.inside_save else ""
         verdict = "bit-identical" if self.identical else "DIFFERENT"
         return (

@@ -67,4 +67,4 @@ def _measure(
     jitted = jax.jit(fn)
     compile_s, seconds, _ = time_steps(lambda _, given: jitted(catalogue, given), None, inputs, repeats)
     size = {"requests": REQUESTS, "history": HISTORY, "K": SEEDS, "V": VIDEOS}
-    return Measured.of("qrcf", variant, size, REQUESTS, compile_s, seconds, must_bytes, must_flops)
+    return Measured("qrcf", variant, size, REQUESTS, compile_s, seconds, must_bytes, must_flops)

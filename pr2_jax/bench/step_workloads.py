@@ -14,9 +14,8 @@ from pr2_jax.bench import synthetic
 from pr2_jax.bench.cost_model import matmul_flops, remembered_floats, step_bytes
 from pr2_jax.bench.harness import Measured, time_steps
 from pr2_jax.config import OptimConfig
-from pr2_jax.training.loop import init_state, make_step
+from pr2_jax.training.loop import Task, init_state, make_step
 from pr2_jax.training.mesh import everywhere, place, single
-from pr2_jax.training.task import Task
 
 BATCHES = 3
 """Distinct batches, taken in turn."""
@@ -58,10 +57,10 @@ def measure(
     state = init_state(task, optim, STEPS, mesh)
     frozen = everywhere(mesh, task.frozen)
     train: Callable = make_step(task, optim, STEPS, mesh)
-    placed = [place(mesh, batch) for batch in batches]
+    placed = [place(mesh, task.schema, batch) for batch in batches]
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, frozen, placed[0]))
     must_flops = matmul_flops(train, *abstract)
     remembered = remembered_floats(state.tables, state.table_opt)
     must_bytes = step_bytes(task, batches[0], state.params, remembered)
     compile_s, seconds, _ = time_steps(lambda state, batch: train(state, frozen, batch)[0], state, placed, repeats)
-    return Measured.of(task.name, optim.table_optimizer, shown, optim.batch, compile_s, seconds, must_bytes, must_flops)
+    return Measured(task.name, optim.table_optimizer, shown, optim.batch, compile_s, seconds, must_bytes, must_flops)

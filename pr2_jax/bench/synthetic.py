@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pr2_jax.config import OptimConfig, PdrConfig, QinConfig
-from pr2_jax.models.event_features import SIGNALS
+from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.qin import QinTask
 
@@ -37,7 +37,6 @@ class Sizes:
 
     @property
     def tables(self) -> dict[str, int]:
-        """Rows of each table."""
         return {"video": self.videos, "word": self.words, "author": self.authors, "category": CATEGORIES}
 
 
@@ -104,7 +103,7 @@ def pdr_batch(config: PdrConfig, sizes: Sizes, seed: int) -> HostBatch:
         "shown_B": videos(batch),
         "uniform_N": videos(config.uniform_negatives),
         "hard_BxK": videos(batch, config.hard_negatives),
-        "weight_Bx3": np.tile(np.array([[1, 0, 0]], np.float32), (batch, 1)),
+        "feedback_BxT": np.tile(np.array([[1, 0, 0]], np.float32), (batch, 1)),
         "session_B": np.arange(batch, dtype=np.int32),
         "history_BxH": videos(batch, config.history),
         **_events(rng, batch, config.history, "signals_BxHxG", "gap_seconds_BxH"),
@@ -139,6 +138,6 @@ def _request(rng: np.random.Generator, batch: int, sizes: Sizes, width: int) -> 
 
 def _events(rng: np.random.Generator, batch: int, length: int, signals: str, gap: str) -> HostBatch:
     return {
-        signals: rng.random((batch, length, SIGNALS)).astype(np.float32),
+        signals: rng.random((batch, length, len(SIGNALS))).astype(np.float32),
         gap: rng.exponential(86_400.0, (batch, length)).astype(np.float32),
     }

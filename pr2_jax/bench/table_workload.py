@@ -15,10 +15,9 @@ import numpy as np
 
 from pr2_jax.bench.cost_model import remembered_floats
 from pr2_jax.bench.harness import Measured, time_steps
-from pr2_jax.training.embedding_tables import TableSpec, init_tables
+from pr2_jax.training.embedding_tables import TableSpec, gather, init_all, init_tables, update_all
+from pr2_jax.training.loop import TABLE_OPTIMIZERS
 from pr2_jax.training.mesh import Mesh, single
-from pr2_jax.training.optimizer import TABLE_OPTIMIZERS
-from pr2_jax.training.row_updates import gather, init_all, update_all
 
 BATCH, HISTORY, WIDTH = 512, 100, 32
 SIZES = (100_000, 1_000_000, 10_000_000)
@@ -61,4 +60,4 @@ def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
     must_bytes = 4 * (3 * count * WIDTH + 2 * distinct * (WIDTH + remembered))
     must_flops = count * WIDTH * 3 + distinct * WIDTH * 4
     shown = {"V": size, "ids": count}
-    return Measured.of("tables", name, shown, count, compile_s, seconds, must_bytes, must_flops)
+    return Measured("tables", name, shown, count, compile_s, seconds, must_bytes, must_flops)

@@ -6,19 +6,50 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from pr2_jax import __version__, artifacts
+from pr2_jax import __version__, artifacts, console
+from pr2_jax.config import preset_files
 from pr2_jax.errors import Pr2Error
 
-EXAMPLES = """\
+EPILOG = """\
 examples:
-  pr2 run --config configs/kuaisar.py --workdir work/kuaisar --input KuaiSAR_v2.zip
-  pr2 run --config configs/quickstart.py:tiny --workdir work/tiny --config.pdr.width=32
+  pr2 run --config kuaisar --workdir work/kuaisar --input KuaiSAR_v2.zip
+  pr2 run --config quickstart:tiny --workdir work/tiny --config.pdr.width=32
   pr2 search --workdir work/kuaisar --user 12 --query "space comedy"
   pr2 export --workdir work/kuaisar --out serve/kuaisar
   pr2 score --artifact serve/kuaisar --requests requests.csv --out ranked.parquet
   pr2 COMMAND --help
+
+environment:
+  PR2_NO_REEXEC=1            On Linux pr2 starts itself a second time, with GLIBC_TUNABLES=glibc.malloc.hugetlb=1: the C
+                             library asks for huge pages only if told before it starts, and training on CPUs is faster
+                             with them. This keeps the first process. So does any GLIBC_TUNABLES of your own.
+  JAX_COMPILATION_CACHE_DIR  where compiled programs are kept (default: ~/.cache/pr2_jax/xla)
 """
-INPUT_EXAMPLE = "--config configs/kuaisar.py --workdir work/a --input KuaiSAR_v2.zip"
+INPUT_EXAMPLE = "--config kuaisar --workdir work/a --input KuaiSAR_v2.zip"
+
+READS_WRITES = {
+    "run": ("a log, or none where the config simulates one", "every stage into the work directory; prints the results"),
+    "ingest": ("a log, or none where the config simulates one", "the store in the work directory"),
+    "train": ("the store and the models before this one", "content/, preference/, pdr/ or qin/ in the work directory"),
+    "index": ("the store and the models up to pdr", "index/ in the work directory, or the artifact's"),
+    "evaluate": ("a work directory with all models", "eval/ in it, or the study's directory; prints a table"),
+    "config": ("a preset, a config file or the work directory's config.json", "nothing; prints JSON"),
+    "export": ("a work directory with all models", "the artifact"),
+    "report": ("a work directory with eval/, and the studies that it holds", "report/ in it"),
+    "results": ("work directories with eval/", "the part of a document between two markers, or nothing; prints it"),
+    "search": ("a work directory with all models, or an artifact", "nothing; prints the results"),
+    "score": ("a work directory with all models, or an artifact; a file of requests", "the file of results"),
+    "abtest": ("a work directory of the simulated world, with all models", "abtest/ in it; prints the estimates"),
+    "demo": ("a work directory with all models, or an artifact", "nothing; serves http://127.0.0.1 until interrupted"),
+    "bench": ("nothing; draws its data", "nothing; prints times"),
+    "simulate": ("a config's world", "the tables of a log"),
+    "docs": ("the documents that come with the package", "nothing; prints Markdown"),
+}
+"""What each verb reads and what it writes, for its help."""
+
+MODELS = ("content", "preference", "pdr", "qin")
+MODEL_ALIASES = {"taste": "preference"}
+"""Old names of models to the present ones."""
 
 _Verbs = argparse._SubParsersAction
 
@@ -35,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pr2",
         description="Personalised retrieval and ranking for short-video search.",
-        epilog=EXAMPLES,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -48,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_stages(verbs: _Verbs) -> None:
     """The stages of a work directory."""
-    run = _add(verbs, "run", "all stages in order; finished ones are skipped", INPUT_EXAMPLE)
+    run = _add(verbs, "run", "run all stages in order; skip those that are fresh", INPUT_EXAMPLE)
     ingest = _add(
         verbs,
         "ingest",
@@ -61,7 +92,7 @@ def _add_stages(verbs: _Verbs) -> None:
         action="store_true",
         help="read everything, write nothing, print all that is wrong (status 2 where there is something)",
     )
-    train = _add(verbs, "train", "train one model; a kill loses nothing but minutes", "pdr --workdir work/a")
+    train = _add(verbs, "train", "train one model; after a kill the same command resumes", "pdr --workdir work/a")
     index = _add(
         verbs,
         "index",
@@ -72,19 +103,23 @@ def _add_stages(verbs: _Verbs) -> None:
     evaluate = _add(
         verbs,
         "evaluate",
-        "write run files and metrics of the test day, print the table; or a study in place of that",
+        "judge the system on the test day, or run a study of it",
         "--workdir work/a",
-        "--workdir work/a --ablations configs/ablations.py --seeds 3",
+        "--workdir work/a --ablations --seeds 3",
         "--workdir work/a --sweep qrcf",
         "--workdir work/a --diagnose",
         "--workdir work/a --raw-probe downloads/KuaiSAR_v2.zip",
     )
     _add_studies(evaluate)
-    config = _add(verbs, "config", "print the config that a run would take, every field", "--workdir work/a")
-    train.add_argument("model", choices=("content", "preference", "pdr", "qin"))
-    for verb in (run, train, evaluate, config):
+    config = _add(
+        verbs, "config", "print every field of the config that a run would take", "--list", "--config quickstart:tiny"
+    )
+    train.add_argument("model", type=_model, choices=MODELS)
+    config.add_argument("--list", action="store_true", help="list the presets instead")
+    for verb in (run, train, evaluate):
         _add_workdir(verb)
-    _add_workdir(ingest, required=False)
+    for verb in (ingest, config):
+        _add_workdir(verb, required=False)
     _add_place(index)
     index.add_argument("--out", type=Path, metavar="DIR", help="with --artifact: leave that one and write another")
     for verb in (run, ingest, train, index, evaluate, config):
@@ -98,24 +133,26 @@ def _add_stages(verbs: _Verbs) -> None:
 def _add_studies(evaluate: argparse.ArgumentParser) -> None:
     instead = evaluate.add_mutually_exclusive_group()
     instead.add_argument(
-        "--sweep", choices=("qrcf",), help="in place of that: what QRCF's threshold and K do, on the validation day"
+        "--sweep", choices=("qrcf",), help="study: what QRCF's threshold and K do, on the validation day"
     )
     instead.add_argument(
         "--ablations",
-        type=_existing,
+        type=_ablations,
+        nargs="?",
+        const="ablations",
         metavar="FILE.py",
-        help="in place of that: the whole system trained and judged without each part",
+        help="study: train and judge the system without each part (default: the preset file ablations)",
     )
     instead.add_argument(
         "--diagnose",
         action="store_true",
-        help="in place of that: known ways to fail, each measured and held against what is normal (a minute)",
+        help="study: measure known ways to fail and compare each with its normal range (a minute)",
     )
     instead.add_argument(
         "--raw-probe",
         type=_existing,
         metavar="DIR|ZIP",
-        help="in place of that: the log ingested anew without the future of some searches, which must be told the same",
+        help="study: ingest the log anew without the future of some searches; their inputs must stay the same",
     )
     evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
 
@@ -125,21 +162,26 @@ def _add_services(verbs: _Verbs) -> None:
     export = _add(
         verbs,
         "export",
-        "write a directory that serves without the work directory and the model code",
+        "write an artifact, which serves without the work directory",
         "--workdir work/a --out serve/a",
     )
     _add_workdir(export)
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="the artifact; an older one is replaced")
-    _add_workdir(_add(verbs, "report", "write one page of everything that was found", "--workdir work/a"))
+    _add_workdir(_add(verbs, "report", "write one HTML page of all results", "--workdir work/a"))
+    results = _add(
+        verbs, "results", "write the figures of finished work directories into a document", "--out results.md work/a"
+    )
+    results.add_argument("places", nargs="+", type=_existing, metavar="WORKDIR", help="evaluated by pr2 run")
+    results.add_argument("--out", type=Path, metavar="FILE.md", help="has the two markers; default: print")
     asked = '--user 12 --query "space comedy"'
-    search = _add(verbs, "search", "search as a user", f"--workdir work/a {asked}", f"--artifact serve/a {asked}")
+    search = _add(verbs, "search", "search as one person", f"--workdir work/a {asked}", f"--artifact serve/a {asked}")
     search.add_argument("--user", required=True, metavar="ID", help="raw user id; an unknown one gets no history")
     search.add_argument("--query", required=True, metavar="WORDS", help="words, or word ids, between spaces")
     search.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     score = _add(
         verbs,
         "score",
-        "rank for a file of requests",
+        "rank videos for a file of requests",
         "--workdir work/a --requests requests.csv --out ranked.parquet",
         "--artifact serve/a --requests requests.csv --out ranked.run",
     )
@@ -149,7 +191,7 @@ def _add_services(verbs: _Verbs) -> None:
         _add_place(verb)
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
     _add_abtest(verbs)
-    demo = _add(verbs, "demo", "a local web page: base and pr2 side by side", "--workdir work/a --port 0")
+    demo = _add(verbs, "demo", "serve a local web page: base and pr2 side by side", "--workdir work/a --port 0")
     _add_place(demo)
     demo.add_argument("--port", type=_number, default=8765, metavar="N", help="0 = any free one (default: %(default)s)")
     bench = _add(verbs, "bench", "time a workload on this machine's devices", "tables --json")
@@ -161,16 +203,18 @@ def _add_services(verbs: _Verbs) -> None:
     simulate = _add(verbs, "simulate", "write the five tables of a simulated platform", "--out work/world")
     simulate.add_argument("--out", required=True, type=Path, metavar="DIR")
     _add_config(simulate, "every field's own")
+    docs = _add(verbs, "docs", "list the documents that come with the package, or print one", "method")
+    docs.add_argument("name", nargs="?", metavar="NAME", help="a document of the list")
 
 
 def _add_abtest(verbs: _Verbs) -> None:
     abtest = _add(
         verbs,
         "abtest",
-        "simulated people, split over systems of a finished work directory of the simulated world, for weeks",
+        "run a simulated A/B test of several systems, for weeks",
         "--workdir work/quickstart",
         "--workdir work/quickstart --arms base,+qrcf,+pdr,+qrcf+pdr,+qin,pr2 --force",
-        "--workdir work/quickstart --trial 50",
+        "--workdir work/quickstart --validate 50",
     )
     _add_workdir(abtest)
     abtest.add_argument("--arms", default="base,pr2", metavar="A,B,...", help="control first (default: %(default)s)")
@@ -189,17 +233,23 @@ def _add_abtest(verbs: _Verbs) -> None:
     )
     abtest.add_argument("--foreseen", type=float, metavar="X", help="its relative change to be shown (default: 0.05)")
     abtest.add_argument(
-        "--own-luck", action="store_true", help="no shadow: intervals as on a real platform, where nobody lives twice"
+        "--independent-draws",
+        "--own-luck",
+        action="store_true",
+        help="no control population with common random numbers: intervals as on a real platform",
     )
-    abtest.add_argument("--trial", type=_count, metavar="N", help="instead: N (2 or more) with a known answer")
+    abtest.add_argument(
+        "--validate", "--trial", type=_count, metavar="N", help="instead: N (2 or more) A/A and planted-effect runs"
+    )
     abtest.add_argument("--force", action="store_true", help="go on with fewer people than needed")
 
 
 def _add(verbs: _Verbs, name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
+    reads, writes = READS_WRITES[name]
     parser = verbs.add_parser(
         name,
         help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
+        description=f"{summary[0].upper()}{summary[1:]}.\n\nreads:  {reads}\nwrites: {writes}",
         epilog="\n".join(["examples:" if examples[1:] else "example:", *(f"  pr2 {name} {one}" for one in examples)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -221,7 +271,8 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_config(parser: argparse.ArgumentParser, default: str = "the one the work directory was made with") -> None:
-    parser.add_argument("--config", metavar="FILE.py[:variant]", help=f"default: {default}")
+    help_ = f"a preset (pr2 config --list) or a file of your own; default: {default}"
+    parser.add_argument("--config", metavar="NAME|FILE.py[:VARIANT]", help=help_)
     parser.add_argument("--config.a.b=value", dest="_", metavar="", help="sets one field, e.g. --config.pdr.width=32")
 
 
@@ -247,6 +298,16 @@ def _existing(text: str) -> Path:
     if not path.exists():
         raise argparse.ArgumentTypeError(f"{path} does not exist")
     return path
+
+
+def _ablations(text: str) -> Path:
+    return _existing(str(preset_files.path_of(text)))
+
+
+def _model(text: str) -> str:
+    if text in MODEL_ALIASES:
+        console.log(f"the model {text} is called {MODEL_ALIASES[text]} now")
+    return MODEL_ALIASES.get(text, text)
 
 
 def _artifact(text: str) -> Path:

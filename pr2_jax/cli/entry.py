@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from pr2_jax import artifacts, console
-from pr2_jax.cli import arguments
-from pr2_jax.config import Config, loader
+from pr2_jax.cli import arguments, documents
+from pr2_jax.config import Config, loader, preset_files
 from pr2_jax.errors import BadConfig, BadInput, Pr2Error, Stopped, disk_full
 from pr2_jax.workdir import CONFIG_FILE
 
@@ -129,8 +129,24 @@ def _report(options: argparse.Namespace) -> None:
     build_report.write(options.workdir)
 
 
+def _results(options: argparse.Namespace) -> None:
+    from pr2_jax.studies import results_document
+
+    results_document.write(options.places, options.out)
+
+
 def _config(options: argparse.Namespace) -> None:
-    print(artifacts.canonical_text(loader.to_dict(_resolved(options))), end="")
+    if options.list:
+        print("\n".join([*loader.presets(), f"files, to copy: {preset_files.directory()}"]))
+        return
+    if options.workdir is None and options.config is None:
+        raise BadInput("config needs --config NAME, --workdir DIR or --list")
+    config = _resolved(options) if options.workdir else loader.load(options.config, options.overrides)
+    print(artifacts.canonical_text(loader.to_dict(config)), end="")
+
+
+def _docs(options: argparse.Namespace) -> None:
+    print(documents.text(options.name) if options.name else "\n".join(documents.listing()))
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -154,9 +170,11 @@ def _abtest(options: argparse.Namespace) -> None:
     given = ("days", "aa_days", "warm_up", "salt", "refresh", "decided_by", "foreseen")
     knobs = {name: value for name in given if (value := getattr(options, name)) is not None}
     plan = Plan(
-        arms=tuple(arm.strip() for arm in options.arms.split(",")), common_random_numbers=not options.own_luck, **knobs
+        arms=tuple(arm.strip() for arm in options.arms.split(",")),
+        common_random_numbers=not options.independent_draws,
+        **knobs,
     )
-    pipeline.abtest(options.workdir, plan, options.force, options.trial)
+    pipeline.abtest(options.workdir, plan, options.force, options.validate)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -192,7 +210,7 @@ def _resolved(options: argparse.Namespace) -> Config:
         raise BadInput(f"{options.workdir} is a finished artifact, expected a work directory (see pr2 export --help)")
     kept = options.workdir / CONFIG_FILE
     if options.config is None and not kept.is_file():
-        raise BadConfig(f"{kept} does not exist yet: say --config configs/FILE.py[:variant]")
+        raise BadConfig(f"{kept} does not exist yet: say --config NAME (see pr2 config --list)")
     return loader.load(options.config or str(kept), options.overrides)
 
 
@@ -234,6 +252,7 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace], int | None]]:
         "evaluate": _evaluate,
         "export": _export,
         "report": _report,
+        "results": _results,
         "config": _config,
         "search": _search,
         "score": _score,
@@ -241,4 +260,5 @@ def _verbs() -> dict[str, Callable[[argparse.Namespace], int | None]]:
         "demo": _demo,
         "bench": _bench,
         "simulate": _simulate,
+        "docs": _docs,
     }

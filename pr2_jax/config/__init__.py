@@ -5,10 +5,13 @@ from pr2_jax.config.data_config import (
     FilesConfig,
 )
 from pr2_jax.config.schema import (
+    LABELS,
+    PREFERENCE_LABELS,
     Config,
     ContentConfig,
     DataConfig,
     EvaluationConfig,
+    Head,
     PdrConfig,
     PreferenceConfig,
     QinConfig,
@@ -34,12 +37,15 @@ from pr2_jax.config.world_config import (
 )
 
 __all__ = [
+    "LABELS",
+    "PREFERENCE_LABELS",
     "ColumnsConfig",
     "Config",
     "ContentConfig",
     "DataConfig",
     "EvaluationConfig",
     "FilesConfig",
+    "Head",
     "LoggingConfig",
     "LoyaltyConfig",
     "MeshConfig",

@@ -33,12 +33,10 @@ class Ablation:
 
     @property
     def title(self) -> str:
-        """For people and in tables."""
         return f"{self.group}: {self.name}" if self.group else self.name
 
     @property
     def directory(self) -> str:
-        """For files."""
         return re.sub(r"[^a-z0-9]+", "_", self.title.lower()).strip("_")
 
     @property

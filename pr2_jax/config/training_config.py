@@ -28,7 +28,8 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         rates = ("learning_rate", "table_learning_rate", "clip_norm")
-        check_values(self, positive=("batch", "epochs", "max_steps", "checkpoint_every", *rates))
+        positive = ("batch", "epochs", "max_steps", "checkpoint_every", *rates)
+        check_values(self, positive, shares=("warmup_share",))
         check_choice(self, "table_optimizer", TABLE_OPTIMIZERS)
 
 

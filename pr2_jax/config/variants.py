@@ -27,7 +27,8 @@ def tiny(config: Config) -> Config:
             config.qin, history=64, keep_query=32, keep_video=8, optim=_few_steps(config.qin.optim)
         ),
         base=_short(config.base),
-        evaluation=EvaluationConfig(bootstrap=100, pipeline_candidates=50, probe_sessions=8),
+        evaluation=EvaluationConfig(bootstrap=100, probe_sessions=8),
+        search=dataclasses.replace(config.search, candidates=50),
     )
 
 

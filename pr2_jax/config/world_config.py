@@ -42,11 +42,12 @@ class PeopleConfig:
     def __post_init__(self) -> None:
         probabilities = ("intent_floor", "position_decay", "like_rate", "follow_rate", "forward_rate")
         drifts = ("mood_persistence", "interest_drift", "taste_drift")
+        intents = ("mood_share", "trend_share", "trigger_share", "misspelt_share")
         check_values(
             self,
             positive=("taste_width", "communities", "interests", "favourites", "affinity_slope"),
             signed=("search_offset", "feed_offset"),
-            shares=(*probabilities, *drifts),
+            shares=(*probabilities, *drifts, *intents),
         )
 
 
@@ -134,7 +135,7 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         sizes = ("users", "videos", "creators", "topics", "subtopics", "shared_words", "slate", "content_width")
-        check_values(self, positive=sizes)
+        check_values(self, positive=sizes, shares=("ambiguous_share", "refind_share", "content_share"))
         require(self.days >= 3, self, f"days = {self.days}, expected 3 or more: one each to train, validate and test")
         words = self.words_per_subtopic
         require(words >= 8, self, f"words_per_subtopic = {words}, expected 8 or more: captions need them")

@@ -6,11 +6,18 @@ import dataclasses
 
 import numpy as np
 
+from pr2_jax.config import LABELS
+
 FEED_SURFACE, SEARCH_SURFACE = 0, 1
 
 PLAY, CLICK, LIKE, FOLLOW, FORWARD = 1, 2, 4, 8, 16
 """Bits of `told`: the log says how long it was played of how long a video, whether it was clicked, ..."""
 EVERYTHING = PLAY | CLICK | LIKE | FOLLOW | FORWARD
+TOLD_BY = dict(zip(LABELS, (CLICK, PLAY, LIKE, FOLLOW, FORWARD), strict=True))
+"""By label, the bit of `told` that says whether a row has it."""
+SIGNALS = ("click", "like", "follow", "forward", "long_play", "log_played", "share_played", "searched")
+"""Columns of the `signals` of an event, `[..., G]`: how it went, log seconds and share of the video played, and whether
+it was a search result (data/history/event_reader.py computes them)."""
 NEVER_MS = int(np.iinfo(np.int64).max)
 """`known_ms` of a view of which no outcome is told (or not yet: the leak probe)."""
 

@@ -7,12 +7,14 @@ play, like, follow, forward) before it has been played itself. What the log leav
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from pr2_jax.data.columns import CLICK, FOLLOW, FORWARD, LIKE, NEVER_MS, PLAY, SEARCH_SURFACE
+from pr2_jax.config import LABELS
+from pr2_jax.data.columns import CLICK, FOLLOW, FORWARD, LIKE, NEVER_MS, PLAY, SEARCH_SURFACE, TOLD_BY
 
 if TYPE_CHECKING:
     from pr2_jax.data.columns import Events
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 LONGEST_MS = 1 << 40
 """No view lasts longer, 35 years: sums of what is nonsense stay within 64 bits, and far behind every cut."""
 ACTIONS = {"like": LIKE, "follow": FOLLOW, "forward": FORWARD}
-TASK_BITS = (CLICK, PLAY, LIKE)
-"""What must be told so that each of TASKS has a label."""
 
 
 def timed(feed: pl.DataFrame) -> pl.DataFrame:
@@ -118,9 +118,9 @@ def _told(flags: dict[str, int]) -> pl.Expr:
     return told
 
 
-def told_tasks(told_x: np.ndarray) -> np.ndarray:
-    """bool `[..., T]`: whether each of TASKS has a label."""
-    return (np.asarray(told_x)[..., None] & np.array(TASK_BITS, np.uint8)) > 0
+def told_labels(told_x: np.ndarray, labels: Sequence[str] = LABELS) -> np.ndarray:
+    """bool `[..., Y]`: which of the labels rows with these bits tell."""
+    return (np.asarray(told_x)[..., None] & np.array([TOLD_BY[label] for label in labels], np.uint8)) > 0
 
 
 def result_known_ms(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the store and of the exchange format; raised whenever a column changes its meaning, type or order."""
 
 DAY_MS = 86_400_000
@@ -29,6 +29,7 @@ class Kind(enum.Enum):
     """How a cell is written, and which values it may hold."""
 
     ID = "a whole number"
+    KEY = "an id, a whole number >= 0"
     TIME = "a time in ms since 1970, between the years 2000 and 2100"
     SPAN = "a number of ms >= 0"
     FLAG = "0 or 1 (or true, false)"
@@ -72,7 +73,6 @@ class Table:
         return tuple(column.name for column in self.columns)
 
     def column(self, name: str) -> Column:
-        """The column of that name."""
         return next(column for column in self.columns if column.name == name)
 
 
@@ -82,8 +82,8 @@ FEED = Table(
     "rec_inter",
     "one row a video that the feed showed to a user",
     (
-        Column("user_id", Kind.ID, "", "who watched", required=True),
-        Column("item_id", Kind.ID, "", "the video", required=True),
+        Column("user_id", Kind.KEY, "", "who watched", required=True),
+        Column("item_id", Kind.KEY, "", "the video", required=True),
         Column("playing_time", Kind.SPAN, "ms", "how long it played; may exceed the duration (loops)", filled=False),
         Column("duration_ms", Kind.SPAN, "ms", "how long the video is; missing or 0 = not known", filled=False),
         Column("timestamp", Kind.TIME, "ms", "when the feed handed the video out, often with others", required=True),
@@ -109,7 +109,7 @@ SEARCH = Table(
     "src_inter",
     "one row a result shown in a search session, in the order shown",
     (
-        Column("user_id", Kind.ID, "", "who searched", required=True),
+        Column("user_id", Kind.KEY, "", "who searched", required=True),
         Column("search_session_id", Kind.ID, "", "with user, time and query, the session; absent: 0", filled=True),
         Column("search_session_timestamp", Kind.TIME, "ms", "when the session began", required=True),
         Column(
@@ -129,7 +129,7 @@ SEARCH = Table(
             filled=False,
             aliases=(("search_session_source", RELEASE_V2),),
         ),
-        Column("item_id", Kind.ID, "", "the result", of_result=True, required=True),
+        Column("item_id", Kind.KEY, "", "the result", of_result=True, required=True),
         Column("click_cnt", Kind.COUNT, "clicks", "clicks on it in the session", of_result=True, required=True),
         Column("item_type", Kind.TEXT, "", f"{', '.join(RESULT_TYPES)}; any other type is left out; absent: videos"),
         Column("playing_time", Kind.SPAN, "ms", "not in KuaiSAR: how long it played", filled=False, of_result=True),
@@ -145,7 +145,7 @@ USERS = Table(
     "user_features",
     "one row a user",
     (
-        Column("user_id", Kind.ID, "", "the user", required=True),
+        Column("user_id", Kind.KEY, "", "the user", required=True),
         Column("search_active_level", Kind.ID, "", "how much the user searches, coded", filled=False),
         Column(
             "rec_active_level",
@@ -170,7 +170,7 @@ VIDEOS = Table(
     "item_features",
     "one row a video",
     (
-        Column("item_id", Kind.ID, "", "the video", required=True),
+        Column("item_id", Kind.KEY, "", "the video", required=True),
         Column("caption", Kind.WORDS, "word ids", "its caption; missing or [] = none", filled=False),
         Column("author_id", Kind.ID, "", "who made it; 0 or missing = not known", filled=False),
         Column("upload_time", Kind.DATE, "date or ms", "when it was uploaded; 1970-1-1 = not known", filled=False),
@@ -185,8 +185,8 @@ SOCIAL = Table(
     "social_network",
     "who follows whom; read and checked, carried in the exchange format, used by no model yet",
     (
-        Column("user_id", Kind.ID, "", "the follower", required=True),
-        Column("user_follow_id", Kind.ID, "", "whom the user follows", required=True),
+        Column("user_id", Kind.KEY, "", "the follower", required=True),
+        Column("user_follow_id", Kind.KEY, "", "whom the user follows", required=True),
     ),
     expected=False,
 )

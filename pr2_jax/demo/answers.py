@@ -41,7 +41,7 @@ class Answers:
 
     def search(self, asked: DemoRequest) -> dict[str, Any]:
         """Both lists best first, and all that is to be said beside them; JSON can hold it."""
-        depth, start = self._both.system.config.evaluation.pipeline_candidates, time.perf_counter()
+        depth, start = self._both.system.config.search.candidates, time.perf_counter()
         found = self._both.search(asked.user, asked.query, asked.k, depth=depth)
         took_ms = (time.perf_counter() - start) * 1000
         return {
@@ -50,7 +50,7 @@ class Answers:
             "k": asked.k,
             "known_user": found.known_user,
             "words": [dataclasses.asdict(word) for word in found.words],
-            "withholds_clicked": self._both.system.withholds_clicked,
+            "withholds_clicked": self._both.system.fitted.choices.withholds_clicked,
             "unknown_words": list(found.unknown_words),
             "notes": self._notes(asked, found),
             "took_ms": round(took_ms, 1),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 VIDEO_BLOCK = 4_096
 REQUEST_BLOCK = 256
 
 
-def padded_size(n: int, block: int) -> int:
-    """The next power of two, at most `block`: few shapes, few compilations."""
+def padded_size(n: int, block: int = sys.maxsize) -> int:
+    """The least power of two not below n, at most `block`: few shapes, few compilations."""
     return min(block, 1 << max(0, n - 1).bit_length())
 
 
@@ -27,12 +27,16 @@ def in_blocks(fn: Callable, arrays: dict[str, np.ndarray], block: int, least: in
         part = {name: x[start : start + block] for name, x in arrays.items()}
         real = min(block, n - start)
         size = max(padded_size(real, block), least)
-        part = {name: _pad_rows(x, size) for name, x in part.items()}
-        out.append(jax.tree.map(lambda x, real=real: np.asarray(x)[:real], fn(part)))
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *out)
+        made = fn({name: _pad_rows(x, size) for name, x in part.items()})
+        several = isinstance(made, tuple)
+        out.append([np.asarray(x)[:real] for x in (made if several else (made,))])
+    joined = tuple(np.concatenate(parts) for parts in zip(*out, strict=True))
+    return joined if several else joined[0]
 
 
 def _pad_rows(x: np.ndarray, size: int) -> np.ndarray:
+    if len(x) == size:
+        return x
     filler = x[:1] if len(x) else np.zeros((1, *x.shape[1:]), x.dtype)
     return np.concatenate([x, np.repeat(filler, size - len(x), 0)])
 

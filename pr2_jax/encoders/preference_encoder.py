@@ -3,7 +3,6 @@ video."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +38,6 @@ class PreferenceEncoder:
         self.videos_VxD = np.load(directory / "video_vectors.npy", mmap_mode="r")
         self.fit = PreferenceRegression(config, fit or directory, reader)
 
-    def over(self, reader: EventReader) -> PreferenceEncoder:
-        """The same space over another view of the log; nothing is compiled again."""
-        other = copy.copy(self)
-        other._reader, other.fit = reader, self.fit.over(reader)
-        return other
-
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> People:
         """N people as they were known just before each time; nothing at or after it is looked at."""
         store, c = self._reader.store, self._config
@@ -69,12 +62,12 @@ class PreferenceEncoder:
         """Sums of what the events of each range of `outcome_index` say, and of their signals."""
         event = self._reader.store.outcome_index.rows[laid_out(first_N, length_N)]
         signals = self._reader.signals(event)
-        item = np.asarray(self.videos_VxD[np.asarray(self._reader.store.events.video)[event]])
-        says = in_blocks(self._says, {"item_NxD": item, "signals_NxG": signals}, EVENT_BLOCK, LEAST_EVENTS)
         preference_NxD = np.zeros((len(length_N), self._config.width), np.float32)
         habit_NxG = np.zeros((len(length_N), signals.shape[1]), np.float32)
         some = np.flatnonzero(length_N)
         if len(some):
+            item = np.asarray(self.videos_VxD[np.asarray(self._reader.store.events.video)[event]])
+            says = in_blocks(self._says, {"item_NxD": item, "signals_NxG": signals}, EVENT_BLOCK, LEAST_EVENTS)
             opens = (np.cumsum(length_N) - length_N)[some]
             preference_NxD[some], habit_NxG[some] = np.add.reduceat(says, opens), np.add.reduceat(signals, opens)
         return preference_NxD, habit_NxG

@@ -14,7 +14,6 @@ tell. All terms are sums over events, so that the cost of a past is linear in it
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -84,12 +83,6 @@ class PreferenceRegression:
         self._config, self._reader = config, reader
         self._vectors = np.load(directory / FILE, mmap_mode="r")
         self._scale, self._precision = np.load(directory / DURATIONS), np.load(directory / PRECISION)
-
-    def over(self, reader: EventReader) -> PreferenceRegression:
-        """The same space over another view of the log."""
-        other = copy.copy(self)
-        other._reader = reader
-        return other
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> Fits:
         """N people as they were known just before each time; nothing at or after it is looked at."""

@@ -10,8 +10,9 @@ from scipy.special import expit
 
 from pr2_jax.config import Config
 from pr2_jax.data.batches.slates import Slates, feed_slates
+from pr2_jax.drawing.charts import Plot, Series
+from pr2_jax.drawing.painters import png
 from pr2_jax.evaluation import results_table
-from pr2_jax.evaluation.calibration_plot import draw
 from pr2_jax.evaluation.judged_day import Day
 from pr2_jax.evaluation.rankings import Answers
 from pr2_jax.metrics import calibration_curve
@@ -20,8 +21,7 @@ from pr2_jax.metrics.calibration_curve import BANDS, Rows
 from pr2_jax.metrics.slicing import thirds
 from pr2_jax.ranking.calibration import Unlearned
 from pr2_jax.search.searcher import Searcher
-from pr2_jax.search.system import RANKERS, System
-from pr2_jax.types import TASKS
+from pr2_jax.search.system import System
 
 FEED_SLATES = 1_000
 """Slates of feed views at most on which long play and like are judged: scoring them costs what searches cost."""
@@ -34,6 +34,9 @@ COLUMNS = (
     "raw_logloss",
     "calibrated_logloss",
 )
+
+BEFORE_AFTER = (("before", 2), ("after", 1))
+"""Of calibration, with the colour of each."""
 
 Judged = dict[str, dict[str, Interval | float]]
 
@@ -49,10 +52,10 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
     bands = thirds(searches_Nq)
     found: dict[str, Judged] = {}
     curves = {}
-    results = (given.slates.weight_NxSxT[..., 1:] > 0).any()
+    results = any(given.slates.told(head.label).any() for head in config.qin.prediction_heads if head.label != "click")
     told = given.slates.sample(FEED_SLATES) if results else _feed(system, config, given.day)
-    for name, searcher in given.searchers.items():
-        ranker = RANKERS[name]
+    for searcher in given.searchers.values():
+        ranker = searcher.pipeline.ranker
         click, query_N = _clicks(given, f"slate.{ranker}")
         band_N = calibration_curve.band_of(searches_Nq[query_N], bands)
         parts = {"click": click} | {f"click, {b} queries": click.kept(band_N == i) for i, b in enumerate(BANDS)}
@@ -62,22 +65,23 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
             calibration_curve.curve(click.label_N, p_N, click.user_N, draws, seed)
             for p_N in (click.raw_N, click.calibrated_N)
         )
-        curves[f"{ranker}: clicks on {len(click.label_N):,} results"] = {"before": before, "after": after}
+        title = f"{ranker}: clicks on {len(click.label_N):,} results"
+        curves[title] = {"before": before, "after": after}
     _write(found, bands, out)
-    draw(curves, out / "reliability.png")
+    png([chart for title, parts in curves.items() for chart in charts_of(title, parts)], out / "reliability.png", 2)
     return {
         "least_searches_before_the_day": dict(zip(BANDS, (*reversed(bands), 1, 0), strict=True)),
         "rankers": {
             ranker: {part: {name: number(value) for name, value in judged.items()} for part, judged in parts.items()}
             for ranker, parts in found.items()
         },
-        "curves": {title: {name: part.plain() for name, part in parts.items()} for title, parts in curves.items()},
+        "curves": curves,
     }
 
 
 def _searches(system: System, before_ms: int) -> np.ndarray:
     """Searches of each query before the day; the empty query counts as never asked, as ranking takes it."""
-    counts_Nq = system.counters.query_searches.before(np.arange(system.store.counts.queries), before_ms)
+    counts_Nq = system.log.counters.query_searches.before(np.arange(system.store.counts.queries), before_ms)
     counts_Nq[0] = 0
     return counts_Nq
 
@@ -87,31 +91,29 @@ def _clicks(given: Answers, name: str) -> tuple[Rows, np.ndarray]:
     slates, ranking = given.slates, given.rankings[name]
     slate_N, place_N = np.nonzero(slates.video_NxS > 0)
     raw_N = expit(ranking.scores_SxK[slate_N, place_N].astype(np.float64))
-    labels_N = slates.label_NxSxT[slate_N, place_N, 0] > 0
+    labels_N = slates.label("click")[slate_N, place_N]
     rows = Rows(labels_N, raw_N, ranking.probability_SxK[slate_N, place_N], slates.user_N[slate_N])
     return rows, slates.query_N[slate_N]
 
 
 def _feed(system: System, config: Config, day: Day) -> Slates:
-    """Feed views of the day, evenly thinned."""
-    return feed_slates(system.reader, day.start_ms, day.stop_ms, config.qin.slate).sample(FEED_SLATES)
+    return feed_slates(system.log.reader, day.start_ms, day.stop_ms, config.qin.slate).sample(FEED_SLATES)
 
 
 def _others(system: System, searcher: Searcher, slates: Slates, is_feed: bool) -> dict[str, Rows]:
-    """Heads other than click."""
     if not len(slates):
         return {}
-    requests = system.requests_of(slates)
-    logits = searcher.score(requests, slates.query_N, slates.video_NxS, is_feed=is_feed)
-    calibrated = searcher.probabilities(requests, slates.query_N, logits)
+    requests = system.log.requests_of(slates)
+    logits = searcher.score(system.encode(requests), slates.video_NxS, is_feed=is_feed)
+    calibrated = searcher.probabilities(requests, logits)
     out = {}
-    for task, name in enumerate(TASKS):
-        told_NxS = slates.weight_NxSxT[..., task] > 0
-        if name != "click" and told_NxS.any() and not isinstance(searcher.calibrated.heads[task], Unlearned):
+    for t, head in enumerate(system.config.qin.prediction_heads):
+        told_NxS = slates.told(head.label)
+        if head.label != "click" and told_NxS.any() and not isinstance(searcher.calibrated.heads[t], Unlearned):
             slate_N, place_N = np.nonzero(told_NxS)
-            raw_N = expit(logits[slate_N, place_N, task].astype(np.float64))
-            labels_N = slates.label_NxSxT[slate_N, place_N, task] > 0
-            out[name] = Rows(labels_N, raw_N, calibrated[slate_N, place_N, task], slates.user_N[slate_N])
+            raw_N = expit(logits[slate_N, place_N, t].astype(np.float64))
+            labels_N = slates.label(head.label)[slate_N, place_N]
+            out[head.name] = Rows(labels_N, raw_N, calibrated[slate_N, place_N, t], slates.user_N[slate_N])
     return out
 
 
@@ -132,3 +134,24 @@ def _write(found: dict[str, Judged], bands: tuple[int, int], out: Path) -> None:
     )
     (out / "calibration.txt").write_text(f"{results_table.plain(rows, COLUMNS, title)}\n{notes}")
     (out / "calibration.md").write_text(f"{title}\n\n{results_table.markdown(rows, COLUMNS)}\n{notes}")
+
+
+def charts_of(name: str, parts: dict[str, dict]) -> list[Plot]:
+    """Of the curves of one ranker as metrics.json has them: observed against predicted, and how often what is said."""
+    ranker = name.partition(":")[0]
+    curves = [
+        Series(f"{when} calibration", parts[when]["predicted_B"], parts[when]["observed_B"], parts[when]["low_B"],
+               parts[when]["high_B"], marks=True, colour=colour)
+        for when, colour in BEFORE_AFTER
+    ]  # fmt: skip
+    spreads = []
+    for when, colour in BEFORE_AFTER:
+        spread = parts[when]["spread_W"]
+        filled = [(n + 0.5) / len(spread) for n, count in enumerate(spread) if count]
+        spreads.append(Series(f"{when} calibration", filled, [c for c in spread if c], colour=colour))
+    about = f"Observed share of clicks against the predicted probability of {name}, in bins of equally many rows."
+    return [
+        Plot(f"reliability_{ranker}", name, about, "predicted probability", "share clicked", curves, diagonal=True),
+        Plot(f"spread_{ranker}", f"{ranker}: how often it says what", f"Rows by the probability that {ranker} gives.",
+             "predicted probability", "rows per 0.01", spreads, log_y=True),
+    ]  # fmt: skip

@@ -42,7 +42,7 @@ Metrics = dict[str, Interval | float]
 def run(workdir: Path, config: Config, out: Path) -> None:
     """Writes run files, `metrics.json`, `sessions.npz`, `table.*`, `slices.*`, `calibration.*` (`.txt` and `.md`) and
     `reliability.png` into `out`."""
-    system = System(workdir, config)
+    system = System.open(workdir, config)
     cuts = system.store.cuts
     day = day_of(system, cuts.test_ms, cuts.end_ms)
     if not len(day.sessions):
@@ -78,7 +78,7 @@ def print_table(workdir: Path) -> None:
 def _write_run(system: System, given: Answers, name: str, ranking: Ranking, out: Path) -> None:
     """With raw ids."""
     raw, store = np.asarray(system.store.videos.raw_id), system.store
-    sessions = given.day.all_sessions if name.startswith("slate.") else given.day.sessions
+    sessions = given.day.all_sessions if ranking.of_shown else given.day.sessions
     videos_SxK = np.where(ranking.ids_SxK > 0, raw[ranking.ids_SxK], NO_VIDEO)
     write_run(out / f"{name}.run", session_names(store)[sessions], videos_SxK, ranking.scores_SxK, name)
 
@@ -88,10 +88,9 @@ def _rows(config: Config, given: Answers, worth: dict[str, Values]) -> dict[str,
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
     out: dict[str, Metrics] = {}
     for name, ranking in given.rankings.items():
-        slate = name.startswith("slate.")
-        columns = ("ndcg@10", "mrr", "auc") if slate else CATALOGUE_COLUMNS
+        columns = ("ndcg@10", "mrr", "auc") if ranking.of_shown else CATALOGUE_COLUMNS
         out[name] = {metric: worth[name].interval(metric, draws, seed) for metric in columns}
-        if slate:
+        if ranking.of_shown:
             out[name] |= _pooled(given, ranking, draws, seed)
     return out
 
@@ -99,7 +98,7 @@ def _rows(config: Config, given: Answers, worth: dict[str, Values]) -> dict[str,
 def _pooled(given: Answers, ranking: Ranking, draws: int, seed: int) -> Metrics:
     """What is asked of all shown results together; nothing is known where all of them were clicked."""
     valid = given.slates.video_NxS > 0
-    labels = (given.slates.label_NxSxT[..., 0] > 0)[valid]
+    labels = given.slates.label("click")[valid]
     users = np.broadcast_to(given.slates.user_N[:, None], valid.shape)[valid]
     each, weight = ranking_metrics.user_auc(labels, ranking.scores_SxK[valid], users)
     row: Metrics = {

@@ -29,7 +29,6 @@ class Day:
     clicked_videos: list[np.ndarray]  # their clicked video rows, ascending
     sessions: np.ndarray  # those by which retrieval is judged
     clicked: list[np.ndarray]  # their clicked video rows that it may find, ascending
-    query_N: np.ndarray  # their query rows
     requests: Requests  # them as searches
     found_before: FoundBefore  # of the whole day
 
@@ -40,7 +39,6 @@ class Day:
             self,
             sessions=self.sessions[kept],
             clicked=[self.clicked[at] for at in kept],
-            query_N=self.query_N[kept],
             requests=self.requests.take(kept),
         )
 
@@ -48,7 +46,7 @@ class Day:
 def day_of(system: System, start_ms: int, stop_ms: int, *, withhold: bool | None = None) -> Day:
     """Reads one day. `withhold`: what people clicked before from retrieval; None: as the index stage decided."""
     store = system.store
-    withhold = system.withholds_clicked if withhold is None else withhold
+    withhold = system.fitted.choices.withholds_clicked if withhold is None else withhold
     first, last = np.searchsorted(store.sessions.time_ms, [start_ms, stop_ms])
     rows = np.arange(first, last)
     session_P, video_P = _clicks(store, rows)
@@ -64,8 +62,8 @@ def day_of(system: System, start_ms: int, stop_ms: int, *, withhold: bool | None
     kept, clicked = clicked_sessions, clicked_videos
     if withhold:
         kept, clicked = _by_session(rows, session_P[~again_P], video_P[~again_P])
-    query_N, requests = np.asarray(store.sessions.query)[kept], system.requests(kept, withhold=withhold)
-    return Day(start_ms, stop_ms, rows, clicked_sessions, clicked_videos, kept, clicked, query_N, requests, counts)
+    requests = system.log.requests(kept, withhold=withhold)
+    return Day(start_ms, stop_ms, rows, clicked_sessions, clicked_videos, kept, clicked, requests, counts)
 
 
 def _clicks(store: LogStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

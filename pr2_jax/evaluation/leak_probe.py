@@ -19,6 +19,7 @@ from pr2_jax.data.history.probe import FeatureFn, Features, LeakFound, Past, Sea
 from pr2_jax.data.history.video_attributes import query_words
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.ranking.query_numbers import QueryNumbers
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
@@ -32,7 +33,7 @@ def probe_day(system: System, config: Config, day_ms: int, past: Past | None = N
 
     `past`: where the log without its future comes from, if not from the store itself.
     """
-    snapshot = system.snapshot(day_ms)
+    snapshot = system.fitted.snapshot(day_ms)
     past = past or Past(system.store.truncated)
     _probe_fitted(system, day_ms, snapshot.similarity, snapshot.popularity_V, past)
     return _probe(system, config, day_ms, snapshot.similarity, past, training=False)
@@ -70,18 +71,22 @@ def _told(
         view = system.over(store)
         gone_N = [zlib.crc32(row.tobytes()) for row in seen(store, searches.user_N, searches.time_ms_N)]
         # The ranker's and PDR's histories are the latest of these.
-        engaged = view.reader.engaged(searches.user_N, searches.time_ms_N, config.retrieval.qrcf.history)
-        recent = view.reader.recent(searches.user_N, searches.time_ms_N, config.qin.realtime)
+        reader = view.log.reader
+        engaged = reader.engaged(searches.user_N, searches.time_ms_N, config.retrieval.qrcf.history)
+        recent = reader.recent(searches.user_N, searches.time_ms_N, config.qin.realtime)
         # Search by search: the last bit of a matrix product depends on how many rows are multiplied at once.
         rows: dict[str, list[np.ndarray]] = {"seeds": [], "preference": [], "ranking": [], "calibration": []}
         for place in range(len(searches)):
             one = searches.only(place)
-            requests = Requests(one.user_N, one.time_ms_N, query_words(store, one.query_N, config.data))
-            held_out = int(part_of(system.store, one.time_ms_N)[0]) if training else None
-            rows["seeds"].append(view.seeds(requests).strength_BxK)
-            rows["preference"].append(view.preference.vectors(one.user_N, one.time_ms_N))
-            rows["ranking"].append(view.features(held_out)(requests, one.query_N, videos[None], similarity))
-            rows["calibration"].append(view.query_numbers(requests, one.query_N))
+            words = query_words(store, one.query_N, config.data)
+            requests = Requests(one.user_N, one.time_ms_N, words, query_B=one.query_N)
+            encoded = view.encode(requests)
+            rows["seeds"].append(encoded.seeds.strength_BxK)
+            rows["preference"].append(encoded.people.preference_NxD)
+            if training:
+                encoded = view.encode(requests, int(part_of(system.store, one.time_ms_N)[0]))
+            rows["ranking"].append(view.features(encoded, videos[None], similarity))
+            rows["calibration"].append(QueryNumbers(view.log.counters)(requests))
         return {
             **engaged,
             **recent,

@@ -23,20 +23,20 @@ def oracle_rankings(system: System, config: Config, given: Answers) -> dict[str,
         return {}
     store, day = system.store, given.day
     raw_S = np.asarray(store.sessions.raw_id)
-    oracle = _joined(_days(config, raw_S[day.all_sessions]))
+    known = Oracle.joined(_days(config, raw_S[day.all_sessions]))
+    oracle = known.take(np.argsort(known.session_B))
     found = _rows_of(oracle.session_B, raw_S[day.sessions])
     ids_SxK = np.where(oracle.video_BxK[found] >= 0, store.video_rows(oracle.video_BxK[found]), NO_VIDEO)
     chance_SxK = np.where(ids_SxK > 0, oracle.chance_BxK[found], -np.inf).astype(np.float32)
     for row, seen in enumerate(day.requests.seen):  # nothing where nothing is withheld, as for every other ranking
         gone = np.isin(ids_SxK[row], seen)
         ids_SxK[row, gone], chance_SxK[row, gone] = NO_VIDEO, -np.inf
-    order = np.argsort(-chance_SxK, axis=1, kind="stable")[:, : config.evaluation.pipeline_candidates]
+    order = np.argsort(-chance_SxK, axis=1, kind="stable")[:, : config.search.candidates]
     catalogue = Ranking(np.take_along_axis(ids_SxK, order, 1), np.take_along_axis(chance_SxK, order, 1))
     return {"pipeline.oracle": catalogue, "slate.oracle": _slates(system, oracle, given.slates, raw_S)}
 
 
 def _days(config: Config, sessions: np.ndarray) -> list[Oracle]:
-    """Of the days on which these sessions were."""
     world, found = World.build(config.world), []
     state = world.start()
     for _ in console.progress(range(config.world.days), "simulate again", unit=" days"):
@@ -45,13 +45,6 @@ def _days(config: Config, sessions: np.ndarray) -> list[Oracle]:
             found.append(oracle_of(world, state, log))
         state = after
     return found
-
-
-def _joined(days: list[Oracle]) -> Oracle:
-    """All sessions, ascending."""
-    columns = [np.concatenate(column) for column in zip(*(vars(day).values() for day in days), strict=True)]
-    order = np.argsort(columns[0])
-    return Oracle(*(column[order] for column in columns))
 
 
 def _rows_of(session_B: np.ndarray, wanted_S: np.ndarray) -> np.ndarray:
@@ -64,4 +57,4 @@ def _slates(system: System, oracle: Oracle, slates: Slates, raw_S: np.ndarray) -
     shown_NxS = np.where(oracle.shown_BxS[rows] >= 0, system.store.video_rows(oracle.shown_BxS[rows]), NO_VIDEO)
     same_NxSxK = slates.video_NxS[:, :, None] == shown_NxS[:, None, :]
     score_NxS = np.where(same_NxSxK, oracle.attraction_BxS[rows][:, None, :], 0).max(-1)
-    return Ranking(slates.video_NxS, score_NxS.astype(np.float32))
+    return Ranking(slates.video_NxS, score_NxS.astype(np.float32), of_shown=True)

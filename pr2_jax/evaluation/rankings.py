@@ -13,13 +13,13 @@ from pr2_jax.data.batches.slates import Slates, search_slates
 from pr2_jax.evaluation.judged_day import Day
 from pr2_jax.metrics import ranking_metrics
 from pr2_jax.metrics.per_session import Values
+from pr2_jax.search.fitted_artifacts import Snapshot
+from pr2_jax.search.pipelines import COMPARED, pipelines
 from pr2_jax.search.searcher import Searcher
-from pr2_jax.search.system import PIPELINES, RANKERS, Snapshot, System
+from pr2_jax.search.system import System
 from pr2_jax.types import NO_VIDEO, Requests
 
 SESSION_BLOCK = 128
-MERGED = {"base": "bm25+dr", "pr2": "pr2"}
-"""By pipeline, the name of its merged list before ranking."""
 UNLEARNED = ("random", "popularity")
 LISTS = (*UNLEARNED, "bm25", "dr", "bm25+dr", "qrcf", "pdr", "pr2")
 ORDER = (*(f"retrieval.{name}" for name in LISTS), "pipeline.base", "pipeline.pr2")
@@ -36,6 +36,7 @@ class Ranking:
     scores_SxK: np.ndarray  # float32
     probability_SxK: np.ndarray | None = None  # calibrated chance of a click, where there is one
     heads_SxKxT: np.ndarray | None = None  # and of every task
+    of_shown: bool = False  # of what was shown, in all sessions; else of the whole catalogue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +50,12 @@ class Answers:
     searchers: dict[str, Searcher] = dataclasses.field(default_factory=dict)  # by pipeline
 
 
-def answers(system: System, config: Config, day: Day, pipelines: Sequence[str] = PIPELINES) -> Answers:
+def answers(system: System, config: Config, day: Day, names: Sequence[str] = COMPARED) -> Answers:
     """Everything for these pipelines; with none, the channels and merged lists alone (no ranker needs to be there)."""
-    searchers = searchers_of(system, day, pipelines)
-    slates = search_slates(system.store, day.all_sessions, _longest(system, day), system.reader.long_play)
+    searchers = searchers_of(system, day, names)
+    slates = search_slates(system.store, day.all_sessions, _longest(system, day), system.log.long_play)
     found = catalogue(system, config, day, searchers)
-    if pipelines:
+    if names:
         found |= _slates(system, config, day, slates, searchers)
     return Answers(day, slates, found, searchers)
 
@@ -63,10 +64,10 @@ def values(system: System, given: Answers) -> dict[str, Values]:
     """What each ranking was worth in each session."""
     day, user_N = given.day, np.asarray(system.store.sessions.user)
     positives = np.array([len(videos) for videos in day.clicked])
-    shown, clicked = given.slates.video_NxS > 0, given.slates.label_NxSxT[..., 0] > 0
+    shown, clicked = given.slates.video_NxS > 0, given.slates.label("click")
     out, hits = {}, {}
     for name, ranking in given.rankings.items():
-        if name.startswith("slate."):
+        if ranking.of_shown:
             found = ranking_metrics.slate_metrics(ranking.scores_SxK, clicked, shown)
             if clicked[shown].all():  # any order of what was clicked throughout is a perfect one
                 found = {metric: np.full(len(value_S), np.nan) for metric, value_S in found.items()}
@@ -105,29 +106,29 @@ def _longest(system: System, day: Day) -> int:
     return int((first[day.all_sessions + 1] - first[day.all_sessions]).max(initial=1))
 
 
-def searchers_of(system: System, day: Day, pipelines: Sequence[str]) -> dict[str, Searcher]:
+def searchers_of(system: System, day: Day, names: Sequence[str]) -> dict[str, Searcher]:
     """The pipelines as they stood at the start of a day."""
-    snapshot = system.snapshot(day.start_ms)
-    return {name: Searcher(system, snapshot, name) for name in pipelines}
+    snapshot = system.fitted.snapshot(day.start_ms)
+    return {name: Searcher.open(system, snapshot, name) for name in names}
 
 
 def catalogue(system: System, config: Config, day: Day, searchers: Mapping[str, Searcher]) -> dict[str, Ranking]:
     """Rankings of the whole catalogue, for the sessions by which they are judged, a block of them at a time."""
-    snapshot = system.snapshot(day.start_ms)
-    channels, parts = system.channels(snapshot), []
+    snapshot = system.fitted.snapshot(day.start_ms)
+    channels, merging, parts = system.channels(snapshot), pipelines(config), []
     starts = range(0, len(day.sessions), SESSION_BLOCK)
     for start in console.progress(starts, "retrieve and rank", unit=" blocks"):
         requests = day.requests.slice(start, start + SESSION_BLOCK)
-        query_B = day.query_N[start : start + SESSION_BLOCK]
-        found = {name: channel.retrieve(requests, config.retrieval.depth) for name, channel in channels.items()}
+        encoded = system.encode(requests)
+        found = {name: channel.retrieve(encoded, config.retrieval.depth) for name, channel in channels.items()}
         part = _unlearned(system, snapshot, requests, config, start)
         part |= {f"retrieval.{name}": (c.ids_BxK, c.scores_BxK) for name, c in found.items()}
-        for name, label in MERGED.items():
-            merged = system.merged(name, requests, found, config.retrieval.depth)
-            part[f"retrieval.{label}"] = (merged.ids_BxK, merged.scores_BxK)
+        for pipeline in (merging[name] for name in COMPARED):
+            merged = system.merged(pipeline, requests, found, config.retrieval.depth)
+            part[f"retrieval.{pipeline.merged}"] = (merged.ids_BxK, merged.scores_BxK)
         for name, searcher in searchers.items():
-            shallow = searcher.candidates(requests, found, config.evaluation.pipeline_candidates)
-            ranked = searcher.rank(requests, query_B, shallow)
+            shallow = searcher.candidates(encoded, found, config.search.candidates)
+            ranked = searcher.rank(encoded, shallow)
             part[f"pipeline.{name}"] = (ranked.ids_BxK, ranked.scores_BxK)
         parts.append(part)
     names = [name for name in ORDER if name in parts[0]]
@@ -160,16 +161,19 @@ def _slates(
     system: System, config: Config, day: Day, slates: Slates, searchers: Mapping[str, Searcher]
 ) -> dict[str, Ranking]:
     """Orders of what was shown, for all sessions; of the rankers also calibrated chances of a click."""
-    snapshot = system.snapshot(day.start_ms)
-    requests, ids = system.requests_of(slates), slates.video_NxS
+    snapshot = system.fitted.snapshot(day.start_ms)
+    requests, ids = system.log.requests_of(slates), slates.video_NxS
     scores = {
         "random": np.random.default_rng(config.evaluation.seed).random(ids.shape),
         "popularity": np.asarray(snapshot.popularity_V)[ids],
-        "bm25": system.bm25.scores(requests.words_BxQ, ids),
+        "bm25": system.fitted.bm25.scores(requests.words_BxQ, ids),
     }
-    out = {f"slate.{name}": Ranking(ids, np.asarray(score, np.float32)) for name, score in scores.items()}
-    for name, searcher in searchers.items():
-        logits = searcher.score(requests, slates.query_N, ids)
-        heads = searcher.probabilities(requests, slates.query_N, logits)
-        out[f"slate.{RANKERS[name]}"] = Ranking(ids, np.asarray(logits[..., 0], np.float32), heads[..., 0], heads)
+    out = {
+        f"slate.{name}": Ranking(ids, np.asarray(score, np.float32), of_shown=True) for name, score in scores.items()
+    }
+    for searcher in searchers.values():
+        logits = searcher.score(system.encode(requests), ids)
+        heads = searcher.probabilities(requests, logits)
+        click_NxS = np.asarray(logits[..., 0], np.float32)
+        out[f"slate.{searcher.pipeline.ranker}"] = Ranking(ids, click_NxS, heads[..., 0], heads, of_shown=True)
     return out

@@ -39,7 +39,7 @@ def run(workdir: Path, config: Config, input_path: Path) -> None:
     """Probes a finished work directory against the log that it was made from; prints one line. Raises LeakFound."""
     if names_of(config.data) or any(getattr(config.data.columns, table.name).strip() for table in TABLES):
         raise BadInput("--raw-probe reads logs in KuaiSAR's names, ms and word ids: this one has names of its own")
-    system = System(workdir, config)
+    system = System.open(workdir, config)
     with raw_past(input_path, config, system.store) as past:
         judged = probe_day(system, config, system.store.cuts.test_ms, past)
         trained = probe_training(system, config, past)
@@ -94,7 +94,6 @@ class RawLog:
 
     @staticmethod
     def of(root: Path) -> RawLog:
-        """Reads a directory of tables."""
         parts = {name: _parts(root, name) for name in (FEED, SEARCHES)}
         others = tuple(place for place in sorted(root.iterdir()) if _stem(place) not in parts)
         tables = {name: _read(files) for name, files in parts.items() if files}

@@ -1,13 +1,10 @@
-"""One results table from rows of named metrics: rich on a terminal, plain text in a file, Markdown for people."""
+"""One results table from rows of named metrics: plain text, or Markdown."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-
-from rich.console import Console
-from rich.table import Table
 
 from pr2_jax.metrics.bootstrap import Interval
 
@@ -65,31 +62,7 @@ def markdown(rows: Sequence[Row], columns: Sequence[str] | None = None, interval
     return "\n".join(out) + "\n"
 
 
-def show(
-    rows: Sequence[Row],
-    columns: Sequence[str] | None = None,
-    title: str = "",
-    console: Console | None = None,
-    intervals: bool = True,
-):
-    """Prints the table: with rules and colours on a terminal, as `plain` elsewhere."""
-    console = console or Console()
-    if not console.is_terminal:
-        console.file.write(plain(rows, columns, title, intervals))
-        return
-    (_, header), *lines = _cells(rows, columns, intervals)
-    table = Table(title=title or None, title_justify="left")
-    table.add_column(header[0], no_wrap=True)
-    for name in header[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for number, (block, line) in enumerate(lines):
-        ends = number + 1 < len(lines) and lines[number + 1][0] != block
-        table.add_row(*line, end_section=ends)
-    console.print(table)
-
-
 def _cells(rows: Sequence[Row], columns: Sequence[str] | None, intervals: bool) -> list[tuple[str, list[str]]]:
-    """(section, texts) of the header and each row."""
     columns = columns_of(rows) if columns is None else list(columns)
     body = [(row.section, [row.name, *(cell(row.metrics.get(name), intervals) for name in columns)]) for row in rows]
     return [("", ["", *columns]), *body]

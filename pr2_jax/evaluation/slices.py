@@ -78,7 +78,7 @@ def write(system: System, config: Config, day: Day, worth: dict[str, Values], ou
     """Writes `slices.txt` and `slices.md`; returns the same for metrics.json."""
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
     sessions, searches = day.clicked_sessions, Searches.of(system.store, day.clicked_sessions)
-    cut = slicings(system.store, searches, day.clicked_videos, day.start_ms, system.counters)
+    cut = slicings(system.store, searches, day.clicked_videos, day.start_ms, system.log.counters)
     compared = [compare_slices(worth, MEASURES, slicing, sessions, draws, seed) for slicing in cut]
     whole = {m.name: compare(worth, m, sessions, draws, seed) for m in MEASURES}
     user_N = searches.user_N
@@ -100,7 +100,6 @@ def write(system: System, config: Config, day: Day, worth: dict[str, Values], ou
 
 
 def _before(store: LogStore, day_ms: int) -> slice:
-    """The rows of the sessions before a day."""
     return slice(0, int(np.searchsorted(store.sessions.time_ms, day_ms)))
 
 
@@ -217,7 +216,6 @@ def _rows(
     cut: Sequence[Slicing],
     compared: Sequence[Sequence[dict[str, Compared]]],
 ) -> list[results_table.Row]:
-    """The table of one measure."""
     rows = [results_table.Row("all", _cells(measure, whole[measure.name]), "all")]
     for slicing, found in zip(cut, compared, strict=True):
         rows += [

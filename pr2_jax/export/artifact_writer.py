@@ -14,18 +14,21 @@ from jax import export
 
 from pr2_jax import artifacts
 from pr2_jax.export.serving_artifact import FUNCTIONS, WEIGHTS
-from pr2_jax.types import Batch, ModelFunction
+from pr2_jax.types import ModelFunction
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OPEN = ("B", "N", "S")
 """Dimensions that stay open in an exported program; all others are settled by the config."""
+Schema = Mapping[str, Any]
+"""What a function's batches hold, by name (training/mesh.py)."""
 
 
 class Writer:
     """Fills the directory of an artifact in the making."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, sizes: Mapping[str, int] | None = None) -> None:
+        """`sizes`: of the dimensions that a model leaves open and the config of the data settles, by their letters."""
+        self._directory, self._sizes = directory, sizes or {}
         self._file_of: dict[tuple, str] = {}
         (directory / FUNCTIONS).mkdir()
         (directory / WEIGHTS).mkdir()
@@ -45,10 +48,10 @@ class Writer:
         """An array file that is there already may serve as a weight."""
         self._file_of.setdefault(_key(np.load(self._directory / name, mmap_mode="r")), name)
 
-    def function(self, name: str, function: ModelFunction, batch: Batch) -> dict[str, Any]:
-        """Exports a function, whose batches look like `batch`, and returns its entry in the manifest."""
+    def function(self, name: str, function: ModelFunction) -> dict[str, Any]:
+        """Exports a function and returns its entry in the manifest."""
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), function.weights)
-        opened = open_shapes(batch)
+        opened = open_shapes(function.inputs, self._sizes)
         exported = export.export(function.program, platforms=PLATFORMS)(shapes, opened)
         file = f"{FUNCTIONS}/{name}.jaxexport"
         (self._directory / file).write_bytes(exported.serialize())
@@ -86,14 +89,12 @@ class Writer:
         return found
 
 
-def open_shapes(batch: Batch) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch, with the dimensions of `OPEN` left open: arrays are named after their shape."""
+def open_shapes(inputs: Schema, sizes: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a function's batches, with the dimensions of `OPEN` left open and the other letters' `sizes`."""
     scope, out = export.SymbolicScope(), {}
-    for name, array in batch.items():
-        letters = name.rpartition("_")[2].split("x")
-        dims = [letter if letter in OPEN else str(size) for letter, size in zip(letters, array.shape, strict=True)]
-        shape = export.symbolic_shape(",".join(dims), scope=scope)
-        out[name] = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(array.dtype))
+    for name, array in inputs.items():
+        dims = [str(sizes[dim] if isinstance(dim, str) and dim not in OPEN else dim) for dim in array.dims]
+        out[name] = jax.ShapeDtypeStruct(export.symbolic_shape(",".join(dims), scope=scope), array.dtype)
     return out
 
 

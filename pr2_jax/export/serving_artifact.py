@@ -23,7 +23,7 @@ from pr2_jax import artifacts
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.types import ModelFunction
 
-SCHEMA = "serving/1"
+SCHEMA = "serving/2"
 MADE_BY = "pr2 export"
 FUNCTIONS, WEIGHTS = "functions", "weights"
 
@@ -87,6 +87,10 @@ class ServingArtifact(Mapping[str, ModelFunction]):
 
     def __len__(self) -> int:
         return len(self.manifest[FUNCTIONS])
+
+    def functions(self, model: str, directory: Path) -> ServingArtifact:
+        """As `types.Models`: all of them, whichever model is asked for."""
+        return self
 
     def exported(self, name: str) -> export.Exported:
         """One function as jax.export knows it: platforms, shapes, StableHLO."""

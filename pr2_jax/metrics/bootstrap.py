@@ -52,13 +52,6 @@ def interval(
     return Interval(float(sums_U.sum() / weights_U.sum()), float(low), float(high), len(values_N))
 
 
-def paired_difference(
-    values_N: np.ndarray, against_N: np.ndarray, user_N: np.ndarray, draws: int = 1_000, seed: int = 0
-) -> Interval:
-    """Interval of the mean of `values - against`, session by session; sessions where either is NaN are left out."""
-    return interval(np.asarray(values_N, np.float64) - np.asarray(against_N, np.float64), user_N, None, draws, seed)
-
-
 def _resampled_ratios(sums_U: np.ndarray, weights_U: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     users, ratios = len(sums_U), []
     step = max(1, CELLS // users)

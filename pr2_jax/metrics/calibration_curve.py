@@ -26,24 +26,7 @@ class Rows:
     user_N: np.ndarray
 
     def kept(self, keep_N: np.ndarray) -> Rows:
-        """Some of the rows."""
         return Rows(*(getattr(self, field.name)[keep_N] for field in dataclasses.fields(self)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """A reliability curve of B bins of equally many rows."""
-
-    predicted_B: np.ndarray  # mean probability
-    observed_B: np.ndarray  # share of positives
-    low_B: np.ndarray  # 95 % interval of the share, resampled over users
-    high_B: np.ndarray
-    count_B: np.ndarray
-    spread_W: np.ndarray  # rows by probability: counts in `WIDTHS` equal widths of [0, 1]
-
-    def plain(self) -> dict[str, list[float]]:
-        """For JSON."""
-        return {field.name: getattr(self, field.name).tolist() for field in dataclasses.fields(self)}
 
 
 def judge(rows: Rows, draws: int, seed: int) -> dict[str, Interval | float]:
@@ -76,16 +59,24 @@ def chance_error(probability_N: np.ndarray, seed: int) -> float:
 
 def curve(
     label_N: np.ndarray, probability_N: np.ndarray, user_N: np.ndarray, draws: int, seed: int, bins: int = BINS
-) -> Curve:
-    """Empty bins (equal probabilities stay together) are left out."""
+) -> dict[str, list[float]]:
+    """A reliability curve of B bins of equally many rows, for JSON; empty bins (equal probabilities stay together) are
+    left out.
+
+    `predicted_B`: mean probability; `observed_B`: share of positives, with its 95 % interval over users, `low_B` and
+    `high_B`; `count_B`: rows; `spread_W`: rows by probability, in `WIDTHS` equal widths of [0, 1].
+    """
     bin_N = ranking_metrics.equal_count_bins(probability_N, bins)
     parts = [np.flatnonzero(bin_N == one) for one in np.unique(bin_N)]
     found = [interval(label_N[rows], user_N[rows], None, draws, seed) for rows in parts]
-    columns = [(probability_N[rows].mean(), i.mean, i.low, i.high) for rows, i in zip(parts, found, strict=True)]
-    predicted_B, observed_B, low_B, high_B = np.array(columns, np.float64).reshape(-1, 4).T
-    count_B = np.array([len(rows) for rows in parts], np.int64)
-    spread_W = np.histogram(probability_N, WIDTHS, (0, 1))[0]
-    return Curve(predicted_B, observed_B, low_B, high_B, count_B, spread_W)
+    return {
+        "predicted_B": [float(probability_N[rows].mean()) for rows in parts],
+        "observed_B": [one.mean for one in found],
+        "low_B": [one.low for one in found],
+        "high_B": [one.high for one in found],
+        "count_B": [len(rows) for rows in parts],
+        "spread_W": np.histogram(probability_N, WIDTHS, (0, 1))[0].tolist(),
+    }
 
 
 def band_of(searches_x: np.ndarray, bands: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pr2_jax.metrics.bootstrap import Interval, interval, paired_difference
+from pr2_jax.metrics.bootstrap import Interval, interval
 
 BETWEEN = "/"
 """Between the ranking's name and what is stored of it, in the file."""
@@ -29,17 +29,15 @@ class Values:
         return self.metrics[metric]
 
     def interval(self, metric: str, draws: int, seed: int) -> Interval:
-        """The mean over sessions, resampled over users."""
         return interval(self.metrics[metric], self.user_N, None, draws, seed)
 
     def less(self, other: Values, metric: str, draws: int, seed: int) -> Interval:
         """The paired difference to another ranking of the same sessions."""
         if not np.array_equal(self.session_N, other.session_N):
             raise ValueError("rankings of different sessions cannot be compared session by session")
-        return paired_difference(self.metrics[metric], other.metrics[metric], self.user_N, draws, seed)
+        return interval(self.metrics[metric] - other.metrics[metric], self.user_N, None, draws, seed)
 
     def rows(self, kept_N: np.ndarray) -> Values:
-        """Some of the sessions."""
         metrics = {name: value_N[kept_N] for name, value_N in self.metrics.items()}
         return Values(self.session_N[kept_N], self.user_N[kept_N], metrics)
 

@@ -13,13 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from pr2_jax.metrics.expected_gain import NDCG_DEPTH, expected_gains, ndcg, recall, retrieval_objective
-
-__all__ = [
-    "auc", "equal_count_bins", "expected_calibration_error", "expected_gains", "gauc", "grouped_auc", "log_loss",
-    "log_losses", "predicted_over_observed", "retrieval_metrics", "retrieval_objective", "session_auc", "slate_metrics",
-    "user_auc",
-]  # fmt: skip
+from pr2_jax.metrics.expected_gain import NDCG_DEPTH, expected_gains, ndcg, recall
 
 
 def retrieval_metrics(
@@ -122,18 +116,16 @@ def log_loss(labels_N: np.ndarray, probabilities_N: np.ndarray) -> float:
     return float(log_losses(labels_N, probabilities_N).mean()) if len(labels_N) else float("nan")
 
 
-def expected_calibration_error(
-    labels_N: np.ndarray, probabilities_N: np.ndarray, bins: int = 15, equal_count: bool = True
-) -> float:
+def expected_calibration_error(labels_N: np.ndarray, probabilities_N: np.ndarray, bins: int = 15) -> float:
     """Mean |clicked share - mean probability| over bins, weighted by rows.
 
-    Bins hold equally many rows, or (`equal_count=False`) cut [0, 1] into equal widths. Equal probabilities never fall
-    into different bins, so the order of the rows does not matter.
+    Bins hold equally many rows. Equal probabilities never fall into different bins, so the order of the rows does not
+    matter.
     """
     p_N, y_N = np.asarray(probabilities_N, np.float64), np.asarray(labels_N, np.float64)
     if not len(p_N):
         return float("nan")
-    bin_N = equal_count_bins(p_N, bins) if equal_count else np.minimum((p_N * bins).astype(np.int64), bins - 1)
+    bin_N = equal_count_bins(p_N, bins)
     gap = np.bincount(bin_N, weights=y_N - p_N, minlength=bins)
     return float(np.abs(gap).sum() / len(p_N))
 

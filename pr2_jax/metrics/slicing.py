@@ -33,7 +33,6 @@ class Slicing:
 
     @property
     def slice_N(self) -> np.ndarray:
-        """The slice of each session."""
         return np.searchsorted(self.from_K, self.number_N, side="right") - 1
 
     def bounds(self, k: int) -> tuple[int, int | None]:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pr2_jax.config import Config, QinConfig
-from pr2_jax.models.content import VIDEO_KEYS, ContentTask
+from pr2_jax.models.content import ContentTask
+from pr2_jax.models.layers import VIDEO_KEYS
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.models.qin import QinTask

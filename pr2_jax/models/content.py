@@ -1,4 +1,4 @@
-"""Content towers: queries and videos in one frozen space, from words and attributes alone (METHOD section 1).
+"""Content towers: queries and videos in one frozen space, from words and attributes (docs/method.md, Content towers).
 
 InfoNCE on (query, clicked video) pairs of the training days and on pseudo-queries: a few words of a caption should
 find their video. The second kind covers every word and every video of the catalogue, so that videos that nobody
@@ -16,19 +16,24 @@ import numpy as np
 from jax import Array
 
 from pr2_jax.config import ContentConfig
-from pr2_jax.models import losses
-from pr2_jax.models.layers import Mlp, VideoAttributes, WordBag, unit
-from pr2_jax.models.precision import lowered
+from pr2_jax.models.layers import (
+    Mlp,
+    VideoAttributes,
+    WordBag,
+    log_proposal,
+    lowered,
+    sampled_softmax,
+    take_videos,
+    unit,
+    video_lookups,
+)
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.task import Batch, Metrics, Params, sample_of
+from pr2_jax.training.loop import Batch, Metrics, Params, sample_of
+from pr2_jax.training.mesh import Schema, ints
 from pr2_jax.types import NEVER
 
-VIDEO_KEYS = ("caption", "category", "author", "numbers", "brought")
-
-
-def take_videos(catalogue: dict[str, Array], ids_N: Array) -> dict[str, Array]:
-    """The attributes of some videos. Catalogue arrays have one leading row a video."""
-    return {key: take(catalogue[key], ids_N) for key in VIDEO_KEYS if key in catalogue}
+QUERY: Schema = {"words_BxQ": ints("B", "Q")}
+"""What the query tower reads."""
 
 
 class QueryTower(nn.Module):
@@ -80,8 +85,8 @@ class ContentModel(nn.Module):
 class ContentTask:
     """The content towers as the loop sees them.
 
-    Batch: `words_BxQ`, `video_B` (the positives), `uniform_N` (negatives). `frozen` is the catalogue with, beside the
-    attributes, `log_unigram`: the log share of each video among the positives that are sampled.
+    `video_B` are the positives, `uniform_N` the negatives. `frozen` is the catalogue with, beside the attributes,
+    `log_unigram`: the log share of each video among the positives that are sampled.
     """
 
     config: ContentConfig
@@ -94,6 +99,10 @@ class ContentTask:
     @property
     def model(self) -> ContentModel:
         return ContentModel(self.config)
+
+    @property
+    def schema(self) -> Schema:
+        return QUERY | {"video_B": ints("B"), "uniform_N": ints("N")}
 
     def table_specs(self) -> dict[str, TableSpec]:
         sizes = {"word": self.words, "author": self.authors, "category": self.categories}
@@ -126,22 +135,13 @@ class ContentTask:
         return resolved(self.table_specs(), video_lookups(video))
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
-        inputs = lowered(({"params": params}, rows, batch), self.config.compute)
+        inputs = lowered(({"params": params}, rows, batch), self.config.compute, ())
         query_BxD, video_NxD = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         size, total = len(query_BxD), len(self.frozen["author"])
         score_BxN = query_BxD @ video_NxD.T / self.config.temperature
-        log_q_N = losses.log_proposal(batch["log_unigram_N"], size, len(video_NxD) - size, total)
+        log_q_N = log_proposal(batch["log_unigram_N"], size, len(video_NxD) - size, total)
         same_BxN = batch["video_B"][:, None] == batch["ids_N"][None, :]
         positive_B = jnp.diagonal(score_BxN)
-        each_B = losses.sampled_softmax(positive_B, score_BxN, log_q_N[:size], log_q_N, same_BxN)
+        each_B = sampled_softmax(positive_B, score_BxN, log_q_N[:size], log_q_N, same_BxN)
         hit_B = positive_B >= jnp.where(same_BxN, NEVER, score_BxN).max(1)
         return each_B.mean(), {"top1": hit_B.mean()}
-
-
-def video_lookups(video: dict[str, Array]) -> Lookups:
-    """Tables that a video's attributes index."""
-    return {
-        "caption": ("word", video["caption"]),
-        "author": ("author", video["author"]),
-        "category": ("category", video["category"]),
-    }

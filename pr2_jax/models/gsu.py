@@ -1,4 +1,4 @@
-"""The general search unit: which past views a query and a candidate make worth looking at (METHOD section 4).
+"""The general search unit: which past views a query and a candidate make worth looking at (docs/method.md, QIN).
 
 Works on frozen content vectors only, so it has no parameters and no gradient, and can run before any table lookup.
 """

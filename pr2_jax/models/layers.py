@@ -1,16 +1,44 @@
-"""Layers that the three models share. All masks are boolean, True = real; padding can neither win nor learn."""
+"""What the models share: layers, inputs made of past views and of videos, mixed precision, losses.
+
+All masks are boolean, True = real; padding can neither win nor learn.
+
+Mixed precision: parameters, rows and losses are float32; what lies between may be computed in bfloat16. Casting the
+inputs of a model is enough (`lowered`): flax layers compute in the type of what they are given, and gradients come back
+through the cast as float32. Softmaxes, norms' statistics and scores stay float32.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 
+from pr2_jax.training.embedding_tables import Lookups, take
 from pr2_jax.types import NEVER
+
+Tree = TypeVar("Tree")
+VIDEO_KEYS = ("caption", "category", "author", "numbers", "brought")
+"""Attributes of a video, as the catalogue names them."""
+GAP_BUCKETS = 24  # log2 seconds: the last bucket begins at 2^23 s, some 97 days
+
+
+def lowered(tree: Tree, compute: str, exact: Collection[str]) -> Tree:
+    """The tree with its float32 arrays in the type named by a config's `compute`, those named in `exact` as they are:
+    bfloat16 would move a time over a bucket's edge."""
+    if compute == "float32":
+        return tree
+
+    def cast(path: tuple, x: Array) -> Array:
+        keep = x.dtype != jnp.float32 or any(getattr(key, "key", None) in exact for key in path)
+        return x if keep else x.astype(compute)
+
+    return jax.tree_util.tree_map_with_path(cast, tree)
 
 
 def unit(x_xD: Array, epsilon: float = 1e-6) -> Array:
@@ -189,3 +217,105 @@ class VideoAttributes(nn.Module):
         if "brought" in video:
             total_NxD += nn.Dense(self.width, name="brought")(video["brought"])
         return total_NxD
+
+
+def event_features(signals_BxHxG: Array, gap_seconds_BxH: Array) -> Array:
+    """Engagement, channel, dwell and time gap of events, `[B, H, G + GAP_BUCKETS]`: what is not looked up in a table.
+
+    The gap's bucket is one-hot beside the signals: with so few buckets a matrix product is cheaper than a lookup, whose
+    gradient scatters every event into a handful of rows one after the other.
+    """
+    gap_BxHxK = jax.nn.one_hot(time_gap_bucket(gap_seconds_BxH, GAP_BUCKETS), GAP_BUCKETS, dtype=signals_BxHxG.dtype)
+    return jnp.concatenate([signals_BxHxG, gap_BxHxK], axis=-1)
+
+
+class EventFeatures(nn.Module):
+    """`event_features` as vectors, `[B, H, D]`."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, signals_BxHxG: Array, gap_seconds_BxH: Array) -> Array:
+        return nn.Dense(self.width)(event_features(signals_BxHxG, gap_seconds_BxH))
+
+
+class EngagementGate(nn.Module):
+    """`g_b = sigmoid(MLP(engagement_b))`, one number an event [QIN]."""
+
+    width: int = 16
+
+    @nn.compact
+    def __call__(self, signals_BxHxG: Array) -> Array:
+        hidden = nn.swish(nn.Dense(self.width)(signals_BxHxG))
+        return nn.sigmoid(nn.Dense(1)(hidden))[..., 0]
+
+
+class Profile(nn.Module):
+    """Embeds P profile fields, each with a small vocabulary of its own, into `[B, D]`."""
+
+    sizes: tuple[int, ...]
+    width: int
+
+    @nn.compact
+    def __call__(self, profile_BxP: Array) -> Array:
+        parts = [
+            nn.Embed(size, self.width, name=f"field_{field}")(profile_BxP[:, field])
+            for field, size in enumerate(self.sizes)
+        ]
+        return jnp.concatenate(parts, axis=-1)
+
+
+def take_videos(catalogue: dict[str, Array], ids_N: Array) -> dict[str, Array]:
+    """The attributes of some videos. Catalogue arrays have one leading row a video."""
+    return {key: take(catalogue[key], ids_N) for key in VIDEO_KEYS if key in catalogue}
+
+
+def video_lookups(video: dict[str, Array]) -> Lookups:
+    """Tables that a video's attributes index."""
+    return {
+        "caption": ("word", video["caption"]),
+        "author": ("author", video["author"]),
+        "category": ("category", video["category"]),
+    }
+
+
+def log_proposal(log_unigram_N: Array, batch: int, uniform: int, videos: int) -> Array:
+    """log of the expected number of times that each negative is drawn, per negative drawn.
+
+    In-batch negatives follow the unigram of the positives, the others are uniform, so that what is really sampled is
+    the mixture `(B p_j + N' / V) / (B + N')` [lit: mixed negative sampling] (docs/method.md, PDR).
+    """
+    mixture_N = (batch * jnp.exp(log_unigram_N) + uniform / videos) / (batch + uniform)
+    return jnp.log(mixture_N)
+
+
+def sampled_softmax(
+    positive_B: Array, negative_BxN: Array, log_q_positive_B: Array, log_q_negative_N: Array, false_negative_BxN: Array
+) -> Array:
+    """Per-row `-log e^{s_ii} / (e^{s_ii} + sum_j e^{s_ij})` with `s = cos / tau - log Q`.
+
+    Shapes: scores before correction, `[B]` and `[B, N]`; True in `false_negative_BxN` removes an entry.
+    """
+    corrected_B = positive_B - log_q_positive_B
+    corrected_BxN = jnp.where(false_negative_BxN, NEVER, negative_BxN - log_q_negative_N[None, :])
+    all_Bx1N = jnp.concatenate([corrected_B[:, None], corrected_BxN], axis=1)
+    return jax.nn.logsumexp(all_Bx1N, axis=1) - corrected_B
+
+
+def weighted_mean(value_x: Array, weight_x: Array) -> Array:
+    """Mean under weights; zero (with zero gradient) where all weights are zero."""
+    return (value_x * weight_x).sum() / jnp.maximum(weight_x.sum(), 1e-6)
+
+
+def pointwise(logit_x: Array, label_x: Array, weight_x: Array) -> Array:
+    """Weighted mean of the sigmoid cross-entropy."""
+    return weighted_mean(optax.sigmoid_binary_cross_entropy(logit_x, label_x), weight_x)
+
+
+def listwise(logit_BxS: Array, label_BxS: Array, weight_BxS: Array) -> Array:
+    """Softmax cross-entropy of a slate's positives against the whole slate; slates without a positive count nothing."""
+    masked_BxS = jnp.where(weight_BxS > 0, logit_BxS, NEVER)
+    positive_BxS = label_BxS * weight_BxS
+    log_p_BxS = jax.nn.log_softmax(masked_BxS, axis=1)
+    each_B = -(positive_BxS * log_p_BxS).sum(1) / jnp.maximum(positive_BxS.sum(1), 1.0)
+    return weighted_mean(each_B, (positive_BxS.sum(1) > 0).astype(each_B.dtype))

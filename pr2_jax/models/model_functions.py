@@ -15,17 +15,21 @@ import jax
 from jax import Array
 
 from pr2_jax import artifacts
-from pr2_jax.models.content import VIDEO_KEYS, ContentTask, take_videos
+from pr2_jax.data.columns import SIGNALS
+from pr2_jax.models.content import QUERY, ContentTask
+from pr2_jax.models.layers import VIDEO_KEYS, take_videos
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.models.qin import QinTask
 from pr2_jax.training.checkpoint import load_params
 from pr2_jax.training.embedding_tables import Tables, gather, init_tables
 from pr2_jax.training.likeness import shared
-from pr2_jax.training.task import Batch, Params, Task
+from pr2_jax.training.loop import Batch, Params, Task
+from pr2_jax.training.mesh import Schema, floats, ints
 from pr2_jax.types import ModelFunction, People
 
 Weights = dict[str, Any]
+VIDEOS: Schema = {"video_N": ints("N")}
 
 
 def load_model(task: Task, directory: Path) -> tuple[dict, dict]:
@@ -49,8 +53,8 @@ def content_functions(task: ContentTask, params: Params, tables: Tables) -> dict
         "frozen": _some(task.frozen, *VIDEO_KEYS),
     }
     return {
-        "content_query": _function(_content_query, task, query),
-        "content_video": _function(_content_video, task, video),
+        "content_query": _function(_content_query, task, query, QUERY),
+        "content_video": _function(_content_video, task, video, VIDEOS),
     }
 
 
@@ -69,11 +73,16 @@ def preference_functions(task: PreferenceTask, params: Params, tables: Tables) -
     """`preference_says`: one event, `item_NxD` and `signals_NxG`, to `[N, D]`; `preference_logits`: `item_NxSxD` and
     the fields of `People` to what each person adds and to the appeal, `[N, S, T]` both; `preference_video`: `video_N`
     to `[N, D]`."""
-    dense = {"params": params}
+    dense, width, signals = {"params": params}, task.config.width, len(SIGNALS)
+    event = {"item_NxD": floats("N", width), "signals_NxG": floats("N", signals)}
+    people = {"preference_NxD": floats("N", width), "habit_NxG": floats("N", signals), "events_N": floats("N")}
+    items = {"item_NxSxD": floats("N", "S", width), **people}
     return {
-        "preference_says": _function(_preference_says, task, dense),
-        "preference_logits": _function(_preference_logits, task, dense),
-        "preference_video": _function(_preference_video, task, {**dense, "tables": tables, "frozen": task.frozen}),
+        "preference_says": _function(_preference_says, task, dense, event),
+        "preference_logits": _function(_preference_logits, task, dense, items),
+        "preference_video": _function(
+            _preference_video, task, {**dense, "tables": tables, "frozen": task.frozen}, VIDEOS
+        ),
     }
 
 
@@ -106,8 +115,8 @@ def pdr_functions(task: PdrTask, params: Params, tables: Tables) -> dict[str, Mo
         "frozen": _some(task.frozen, *VIDEO_KEYS, "content", "preference"),
     }
     return {
-        "pdr_query_user": _function(_pdr_query_user, task, query_user),
-        "pdr_video": _function(_pdr_video, task, video),
+        "pdr_query_user": _function(_pdr_query_user, task, query_user, task.query_schema),
+        "pdr_video": _function(_pdr_video, task, video, VIDEOS),
     }
 
 
@@ -126,13 +135,14 @@ def _pdr_video(task: PdrTask, weights: Weights, batch: Batch) -> Array:
 def ranker_functions(task: QinTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
     """`qin` or `base`, as the task is named: a slate to logits `[B, S, T]`."""
     weights = {"params": params, "tables": tables, "frozen": task.frozen}
-    return {task.name: _function(_logits, task, weights)}
+    return {task.name: _function(_logits, task, weights, task.slate_schema)}
 
 
 def ranker_insides(task: QinTask, params: Params, tables: Tables) -> ModelFunction:
     """A slate to everything that a ranker computes of it: logits and what the positions of the batch would add to them,
     `[B, S, T]` both, and the gates over the experts `[B, S, T, E]`. For diagnosis; nothing that serves calls it."""
-    return _function(_everything, task, {"params": params, "tables": tables, "frozen": task.frozen})
+    weights = {"params": params, "tables": tables, "frozen": task.frozen}
+    return _function(_everything, task, weights, task.slate_schema)
 
 
 def _logits(task: QinTask, weights: Weights, batch: Batch) -> Array:
@@ -145,8 +155,8 @@ def _everything(task: QinTask, weights: Weights, batch: Batch) -> tuple[Array, A
     return task.model.apply({"params": weights["params"]}, rows, batch)
 
 
-def _function(body, task: Task, weights: Weights) -> ModelFunction:
-    return ModelFunction(_program(task, body), weights)
+def _function(body, task: Task, weights: Weights, inputs: Schema) -> ModelFunction:
+    return ModelFunction(_program(task, body), weights, inputs)
 
 
 @shared

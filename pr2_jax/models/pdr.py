@@ -1,4 +1,4 @@
-"""PDR, personalised dense retrieval: a dual encoder whose query side knows the person (METHOD section 3)."""
+"""PDR, personalised dense retrieval: a dual encoder whose query side knows the person (docs/method.md, PDR)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ import jax.numpy as jnp
 from jax import Array
 
 from pr2_jax.config import PdrConfig
-from pr2_jax.models import losses
-from pr2_jax.models.content import take_videos, video_lookups
-from pr2_jax.models.event_features import SIGNALS, Profile, event_features
-from pr2_jax.models.layers import Mlp, PooledAttention, VideoAttributes, WordBag, masked_mean, unit
-from pr2_jax.models.precision import lowered
+from pr2_jax.data.columns import SIGNALS
+from pr2_jax.models.layers import (
+    Mlp,
+    PooledAttention,
+    Profile,
+    VideoAttributes,
+    WordBag,
+    event_features,
+    log_proposal,
+    lowered,
+    masked_mean,
+    sampled_softmax,
+    take_videos,
+    unit,
+    video_lookups,
+    weighted_mean,
+)
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.task import Batch, Metrics, Params, sample_of
+from pr2_jax.training.loop import Batch, Metrics, Params, sample_of
+from pr2_jax.training.mesh import Schema, exact_names, example, floats, ints
 
 
 class QueryEncoder(nn.Module):
@@ -116,12 +129,11 @@ class PdrModel(nn.Module):
 class PdrTask:
     """PDR as the loop sees it.
 
-    Batch, query side: `words_BxQ`, `query_content_BxD`, `profile_BxP`, `history_BxH` (video rows, 0 = padding),
-    `signals_BxHxG`, `gap_seconds_BxH`, `preference_BxD` (the person in the preference space). Video side: `video_B`
-    (engaged),
-    `shown_B` (a result that the engine held relevant, 0 = none), `uniform_N`, `hard_BxK` (0 = none). Labels:
-    `weight_Bx3` (click, long play, like; 0 where it did not happen or cannot be known), `session_B` (rows of one
-    session are no negatives of each other).
+    Query side: `history_BxH` are video rows (0 = padding), `preference_BxD` is the person in the preference space.
+    Video side:
+    `video_B` (engaged with), `shown_B` (a result that the engine held relevant, 0 = none), `uniform_N`, `hard_BxK`
+    (0 = none). `feedback_BxT` is 1 where a label of `config.feedback_heads` holds, 0 where it does not or cannot be
+    known. Rows of one `session_B` are no negatives of each other.
     `frozen`: the catalogue with `content` (unit vectors), `preference` and `log_unigram`.
     """
 
@@ -135,15 +147,38 @@ class PdrTask:
     def model(self) -> PdrModel:
         return PdrModel(self.config, self.profile_sizes)
 
+    @property
+    def query_schema(self) -> Schema:
+        """What the query-user tower reads."""
+        h = self.config.history
+        return {
+            "words_BxQ": ints("B", "Q"),
+            "query_content_BxD": floats("B", self.frozen["content"].shape[1]),
+            "profile_BxP": ints("B", len(self.profile_sizes)),
+            "preference_BxD": floats("B", self.frozen["preference"].shape[1]),
+            "history_BxH": ints("B", h),
+            "signals_BxHxG": floats("B", h, len(SIGNALS)),
+            "gap_seconds_BxH": floats("B", h, exact=True),
+        }
+
+    @property
+    def schema(self) -> Schema:
+        return self.query_schema | {
+            "video_B": ints("B"),
+            "shown_B": ints("B"),
+            "uniform_N": ints("N"),
+            "hard_BxK": ints("B", "K"),
+            "feedback_BxT": floats("B", len(self.config.feedback_heads)),
+            "session_B": ints("B"),
+        }
+
     def table_specs(self) -> dict[str, TableSpec]:
         return table_specs(self.sizes, self.config.width, self.config.tables)
 
     def init(self, key: Array) -> Params:
         frozen = sample_of(self.frozen)
-        width = self.frozen["content"].shape[1]
-        query = query_side_like(2, len(self.profile_sizes), width, self.frozen["preference"].shape[1])
         ids_N = jnp.ones(2, jnp.int32)
-        query = self.prepare(frozen, query)
+        query = self.prepare(frozen, example(self.query_schema, 2))
         batch = {**query, "video": self.videos(frozen, ids_N), "ids_N": ids_N}
         rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
         return self.model.init(key, rows, batch)["params"]
@@ -183,11 +218,11 @@ class PdrTask:
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c, size = self.config, len(batch["words_BxQ"])
-        inputs = lowered(({"params": params}, rows, batch), c.compute)
+        inputs = lowered(({"params": params}, rows, batch), c.compute, exact_names(self.schema))
         user_BxD, video_NxD = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         uniform = len(batch["uniform_N"])
         engaged, shown, easy, hard = jnp.split(video_NxD, [size, 2 * size, 2 * size + uniform])
-        log_q_N = losses.log_proposal(batch["log_unigram_N"], size, uniform, len(self.frozen["author"]))
+        log_q_N = log_proposal(batch["log_unigram_N"], size, uniform, len(self.frozen["author"]))
         log_q_N = log_q_N if c.log_q else jnp.zeros_like(log_q_N)
         log_q = jnp.concatenate([log_q_N[:size], log_q_N[2 * size : 2 * size + uniform]])
         ids = jnp.concatenate([batch["video_B"], batch["uniform_N"]])
@@ -203,27 +238,14 @@ class PdrTask:
             # A hard negative is in the sum because it was chosen, not drawn: it gets the positive's own correction.
             false_BxK = (hard_BxK == positive_id_B[:, None]) | (hard_BxK == 0)
             scores = jnp.concatenate([negative_BxN - log_q[None, :], hard_score_BxK - log_q_B[:, None]], axis=1)
-            return losses.sampled_softmax(
+            return sampled_softmax(
                 score_B, scores, log_q_B, jnp.zeros_like(scores[0]), jnp.concatenate([false_BxN, false_BxK], axis=1)
             )
 
         feedback_B = softmax(batch["video_B"], engaged, log_q_N[:size])
         relevance_B = softmax(batch["shown_B"], shown, log_q_N[size : 2 * size])
-        task_weight = jnp.array([[c.click_weight, c.long_play_weight, c.like_weight]])
-        feedback = (feedback_B * (batch["weight_Bx3"] * task_weight).sum(1)).sum() / size
-        relevance = losses.weighted_mean(relevance_B, (batch["shown_B"] > 0).astype(jnp.float32))
+        head_weight = jnp.array([[head.weight for head in c.feedback_heads]])
+        feedback = (feedback_B * (batch["feedback_BxT"] * head_weight).sum(1)).sum() / size
+        relevance = weighted_mean(relevance_B, (batch["shown_B"] > 0).astype(jnp.float32))
         metrics = {"feedback": feedback_B.mean(), "relevance": relevance}
         return feedback + c.relevance_weight * relevance, metrics
-
-
-def query_side_like(size: int, fields: int, width: int, preference_width: int) -> Batch:
-    """A query side of the right ranks, for initialisation."""
-    return {
-        "words_BxQ": jnp.ones((size, 1), jnp.int32),
-        "query_content_BxD": jnp.zeros((size, width)),
-        "profile_BxP": jnp.zeros((size, fields), jnp.int32),
-        "preference_BxD": jnp.zeros((size, preference_width)),
-        "history_BxH": jnp.ones((size, 1), jnp.int32),
-        "signals_BxHxG": jnp.zeros((size, 1, SIGNALS)),
-        "gap_seconds_BxH": jnp.zeros((size, 1)),
-    }

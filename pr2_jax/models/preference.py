@@ -21,12 +21,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from pr2_jax.config import PreferenceConfig
-from pr2_jax.models import losses
-from pr2_jax.models.event_features import SIGNALS
+from pr2_jax.config import PREFERENCE_LABELS, PreferenceConfig
+from pr2_jax.data.columns import SIGNALS
+from pr2_jax.models.layers import weighted_mean
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.task import Batch, Metrics, Params, sample_of
-from pr2_jax.types import TASKS, People
+from pr2_jax.training.loop import Batch, Metrics, Params, sample_of
+from pr2_jax.training.mesh import Schema, example, floats, ints
+from pr2_jax.types import People
 
 ID_DEVIATION = 0.05
 """Standard deviation of the first id rows: what is rarely trained must not be noise."""
@@ -47,9 +48,9 @@ class PreferenceModel(nn.Module):
         self.past = nn.Dense(width, use_bias=False, kernel_init=_near_identity)
         self.gate = nn.Dense(width, kernel_init=nn.initializers.normal(0.3))
         self.future = nn.Dense(width, use_bias=False, kernel_init=_near_identity)
-        self.axes = self.param("axes", nn.initializers.ones, (len(TASKS), width))
-        self.appeal_of = nn.Dense(len(TASKS), kernel_init=nn.initializers.normal(0.01))
-        self.habit_of = nn.Dense(len(TASKS), use_bias=False, kernel_init=nn.initializers.zeros)
+        self.axes = self.param("axes", nn.initializers.ones, (len(PREFERENCE_LABELS), width))
+        self.appeal_of = nn.Dense(len(PREFERENCE_LABELS), kernel_init=nn.initializers.normal(0.01))
+        self.habit_of = nn.Dense(len(PREFERENCE_LABELS), use_bias=False, kernel_init=nn.initializers.zeros)
 
     def item(self, rows: Rows, video: dict[str, Array], *, train: bool = False) -> Array:
         """`y [N, D]` of N videos; in training most id rows are left out."""
@@ -97,7 +98,9 @@ def pooled(value_ExD: Array, first_E: Array, end_E: Array, kappa: float) -> Arra
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PreferenceTask:
-    """The preference model as the loop sees it. Batches come from data/batches/preference_batches.py.
+    """The preference model as the loop sees it. A batch is a chunk of timelines (data/batches/preference_batches.py):
+    the past of an event is
+    `[first_E, end_E)` of the chunk.
 
     `frozen`: `content`, `numbers`, `author`, `category` and, where the log has vectors, `brought` and `style`.
     """
@@ -111,6 +114,12 @@ class PreferenceTask:
     def model(self) -> PreferenceModel:
         return PreferenceModel(self.config)
 
+    @property
+    def schema(self) -> Schema:
+        labels = floats("E", len(PREFERENCE_LABELS))
+        events = {"video_E": ints("E"), "signals_ExG": floats("E", len(SIGNALS))}
+        return events | {"first_E": ints("E"), "end_E": ints("E"), "label_ExT": labels, "weight_ExT": labels}
+
     def table_specs(self) -> dict[str, TableSpec]:
         deviations = {"video": ID_DEVIATION, "author": 2 * ID_DEVIATION, "category": 2 * ID_DEVIATION}
         sizes = {name: self.sizes[name] for name in deviations}
@@ -118,9 +127,7 @@ class PreferenceTask:
 
     def init(self, key: Array) -> Params:
         frozen = sample_of(self.frozen)
-        nothing = {"video_E": jnp.ones(2, jnp.int32), "signals_ExG": jnp.zeros((2, SIGNALS))}
-        nothing |= {"first_E": jnp.zeros(2, jnp.int32), "end_E": jnp.zeros(2, jnp.int32)}
-        batch = self.prepare(frozen, nothing)
+        batch = self.prepare(frozen, example(self.schema, 2))
         rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
         return self.model.init(key, rows, batch)["params"]
 
@@ -138,8 +145,8 @@ class PreferenceTask:
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c = self.config
         logit_ExT = self.model.apply({"params": params}, rows, batch, train=True, rngs={"dropout": rng})
-        each_ExT = optax.sigmoid_binary_cross_entropy(logit_ExT, batch["label_Ex3"])
-        weight_ExT = batch["weight_Ex3"]
-        mean_T = jnp.stack([losses.weighted_mean(each_ExT[:, t], weight_ExT[:, t]) for t in range(len(TASKS))])
+        each_ExT = optax.sigmoid_binary_cross_entropy(logit_ExT, batch["label_ExT"])
+        weight_ExT = batch["weight_ExT"]
+        mean_T = jnp.stack([weighted_mean(each_ExT[:, t], weight_ExT[:, t]) for t in range(len(PREFERENCE_LABELS))])
         loss = mean_T @ jnp.array([c.click_weight, c.long_play_weight, c.like_weight])
-        return loss, {task: mean_T[t] for t, task in enumerate(TASKS)}
+        return loss, {task: mean_T[t] for t, task in enumerate(PREFERENCE_LABELS)}

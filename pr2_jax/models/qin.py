@@ -1,4 +1,4 @@
-"""QIN, the query-dominant interest network: one ranker for click, long play and like (METHOD section 4).
+"""QIN, the query-dominant interest network: a ranker with a head for each label (docs/method.md, QIN).
 
 `personal=False` gives the base ranker: same inputs and heads, without the person (no history, no profile, no personal
 counters).
@@ -7,6 +7,8 @@ counters).
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 
 import flax.linen as nn
 import jax
@@ -14,22 +16,26 @@ import jax.numpy as jnp
 from jax import Array
 
 from pr2_jax.config import QinConfig
-from pr2_jax.models import losses
-from pr2_jax.models.event_features import SIGNALS, EngagementGate, EventFeatures, Profile
+from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models.gsu import search_by_query, search_by_video
 from pr2_jax.models.layers import (
+    EngagementGate,
+    EventFeatures,
     MixtureOfExperts,
     Mlp,
+    Profile,
     SelfAttention,
     TargetAttention,
     WordBag,
     attend,
+    listwise,
+    lowered,
     masked_mean,
+    pointwise,
 )
-from pr2_jax.models.precision import lowered
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.task import Batch, Metrics, Params, sample_of
-from pr2_jax.types import TASKS
+from pr2_jax.training.loop import Batch, Metrics, Params, sample_of
+from pr2_jax.training.mesh import Schema, exact_names, example, floats, ints
 
 POSITIONS = 64
 """Shown positions told apart; deeper ones share the last."""
@@ -96,10 +102,11 @@ class QinModel(nn.Module):
         # Beside the trunk the experts see the counters as they are: a narrow trunk must not blur the strongest inputs.
         mixed_in = jnp.concatenate([nn.swish(trunk_BxSxW), batch["features_BxSxF"], feed_BxSx1], axis=-1)
         mixed_BxSxTxW, gate_BxSxTxE = MixtureOfExperts(
-            len(TASKS), c.experts, c.expert_width, c.gate_dropout, name="experts"
+            len(c.prediction_heads), c.experts, c.expert_width, c.gate_dropout, name="experts"
         )(mixed_in, train=train)
-        heads = [nn.Dense(1, name=f"head_{task}")(mixed_BxSxTxW[:, :, t]) for t, task in enumerate(TASKS)]
-        logit_BxSxT = jnp.concatenate(heads, axis=-1).astype(jnp.float32)
+        names = [f"head_{head.name}" for head in c.prediction_heads]
+        logits = [nn.Dense(1, name=name)(mixed_BxSxTxW[:, :, t]) for t, name in enumerate(names)]
+        logit_BxSxT = jnp.concatenate(logits, axis=-1).astype(jnp.float32)
         return logit_BxSxT, self._position(batch, train).astype(jnp.float32), gate_BxSxTxE
 
     def _query(self, rows: Rows, batch: Batch) -> Array:
@@ -153,7 +160,8 @@ class QinModel(nn.Module):
 
     def _position(self, batch: Batch, train: bool) -> Array:
         """The shallow side tower: where a result stood explains clicks, and is unknown when serving."""
-        side = nn.Embed(POSITIONS + 1, len(TASKS), embedding_init=nn.initializers.zeros, name="position")
+        heads = len(self.config.prediction_heads)
+        side = nn.Embed(POSITIONS + 1, heads, embedding_init=nn.initializers.zeros, name="position")
         # Row 0, for a position that is unknown or dropped, adds nothing: that is the serving case.
         known_BxS = jnp.clip(batch["position_BxS"] + 1, 0, POSITIONS)
         if train:
@@ -166,10 +174,9 @@ class QinModel(nn.Module):
 class QinTask:
     """The ranker as the loop sees it. A row of the batch is a slate: one request and S results.
 
-    Batch: `words_BxQ`, `query_content_BxD`, `profile_BxP`, `is_feed_B`, `history_BxH` (video rows, 0 = padding, oldest
-    first) with `signals_BxHxG` and `gap_seconds_BxH`; `recent_*` likewise with R; `video_BxS` (0 = padding),
-    `position_BxS` (-1 = unknown), `features_BxSxF` (standardised); to train, `label_BxSxT` and `weight_BxSxT` (0 where
-    a head has no label: search rows of the log carry clicks only).
+    `history_BxH` and `recent_BxR` are video rows (0 = padding, oldest first), `video_BxS` too; `position_BxS` is -1
+    where unknown, `features_BxSxF` are standardised. `weight_BxSxT` is 0 where a head has no label: search rows of most
+    logs carry clicks only.
     `frozen`: `content`, `author`, `category` and, where the log has them, `brought` vectors of the catalogue.
     """
 
@@ -184,18 +191,39 @@ class QinTask:
     def model(self) -> QinModel:
         return QinModel(self.config, self.profile_sizes)
 
+    @property
+    def slate_schema(self) -> Schema:
+        """What the ranker reads of a request and its results."""
+        c, person = self.config, {}
+        if c.personal:
+            person = _events("history_BxH", "signals_BxHxG", "gap_seconds_BxH", c.history)
+            if c.realtime:
+                person |= _events("recent_BxR", "recent_signals_BxRxG", "recent_gap_BxR", c.realtime)
+        return {
+            "words_BxQ": ints("B", "Q"),
+            "query_content_BxD": floats("B", self.frozen["content"].shape[1]),
+            "profile_BxP": ints("B", len(self.profile_sizes)),
+            **person,
+            "is_feed_B": floats("B"),
+            "video_BxS": ints("B", "S"),
+            "position_BxS": ints("B", "S"),
+            "features_BxSxF": floats("B", "S", self.features),
+        }
+
+    @property
+    def schema(self) -> Schema:
+        heads = len(self.config.prediction_heads)
+        labels = {"label_BxSxT": floats("B", "S", heads), "weight_BxSxT": floats("B", "S", heads)}
+        return self.slate_schema | labels
+
     def table_specs(self) -> dict[str, TableSpec]:
         return table_specs(self.sizes, self.config.width, self.config.tables)
 
     def init(self, key: Array) -> Params:
         frozen = sample_of(self.frozen)
-        batch = self.prepare(frozen, slate_like(self.features, len(self.profile_sizes), self._content_width))
+        batch = self.prepare(frozen, example(self.slate_schema, 1))
         rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
         return self.model.init(key, rows, batch)["params"]
-
-    @property
-    def _content_width(self) -> int:
-        return self.frozen["content"].shape[1]
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
         """Joins frozen vectors and runs both steps of the GSU."""
@@ -255,32 +283,25 @@ class QinTask:
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c = self.config
-        inputs = lowered(({"params": params}, rows, batch), c.compute)
+        exact = exact_names(self.schema) | {"long_gap_BxK"}  # which prepare picks from one of them
+        inputs = lowered(({"params": params}, rows, batch), c.compute, exact)
         logit_BxSxT, position_BxSxT, gate_BxSxTxE = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         logit_BxSxT = logit_BxSxT + position_BxSxT
         label_BxSxT, weight_BxSxT = batch["label_BxSxT"], batch["weight_BxSxT"]
-        each = [losses.pointwise(logit_BxSxT[..., t], label_BxSxT[..., t], weight_BxSxT[..., t]) for t in range(3)]
-        ranked = losses.listwise(logit_BxSxT[..., 0], label_BxSxT[..., 0], weight_BxSxT[..., 0])
-        loss = c.click_weight * each[0] + c.long_play_weight * each[1] + c.like_weight * each[2]
+        heads = c.prediction_heads
+        each = [pointwise(logit_BxSxT[..., t], label_BxSxT[..., t], weight_BxSxT[..., t]) for t, _ in enumerate(heads)]
+        # The first head's label is the click (config/schema.py), which is what an order of results is judged by.
+        ranked = listwise(logit_BxSxT[..., 0], label_BxSxT[..., 0], weight_BxSxT[..., 0])
+        loss = functools.reduce(operator.add, (head.weight * each[t] for t, head in enumerate(heads)))
         entropy_T = -(gate_BxSxTxE * jnp.log(gate_BxSxTxE + 1e-9)).sum(-1).mean((0, 1))
-        metrics = {task: each[t] for t, task in enumerate(TASKS)} | {"listwise": ranked}
-        metrics |= {f"gate_entropy_{task}": entropy_T[t] for t, task in enumerate(TASKS)}
+        metrics = {head.name: each[t] for t, head in enumerate(heads)} | {"listwise": ranked}
+        metrics |= {f"gate_entropy_{head.name}": entropy_T[t] for t, head in enumerate(heads)}
         return loss + c.listwise_weight * ranked, metrics
 
 
-def slate_like(features: int, fields: int, width: int) -> Batch:
-    """A batch of the right ranks, for initialisation."""
-    events = {"signals_BxHxG": jnp.zeros((1, 1, SIGNALS)), "recent_signals_BxRxG": jnp.zeros((1, 1, SIGNALS))}
-    return events | {
-        "words_BxQ": jnp.ones((1, 1), jnp.int32),
-        "query_content_BxD": jnp.zeros((1, width)),
-        "profile_BxP": jnp.zeros((1, fields), jnp.int32),
-        "is_feed_B": jnp.zeros(1),
-        "history_BxH": jnp.ones((1, 1), jnp.int32),
-        "gap_seconds_BxH": jnp.zeros((1, 1)),
-        "recent_BxR": jnp.ones((1, 1), jnp.int32),
-        "recent_gap_BxR": jnp.zeros((1, 1)),
-        "video_BxS": jnp.ones((1, 1), jnp.int32),
-        "position_BxS": jnp.zeros((1, 1), jnp.int32),
-        "features_BxSxF": jnp.zeros((1, 1, features)),
+def _events(video: str, signals: str, gap: str, length: int) -> Schema:
+    return {
+        video: ints("B", length),
+        signals: floats("B", length, len(SIGNALS)),
+        gap: floats("B", length, exact=True),
     }

@@ -1,4 +1,4 @@
-"""The arithmetic of QRCF: the filter of past views and the walk to their neighbours (METHOD section 2).
+"""The arithmetic of QRCF: the filter of past views and the walk to their neighbours (docs/method.md, QRCF).
 
 Pure functions with fixed shapes; their cost depends on K and M, not on the catalogue. Reading histories and the
 channel around them are in retrieval/qrcf.py.

@@ -205,6 +205,5 @@ class _Rows:
         return fit_query_map(self.label_N, self.probability_N, self.query_NxF, self.user_N, start, seed)
 
     def losses(self, calibrator: Calibrator) -> np.ndarray:
-        """Log loss of each."""
         p_N = calibrator.apply(self.probability_N, query=self.query_NxF)
         return -np.where(self.label_N, np.log(p_N), np.log1p(-p_N))

@@ -9,48 +9,61 @@ hands in spaces that have not learnt from those rows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
-from pr2_jax.config import QinConfig
+from pr2_jax.config import PREFERENCE_LABELS, QinConfig
 from pr2_jax.data.history.counters import Counters, pair
-from pr2_jax.data.history.video_attributes import VideoNumbers
-from pr2_jax.encoders.content_encoder import ContentEncoder
-from pr2_jax.encoders.preference_encoder import PreferenceEncoder
+from pr2_jax.data.history.video_attributes import VIDEO_NUMBERS, VideoNumbers
 from pr2_jax.retrieval.bm25 import Bm25Channel
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.qrcf import SeedFilter
-from pr2_jax.types import TASKS, Requests
+from pr2_jax.retrieval.qrcf import Seeds
+from pr2_jax.types import Requests
 
-RELEVANCE = ("bm25", "content_cosine", "query_words", "query_searches", "query_video_clicks", "query_video_share")
-VIDEO = ("clicks", "search_clicks", "shown", "search_ctr", "log_duration", "has_duration", "log_age", "has_age")
-VIDEO += tuple(f"appeal_{task}" for task in TASKS)
-LINKS = ("item_cf", "item_cf_by_clicks", "qrcf")
-HABITS = ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video")
-PREFERENCE = (
-    *(f"preference_{task}" for task in TASKS),
-    "preference_fit",
-    "preference_fit_doubt",
-    "preference_fit_author",
-    "preference_fit_category",
-)
-AGAIN = ("clicks_of_video",)
-GROUPS = {
-    "relevance": RELEVANCE,
-    "video": VIDEO,
-    "links": LINKS,
-    "habits": HABITS,
-    "preference": PREFERENCE,
-    "again": AGAIN,
+PLAIN, HEAVY = False, True
+GROUPS: dict[str, dict[str, bool]] = {
+    "relevance": {
+        "bm25": HEAVY,
+        "content_cosine": PLAIN,
+        "query_words": PLAIN,
+        "query_searches": HEAVY,
+        "query_video_clicks": HEAVY,
+        "query_video_share": PLAIN,
+    },
+    "video": {
+        "clicks": HEAVY,
+        "search_clicks": HEAVY,
+        "shown": HEAVY,
+        "search_ctr": PLAIN,
+        **dict.fromkeys(VIDEO_NUMBERS, PLAIN),
+        **{f"appeal_{label}": PLAIN for label in PREFERENCE_LABELS},
+    },
+    "links": {"item_cf": HEAVY, "item_cf_by_clicks": HEAVY, "qrcf": HEAVY},
+    "habits": {
+        "category_share": PLAIN,
+        "author_clicks": HEAVY,
+        "author_share": PLAIN,
+        "user_clicks": HEAVY,
+        "views_of_video": HEAVY,
+    },
+    "preference": {
+        **{f"preference_{label}": PLAIN for label in PREFERENCE_LABELS},
+        "preference_fit": PLAIN,
+        "preference_fit_doubt": PLAIN,
+        "preference_fit_author": PLAIN,
+        "preference_fit_category": PLAIN,
+    },
+    "again": {"clicks_of_video": HEAVY},
 }
-"""By the names that `QinConfig.inputs` gives; the last goes with habits where people find again what they clicked."""
+"""The columns, by the groups that `QinConfig.inputs` names, each with whether its tail is heavy; "again" goes with
+habits where people find again what they clicked. A ranker reads whole groups."""
 IMPERSONAL = ("relevance", "video")
 FEATURES = tuple(name for group in GROUPS.values() for name in group)
-HEAVY_TAILED = ("bm25", "query_searches", "query_video_clicks", "clicks", "search_clicks", "shown")
-HEAVY_TAILED += ("item_cf", "item_cf_by_clicks", "qrcf", "author_clicks", "user_clicks", "views_of_video", *AGAIN)
+HEAVY_TAILED = tuple(name for group in GROUPS.values() for name, heavy in group.items() if heavy)
 DENSE_VIDEOS, DENSE_CELLS = 1_000_000, 8_000_000
 """Catalogues up to which a request's reached videos are laid out whole to be read, and cells laid out at once; of
 larger ones each read searches its row, which takes longer but no longer the larger they are."""
@@ -60,8 +73,7 @@ PRIOR_SHOWN = 3.0
 
 def groups(config: QinConfig, *, again: bool = False) -> tuple[str, ...]:
     """Which of `GROUPS` a ranker reads. `again`: people find again what they clicked."""
-    asked = config.inputs.split("+")
-    asked += ["again"] * (again and "habits" in asked)
+    asked = (*config.inputs, *["again"] * (again and "habits" in config.inputs))
     return tuple(name for name in asked if config.personal or name in IMPERSONAL)
 
 
@@ -112,76 +124,71 @@ class Scaler:
 class RankingFeatures:
     """Computes `[N, S, F]` raw features of N requests with S results each."""
 
-    def __init__(
-        self,
-        counters: Counters,
-        space: ContentEncoder,
-        preference: PreferenceEncoder,
-        bm25: Bm25Channel,
-        numbers: VideoNumbers,
-        seeds: SeedFilter,
-        *,
-        again: bool = False,
-    ) -> None:
+    def __init__(self, counters: Counters, numbers: VideoNumbers, bm25: Bm25Channel, *, again: bool = False) -> None:
         """`again`: the person's clicks on each result are counted; else that column is 0."""
-        self._again = again
-        self._counters, self._space, self._preference = counters, space, preference
-        self._bm25, self._numbers, self._seeds = bm25, numbers, seeds
+        self._counters, self._numbers, self._bm25, self._again = counters, numbers, bm25, again
 
     def __call__(
         self,
-        requests: Requests,
-        query_N: np.ndarray,
+        encoded: EncodedRequests,
         video_NxS: np.ndarray,
         similarity: ItemSimilarity | None,
         needed: Collection[str] = tuple(GROUPS),
     ) -> np.ndarray:
-        """`query_N` are query rows (0 = a query that the log does not know); `similarity` the snapshot to walk.
+        """`similarity`: the snapshot to walk.
 
         Where no group of the person is `needed`, their columns are 0 and nothing of the person is read, no
         `similarity` either.
         """
         personal = not set(needed) <= set(IMPERSONAL)
-        asked = requests if personal else dataclasses.replace(requests, user_B=np.zeros_like(requests.user_B))
-        preference, appeal = self._preference.logits(self._preference.people(asked.user_B, asked.time_ms_B), video_NxS)
-        parts = [*self._relevance(requests, query_N, video_NxS), *self._video(requests, video_NxS)]
-        parts += [*np.moveaxis(appeal, -1, 0)]
+        requests, preference = encoded.requests, encoded.encoders.preference
+        nobody_N = np.zeros_like(requests.user_B)
+        people = encoded.people if personal else preference.people(nobody_N, requests.time_ms_B)
+        logits, appeal = preference.logits(people, video_NxS)
+        found = self._relevance(encoded, video_NxS) | self._video(requests, video_NxS)
+        found |= _named(appeal, *(f"appeal_{label}" for label in PREFERENCE_LABELS))
         if personal:
-            parts += self._personal(requests, video_NxS, similarity) + self._preferences(
-                requests, video_NxS, preference
-            )
-            parts += [self._clicks(requests, video_NxS)] if self._again else []
-        parts += [np.zeros((1, 1))] * (len(FEATURES) - len(parts))
-        return np.stack(np.broadcast_arrays(*parts), axis=-1).astype(np.float32)
+            found |= self._personal(encoded, video_NxS, similarity) | self._preferences(encoded, video_NxS, logits)
+            found |= {"clicks_of_video": self._clicks(requests, video_NxS)} if self._again else {}
+        columns = [found.pop(name, np.zeros((1, 1))) for name in FEATURES]
+        if found:
+            raise ValueError(f"no feature is called {', '.join(found)}")
+        return np.stack(np.broadcast_arrays(*columns), axis=-1).astype(np.float32)
 
-    def _relevance(self, requests: Requests, query_N: np.ndarray, video_NxS: np.ndarray) -> list[np.ndarray]:
-        counters, time_Nx1 = self._counters, requests.time_ms_B[:, None]
-        query_NxD = self._space.queries(requests.words_BxQ)
-        vectors_NxSxD = np.asarray(self._space.videos_VxD)[video_NxS]
+    def _relevance(self, encoded: EncodedRequests, video_NxS: np.ndarray) -> dict[str, np.ndarray]:
+        counters, requests = self._counters, encoded.requests
+        time_Nx1, query_N = requests.time_ms_B[:, None], requests.query_B
+        vectors_NxSxD = np.asarray(encoded.encoders.space.videos_VxD)[video_NxS]
         known_N = query_N > 0
         searches_Nx1 = np.where(known_N, counters.query_searches.before(query_N, requests.time_ms_B), 0)[:, None]
         clicks_NxS = counters.query_video_clicks.before(pair(query_N[:, None], video_NxS), time_Nx1)
         clicks_NxS = np.where(known_N[:, None], clicks_NxS, 0)
-        return [
-            self._bm25.scores(requests.words_BxQ, video_NxS),
-            np.einsum("nd,nsd->ns", query_NxD, vectors_NxSxD),
-            (requests.words_BxQ > 0).sum(1, keepdims=True),
-            searches_Nx1,
-            clicks_NxS,
-            clicks_NxS / (searches_Nx1 + PRIOR_SHOWN),
-        ]
+        return {
+            "bm25": self._bm25.scores(requests.words_BxQ, video_NxS),
+            "content_cosine": np.einsum("nd,nsd->ns", encoded.query_BxD, vectors_NxSxD),
+            "query_words": (requests.words_BxQ > 0).sum(1, keepdims=True),
+            "query_searches": searches_Nx1,
+            "query_video_clicks": clicks_NxS,
+            "query_video_share": clicks_NxS / (searches_Nx1 + PRIOR_SHOWN),
+        }
 
-    def _video(self, requests: Requests, video_NxS: np.ndarray) -> list[np.ndarray]:
+    def _video(self, requests: Requests, video_NxS: np.ndarray) -> dict[str, np.ndarray]:
         counters, time_Nx1 = self._counters, requests.time_ms_B[:, None]
         search_clicks_NxS = counters.video_search_clicks.before(video_NxS, time_Nx1)
         shown_NxS = counters.video_shown.before(video_NxS, time_Nx1)
         clicks_NxS = counters.video_clicks.before(video_NxS, time_Nx1)
-        rate_NxS = search_clicks_NxS / (shown_NxS + PRIOR_SHOWN)
-        numbers_NxSx4 = self._numbers(video_NxS, time_Nx1)
-        return [clicks_NxS, search_clicks_NxS, shown_NxS, rate_NxS, *np.moveaxis(numbers_NxSx4, -1, 0)]
+        return {
+            "clicks": clicks_NxS,
+            "search_clicks": search_clicks_NxS,
+            "shown": shown_NxS,
+            "search_ctr": search_clicks_NxS / (shown_NxS + PRIOR_SHOWN),
+            **_named(self._numbers(video_NxS, time_Nx1), *VIDEO_NUMBERS),
+        }
 
-    def _personal(self, requests: Requests, video_NxS: np.ndarray, similarity: ItemSimilarity) -> list[np.ndarray]:
-        counters, videos = self._counters, self._counters.store.videos
+    def _personal(
+        self, encoded: EncodedRequests, video_NxS: np.ndarray, similarity: ItemSimilarity
+    ) -> dict[str, np.ndarray]:
+        counters, videos, requests = self._counters, self._counters.store.videos, encoded.requests
         user_Nx1, time_Nx1 = requests.user_B[:, None], requests.time_ms_B[:, None]
         known_Nx1 = user_Nx1 > 0
         total_Nx1 = np.where(known_Nx1, counters.user_clicks.before(user_Nx1, time_Nx1), 0)
@@ -195,45 +202,55 @@ class RankingFeatures:
         by_author = np.where((author_NxS > 0) & known_Nx1, by_author, 0)
         views = counters.user_video_views.before(pair(user_Nx1, video_NxS), time_Nx1) * known_Nx1
         popularity_NxS = counters.video_clicks.before(video_NxS, time_Nx1)
-        item_cf = self._walked(requests, video_NxS, similarity, by_query=False)
-        qrcf = self._walked(requests, video_NxS, similarity, by_query=True)
-        return [
-            item_cf,
-            item_cf / (popularity_NxS + PRIOR_SHOWN),
-            qrcf,
-            share_NxS,
-            by_author,
-            by_author / (total_Nx1 + 1),
-            total_Nx1,
-            views,
-        ]
+        item_cf, qrcf = np.split(walked((encoded.latest, encoded.seeds), np.tile(video_NxS, (2, 1)), similarity), 2)
+        return {
+            "item_cf": item_cf,
+            "item_cf_by_clicks": item_cf / (popularity_NxS + PRIOR_SHOWN),
+            "qrcf": qrcf,
+            "category_share": share_NxS,
+            "author_clicks": by_author,
+            "author_share": by_author / (total_Nx1 + 1),
+            "user_clicks": total_Nx1,
+            "views_of_video": views,
+        }
 
     def _clicks(self, requests: Requests, video_NxS: np.ndarray) -> np.ndarray:
         """The person's own clicks on each result."""
         user_Nx1, time_Nx1 = requests.user_B[:, None], requests.time_ms_B[:, None]
         return self._counters.user_video_clicks.before(pair(user_Nx1, video_NxS), time_Nx1) * (user_Nx1 > 0)
 
-    def _preferences(self, requests: Requests, video_NxS: np.ndarray, preference_NxSxT: np.ndarray) -> list[np.ndarray]:
-        fit, durations = self._preference.fit, self._numbers.durations(video_NxS, requests.time_ms_B[:, None])
-        fits = fit.people(requests.user_B, requests.time_ms_B)
-        own = (fit.logits(fits, video_NxS, durations), fit.leanings(fits, video_NxS))
-        return [column for part in (preference_NxSxT, *own) for column in np.moveaxis(part, -1, 0)]
-
-    def _walked(
-        self, requests: Requests, video_NxS: np.ndarray, similarity: ItemSimilarity, *, by_query: bool
-    ) -> np.ndarray:
-        """`sum_b strength_b sim(b, v)` for given results: the channel's score, read off for chosen videos."""
-        seeds = self._seeds(requests, by_query=by_query)
-        size = len(similarity.neighbour_VxM)
-        kept = np.nonzero(seeds.strength_BxK > 0)
-        strength = sp.csr_array(
-            (seeds.strength_BxK[kept], (kept[0], seeds.video_BxK[kept])), shape=(len(requests), size)
+    def _preferences(
+        self, encoded: EncodedRequests, video_NxS: np.ndarray, preference_NxSxT: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        fit, fits = encoded.encoders.preference.fit, encoded.fits
+        durations = self._numbers.durations(video_NxS, encoded.requests.time_ms_B[:, None])
+        return (
+            _named(preference_NxSxT, *(f"preference_{label}" for label in PREFERENCE_LABELS))
+            | _named(fit.logits(fits, video_NxS, durations), "preference_fit", "preference_fit_doubt")
+            | _named(fit.leanings(fits, video_NxS), "preference_fit_author", "preference_fit_category")
         )
-        reached = (strength @ similarity.matrix).tocsr()
-        if size <= DENSE_VIDEOS:
-            step = max(DENSE_CELLS // size, 1)
-            parts = [reached[n : n + step].toarray() for n in range(0, len(requests), step)]
-            found = [np.take_along_axis(part, video_NxS[n * step :][: len(part)], 1) for n, part in enumerate(parts)]
-            return np.concatenate(found)
-        rows = np.repeat(np.arange(len(requests)), video_NxS.shape[1])
-        return np.asarray(reached[rows, video_NxS.reshape(-1)]).reshape(video_NxS.shape)
+
+
+def _named(part_xF: np.ndarray, *names: str) -> dict[str, np.ndarray]:
+    """The last axis as columns by name."""
+    return dict(zip(names, np.moveaxis(part_xF, -1, 0), strict=True))
+
+
+def walked(seeds: Sequence[Seeds], video_NxS: np.ndarray, similarity: ItemSimilarity) -> np.ndarray:
+    """`sum_b strength_b sim(b, v)` for given results: the channel's score, read off for chosen videos.
+
+    Several batches of seeds are walked one below the other: a sparse product costs more to set up than to compute.
+    """
+    size, requests = len(similarity.neighbour_VxM), len(video_NxS)
+    strength_NxK, seed_NxK = (np.concatenate([getattr(s, x) for s in seeds]) for x in ("strength_BxK", "video_BxK"))
+    kept = np.nonzero(strength_NxK > 0)
+    strength = sp.csr_array((strength_NxK[kept], (kept[0], seed_NxK[kept])), shape=(requests, size))
+    reached = (strength @ similarity.matrix).tocsr()
+    if size <= DENSE_VIDEOS:
+        step = max(DENSE_CELLS // size, 1)
+        blocks = [reached] if requests <= step else [reached[n : n + step] for n in range(0, requests, step)]
+        parts = [block.toarray() for block in blocks]
+        found = [np.take_along_axis(part, video_NxS[n * step :][: len(part)], 1) for n, part in enumerate(parts)]
+        return np.concatenate(found)
+    rows = np.repeat(np.arange(requests), video_NxS.shape[1])
+    return np.asarray(reached[rows, video_NxS.reshape(-1)]).reshape(video_NxS.shape)

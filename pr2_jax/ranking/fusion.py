@@ -1,4 +1,4 @@
-"""Fusion of calibrated heads into one ranking score (METHOD section 5).
+"""Fusion of calibrated heads into one ranking score (docs/method.md, Fusion).
 
 `score = (r + offset)^a_r * prod_t (1 + beta_t p_t)^alpha_t`, beta_t = 1 / mean(p_t): a head's average result multiplies
 by 2^alpha whatever the head's base rate, and the +1 keeps near-zero probabilities from wiping out the other heads. The
@@ -14,6 +14,7 @@ import numpy as np
 
 from pr2_jax.metrics.expected_gain import expected_gains, ndcg, recall
 from pr2_jax.metrics.standard_error import standard_error
+from pr2_jax.retrieval.merge import coordinate_search
 
 ALPHA_GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 RELEVANCE_GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -61,7 +62,6 @@ def choose_weights(
     valid_SxK: np.ndarray,
     relevance_floor: float = 0.0,
     positives_S: np.ndarray | None = None,
-    rounds: int = 3,
 ) -> FusionWeights:
     """Exponents that maximise mean NDCG@10 over validation sessions, by coordinate search.
 
@@ -87,17 +87,8 @@ def choose_weights(
         score_SxK = fuse(probabilities, relevance, _weights(trial, beta_T, relevance_floor))
         return float(ndcg(expected_gains(score_SxK, clicked, valid), positives).mean())
 
-    reached = value(exponents)
-    for _ in range(rounds):
-        before = reached
-        for at in [*(np.flatnonzero(known_T[1:]) + 1), tasks, 0]:
-            base = list(exponents)
-            for step in RELEVANCE_GRID if at == tasks else ALPHA_GRID:
-                trial = [*base[:at], step, *base[at + 1 :]]
-                if any(trial[:tasks]) and (got := value(trial)) > reached + 1e-9:
-                    exponents, reached = trial, got
-        if reached <= before:
-            break
+    grids = {int(at): ALPHA_GRID for at in np.flatnonzero(known_T[1:]) + 1} | {tasks: RELEVANCE_GRID, 0: ALPHA_GRID}
+    exponents = coordinate_search(value, exponents, grids, lambda trial: any(trial[:tasks]))
     return _weights(exponents, beta_T, relevance_floor)
 
 

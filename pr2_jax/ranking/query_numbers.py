@@ -18,9 +18,9 @@ class QueryNumbers:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def __call__(self, requests: Requests, query_N: np.ndarray) -> np.ndarray:
-        """float64. `query_N` are query rows; 0 = a query that the log does not know, which has never been seen."""
-        counters, time_ms_N = self._counters, requests.time_ms_B
+    def __call__(self, requests: Requests) -> np.ndarray:
+        """float64. A query that the log does not know has never been seen."""
+        counters, time_ms_N, query_N = self._counters, requests.time_ms_B, requests.query_B
         searches_N, shown_N, clicks_N = (
             np.where(np.asarray(query_N) > 0, counter.before(query_N, time_ms_N), 0)
             for counter in (counters.query_searches, counters.query_shown, counters.query_clicks)

@@ -8,7 +8,8 @@ from pr2_jax.config import QinConfig
 from pr2_jax.data.batches.training_batches import SlateReader
 from pr2_jax.encoders.batching import in_blocks, padded_size
 from pr2_jax.ranking.features import Scaler, columns, groups
-from pr2_jax.types import TASKS, ModelFunction
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
+from pr2_jax.types import ModelFunction
 
 REQUEST_BLOCK = 64
 RESULT_BLOCK = 512
@@ -29,32 +30,28 @@ class Ranker:
     ) -> None:
         """`config` and `again` say which columns of the features the function reads."""
         self._function, self._requests, self._scaler = function, requests, scaler
+        self._heads = len(config.prediction_heads)
         self._columns, self.needs = columns(config, again=again), groups(config, again=again)
 
     def logits(
-        self,
-        user_N: np.ndarray,
-        time_ms_N: np.ndarray,
-        words_NxQ: np.ndarray,
-        content_NxD: np.ndarray,
-        video_NxS: np.ndarray,
-        features_NxSxF: np.ndarray,
-        is_feed: bool = False,
+        self, encoded: EncodedRequests, video_NxS: np.ndarray, features_NxSxF: np.ndarray, is_feed: bool = False
     ) -> np.ndarray:
         """`[N, S, T]` logits; `video_NxS` is padded with 0 (whose logits mean nothing), features are raw."""
+        asked = encoded.requests
         results = video_NxS.shape[1]
         width = padded_size(results, RESULT_BLOCK)
         parts = []
-        for start in range(0, len(user_N), REQUEST_BLOCK):
+        for start in range(0, len(asked), REQUEST_BLOCK):
             rows = slice(start, start + REQUEST_BLOCK)
-            request = self._requests.live(user_N[rows], time_ms_N[rows], words_NxQ[rows], content_NxD[rows])
-            request["is_feed_B"] = np.full(len(user_N[rows]), is_feed, np.float32)
+            of = asked.user_B[rows], asked.time_ms_B[rows], asked.words_BxQ[rows], encoded.query_BxD[rows]
+            request = self._requests.live(*of)
+            request["is_feed_B"] = np.full(len(of[0]), is_feed, np.float32)
             blocks = [
                 self._block(request, video_NxS[rows, at : at + width], features_NxSxF[rows, at : at + width], width)
                 for at in range(0, results, width)
             ]
             parts.append(np.concatenate(blocks, axis=1)[:, :results])
-        return np.concatenate(parts) if parts else np.zeros((0, results, len(TASKS)), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, results, self._heads), np.float32)
 
     def _block(self, request: dict, video_BxS: np.ndarray, features_BxSxF: np.ndarray, width: int) -> np.ndarray:
         pad = [(0, 0), (0, width - video_BxS.shape[1])]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pr2_jax.drawing.charts import Chart
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.report.charts import Chart
 
 MISSING = "–"
 Value = Interval | float | int | str | None
@@ -39,6 +39,12 @@ class Table:
     groups: Mapping[int, str] = dataclasses.field(default_factory=dict)
     folded: bool = False  # closed until somebody asks for it
     whole: frozenset[int] = frozenset()
+    kind: ClassVar[str] = "table"  # by which the template tells blocks apart
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns stand to the right."""
+        return [column.form != "text" for column in self.columns]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Note:
 
     text: str
     heading: str = ""
+    kind: ClassVar[str] = "note"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Charts:
     """Charts that stand beside each other where there is room."""
 
     charts: Sequence[Chart]
+    kind: ClassVar[str] = "charts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,23 +101,7 @@ def text_of(value: Value, form: str) -> tuple[str, str]:
         return value, ""
     if isinstance(value, Interval):
         return _interval_text(value, form)
-    if form == "count":
-        return f"{value:,.0f}", ""
-    if form == "percent":
-        return f"{value:.1%}", ""
-    if form in ("lift", "fine"):
-        return f"{value:{'+' if form == 'lift' else ''}.2%}", ""
-    if form == "seconds":
-        return _seconds(value), ""
-    if form == "chance":
-        return ("< 0.001" if value < 0.001 else f"{value:.3f}"), ""
-    if form == "bytes":
-        return f"{value / 1e6:,.1f} MB" if value >= 1e5 else f"{value / 1e3:,.1f} kB", ""
-    if form == "signed":
-        return f"{value:+.4f}", ""
-    if form == "plain":
-        return (f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1e4 else f"{value:,.4g}"), ""
-    return f"{value:.4f}", ""
+    return FORMS.get(form, "{:.4f}".format)(value), ""
 
 
 def _interval_text(value: Interval, form: str) -> tuple[str, str]:
@@ -127,6 +119,20 @@ def _seconds(value: float) -> str:
     if value < 1:
         return f"{value * 1e3:.3g} ms"
     return f"{value:.1f} s" if value < 60 else f"{value / 60:.1f} min"
+
+
+FORMS: dict[str, Callable[[float], str]] = {
+    "count": "{:,.0f}".format,
+    "percent": "{:.1%}".format,
+    "lift": "{:+.2%}".format,
+    "fine": "{:.2%}".format,
+    "seconds": _seconds,
+    "chance": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
+    "bytes": lambda size: f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB",
+    "signed": "{:+.4f}".format,
+    "plain": lambda x: f"{x:,.0f}" if isinstance(x, int) or abs(x) >= 1e4 else f"{x:,.4g}",
+}
+"""Texts of single numbers by `Column.form`; any other has four digits."""
 
 
 def numbers_of(table: Table) -> tuple[list[str], list[list[Value]]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pr2_jax import artifacts, console, workdir
 from pr2_jax.config import Config, loader
+from pr2_jax.drawing import charts
+from pr2_jax.drawing.charts import Chart
+from pr2_jax.drawing.painters import png
 from pr2_jax.errors import BadInput
-from pr2_jax.report import blocks, charts, page, png
+from pr2_jax.report import blocks, page
 from pr2_jax.report.blocks import Charts, Section, Table
-from pr2_jax.report.charts import Chart
 from pr2_jax.report.sections import (
     ablations_section,
     abtest_section,
@@ -51,18 +52,16 @@ def write(place: Path) -> None:
     BadInput where `place` is no work directory; StaleArtifact where the evaluation is missing or of something else.
     """
     config = _config_of(place)
-    with artifacts.locked(place), console.stage("report"):
-        started = time.monotonic()
+    out = place / DIRECTORY
+    with artifacts.locked(place), console.stage("report"), console.timed(f"; open {out / PAGE}"):
         workdir.require("eval", place, config)
         stages = (workdir.STORE, *workdir.STAGES)
         claim = {"inputs": {name: artifacts.identity(place / name) for name in stages}}
         facts: dict = {}
-        out = place / DIRECTORY
         with artifacts.writing(out, claim, SCHEMA, facts=facts) as made:
             work = Work(place, config)
             write_page(work, made)
             facts["made_from"] = dict(sorted(work.inputs.items()))
-        console.log(f"done in {console.duration(time.monotonic() - started)}; open {out / PAGE}")
 
 
 def write_page(work: Work, out: Path) -> None:
@@ -75,7 +74,7 @@ def write_page(work: Work, out: Path) -> None:
     drawn = [headline["chart"], *charts_of(sections)]
     for chart in console.progress(drawn, "pictures", unit=" pictures"):
         blocks.write_csv(out / TABLES / f"{chart.slug}.csv", *charts.numbers_of(chart))
-        png.draw(chart, out / PICTURES / f"{chart.slug}.png")
+        png([chart], out / PICTURES / f"{chart.slug}.png")
     for table in tables_of(sections):
         blocks.write_csv(out / TABLES / f"{table.slug}.csv", *blocks.numbers_of(table))
     for section in sections:

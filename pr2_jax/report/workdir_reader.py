@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,48 +50,38 @@ class Work:
             self.inputs[place] = artifacts.digest_file(path)
         return path
 
-    def json(self, place: str) -> Any:
-        """None where there is no such file; StaleArtifact where it is damaged, with the command that made it."""
+    def _read(self, place: str, parse: Callable[[Path], Any], otherwise: Any, command: str = "pr2 run") -> Any:
+        """`otherwise` where there is no such file; StaleArtifact where it is damaged, with the command that made it."""
         path = self.path(place)
         if path is None:
-            return None
-        with artifacts.reading(path.parent, made_by(place)):
-            return json.loads(path.read_text(encoding="utf-8"))
+            return otherwise
+        with artifacts.reading(path.parent, command):
+            return parse(path)
+
+    def json(self, place: str) -> Any:
+        """None where there is no such file."""
+        return self._read(place, lambda path: json.loads(path.read_text(encoding="utf-8")), None, made_by(place))
 
     def curve(self, place: str) -> list[dict[str, float]]:
         """The lines of a `curve.jsonl`; none where there is none."""
-        path = self.path(place)
-        if path is None:
-            return []
-        with artifacts.reading(path.parent):
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return self._read(place, lambda path: [json.loads(x) for x in path.read_text("utf-8").splitlines()], [])
 
     def csv(self, place: str) -> list[dict[str, str]]:
         """The rows of a CSV file; none where there is none."""
-        path = self.path(place)
-        if path is None:
-            return []
-        with artifacts.reading(path.parent), path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return self._read(place, lambda path: list(csv.DictReader(path.read_text("utf-8").splitlines(True))), [])
 
     @functools.cached_property
     def store(self) -> LogStore:
-        """The log."""
         return LogStore.open(self.directory / "store")
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
-        """eval/metrics.json."""
         return self.json("eval/metrics.json") or {}
 
     @functools.cached_property
     def values(self) -> dict[str, per_session.Values]:
         """What each ranking was worth in each session of the test day."""
-        path = self.path(f"eval/{SESSIONS}")
-        if path is None:
-            return {}
-        with artifacts.reading(path.parent):
-            return per_session.load(path)
+        return self._read(f"eval/{SESSIONS}", per_session.load, {})
 
     def stale(self, place: str, command: str) -> str:
         """A sentence where an artifact was made from other stages than there are now, else nothing."""
@@ -109,7 +99,6 @@ class Work:
 
     @property
     def simulated(self) -> bool:
-        """Is the log a simulated one?"""
         return self.config.data.source == "short_video_world"
 
     def day_of(self, time_ms: np.ndarray) -> np.ndarray:
@@ -118,7 +107,6 @@ class Work:
         return (np.asarray(time_ms) - self.store.cuts.validation_ms) // DAY_MS
 
     def test_sessions(self) -> np.ndarray:
-        """Rows of the test day's searches."""
         cuts = self.store.cuts
         first, last = np.searchsorted(self.store.sessions.time_ms, [cuts.test_ms, cuts.end_ms])
         return np.arange(first, last)

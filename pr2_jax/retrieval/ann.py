@@ -1,6 +1,6 @@
 """The nearest-video index behind `dr` and `pdr`: ScaNN where it pays and exists, exact search elsewhere.
 
-The only file that touches ScaNN. What its 1.4.2 does, and this file therefore guards against (STACK section 7): a NaN
+The only file that touches ScaNN. What its 1.4.2 does, and this file therefore guards against: a NaN
 in a tree build ends the process; fewer points than leaves is an error; too few candidates come back as (row 0, NaN);
 a relative path makes an index that never loads; document ids are stored as a pickle; the build prints to stderr.
 """
@@ -36,13 +36,12 @@ SCHEMA = 1
 RECALL_QUERIES = 256
 TRAINING_POINTS = 250_000
 POINTS_PER_RESULT = 100
-"""Leaves searched hold at least so many videos for each result asked for. On the 10,000 films of movielens-search
-recall@100 of content queries is .78 with 15 % of the leaves, .96 with half, .99 with all; the last takes twice as long
-as the first, 0.05 ms a query. On a million videos it asks for 1 % of them."""
+"""Leaves searched hold at least so many videos for each result asked for: a share of the leaves alone finds too few in
+a small catalogue (docs/decisions/020-exact-for-fitting.md). On a million videos it asks for 1 % of them."""
 REORDER_PER_RESULT = 8
-"""Quantised results rescored exactly for each result asked for: .991 with 4, .999 with 8 in the same place."""
+"""Quantised results rescored exactly for each result asked for."""
 PARALLEL_BATCH = 32
-"""From this many queries on ScaNN's thread pool is faster than one thread; the results are the same (STACK 7.5)."""
+"""From this many queries on ScaNN's thread pool is faster than one thread; the results are the same."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +122,10 @@ class Index:
         score_BxN = np.asarray(score_BxN, np.float32)
         found_BxN = np.isfinite(score_BxN)
         row_BxN = np.where(found_BxN, self._row_N[np.where(found_BxN, at_BxN, 0)], 0)
-        # ScaNN's order among equal scores is its own; ours is by ascending row.
-        order_BxN = np.lexsort((row_BxN, np.where(found_BxN, -score_BxN, np.inf)), axis=1)
-        row_BxN, score_BxN = (np.take_along_axis(x, order_BxN, 1) for x in (row_BxN, score_BxN))
+        if not (score_BxN[:, :-1] > score_BxN[:, 1:]).all():
+            # ScaNN's order among equal scores is its own; ours is by ascending row.
+            order_BxN = np.lexsort((row_BxN, np.where(found_BxN, -score_BxN, np.inf)), axis=1)
+            row_BxN, score_BxN = (np.take_along_axis(x, order_BxN, 1) for x in (row_BxN, score_BxN))
         return withhold_seen(row_BxN, score_BxN, seen, k)
 
 
@@ -138,7 +138,7 @@ def build_index(
     """Writes an index of unit vectors (row 0 and zeros left out) into `directory` and measures its recall.
 
     `queries_NxD`: queries to measure recall on, at most 256 of them; without any, videos stand in for queries.
-    Raises BadInput where a vector is not finite. Builds by ScaNN are not bit-reproducible (STACK 7.8): keep the index.
+    Raises BadInput where a vector is not finite. Builds by ScaNN are not bit-reproducible: keep the index.
     """
     started = time.perf_counter()
     vectors_VxD = np.ascontiguousarray(vectors_VxD, np.float32)
@@ -208,7 +208,7 @@ def _build_scann(vectors_NxD: np.ndarray, directory: pathlib.Path, leaves: int, 
     directory.mkdir(parents=True)
     reorder = config.ann_reorder or REORDER_PER_RESULT * config.ann_recall_at
     with _quiet_stderr():
-        # spherical: on skewed unit vectors recall at 1 % of the leaves rises from .36 to .77 (STACK 7.4).
+        # Spherical, or recall halves on skewed unit vectors.
         builder = scann.builder(vectors_NxD, config.ann_recall_at, "dot_product").tree(
             leaves, searched, training_sample_size=min(len(vectors_NxD), TRAINING_POINTS), spherical=True
         )
@@ -241,7 +241,7 @@ def _write_report(directory: pathlib.Path, report: IndexReport, reorder: int):
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """ScaNN's C++ writes to file descriptor 2 whatever its log levels say (STACK 7.11)."""
+    """ScaNN's C++ writes to file descriptor 2 whatever its log levels say."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

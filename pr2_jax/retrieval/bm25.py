@@ -10,7 +10,8 @@ import numpy as np
 
 from pr2_jax.config import RetrievalConfig
 from pr2_jax.retrieval.candidates import best_of
-from pr2_jax.types import NO_VIDEO, Candidates, Requests
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
+from pr2_jax.types import NO_VIDEO, Candidates
 
 if TYPE_CHECKING:
     from pr2_jax.data.store.log_store import LogStore
@@ -38,8 +39,9 @@ class Bm25Channel:
         word = np.repeat(np.arange(len(self._first_posting) - 1, dtype=np.int64), np.diff(self._first_posting))
         self._key = word * self._videos + self._video
 
-    def retrieve(self, requests: Requests, k: int) -> Candidates:
-        """See `types.Channel`; ties in ascending video row."""
+    def retrieve(self, encoded: EncodedRequests, k: int) -> Candidates:
+        """See `Channel`; ties in ascending video row."""
+        requests = encoded.requests
         ids_BxK = np.full((len(requests), k), NO_VIDEO, np.int32)
         scores_BxK = np.full((len(requests), k), -np.inf, np.float32)
         for b, words_Q in enumerate(requests.words_BxQ):
@@ -59,6 +61,8 @@ class Bm25Channel:
         for q in range(words_BxQ.shape[1]):
             word_B = words_BxQ[:, q].astype(np.int64)
             rows = np.flatnonzero((word_B > 0) & (word_B < len(self._first_posting) - 1))
+            if not len(rows):
+                continue
             asked = word_B[rows, None] * self._videos + np.maximum(ids_BxS[rows], 0)
             at = np.minimum(np.searchsorted(self._key, asked.ravel()), len(self._key) - 1).reshape(asked.shape)
             total_BxS[rows] += np.where(self._key[at] == asked, self._score[at], np.float32(0))

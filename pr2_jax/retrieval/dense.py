@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pr2_jax.retrieval.ann import Index
-from pr2_jax.types import NO_VIDEO, Candidates, Requests
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
+from pr2_jax.types import NO_VIDEO, Candidates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +17,12 @@ class DenseChannel:
     """`dr` encodes the query alone, `pdr` the query and the person. A zero vector finds nothing."""
 
     name: str
-    encode: Callable[[Requests], np.ndarray]
+    encode: Callable[[EncodedRequests], np.ndarray]
     index: Index
 
-    def retrieve(self, requests: Requests, k: int) -> Candidates:
-        vectors_BxD = self.encode(requests)
-        found = self.index.search(vectors_BxD, k, requests.seen)
+    def retrieve(self, encoded: EncodedRequests, k: int) -> Candidates:
+        vectors_BxD = self.encode(encoded)
+        found = self.index.search(vectors_BxD, k, encoded.requests.seen)
         silent_Bx1 = ~np.any(vectors_BxD, axis=1, keepdims=True)
         return Candidates(
             np.where(silent_Bx1, NO_VIDEO, found.ids_BxK).astype(np.int32),

@@ -9,18 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pr2_jax.encoders.batching import padded_size
 from pr2_jax.retrieval.candidates import withhold_seen
 from pr2_jax.types import Candidates
 
 CHUNK = 50_000
-"""Videos scored at once: as fast as the whole catalogue, with a fraction of its score memory (STACK 3.8)."""
+"""Videos scored at once: as fast as the whole catalogue, with a fraction of its score memory."""
 BATCH = 256
 """Most requests scored at once; smaller batches are padded to a power of two, so few shapes are ever compiled."""
-
-
-def next_power_of_two(n: int) -> int:
-    """The least power of two not below n; 1 for n < 1."""
-    return 1 << max(n - 1, 0).bit_length()
 
 
 @functools.partial(jax.jit, static_argnames=("k",))
@@ -33,7 +29,7 @@ def _top_inner_products(chunks_NxMxD: jax.Array, rows: int, query_BxD: jax.Array
         number, vectors_MxD = numbered
         row_M = number * chunk + jnp.arange(chunk, dtype=jnp.int32)
         score_BxM = jnp.where(((row_M > 0) & (row_M < rows))[None, :], query_BxD @ vectors_MxD.T, -jnp.inf)
-        # NaN would sort first (STACK 3.8).
+        # NaN would sort first.
         score, at = jax.lax.top_k(jnp.nan_to_num(score_BxM, nan=-jnp.inf, posinf=None, neginf=-jnp.inf), kept)
         # Earlier chunks stand in front: among equal scores the merge keeps the lower row.
         both = jnp.concatenate([best[0], score], 1)
@@ -51,7 +47,7 @@ class ExactSearch:
 
     def __init__(self, vectors_VxD: np.ndarray):
         self.rows, self.width = vectors_VxD.shape
-        chunk = min(CHUNK, next_power_of_two(self.rows))
+        chunk = padded_size(self.rows, CHUNK)
         padded = np.zeros((-(-self.rows // chunk) * chunk, self.width), np.float32)
         padded[: self.rows] = vectors_VxD
         self._chunks_NxMxD = jnp.asarray(padded.reshape(-1, chunk, self.width))
@@ -60,11 +56,11 @@ class ExactSearch:
         """The k best unseen videos of each query by inner product, ties by ascending row, padded with -1 / -inf."""
         query_BxD = np.asarray(query_BxD, np.float32)
         asked = k + max((len(s) for s in seen), default=0)
-        fetch = next_power_of_two(min(asked, self.rows))
+        fetch = padded_size(min(asked, self.rows))
         parts = []
         for start in range(0, len(query_BxD), BATCH):
             batch_BxD = query_BxD[start : start + BATCH]
-            padded = np.zeros((next_power_of_two(len(batch_BxD)), self.width), np.float32)
+            padded = np.zeros((padded_size(len(batch_BxD)), self.width), np.float32)
             padded[: len(batch_BxD)] = batch_BxD
             found = _top_inner_products(self._chunks_NxMxD, self.rows, padded, fetch)
             score, row = (np.asarray(x)[: len(batch_BxD)] for x in found)

@@ -1,4 +1,4 @@
-"""Item-to-item similarity from engagement: Swing, or cosine with shrinkage (METHOD section 2).
+"""Item-to-item similarity from engagement: Swing, or cosine with shrinkage (docs/method.md, Item similarity).
 
 Both see clicks of both channels strictly before `before_ms`, capped to the latest items of a user and to a seeded
 sample of an item's users. A similarity is held as padded [V, M] neighbour lists, ready for a jitted gather.
@@ -37,8 +37,8 @@ SPARSE_CELLS = 60_000_000
 POSTINGS = 2_000_000
 """Shared clicks of pairs of users looked at once (about 100 MB)."""
 NEIGHBOUR_CELLS = 200_000_000
-"""Largest [V, M] (1.6 GB for ids and weights): M shrinks on larger catalogues. Long lists pay where people are few:
-on movielens-search's validation day recall@100 of BM25 + Swing is .424 with 200 neighbours and .458 with 1,000."""
+"""Largest [V, M] (1.6 GB for ids and weights): M shrinks on larger catalogues. Long lists pay where people are few
+(docs/decisions/015-item-similarity-and-merge.md)."""
 FALLBACK_ROWS = 200_000
 """Most videos given content neighbours; engaged videos come first, for only they can be seeds."""
 
@@ -168,8 +168,7 @@ def _swing(active_UxN: sp.csr_array, size_U: np.ndarray, m: int, config: QrcfCon
 
     `size_U`: items of each user, w_u = (user_alpha + size_u)^-user_beta. The weight given out is
     (s(i,j) / sqrt(d_i d_j))^power with d_i = sum_j s(i,j): Swing's plain sums grow with the square of popularity, so
-    that a few popular seeds would drown all others (movielens-search, validation day, recall@100 of BM25 + Swing: .319
-    plain, .458 so).
+    that a few popular seeds would drown all others (docs/decisions/015-item-similarity-and-merge.md).
 
     Of users a, those after a that share two items with one of them make a row each of a small matrix Z, which holds
     their common items, and s grows by Z^T diag(w_a w_c / (alpha + n_ac)) Z.

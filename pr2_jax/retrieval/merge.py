@@ -8,8 +8,7 @@ Scores of channels are not comparable, so each is first brought to (0, 1] within
   What a channel did not return scored at most s_k, so that counting it as 0 is consistent.
 
 A channel's list ends at its depth, not where its evidence ends: BM25 matches 4,000 films to "drama" and returns 1,000.
-A `scorer` gives such a channel's real scores for what the others found; on movielens-search's validation day that lifts
-recall@100 of BM25 + item similarity from .411 to .455.
+A `scorer` gives such a channel's real scores for what the others found (docs/method.md, Merge).
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ LEAST = np.float32(1e-6)
 WEIGHT_GRID = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 OBJECTIVE_DEPTH = 100
 """Results handed to the objective; it may not look deeper."""
+ROUNDS = 3
 MOST_SESSIONS = 1_000
 """Sessions that weights are chosen on; more change them little and cost time."""
 
@@ -163,7 +163,6 @@ def choose_weights(
     objective: Objective = retrieval_objective,
     grid: Sequence[float] = WEIGHT_GRID,
     scorers: Mapping[str, Scorer] | None = None,
-    rounds: int = 3,
 ) -> dict[str, float]:
     """Weights (sum 1) that maximise the objective, the mean of recall@100 and NDCG@10, over validation requests.
 
@@ -180,7 +179,8 @@ def choose_weights(
     clicked_BxN = _clicked(pooled.ids_BxN, [clicked[b] for b in picked])
     positives_B = np.array([len(np.unique(clicked[b])) for b in picked])
 
-    def value(weight_C: np.ndarray) -> float:
+    def value(weights: Sequence[float]) -> float:
+        weight_C = np.array(weights, np.float32)
         score_BxN = np.where(pooled.ids_BxN > 0, pooled.sources_BxNxC @ weight_C, -np.inf)
         if score_BxN.shape[1] > OBJECTIVE_DEPTH:
             best = np.argpartition(-score_BxN, OBJECTIVE_DEPTH - 1, axis=1)[:, :OBJECTIVE_DEPTH]
@@ -189,27 +189,31 @@ def choose_weights(
             score, hit = score_BxN, clicked_BxN
         return float(objective(score, hit, np.isfinite(score), positives_B).mean())
 
-    weight_C = _coordinate_search(value, len(names), grid, rounds)
+    grids = dict.fromkeys(range(len(names)), grid)
+    weight_C = np.array(coordinate_search(value, [1.0] * len(names), grids, lambda trial: sum(trial) > 0), np.float32)
     return {name: float(w) for name, w in zip(names, weight_C / weight_C.sum(), strict=True)}
 
 
-def _coordinate_search(
-    value: Callable[[np.ndarray], float], size: int, grid: Sequence[float], rounds: int
-) -> np.ndarray:
-    weight_C = np.ones(size, np.float32)
-    reached = value(weight_C)
-    for _ in range(rounds):
+def coordinate_search(
+    value: Callable[[Sequence[float]], float],
+    start: list[float],
+    grids: Mapping[int, Sequence[float]],
+    allowed: Callable[[Sequence[float]], bool],
+) -> list[float]:
+    """The numbers of the greatest value that `ROUNDS` rounds from `start` reach: every value of its grid for one place
+    after the other, in the order of `grids`, until a round brings no gain. The first of equals stays."""
+    best, reached = start, value(start)
+    for _ in range(ROUNDS):
         before = reached
-        for channel in range(size):
-            base_C = weight_C.copy()
+        for place, grid in grids.items():
+            base = best
             for step in grid:
-                trial_C = base_C.copy()
-                trial_C[channel] = step
-                if trial_C.sum() > 0 and (got := value(trial_C)) > reached + 1e-9:
-                    weight_C, reached = trial_C, got
+                trial = [*base[:place], step, *base[place + 1 :]]
+                if allowed(trial) and (got := value(trial)) > reached + 1e-9:
+                    best, reached = trial, got
         if reached <= before:
             break
-    return weight_C
+    return best
 
 
 def _clicked(ids_BxN: np.ndarray, clicked: Sequence[np.ndarray]) -> np.ndarray:

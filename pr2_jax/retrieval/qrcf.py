@@ -1,10 +1,11 @@
-"""QRCF, query-relevant collaborative filtering (METHOD section 2).
+"""QRCF, query-relevant collaborative filtering (docs/method.md, QRCF).
 
 `S(u, q) = topK over behaviours b of cos(e_q, e_b), kept where cos >= epsilon`; each kept behaviour walks to its
 item-to-item neighbours: `score(v | u, q) = sum_{b in S} w_b cos(e_q, e_b)^gamma sim(b, v)`. Epsilon is one number, or
 one a query (`retrieval.qrcf.threshold = "adaptive"`); either is fitted on the training days.
 
-The arithmetic is in models/qrcf_arithmetic.py; here histories are read and the results become a channel.
+The arithmetic is in models/qrcf_arithmetic.py; here histories are read and filtered. The walk is a channel
+(qrcf_channel.py).
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.encoders.batching import REQUEST_BLOCK, padded_size
 from pr2_jax.encoders.content_encoder import ContentEncoder
-from pr2_jax.models.qrcf_arithmetic import adaptive_epsilon, filter_ids, walk
-from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.types import NO_VIDEO, Candidates, Requests
+from pr2_jax.models.qrcf_arithmetic import adaptive_epsilon, filter_ids
+from pr2_jax.types import Requests
 
 DAY_SECONDS = 86_400.0
 ROUNDING = 1e-6
@@ -39,6 +39,12 @@ class Seeds:
     video_BxK: np.ndarray
     strength_BxK: np.ndarray
     relevance_BxK: np.ndarray
+
+    @staticmethod
+    def joined(parts: Sequence[Seeds]) -> Seeds:
+        """Of several batches, one below the other."""
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return Seeds(*(np.concatenate(column) for column in columns))
 
     @property
     def coverage(self) -> float:
@@ -58,7 +64,7 @@ class SeedFilter:
         sample_N: Sequence[int] | np.ndarray | None = None,
     ) -> None:
         """`sample_N`, video rows (`cosine_sample`), is what the adaptive threshold reads in place of `epsilon`."""
-        self._reader, self._space, self._config = reader, space, config
+        self._reader, self.space, self._config = reader, space, config
         self.epsilon = epsilon
         self._vectors_VxD = jnp.asarray(space.videos_VxD)
         # Where nothing is told of any video no past view is nearer to a query than another: all of them count.
@@ -76,20 +82,31 @@ class SeedFilter:
         decay_BxH = 0.5 ** (age_days_BxH / self._config.age_half_life_days)
         return (np.log1p(engagement_BxH) * decay_BxH * (history["history_BxH"] > 0)).astype(np.float32)
 
-    def __call__(self, requests: Requests, *, by_query: bool = True) -> Seeds:
-        """Seeds of each request. `by_query=False` keeps the latest K whatever the query (plain item-to-item CF); so
-        does a log that tells nothing of any video."""
-        c, parts = self._config, [_no_seeds(self._config.k)]
+    def __call__(self, requests: Requests, query_BxD: np.ndarray | None = None) -> Seeds:
+        """Seeds of each request; the latest ones where the log tells nothing of any video.
+
+        `query_BxD`: content vectors of the queries, where somebody has them already.
+        """
+        return self.both(requests, query_BxD)[0]
+
+    def both(self, requests: Requests, query_BxD: np.ndarray | None = None) -> tuple[Seeds, Seeds]:
+        """The seeds by the query, and the latest K behaviours whatever the query (those of plain item-to-item CF, the
+        latest first), from one reading of the past."""
+        if self._told and query_BxD is None:
+            query_BxD = self.space.queries(requests.words_BxQ)
+        parts = [(_no_seeds(self._config.k),) * 2]
         for start in range(0, len(requests), REQUEST_BLOCK):
-            part = requests.slice(start, start + REQUEST_BLOCK)
-            history = self._reader.engaged(part.user_B, part.time_ms_B, c.history)
-            video_BxH, weight_BxH = history["history_BxH"], self.weights(history)
-            parts.append(
-                self._relevant(part, video_BxH, weight_BxH)
-                if by_query and self._told
-                else _latest(video_BxH, weight_BxH, c.k)
-            )
-        return Seeds(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            rows = slice(start, start + REQUEST_BLOCK)
+            history = self._reader.engaged(requests.user_B[rows], requests.time_ms_B[rows], self._config.history)
+            past = history["history_BxH"], self.weights(history)
+            latest = self._latest(*past)
+            parts.append((self._relevant(query_BxD[rows], *past) if self._told else latest, latest))
+        return tuple(Seeds.joined(each) for each in zip(*parts, strict=True))
+
+    def _latest(self, video_BxH: np.ndarray, weight_BxH: np.ndarray) -> Seeds:
+        video_BxK, weight_BxK = (x[:, ::-1][:, : self._config.k] for x in (video_BxH, weight_BxH))
+        video_BxK = np.where(weight_BxK > 0, video_BxK, 0).astype(np.int32)
+        return Seeds(video_BxK, weight_BxK, (weight_BxK > 0).astype(np.float32))
 
     def cuts(self, query_BxD: np.ndarray) -> np.ndarray | np.float32:
         """The least cosine of a seed: `[B, 1]` where it is adaptive, else epsilon."""
@@ -98,11 +115,9 @@ class SeedFilter:
         passing = round((1 - self._config.adaptive_quantile) * len(self._sample_NxD))
         return adaptive_epsilon(query_BxD, self._sample_NxD, max(passing, 1)) - ROUNDING
 
-    def _relevant(
-        self, part: Requests, video_BxH: np.ndarray, weight_BxH: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _relevant(self, query_BxD: np.ndarray, video_BxH: np.ndarray, weight_BxH: np.ndarray) -> Seeds:
         """Filters a block on the device, where the content vectors are: the history travels as ids."""
-        c, real = self._config, len(part)
+        c, real = self._config, len(query_BxD)
         size = padded_size(real, REQUEST_BLOCK)
         # Few people have long histories: work on as many columns (a power of two) as this block needs.
         longest = max(int((video_BxH > 0).sum(1).max(initial=0)), c.k)
@@ -110,7 +125,7 @@ class SeedFilter:
         pad = [(0, size - real), (0, 0)]
         # Turned round, so that among equally relevant views the latest wins.
         video_BxH, weight_BxH = video_BxH[:, -width:][:, ::-1], weight_BxH[:, -width:][:, ::-1]
-        query_BxD = np.pad(self._space.queries(part.words_BxQ), pad)
+        query_BxD = np.pad(query_BxD, pad)
         found = filter_ids(
             self._vectors_VxD,
             query_BxD,
@@ -122,18 +137,11 @@ class SeedFilter:
         )
         position, strength, relevance = (np.asarray(x)[:real] for x in found)
         video_BxK = np.where(strength > 0, np.take_along_axis(video_BxH, position, 1), 0)
-        return video_BxK.astype(np.int32), strength, relevance
+        return Seeds(video_BxK.astype(np.int32), strength, relevance)
 
 
-def _latest(video_BxH: np.ndarray, weight_BxH: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The k latest behaviours as seeds, the latest first; histories are padded in front."""
-    video_BxK, weight_BxK = video_BxH[:, ::-1][:, :k], weight_BxH[:, ::-1][:, :k]
-    video_BxK = np.where(weight_BxK > 0, video_BxK, 0).astype(np.int32)
-    return video_BxK, weight_BxK, (weight_BxK > 0).astype(np.float32)
-
-
-def _no_seeds(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32), np.zeros((0, k), np.float32)
+def _no_seeds(k: int) -> Seeds:
+    return Seeds(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32), np.zeros((0, k), np.float32))
 
 
 def past_cosines(reader: EventReader, space: ContentEncoder, config: QrcfConfig, requests: Requests) -> np.ndarray:
@@ -146,9 +154,7 @@ def past_cosines(reader: EventReader, space: ContentEncoder, config: QrcfConfig,
     return cosine_BxH[(history["history_BxH"] > 0) & told_B[:, None]]
 
 
-def fit_epsilon(
-    store: LogStore, reader: EventReader, space: ContentEncoder, config: QrcfConfig, requests: Requests
-) -> float:
+def fit_epsilon(reader: EventReader, space: ContentEncoder, config: QrcfConfig, requests: Requests) -> float:
     """Epsilon as a quantile of cos(query, past view) over some training requests; refit after every new embedding."""
     return epsilon_at(past_cosines(reader, space, config, requests), config.epsilon_quantile)
 
@@ -162,51 +168,11 @@ def cosine_sample(store: LogStore, before_ms: int, size: int, seed: int = 0) -> 
     """What the adaptive threshold measures queries by: rows `[N]`, ascending, of at most `size` videos that anybody had
     engaged with before `before_ms`, each as likely as any other. Row 0, whose cosines are 0, where there is none.
 
-    Videos, not views, and their cosines as they are: on movielens-search's validation day, at 15 to 17 seeds a search,
-    recall@100 was .318 and .321 so (two samples), .308 by a sample of views (which popular films fill), .306 by a
-    Gaussian and .307 by an exponential tail fitted to the cosines. Differences of .01 are near what chance does.
+    Videos, not views, which popular ones fill; and their cosines as they are, with no distribution fitted to them
+    (docs/decisions/014-qrcf-threshold.md).
     """
     index = store.engaged_index
     past = index.rows[index.known_ms < before_ms]
     video_N = np.setdiff1d(np.asarray(store.events.video)[past], [0])
     drawn_N = np.random.default_rng(seed).permutation(video_N)[:size]
     return np.sort(drawn_N) if len(drawn_N) else np.zeros(1, np.int32)
-
-
-class QrcfChannel:
-    """The retrieval channel: filter, walk, top-k."""
-
-    name = "qrcf"
-
-    def __init__(self, seeds: SeedFilter, similarity: ItemSimilarity) -> None:
-        self.seeds = seeds
-        self._neighbour, self._weight = jnp.asarray(similarity.neighbour_VxM), jnp.asarray(similarity.weight_VxM)
-
-    def retrieve(self, requests: Requests, k: int) -> Candidates:
-        return self.from_seeds(self.seeds(requests), requests, k)
-
-    def from_seeds(self, seeds: Seeds, requests: Requests, k: int) -> Candidates:
-        """The walk alone, for seeds already at hand."""
-        ids = np.full((len(requests), k), NO_VIDEO, np.int32)
-        scores = np.full((len(requests), k), -np.inf, np.float32)
-        for start in range(0, len(requests), REQUEST_BLOCK):
-            stop = min(start + REQUEST_BLOCK, len(requests))
-            size = padded_size(stop - start, REQUEST_BLOCK)
-            pad = [(0, size - (stop - start)), (0, 0)]
-            found, score = walk(
-                np.pad(seeds.video_BxK[start:stop], pad), np.pad(seeds.strength_BxK[start:stop], pad),
-                self._neighbour, self._weight, _pad_seen(requests.seen[start:stop], size), k,
-            )  # fmt: skip
-            width = min(k, found.shape[1])
-            ids[start:stop, :width] = np.asarray(found)[: stop - start, :width]
-            scores[start:stop, :width] = np.asarray(score)[: stop - start, :width]
-        return Candidates(ids, scores)
-
-
-def _pad_seen(seen: tuple[np.ndarray, ...], size: int) -> np.ndarray:
-    """Sorted rows `[size, P]`, P a power of two, padded with the largest int32."""
-    width = 1 << max(3, max((len(rows) for rows in seen), default=0)).bit_length()
-    out = np.full((size, width), np.iinfo(np.int32).max, np.int32)
-    for row, videos in zip(out, seen, strict=False):
-        row[: len(videos)] = videos
-    return out

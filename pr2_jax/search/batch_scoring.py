@@ -61,7 +61,7 @@ def _rank(engine: SearchEngine, block: RequestBlock, k: int, counts: dict[str, i
     counts["unknown users"] += int((user_B == 0).sum())
     counts["empty queries"] += sum(not len(row) for row in rows)
     counts["queries without a known word"] += sum(len(row) > 0 and not row.any() for row in rows)
-    return engine.rank(engine.requests(user_B, rows), rows, k)
+    return engine.rank(engine.encode(user_B, rows), k)
 
 
 class _Trec:

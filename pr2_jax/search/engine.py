@@ -12,6 +12,7 @@ from pr2_jax.config import Config
 from pr2_jax.data.history.histories import seen
 from pr2_jax.data.history.video_attributes import padded_words
 from pr2_jax.errors import BadInput
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.search.searcher import Ranked, Searcher
 from pr2_jax.search.system import System, open_system
 from pr2_jax.types import Requests
@@ -61,8 +62,7 @@ class SearchEngine:
 
     def __init__(self, system: System, name: str = "pr2") -> None:
         self.system, self.now_ms = system, system.store.cuts.end_ms
-        self._snapshot = system.snapshot(self.now_ms)
-        self.searcher = Searcher(system, self._snapshot, name)
+        self.searcher = Searcher.open(system, system.fitted.snapshot(self.now_ms), name)
 
     @classmethod
     def load(cls, place: Path | str, config: Config | None = None, name: str = "pr2") -> SearchEngine:
@@ -87,28 +87,32 @@ class SearchEngine:
         rows_Q = np.array([match.row for match in found], np.int32)
         words = tuple(Word(match.text, match.known) for match in found)
         unknown = tuple(word.text for word in words if not word.known)
-        requests = self.requests(np.array([row], np.int32), [rows_Q])
-        ranked = self.rank(requests, [rows_Q], k)
-        return SearchResults(tuple(self._results(requests, ranked, k)), row > 0, words, unknown)
+        encoded = self.encode(np.array([row], np.int32), [rows_Q])
+        ranked = self.rank(encoded, k)
+        return SearchResults(tuple(self._results(encoded, ranked, k)), row > 0, words, unknown)
 
-    def requests(self, user_B: np.ndarray, words: Sequence[np.ndarray]) -> Requests:
+    def encode(self, user_B: np.ndarray, words: Sequence[np.ndarray]) -> EncodedRequests:
         """Requests of now: user rows and ragged word rows."""
-        words_BxQ = padded_words(words, self.system.config.data)
+        system = self.system
+        words_BxQ = padded_words(words, system.config.data)
+        query_B = np.array([system.store.query_of_words.get(given.tobytes(), 0) for given in words], np.int32)
         time_ms_B = np.full(len(user_B), self.now_ms, np.int64)
-        return Requests(user_B, time_ms_B, words_BxQ, self.system.withheld(user_B, time_ms_B))
+        return system.encode(Requests(user_B, time_ms_B, words_BxQ, system.withheld(user_B, time_ms_B), query_B))
 
-    def rank(self, requests: Requests, words: Sequence[np.ndarray], k: int) -> Ranked:
+    def rank(self, encoded: EncodedRequests, k: int) -> Ranked:
         """Retrieves, ranks and orders a batch; at least k results where the catalogue has them."""
-        query_B = np.array([self.system.store.query_of_words.get(given.tobytes(), 0) for given in words], np.int32)
-        depth = max(k, self.system.config.evaluation.pipeline_candidates)
-        merged = self.searcher.candidates(requests, self.searcher.retrieve(requests), depth)
-        return self.searcher.rank(requests, query_B, merged)
+        depth = max(k, self.system.config.search.candidates)
+        merged = self.searcher.candidates(encoded, self.searcher.retrieve(encoded), depth)
+        return self.searcher.rank(encoded, merged)
 
-    def _results(self, requests: Requests, ranked: Ranked, k: int) -> list[Result]:
+    def _results(self, encoded: EncodedRequests, ranked: Ranked, k: int) -> list[Result]:
         ids_K = ranked.ids_BxK[0][ranked.ids_BxK[0] > 0][:k]
         raw = np.asarray(self.system.store.videos.raw_id)[ids_K]
-        because = self._because(requests, ids_K)
-        before_K = np.isin(ids_K, seen(self.system.store, requests.user_B, requests.time_ms_B)[0])
+        because = self._because(encoded, ids_K)
+        # What is withheld is not among the results.
+        asked = encoded.requests
+        before = asked.seen or seen(self.system.store, asked.user_B, asked.time_ms_B)
+        before_K = np.isin(ids_K, before[0])
         return [
             Result(
                 video_id=int(raw[n]),
@@ -130,15 +134,15 @@ class SearchEngine:
             for n in range(len(ids_K))
         ]
 
-    def _because(self, requests: Requests, ids_K: np.ndarray, most: int = 3) -> list[tuple[Because, ...]]:
+    def _because(self, encoded: EncodedRequests, ids_K: np.ndarray, most: int = 3) -> list[tuple[Because, ...]]:
         """The QRCF seeds that reach each video, strongest first; none where nothing of the person was asked."""
-        if self.searcher.impersonal or not len(ids_K):
+        if self.searcher.pipeline.impersonal or not len(ids_K):
             return [()] * len(ids_K)
-        seeds = self.system.seeds(requests)
+        seeds, similarity = encoded.seeds, self.searcher.snapshot.similarity
         kept = seeds.strength_BxK[0] > 0
         video_S, strength_S = seeds.video_BxK[0][kept], seeds.strength_BxK[0][kept]
-        neighbour_SxM = np.asarray(self._snapshot.similarity.neighbour_VxM[video_S])
-        weight_SxM = np.asarray(self._snapshot.similarity.weight_VxM[video_S])
+        neighbour_SxM = np.asarray(similarity.neighbour_VxM[video_S])
+        weight_SxM = np.asarray(similarity.weight_VxM[video_S])
         raw = np.asarray(self.system.store.videos.raw_id)
         order_K = np.argsort(ids_K)
         place_SxM = order_K[np.searchsorted(ids_K, neighbour_SxM, sorter=order_K) % len(ids_K)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,14 @@ from pr2_jax.data.history.histories import past_events
 from pr2_jax.encoders.batching import REQUEST_BLOCK
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.fusion import FusionWeights, fuse
+from pr2_jax.ranking.query_numbers import QueryNumbers
 from pr2_jax.ranking.ranker import Ranker
+from pr2_jax.retrieval.encoded_requests import Channel, EncodedRequests
 from pr2_jax.retrieval.merge import Merged
-from pr2_jax.search.system import RANKERS, SCORES, Snapshot, System
-from pr2_jax.types import TASKS, Candidates, Channel, Requests
+from pr2_jax.search.fitted_artifacts import Snapshot
+from pr2_jax.search.pipelines import BASE, Pipeline, pipelines
+from pr2_jax.search.system import System
+from pr2_jax.types import Candidates, Requests
 
 LEAST_CANDIDATES = 50
 """Candidates that the ranker gets at least, popular ones if the channels find fewer."""
@@ -63,105 +67,92 @@ class Ranked:
     sources_BxKxC: np.ndarray  # normalised channel scores
     found_BxKxC: np.ndarray  # whether the channel itself returned it
     channels: tuple[str, ...]
-    heads: tuple[str, ...] = TASKS
+    heads: tuple[str, ...]  # names of the last axis of `probabilities`
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Searcher:
-    """One of `PIPELINES`, or of the steps between them, over one snapshot."""
+    """A pipeline over one snapshot, made of its parts; `open` takes them all from a finished directory."""
 
-    def __init__(
-        self,
+    system: System
+    snapshot: Snapshot
+    pipeline: Pipeline
+    channels: Mapping[str, Channel]
+    ranker: Ranker
+    calibrated: Calibrated
+
+    @classmethod
+    def open(
+        cls,
         system: System,
         snapshot: Snapshot,
         name: str = "pr2",
-        calibrated: Calibrated | None = None,
-        rankers: Path | None = None,
         *,
         exact: bool = False,
-        opened: Mapping[str, Channel] | None = None,
-    ) -> None:
-        """`calibrated` and `rankers` are given while the ranker's stage is still made; `exact` as in `channels`.
+        channels: Mapping[str, Channel] | None = None,
+    ) -> Searcher:
+        """`exact` as in `System.channels`; `channels`: instead of the pipeline's own, which are then not opened."""
+        pipeline, rankers = pipelines(system.config)[name], system.workdir / "qin"
+        if channels is None:
+            channels = system.channels(snapshot, pipeline.channels, exact=exact)
+        calibrated = Calibrated.load(rankers / f"{pipeline.scores_from}.json")
+        return cls(system, snapshot, pipeline, channels, system.ranker(pipeline.ranker, rankers), calibrated)
 
-        `opened`: channels instead of its own, which are then not opened.
-        """
-        rankers = rankers or system.workdir / "qin"
-        self._rankers = rankers
-        self.name, self._system, self._snapshot = name, system, snapshot
-        self.channels = opened
-        if opened is None:
-            everything = system.channels(snapshot, exact=exact)
-            self.channels = {channel: everything[channel] for channel in system.channels_of(name)}
-        self._ranker: Ranker = system.ranker(RANKERS[name], rankers)
-        self._features = system.features()
-        self.calibrated = calibrated or Calibrated.load(rankers / f"{SCORES[RANKERS[name]]}.json")
-
-    @property
-    def impersonal(self) -> bool:
-        """Whether neither its channels nor its ranker know the person."""
-        return impersonal(self.name, self.channels)
-
-    def retrieve(self, requests: Requests) -> dict[str, Candidates]:
+    def retrieve(self, encoded: EncodedRequests) -> dict[str, Candidates]:
         """Every channel's results, to the configured depth."""
-        depth = self._system.config.retrieval.depth
-        return {name: channel.retrieve(requests, depth) for name, channel in self.channels.items()}
+        depth = self.system.config.retrieval.depth
+        return {name: channel.retrieve(encoded, depth) for name, channel in self.channels.items()}
 
-    def merge(self, requests: Requests, found: Mapping[str, Candidates], k: int) -> Merged:
-        """One list of this pipeline's channels, with the weights of the validation day."""
-        return self._system.merged(self.name, requests, found, k)
-
-    def candidates(self, requests: Requests, found: Mapping[str, Candidates], k: int) -> Merged:
+    def candidates(self, encoded: EncodedRequests, found: Mapping[str, Candidates], k: int) -> Merged:
         """The merged list for ranking. Where the channels find next to nothing (no known word, no person), what is
         popular fills up, below everything found."""
-        merged = self.merge(requests, found, k)
+        merged = self.system.merged(self.pipeline, encoded.requests, found, k)
         short_B = (merged.ids_BxK > 0).sum(1) < min(LEAST_CANDIDATES, k)
+        if not short_B.any():
+            return merged
+        ids_BxK, scores_BxK, seen = merged.ids_BxK.copy(), merged.scores_BxK.copy(), encoded.requests.seen
         for row in np.flatnonzero(short_B):
-            have = merged.ids_BxK[row][merged.ids_BxK[row] > 0]
-            taken = np.union1d(have, requests.seen[row] if requests.seen else [])
+            have = ids_BxK[row][ids_BxK[row] > 0]
+            taken = np.union1d(have, seen[row] if seen else [])
             fill = self._popular[~np.isin(self._popular, taken)][: min(LEAST_CANDIDATES, k) - len(have)]
-            merged.ids_BxK[row, len(have) : len(have) + len(fill)] = fill
-            merged.scores_BxK[row, len(have) : len(have) + len(fill)] = 0.0
-        return merged
+            ids_BxK[row, len(have) : len(have) + len(fill)] = fill
+            scores_BxK[row, len(have) : len(have) + len(fill)] = 0.0
+        return dataclasses.replace(merged, ids_BxK=ids_BxK, scores_BxK=scores_BxK)
 
     @functools.cached_property
     def _popular(self) -> np.ndarray:
         """The most clicked videos of the snapshot, best first; enough that a person's own past cannot exhaust them."""
-        clicks_V = np.asarray(self._snapshot.popularity_V)
+        clicks_V = np.asarray(self.snapshot.popularity_V)
         best = np.argsort(-clicks_V, kind="stable")[: 20 * LEAST_CANDIDATES]
         return best[best > 0].astype(np.int32)
 
-    def score(
-        self, requests: Requests, query_B: np.ndarray, video_BxS: np.ndarray, is_feed: bool = False
-    ) -> np.ndarray:
+    def score(self, encoded: EncodedRequests, video_BxS: np.ndarray, is_feed: bool = False) -> np.ndarray:
         """Logits `[B, S, T]` of given videos (0 or -1 = padding), a block of requests at a time."""
-        video_BxS, parts = np.maximum(video_BxS, 0), []
-        for start in range(0, len(requests), REQUEST_BLOCK):
-            part, rows = requests.slice(start, start + REQUEST_BLOCK), slice(start, start + REQUEST_BLOCK)
-            features = self._features(
-                part, query_B[rows], video_BxS[rows], self._snapshot.similarity, self._ranker.needs
-            )
-            content_BxD = self._system.space.queries(part.words_BxQ)
-            logits = self._ranker.logits(
-                part.user_B, part.time_ms_B, part.words_BxQ, content_BxD, video_BxS[rows], features, is_feed
-            )
-            parts.append(logits)
-        return np.concatenate(parts) if parts else np.zeros((*video_BxS.shape, len(TASKS)), np.float32)
+        video_BxS, rows_B = np.maximum(video_BxS, 0), np.arange(len(encoded))
+        parts = [np.zeros((0, *video_BxS.shape[1:], len(self.heads)), np.float32)]
+        for start in range(0, len(encoded), REQUEST_BLOCK):
+            rows = rows_B[start : start + REQUEST_BLOCK]
+            part, videos = encoded.take(rows), video_BxS[rows]
+            features = self.system.features(part, videos, self.snapshot.similarity, self.ranker.needs)
+            parts.append(self.ranker.logits(part, videos, features, is_feed))
+        return np.concatenate(parts)
 
-    def probabilities(self, requests: Requests, query_B: np.ndarray, logits_BxSxT: np.ndarray) -> np.ndarray:
+    def probabilities(self, requests: Requests, logits_BxSxT: np.ndarray) -> np.ndarray:
         """Calibrated probabilities `[B, S, T]` of what `score` gave."""
-        query_BxF = self._system.query_numbers(requests, query_B) if self.calibrated.reads_query else None
+        query_BxF = QueryNumbers(self.system.log.counters)(requests) if self.calibrated.reads_query else None
         return self.calibrated.probabilities(logits_BxSxT, query_BxF)
 
-    def rank(self, requests: Requests, query_B: np.ndarray, merged: Merged) -> Ranked:
+    def rank(self, encoded: EncodedRequests, merged: Merged) -> Ranked:
         """The merged candidates in the ranker's order."""
         relevance_BxK = relevance(merged)
         score_BxK = np.empty(merged.ids_BxK.shape, np.float32)
-        probabilities = np.empty((*score_BxK.shape, len(TASKS)))
-        stranger_B = self._strangers(requests)
-        for searcher, rows in ((self, np.flatnonzero(~stranger_B)), (self._plain, np.flatnonzero(stranger_B))):
+        probabilities = np.empty((*score_BxK.shape, len(self.heads)))
+        stranger_B = self._strangers(encoded.requests)
+        for known, rows in ((True, np.flatnonzero(~stranger_B)), (False, np.flatnonzero(stranger_B))):
             if len(rows):
-                part = requests.take(rows)
-                logits = searcher.score(part, query_B[rows], merged.ids_BxK[rows])
-                probabilities[rows] = searcher.probabilities(part, query_B[rows], logits)
+                searcher, part = self if known else self._plain, encoded.take(rows)
+                logits = searcher.score(part, merged.ids_BxK[rows])
+                probabilities[rows] = searcher.probabilities(part.requests, logits)
                 score_BxK[rows] = fuse(probabilities[rows], relevance_BxK[rows], searcher.calibrated.fusion)
         score_BxK = np.where(merged.ids_BxK > 0, score_BxK, -np.inf)
         order_BxK = np.argsort(-score_BxK, axis=1, kind="stable")
@@ -177,24 +168,25 @@ class Searcher:
             ordered(merged.sources_BxKxC),
             ordered(merged.found_BxKxC),
             merged.channels,
+            self.heads,
         )
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the rankers' heads, which are the same of both."""
+        return tuple(head.name for head in self.system.config.qin.prediction_heads)
 
     def _strangers(self, requests: Requests) -> np.ndarray:
         """Whose past is too short for the personal ranker: they get the other one's order of the same candidates."""
-        if self.name == "base":
+        if self.pipeline.ranker == BASE.ranker:
             return np.zeros(len(requests), bool)
-        events_B = past_events(self._system.store, requests.user_B, requests.time_ms_B)
-        return events_B < self._system.config.search.least_events
+        events_B = past_events(self.system.store, requests.user_B, requests.time_ms_B)
+        return events_B < self.system.config.search.least_events
 
     @functools.cached_property
     def _plain(self) -> Searcher:
         """The base ranker with its own calibration and fusion. It only scores: what the other opened is good enough."""
-        return Searcher(self._system, self._snapshot, "base", rankers=self._rankers, opened=self.channels)
-
-
-def impersonal(pipeline: str, channels: Iterable[str]) -> bool:
-    """Whether neither these channels nor its ranker know the person."""
-    return RANKERS[pipeline] == "base" and not {"qrcf", "pdr"} & set(channels)
+        return Searcher.open(self.system, self.snapshot, BASE.name, channels=self.channels)
 
 
 def relevance(merged: Merged) -> np.ndarray:

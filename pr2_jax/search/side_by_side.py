@@ -12,7 +12,8 @@ from pr2_jax.data.columns import SEARCH_SURFACE
 from pr2_jax.data.history.histories import latest
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.search.engine import Result, SearchEngine, Word
-from pr2_jax.search.system import PIPELINES, open_system
+from pr2_jax.search.pipelines import COMPARED
+from pr2_jax.search.system import open_system
 
 CAPTION_WORDS = 12
 
@@ -59,7 +60,7 @@ class SideBySide:
         self.system = next(iter(engines.values())).system
 
     @classmethod
-    def load(cls, place: Path | str, names: Sequence[str] = PIPELINES) -> SideBySide:
+    def load(cls, place: Path | str, names: Sequence[str] = COMPARED) -> SideBySide:
         """As `SearchEngine.load`."""
         system = open_system(Path(place))
         return cls({name: SearchEngine(system, name) for name in names})
@@ -87,7 +88,7 @@ class SideBySide:
         row = 0 if user is None else store.user_row(user)
         (first,), (end,) = latest(store, np.array([row]), np.array([now_ms]), most)
         events, raw = store.events, store.videos.raw_id
-        engaged = self.system.reader.signals(np.arange(first, end), np.int64(now_ms))[:, :4].any(1)
+        engaged = self.system.log.reader.signals(np.arange(first, end), np.int64(now_ms))[:, :4].any(1)
         return tuple(
             Past(
                 video_id := int(raw[events.video[at]]),

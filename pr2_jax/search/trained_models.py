@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pr2_jax.data.log_view import LogView
 from pr2_jax.models.build_tasks import content_task, pdr_task, preference_task, qin_task
 from pr2_jax.models.model_functions import (
     content_functions,
@@ -16,11 +16,10 @@ from pr2_jax.models.model_functions import (
     ranker_functions,
     ranker_insides,
 )
-from pr2_jax.training.task import Task
+from pr2_jax.ranking.features import columns
+from pr2_jax.search.fitted_artifacts import FittedArtifacts
+from pr2_jax.training.loop import Task
 from pr2_jax.types import Functions, ModelFunction
-
-if TYPE_CHECKING:
-    from pr2_jax.search.system import System
 
 FUNCTIONS = {
     "content": content_functions,
@@ -32,10 +31,10 @@ FUNCTIONS = {
 
 
 class TrainedModels:
-    """Tasks over one system's log, each made once, and finished models, each loaded and compiled once."""
+    """Tasks over one log, each made once, and finished models, each loaded and compiled once."""
 
-    def __init__(self, system: System) -> None:
-        self._system, self._tasks, self._loaded = system, {}, {}
+    def __init__(self, log: LogView, fitted: FittedArtifacts) -> None:
+        self._log, self._fitted, self._tasks, self._loaded = log, fitted, {}, {}
 
     def functions(self, model: str, directory: Path) -> Functions:
         """Of a model whose parameters lie in `directory`."""
@@ -56,14 +55,15 @@ class TrainedModels:
         return self._tasks[model]
 
     def _make(self, model: str) -> Task:
-        system = self._system
-        store, config, catalogue = system.store, system.config, system.catalogue
+        store, config, catalogue = self._log.store, self._fitted.config, self._log.catalogue
         if model == "content":
             return content_task(store, config, catalogue)
-        content_VxD = np.asarray(system.space.videos_VxD)
+        content_VxD = np.asarray(self._fitted.vectors("content"))
         if model == "preference":
             return preference_task(store, config, catalogue, content_VxD)
         if model == "pdr":
-            return pdr_task(store, config, catalogue, system.frozen_spaces)
+            spaces = {"content": content_VxD, "preference": np.asarray(self._fitted.vectors("preference"))}
+            return pdr_task(store, config, catalogue, spaces)
         ranker = config.qin if model == "qin" else config.base
-        return qin_task(store, ranker, catalogue, content_VxD, len(system.columns(ranker)))
+        read = columns(ranker, again=not self._fitted.choices.withholds_clicked)
+        return qin_task(store, ranker, catalogue, content_VxD, len(read))

@@ -1,4 +1,4 @@
-"""When things happen on the simulated platform."""
+"""Clock of the simulated platform: days, activity by hour and weekday."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def day_start_ms(config: WorldConfig, day: int) -> int:
 
 
 def activity(config: WorldConfig, day: int) -> float:
-    """How much more or less than on a Monday people do."""
+    """Factor of the weekday on what people do; 1 on a Monday."""
     return _WEEKDAYS[(datetime.date.fromisoformat(config.start).weekday() + day) % 7]
 
 
 def moments(config: WorldConfig, day: int, draw_Nx2: np.ndarray) -> np.ndarray:
-    """int64 [N] ms: times within a day, by two draws each."""
+    """int64 [N] ms: times within a day, from two draws each."""
     hour_N = choose(_HOURS, draw_Nx2[:, 0]) + draw_Nx2[:, 1]
     return day_start_ms(config, day) + (hour_N * HOUR_MS).astype(np.int64)

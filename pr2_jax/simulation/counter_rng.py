@@ -1,8 +1,8 @@
-"""People's luck: draws that depend on the seed, the day, the person and what they are about to do, and on nothing else.
+"""Counter-based random numbers: a draw is a hash of its coordinates, such as seed, day, person and occasion.
 
-A generator hands out its draws in the order of asking, so that one person more or less, or another system that serves,
-changes everybody's luck. Here a draw is a hash of its coordinates: the same person can live the same day under two
-systems, and all that differs is what the systems showed.
+A sequential generator hands out its draws in the order of the calls, so that one person more or another serving system
+changes everybody's draws. Counter-based draws stay the same. Two systems can serve the same person with common random
+numbers, and all that differs is what they show.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 @dataclasses.dataclass(frozen=True)
 class CounterRng:
-    """A stream of draws; `key` sets it apart from all other streams."""
+    """A stream of draws; streams with different keys are independent."""
 
     key: np.uint64
 
     @staticmethod
     def of(seed: int, *path: int) -> CounterRng:
-        """The stream with this address."""
         return CounterRng(np.random.SeedSequence(entropy=seed, spawn_key=path).generate_state(1, np.uint64)[0])
 
     def child(self, number: int) -> CounterRng:
-        """A stream of its own for one part of what this one is for."""
+        """An independent stream for one purpose within this one."""
         return CounterRng(_mixed(np.atleast_1d(self.key) ^ ((np.asarray([number + 1], np.uint64)) * _FIRST))[0])
 
     def draw(self, width: int, *coordinates_N: np.ndarray) -> np.ndarray:
-        """float64 [N, width] in [0, 1), independent of each other. `coordinates_N`: integers that tell N occasions
-        apart, say person and number of the search of the day; the same ones always get the same draws."""
+        """float64 [N, width] in [0, 1), independent draws for N occasions. `coordinates_N`: integers that identify an
+        occasion, such as the person and the number of the day's search."""
         state_N = np.full(np.broadcast(*coordinates_N).shape, self.key)
         for one_N in coordinates_N:
             state_N = _mixed(state_N + (np.asarray(one_N).astype(np.uint64) + np.uint64(1)) * _ODD)
@@ -41,7 +40,7 @@ class CounterRng:
 
 
 def choose(weight_G: np.ndarray, point_x: np.ndarray) -> np.ndarray:
-    """int32 of the points' shape: the column of `weight_G` on which a draw in [0, 1) falls, by weight."""
+    """int32 of the points' shape: columns of `weight_G` sampled by weight, from draws in [0, 1)."""
     total_G = np.cumsum(weight_G, dtype=np.float64)
     column_x = np.searchsorted(total_G, point_x * total_G[-1], side="right")
     return np.minimum(column_x, len(total_G) - 1).astype(np.int32)

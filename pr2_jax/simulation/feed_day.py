@@ -1,4 +1,4 @@
-"""What people watch in the feed on one day."""
+"""Feed views of one simulated day."""
 
 from __future__ import annotations
 
@@ -17,72 +17,53 @@ from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue
 
 _VISIT = 6  # feed videos sent at once: they share a timestamp
-_REAPPEAR = 0.15  # clicked results that turn up as a feed row seconds later
-_ASIDE = 0.006  # feed views during which people search for something else
+_REAPPEAR = 0.15  # share of clicked search results that appear in the feed seconds later
+_ASIDE = 0.006  # share of feed views during which people search for something else
+_OUTCOMES = ("play_ms_BxS", "click_BxS", "like_BxS", "follow_BxS", "forward_BxS")  # in the order of Views
 
 
 @dataclasses.dataclass(frozen=True)
 class FeedDay:
-    """The feed of one day, by the luck of its people."""
+    """The feed of one day."""
 
     config: WorldConfig
     catalogue: Catalogue
     vocabulary: Vocabulary
     day: int
-    luck: CounterRng
+    rng: CounterRng
 
     def watch(self, users: Users, visited_U: np.ndarray, popularity_V: np.ndarray, engaged: np.ndarray) -> Views:
-        """Who came watches; nobody is shown again what they liked."""
+        """Feed views of the visitors. Nobody is shown a video twice or one that they engaged with before."""
         config, people = self.config, np.arange(len(users))
-        count_luck, time_luck, choose_luck, watch_luck, aside_luck = (self.luck.child(n) for n in range(5))
+        count_rng, time_rng, choose_rng, watch_rng, aside_rng = (self.rng.child(n) for n in range(5))
         rate_U = users.feed_rate_U / users.visit_U * activity(config, self.day) * visited_U
-        count_U = poisson.ppf(count_luck.draw(1, people)[:, 0], rate_U).astype(np.int64)
+        count_U = poisson.ppf(count_rng.draw(1, people)[:, 0], rate_U).astype(np.int64)
         user_N = np.repeat(people.astype(np.int32), count_U)
         number_N = np.arange(len(user_N)) - np.repeat(np.cumsum(count_U) - count_U, count_U)
-        time_ms_N = moments(config, self.day, time_luck.draw(2, user_N, number_N // _VISIT))
-        draw_NxF = choose_luck.draw(FEED_DRAWS, user_N, number_N)
+        time_ms_N = moments(config, self.day, time_rng.draw(2, user_N, number_N // _VISIT))
+        draw_NxF = choose_rng.draw(FEED_DRAWS, user_N, number_N)
         video_N = choose_feed(config.logging, self.catalogue, users, self.day, popularity_V, user_N, draw_NxF)
         order_N = np.lexsort((number_N, user_N, time_ms_N))
-        user_N, video_N, time_ms_N, number_N = (x[order_N] for x in (user_N, video_N, time_ms_N, number_N))
-        key_N = user_N.astype(np.int64) * len(self.catalogue) + video_N
+        key_N = (user_N.astype(np.int64) * len(self.catalogue) + video_N)[order_N]
         fresh_N = np.zeros(len(key_N), bool)
         fresh_N[np.unique(key_N, return_index=True)[1]] = True
-        fresh_N &= ~is_member(engaged, key_N)
-        user_N, video_N, time_ms_N, number_N = (x[fresh_N] for x in (user_N, video_N, time_ms_N, number_N))
-        draw_NxD = watch_luck.draw(RESPONSE_DRAWS, user_N, number_N)
-        slates_Nx1 = video_N[:, None]
-        answer = respond(config.people, self.catalogue, self.vocabulary, users.take(user_N), None, slates_Nx1, draw_NxD)
-        return Views(
-            user_N,
-            video_N,
-            time_ms_N,
-            answer.play_ms_BxS[:, 0],
-            answer.click_BxS[:, 0],
-            answer.like_BxS[:, 0],
-            answer.follow_BxS[:, 0],
-            answer.forward_BxS[:, 0],
-            aside_luck.draw(1, user_N, number_N)[:, 0] < _ASIDE,
-            np.zeros(len(user_N), bool),
-        )
+        kept_N = order_N[fresh_N & ~is_member(engaged, key_N)]
+        user_N, video_N, time_ms_N, number_N = (x[kept_N] for x in (user_N, video_N, time_ms_N, number_N))
+        draw_NxD = watch_rng.draw(RESPONSE_DRAWS, user_N, number_N)
+        viewers, slates_Nx1 = users.take(user_N), video_N[:, None]
+        answer = respond(config.people, self.catalogue, self.vocabulary, viewers, None, slates_Nx1, draw_NxD)
+        aside_N = aside_rng.draw(1, user_N, number_N)[:, 0] < _ASIDE
+        outcomes = (getattr(answer, name)[:, 0] for name in _OUTCOMES)
+        return Views(user_N, video_N, time_ms_N, *outcomes, search_N=aside_N, related_N=np.zeros(len(user_N), bool))
 
     def reappear(self, views: Views, searches: Searches) -> Views:
-        """Returns the day's views with some clicked results among them, seconds after the search, watched as there."""
-        answer, luck = searches.responses, self.luck.child(5)
-        row_E, column_E = np.nonzero(answer.click_BxS)
-        at = (row_E, column_E)
-        draw_Ex2 = luck.draw(2, searches.user_B[row_E], searches.slates_BxS[at])
+        """Adds some clicked search results to the day's views, seconds after the search and with its outcome."""
+        row_E, _ = at = np.nonzero(searches.responses.click_BxS)
+        user_E, video_E = searches.user_B[row_E], searches.slates_BxS[at]
+        draw_Ex2 = self.rng.child(5).draw(2, user_E, video_E)
+        time_ms_E = searches.time_ms_B[row_E] + 3_000 + (draw_Ex2[:, 1] * 57_000).astype(np.int64)
+        outcomes = (getattr(searches.responses, name)[at] for name in _OUTCOMES)
         none_E = np.zeros(len(row_E), bool)
-        more = Views(
-            searches.user_B[row_E],
-            searches.slates_BxS[at],
-            searches.time_ms_B[row_E] + 3_000 + (draw_Ex2[:, 1] * 57_000).astype(np.int64),
-            answer.play_ms_BxS[at],
-            answer.click_BxS[at],
-            answer.like_BxS[at],
-            answer.follow_BxS[at],
-            answer.forward_BxS[at],
-            none_E,
-            none_E,
-        )
-        both = Views.joined([views, more.take(np.flatnonzero(draw_Ex2[:, 0] < _REAPPEAR))])
+        clicked = Views(user_E, video_E, time_ms_E, *outcomes, search_N=none_E, related_N=none_E)
+        both = Views.joined([views, clicked.take(np.flatnonzero(draw_Ex2[:, 0] < _REAPPEAR))])
         return both.take(np.lexsort((both.video_N, both.user_N, both.time_ms_N)))

@@ -1,4 +1,4 @@
-"""Who serves the simulated people: the search contract, the biased system that wrote the log, and the feed."""
+"""Logging policies of the simulated platform: the search contract, the biased logging system, and the feed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from pr2_jax.config import LoggingConfig
+from pr2_jax.simulation.counter_rng import choose
 from pr2_jax.simulation.day_log import Views
 from pr2_jax.simulation.users import Users, sample_rows
 from pr2_jax.simulation.vocabulary import Vocabulary
@@ -19,24 +20,23 @@ BM25_K1, BM25_B = 1.2, 0.75
 
 @dataclasses.dataclass(frozen=True)
 class SearchRequests:
-    """B searches of one day, as any serving system sees them: rows of the simulation, no intents, no tastes."""
+    """B searches of one day as a serving system sees them, in rows of the simulation: no intents, no tastes."""
 
     day: int
     user_B: np.ndarray  # int32
     words_BxQ: np.ndarray  # int32, 0 = none
     time_ms_B: np.ndarray  # int64
     popularity_V: np.ndarray  # float64, decayed engagements up to yesterday
-    engaged: np.ndarray  # int64 ascending keys `user * V + video` of what was clicked up to yesterday
-    views: Views | None = None  # feed views of the day; what comes after a search is not for it to see
+    engaged: np.ndarray  # int64 ascending keys `user * V + video` of clicks up to yesterday
+    views: Views | None = None  # feed views of the day; a system must ignore those after the search
 
     def take(self, rows: np.ndarray) -> SearchRequests:
-        """Some of the searches; what is known of the platform stays."""
         part = {name: getattr(self, name)[rows] for name in ("user_B", "words_BxQ", "time_ms_B")}
         return dataclasses.replace(self, **part)
 
 
 class SearchSystem(Protocol):
-    """What an arm of an experiment has to do."""
+    """A serving system: the logging system or an arm of an experiment."""
 
     def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
         """Returns int32 [B, slate] video rows, best first, distinct in a row, padded at the end with -1."""
@@ -44,20 +44,20 @@ class SearchSystem(Protocol):
 
 
 def is_member(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Which keys are among the sorted ones."""
+    """bool: whether each key is in `sorted_keys`."""
     place = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
     return sorted_keys[place] == keys if len(sorted_keys) else np.zeros(np.shape(keys), bool)
 
 
 def merged(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Both as ascending distinct keys; some forty times as fast as a union that does not know the first are sorted."""
+    """The union as ascending distinct keys; much faster than np.union1d, since the first keys are sorted already."""
     new = np.unique(keys)
     new = new[~is_member(sorted_keys, new)]
     return np.insert(sorted_keys, np.searchsorted(sorted_keys, new), new)
 
 
 def bm25_weights(vocabulary: Vocabulary, captions_VxN: np.ndarray) -> scipy.sparse.csr_matrix:
-    """Returns [words, V]: the BM25 weight of each word of a text (which holds a word once)."""
+    """Returns [words, V]: the BM25 weight of each word of a text that holds each word once."""
     videos_E, column_E = np.nonzero(captions_VxN)
     words_E = captions_VxN[videos_E, column_E]
     length_V = (captions_VxN > 0).sum(axis=1)
@@ -70,9 +70,9 @@ def bm25_weights(vocabulary: Vocabulary, captions_VxN: np.ndarray) -> scipy.spar
 
 
 def logging_weights(config: LoggingConfig, vocabulary: Vocabulary, catalogue: Catalogue) -> scipy.sparse.csr_matrix:
-    """Returns [words, V]: what the platform's own index knows: captions, and what is said and seen in a video.
+    """Returns [words, V]: the word weights of the platform's own index, over captions and over spoken words.
 
-    The log has no trace of the latter, so words alone do not find again all that was shown.
+    The spoken words are not in the log, so lexical search on the log cannot retrieve all that was shown.
     """
     name_Vx1 = vocabulary.owned_GxN[catalogue.subtopic_V, :1]
     topic_Vx1 = vocabulary.topic_T[vocabulary.topic_of_G[catalogue.subtopic_V]][:, None]
@@ -81,9 +81,14 @@ def logging_weights(config: LoggingConfig, vocabulary: Vocabulary, catalogue: Ca
     return (config.caption_weight * captions_WxV + config.said_weight * bm25_weights(vocabulary, said_VxN)).tocsr()
 
 
-def top_of_rows(row_E: np.ndarray, video_E: np.ndarray, score_E: np.ndarray, rows: int, k: int) -> np.ndarray:
-    """Returns int32 [rows, k]: the k best videos of each row of scattered scores, `row_E` ascending; -1 = padding."""
-    # Sorting all would cost ten times as much: what lies below the k-th best of its row cannot be among them.
+def top_of_rows(
+    row_E: np.ndarray, video_E: np.ndarray, score_E: np.ndarray, rows: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the k best videos of each row, int32 [rows, k] with -1 = padding, and their scores, -inf for padding.
+
+    The scores are sparse: one entry a (row, video), `row_E` ascending.
+    """
+    # Partitioning first is ten times as fast as sorting everything.
     edge = np.searchsorted(row_E, np.arange(rows + 1))
     kept_E = np.ones(len(row_E), bool)
     for low, high in zip(edge[:-1].tolist(), edge[1:].tolist(), strict=True):
@@ -92,19 +97,20 @@ def top_of_rows(row_E: np.ndarray, video_E: np.ndarray, score_E: np.ndarray, row
             kept_E[low:high] = part >= np.partition(part, high - low - k)[high - low - k]
     row_E, video_E, score_E = row_E[kept_E], video_E[kept_E], score_E[kept_E]
     order_E = np.lexsort((video_E, -score_E, row_E))
-    row_E, video_E = row_E[order_E], video_E[order_E]
+    row_E, video_E, score_E = row_E[order_E], video_E[order_E], score_E[order_E]
     rank_E = np.arange(len(row_E)) - np.searchsorted(row_E, np.arange(rows))[row_E]
     kept_E = rank_E < k
-    top_BxK = np.full((rows, k), -1, np.int32)
+    top_BxK, top_score_BxK = np.full((rows, k), -1, np.int32), np.full((rows, k), -np.inf)
     top_BxK[row_E[kept_E], rank_E[kept_E]] = video_E[kept_E]
-    return top_BxK
+    top_score_BxK[row_E[kept_E], rank_E[kept_E]] = score_E[kept_E]
+    return top_BxK, top_score_BxK
 
 
 @dataclasses.dataclass(frozen=True)
 class LoggingSearch:
-    """The system that wrote the log: BM25 plus popularity plus noise, blind to who asks.
+    """The logging system ranks by BM25 plus popularity plus noise, without personalisation.
 
-    It only leaves out what the person clicked before.
+    It leaves out videos that the person clicked before.
     """
 
     config: LoggingConfig
@@ -114,23 +120,15 @@ class LoggingSearch:
     def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
         row_E, video_E, score_E = self._scored(requests)
         score_E = score_E + self.config.noise * rng.normal(size=len(score_E))
-        found_BxS = top_of_rows(row_E, video_E, score_E, len(requests.user_B), slate)
+        found_BxS, _ = top_of_rows(row_E, video_E, score_E, len(requests.user_B), slate)
         return _fill(found_BxS, requests, self.catalogue, rng)
 
     def expected(self, requests: SearchRequests, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k best videos of each request before any noise, int32 [B, k] (-1 = padding), and their scores."""
-        row_E, video_E, score_E = self._scored(requests)
-        top_BxK = top_of_rows(row_E, video_E, score_E, len(requests.user_B), k)
-        keys_E = row_E.astype(np.int64) * len(self.catalogue) + video_E
-        order_E = np.argsort(keys_E)
-        keys_BxK = np.arange(len(top_BxK))[:, None] * np.int64(len(self.catalogue)) + top_BxK
-        place_BxK = np.minimum(np.searchsorted(keys_E[order_E], keys_BxK), max(len(keys_E) - 1, 0))
-        if not len(keys_E):
-            return top_BxK, np.full(top_BxK.shape, -np.inf)
-        return top_BxK, np.where(top_BxK >= 0, score_E[order_E[place_BxK]], -np.inf)
+        return top_of_rows(*self._scored(requests), len(requests.user_B), k)
 
     def _scored(self, requests: SearchRequests) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(request, video, score without noise) of all that may be shown."""
+        """(request, video, score without noise) of all matching videos."""
         count, videos = len(requests.user_B), len(self.catalogue)
         row_E, column_E = np.nonzero(requests.words_BxQ)
         ask_BxW = scipy.sparse.csr_matrix(
@@ -147,11 +145,9 @@ class LoggingSearch:
 
 
 def _fill(slates_BxS, requests: SearchRequests, catalogue: Catalogue, rng: np.random.Generator) -> np.ndarray:
-    """Returns slates whose free places hold popular videos; what would stand twice is left out."""
+    """Fills free places of slates with popular videos and removes duplicates."""
     weight_V = requests.popularity_V * (catalogue.upload_day_V <= requests.day)
-    total_V = np.cumsum(weight_V)
-    spare_BxS = np.searchsorted(total_V, rng.random(slates_BxS.shape) * total_V[-1], side="right")
-    filled_BxS = np.where(slates_BxS >= 0, slates_BxS, spare_BxS).astype(np.int32)
+    filled_BxS = np.where(slates_BxS >= 0, slates_BxS, choose(weight_V, rng.random(slates_BxS.shape)))
     order_BxS = np.argsort(filled_BxS, axis=1, kind="stable")
     in_order_BxS = np.take_along_axis(filled_BxS, order_BxS, axis=1)
     twice_BxS = np.zeros(filled_BxS.shape, bool)
@@ -163,8 +159,8 @@ def _fill(slates_BxS, requests: SearchRequests, catalogue: Catalogue, rng: np.ra
 def sample_in_groups(
     group_V: np.ndarray, groups: int, weight_V: np.ndarray, wanted_N: np.ndarray, point_N: np.ndarray
 ) -> np.ndarray:
-    """Returns int64 [N]: for each wanted group the video of it on which a draw in [0, 1) falls, by weight; -1 where
-    the group has no weight."""
+    """Returns int64 [N]: one video of each wanted group, sampled by weight from a draw in [0, 1); -1 where the group
+    has no weight."""
     order_V = np.argsort(group_V, kind="stable")
     total_V = np.concatenate([[0.0], np.cumsum(weight_V[order_V])])
     edge_G = np.searchsorted(group_V[order_V], np.arange(groups + 1))
@@ -190,14 +186,12 @@ def choose_feed(
     user_N: np.ndarray,
     draw_NxF: np.ndarray,
 ) -> np.ndarray:
-    """Returns int32 [N]: what the feed puts before these people: popular, of their interests, of creators they
-    love, or anything."""
+    """Returns int32 [N]: the feed's choice for each view: a popular video, one of the person's interests, one of a
+    favourite creator, or a random one."""
     source_N, within_N, which_N, interest_N = draw_NxF.T
     open_V = (catalogue.upload_day_V <= day).astype(np.float64)
     weight_V = popularity_V * open_V
-    one_group, none_N = np.zeros(len(catalogue), np.int64), np.zeros(len(user_N), np.int64)
-    popular_N = sample_in_groups(one_group, 1, weight_V, none_N, which_N)
-    anything_N = sample_in_groups(one_group, 1, open_V, none_N, which_N)
+    popular_N, random_N = choose(weight_V, which_N), choose(open_V, which_N)
     subtopic_N = sample_rows(users.interest_UxG[user_N], interest_N)
     interest_N = sample_in_groups(catalogue.subtopic_V, users.interest_UxG.shape[1], weight_V, subtopic_N, which_N)
     place_N = (within_N * users.favourites_UxA.shape[1]).astype(np.int64)
@@ -205,5 +199,5 @@ def choose_feed(
     favourite_N = sample_in_groups(catalogue.creator_V, len(catalogue.creator_raw_C), weight_V, creator_N, which_N)
     shares = np.cumsum([config.feed_popular, config.feed_interest, config.feed_favourite])
     source_N = np.searchsorted(shares, source_N, side="right")
-    chosen_N = np.choose(source_N, [popular_N, interest_N, favourite_N, anything_N])
+    chosen_N = np.choose(source_N, [popular_N, interest_N, favourite_N, random_N])
     return np.where(chosen_N >= 0, chosen_N, popular_N).astype(np.int32)

@@ -1,14 +1,14 @@
-"""Why people come back, search again, or leave: joy of searches against what they have come to expect.
+"""Loyalty model: people visit, search and leave by how the joy of their searches compares with their expectation.
 
     joy of a need  = (1 - exp(-minutes watched / watch_minutes)) + like_joy * [liked]
-                     - skip_cost * passed over - retry_cost * times asked again
-    satisfaction   <- a running mean of it, expectation follows slowly, and surprise = satisfaction - expectation
+                     - skip_cost * results examined but not clicked - retry_cost * reformulations
+    satisfaction   <- a running mean of joy; expectation follows slowly; surprise = satisfaction - expectation
     logit P(visit) = logit(own share of days) + visit_weight * surprise + habit_weight * (habit - own share)
     searches       ~ Poisson(own rate a visit * exp(search_weight * surprise))
     P(leaves)      = leave_rate * exp(-leave_weight * surprise), on a visit
 
-Expectation settles between what people get here and what they would get elsewhere: that part of a change in quality
-which they come to take for granted wears off (novelty), the rest lasts. All [ours]; nothing here knows who serves.
+Expectation settles between the joy here and the joy elsewhere. So one part of a change in quality wears off (novelty),
+and the other part lasts. All [ours]. The model does not know which system serves.
 """
 
 from __future__ import annotations
@@ -27,22 +27,21 @@ MOST_EAGER = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Loyalty:
-    """What U people have come to think of the platform."""
+    """Loyalty state of U people."""
 
-    satisfaction_U: np.ndarray  # float64, joy of their latest searches
+    satisfaction_U: np.ndarray  # float64, running mean of joy
     expectation_U: np.ndarray  # float64
-    habit_U: np.ndarray  # float64 in [0, 1], share of days on which they came lately
+    habit_U: np.ndarray  # float64 in [0, 1], recent share of days with a visit
     left_U: np.ndarray  # bool
 
     @staticmethod
     def start(config: LoyaltyConfig, users: Users) -> Loyalty:
-        """As if they had been served as elsewhere until today."""
+        """The steady state under the quality found elsewhere."""
         joy_U = np.full(len(users), config.elsewhere_joy)
         return Loyalty(joy_U, joy_U, users.visit_U, np.zeros(len(users), bool))
 
     @property
     def surprise_U(self) -> np.ndarray:
-        """How much better than expected."""
         return self.satisfaction_U - self.expectation_U
 
 
@@ -53,7 +52,7 @@ def visit_chance(config: LoyaltyConfig, users: Users, loyalty: Loyalty) -> np.nd
 
 
 def searches_a_visit(config: LoyaltyConfig, users: Users, loyalty: Loyalty) -> np.ndarray:
-    """float64 [U]: needs to search that a visit brings, on average."""
+    """float64 [U]: expected needs to search on a visit."""
     eager_U = np.exp(config.search_weight * loyalty.surprise_U)
     return users.search_rate_U / users.visit_U * np.clip(eager_U, 1 / MOST_EAGER, MOST_EAGER)
 
@@ -61,8 +60,7 @@ def searches_a_visit(config: LoyaltyConfig, users: Users, loyalty: Loyalty) -> n
 def joy(
     config: LoyaltyConfig, watched_ms_N: np.ndarray, liked_N: np.ndarray, passed_N: np.ndarray, retries_N: np.ndarray
 ) -> np.ndarray:
-    """float64 [N]: of needs, by what was watched, whether anything was liked, results passed over, and questions asked
-    again."""
+    """float64 [N]: joy of needs. `passed_N`: results examined but not clicked; `retries_N`: reformulations."""
     minutes_N = watched_ms_N / 60_000
     effort_N = config.skip_cost * passed_N + config.retry_cost * retries_N
     return 1 - np.exp(-minutes_N / config.watch_minutes) + config.like_joy * liked_N - effort_N
@@ -76,7 +74,7 @@ def tomorrow(
     joy_N: np.ndarray,
     draw_U: np.ndarray,
 ) -> Loyalty:
-    """The same people a day later. `user_N`, `joy_N`: the needs of the day; `draw_U`: one draw in [0, 1) each."""
+    """The state a day later. `user_N`, `joy_N`: the day's needs; `draw_U`: a draw in [0, 1) for each person."""
     people = len(visited_U)
     needs_U = np.bincount(user_N, minlength=people)
     mean_U = np.bincount(user_N, joy_N, people) / np.maximum(needs_U, 1)

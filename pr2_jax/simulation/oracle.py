@@ -1,7 +1,7 @@
-"""What nobody but the simulation can know: the chance that a search of the log ended in a click on a video.
+"""Oracle: the true probability that a search of the log ended in a click on a video.
 
-A click in the log needs two things: that the logging engine showed the video, and that this person, at that moment,
-wanted it. Both are known here up to the draws of the day, so that no ranking can expect a better NDCG on this log.
+A click needs two events: the logging system showed the video, and this person wanted it at that moment. Both
+probabilities are known here up to the day's random draws, so no ranking can expect a better NDCG on this log.
 """
 
 from __future__ import annotations
@@ -11,56 +11,58 @@ import dataclasses
 import numpy as np
 
 from pr2_jax.simulation.logging_policies import SearchRequests
-from pr2_jax.simulation.users import attraction
+from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.world import DayLog, World, WorldState
 
 DEPTH = 256
-"""Videos of the best expected score that may be shown at all."""
+"""Videos of a search that are considered, by score without noise."""
 DRAWS = 200
-"""Of the engine's noise."""
+"""Monte Carlo draws of the logging system's noise."""
 BLOCK = 128
 
 
 @dataclasses.dataclass(frozen=True)
-class Oracle:
-    """Searches of a day in raw ids: K videos each and the chance of a click, of the whole catalogue and as shown."""
+class Oracle(RowRecord):
+    """Click probabilities of a day's searches, in raw ids: of K candidates and of the shown results."""
 
     session_B: np.ndarray  # int64
     video_BxK: np.ndarray  # int64, -1 = padding
     chance_BxK: np.ndarray  # float32, 0 for padding
     shown_BxS: np.ndarray  # int64, -1 = padding
-    attraction_BxS: np.ndarray  # float32, P(click | looked at) of what was shown
+    attraction_BxS: np.ndarray  # float32, P(click | examined) of the shown results
 
 
 def oracle_of(world: World, state: WorldState, log: DayLog) -> Oracle:
-    """Of the searches of one day; `state` is what the day began with."""
+    """The oracle of one day's searches; `state`: as the day began."""
     s, raw_V = log.searches, world.catalogue.raw_id_V
-    requests = SearchRequests(
-        log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, state.popularity_V, state.engaged, log.views
-    )
-    video_BxK, score_BxK = world.logging.expected(requests, DEPTH)
+    video_BxK, score_BxK = world.logging.expected(requests_of(state, log), DEPTH)
     glance_S = (1.0 + np.arange(world.config.slate)) ** -world.config.people.position_decay
     rng = np.random.default_rng(0)
-    looked_BxK = np.concatenate(
+    examined_BxK = np.concatenate(
         [
-            _looked(score_BxK[start : start + BLOCK], world.config.logging.noise, glance_S, rng)
+            _examined(score_BxK[start : start + BLOCK], world.config.logging.noise, glance_S, rng)
             for start in range(0, len(score_BxK), BLOCK)
         ]
     )
-
-    def wanted(slates_BxS: np.ndarray) -> np.ndarray:
-        people = log.users.take(s.user_B)
-        return attraction(world.config.people, world.catalogue, world.vocabulary, people, s.queries, slates_BxS)
+    people = log.users.take(s.user_B)
 
     def raw(rows_BxK: np.ndarray) -> np.ndarray:
         return np.where(rows_BxK >= 0, raw_V[rows_BxK], -1)
 
-    chance_BxK = np.where(video_BxK >= 0, looked_BxK * wanted(video_BxK), 0).astype(np.float32)
-    return Oracle(s.session_B, raw(video_BxK), chance_BxK, raw(s.slates_BxS), wanted(s.slates_BxS))
+    attraction_BxK = world.attraction(people, s.queries, video_BxK)
+    chance_BxK = np.where(video_BxK >= 0, examined_BxK * attraction_BxK, 0).astype(np.float32)
+    shown_attraction_BxS = world.attraction(people, s.queries, s.slates_BxS)
+    return Oracle(s.session_B, raw(video_BxK), chance_BxK, raw(s.slates_BxS), shown_attraction_BxS)
 
 
-def _looked(score_BxK: np.ndarray, noise: float, glance_S: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Chance that a video is shown and looked at, over the engine's noise; -inf scores are never shown."""
+def requests_of(state: WorldState, log: DayLog) -> SearchRequests:
+    """The requests of a finished day, as the logging system received them."""
+    s, known = log.searches, (state.popularity_V, state.engaged, log.views)
+    return SearchRequests(log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, *known)
+
+
+def _examined(score_BxK: np.ndarray, noise: float, glance_S: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """P(shown and examined) over the logging system's noise; videos of score -inf are never shown."""
     total_BxK, rows_Bx1 = np.zeros(score_BxK.shape), np.arange(len(score_BxK))[:, None]
     slate = min(len(glance_S), score_BxK.shape[1])
     for _ in range(DRAWS):

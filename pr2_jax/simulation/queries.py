@@ -1,4 +1,4 @@
-"""What people search for: an intent, the words they type for it, and how relevant a video truly is."""
+"""Queries of the simulated people: intent, typed words, and true relevance."""
 
 from __future__ import annotations
 
@@ -7,53 +7,49 @@ import dataclasses
 import numpy as np
 
 from pr2_jax.simulation.counter_rng import choose
+from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue
 
 QUERY_WORDS = 4
 NO_INTENT = -1
-# Shares of the ways to ask: name | topic alone | facet | name facet | topic facet | facet facet
+# Shares of the query patterns: name | topic alone | facet | name facet | topic facet | facet facet
 _PATTERN_SHARES = (0.26, 0.14, 0.3, 0.18, 0.05, 0.07)
 _NAME, _TOPIC, _FACET, _NAME_FACET, _TOPIC_FACET, _TWO_FACETS = range(6)
-_FILLER_SHARE, _FILLER_FALLS = 0.12, 0.06  # queries with a plain word; the chance of each is so much below the last
-_NEEDED = 0.35  # share of relevance that hangs on the facets meant
-_OTHER_SUBTOPIC, _SIBLING, _SECOND = 0.05, 0.3, 0.7  # relevance of what only touches the intent, before facets
+_FILLER_SHARE, _FILLER_FALLS = 0.12, 0.06  # queries with a topicless word; parameter of its geometric rank
+_NEEDED = 0.35  # share of relevance that depends on the facets meant
+_OTHER_SUBTOPIC, _SIBLING, _SECOND = 0.05, 0.3, 0.7  # relevance outside the subtopic meant, before facets
 
 
 @dataclasses.dataclass(frozen=True)
-class Queries:
-    """B searches. A server sees the words only; intent and needs are in the person's head."""
+class Queries(RowRecord):
+    """B searches. A serving system sees the words only; intent and needs are hidden."""
 
     words_BxQ: np.ndarray  # int32 word rows as typed, 0 = none
     intent_B: np.ndarray  # int32 subtopic, NO_INTENT = none
     needs_BxQ: np.ndarray  # int32 facets meant, 0 = none
 
-    def __len__(self) -> int:
-        return len(self.intent_B)
-
-    def take(self, rows: np.ndarray) -> Queries:
-        return Queries(self.words_BxQ[rows], self.intent_B[rows], self.needs_BxQ[rows])
-
 
 QUERY_DRAWS = 6
-"""Draws in [0, 1) that make one query."""
+"""Random draws of one query."""
 
 
 def compose_queries(
     vocabulary: Vocabulary, intent_B: np.ndarray, misspelt_share: float, draw_BxQ: np.ndarray
 ) -> Queries:
-    """Returns what people type for their intents: names, the topic's name, facets, at times a plain or misspelt word.
+    """Composes the typed words of each intent: subtopic name, topic name or facets, at times a topicless or misspelt
+    word.
 
-    A topic's name and a word with two owners leave the subtopic open: only who asks tells which one is meant.
+    A topic's name and a word with two owners are ambiguous: only the person's interests tell the subtopic.
     """
-    count = len(intent_B)
+    facet_weight_N = vocabulary.frequency_N()[1:]
     pattern_B = choose(np.array(_PATTERN_SHARES), draw_BxQ[:, 0])
-    rank_Bx2 = 1 + choose(_facet_frequency(vocabulary), draw_BxQ[:, 1:3])
+    rank_Bx2 = 1 + choose(facet_weight_N / facet_weight_N.sum(), draw_BxQ[:, 1:3])
     rank_Bx2[:, 1] = np.where(
         rank_Bx2[:, 1] == rank_Bx2[:, 0], rank_Bx2[:, 1] % (vocabulary.width - 1) + 1, rank_Bx2[:, 1]
     )
     facet_Bx2 = vocabulary.owned_GxN[intent_B[:, None], rank_Bx2]
-    words_BxQ = np.zeros((count, QUERY_WORDS), np.int32)
+    words_BxQ = np.zeros((len(intent_B), QUERY_WORDS), np.int32)
     named_B = np.isin(pattern_B, (_NAME, _NAME_FACET))
     topical_B = np.isin(pattern_B, (_TOPIC, _TOPIC_FACET))
     words_BxQ[:, 0] = np.where(
@@ -74,20 +70,14 @@ def compose_queries(
     return Queries(packed_BxQ, intent_B.astype(np.int32), needs_BxQ)
 
 
-def _facet_frequency(vocabulary: Vocabulary) -> np.ndarray:
-    weight_N = vocabulary.frequency_N()[1:]
-    return weight_N / weight_N.sum()
-
-
 def interpret(vocabulary: Vocabulary, words_BxQ: np.ndarray, interest_BxG: np.ndarray) -> Queries:
-    """Returns what people with these interests mean by plain words: the subtopic that owns most of them, and among
-    equals the one they care for most. Words that nobody owns leave NO_INTENT."""
+    """Infers the intent of typed words: the subtopic that owns most of them; ties go to the person's stronger interest.
+    Words without an owner give NO_INTENT."""
     groups = vocabulary.subtopics
     owns_WxG = np.zeros((len(vocabulary.text), groups), np.float32)
     owns_WxG[vocabulary.owned_GxN, np.arange(groups)[:, None]] = 1.0
-    owns_WxG[vocabulary.topic_T[vocabulary.topic_of_G], np.arange(groups)] = np.maximum(
-        owns_WxG[vocabulary.topic_T[vocabulary.topic_of_G], np.arange(groups)], 0.5
-    )
+    named = vocabulary.topic_T[vocabulary.topic_of_G], np.arange(groups)
+    owns_WxG[named] = np.maximum(owns_WxG[named], 0.5)
     owns_WxG[0] = 0.0
     votes_BxG = owns_WxG[words_BxQ].sum(axis=1)
     intent_B = np.argmax(votes_BxG + 0.4 * interest_BxG, axis=1)
@@ -100,9 +90,9 @@ def interpret(vocabulary: Vocabulary, words_BxQ: np.ndarray, interest_BxG: np.nd
 def true_relevance(
     catalogue: Catalogue, vocabulary: Vocabulary, queries: Queries, slates_BxS: np.ndarray
 ) -> np.ndarray:
-    """Returns float32 [B, S] in [0, 1]: how well each video answers what was meant; 1 where nothing was, 0 at -1.
+    """Returns float32 [B, S] in [0, 1]: relevance of each video to the intent; 1 without an intent, 0 for padding.
 
-    Subtopic first (its own, a second one it touches, a sibling, elsewhere), then the share of facets it is about.
+    It depends on the subtopic (the video's own, its second one, a sibling, another) and on the share of facets met.
     """
     subtopic_BxS, intent_Bx1 = catalogue.subtopic_V[slates_BxS], queries.intent_B[:, None]
     topic_of_G = vocabulary.topic_of_G

@@ -1,4 +1,4 @@
-"""What people search for on one day, and what comes of it: needs, questions, answers, and questions asked again."""
+"""Searches of one simulated day: needs, queries, responses and reformulations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from pr2_jax.simulation.counter_rng import CounterRng, choose
 from pr2_jax.simulation.day_log import SOURCES, Searches, Views
 from pr2_jax.simulation.loyalty import Loyalty, joy, searches_a_visit
 from pr2_jax.simulation.queries import QUERY_DRAWS, compose_queries
+from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.users import RESPONSE_DRAWS, Users, respond, sample_rows
 from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue
 
 _RELATED, _TYPED_BEFORE = SOURCES.index("RELATED_SEARCH"), SOURCES.index("HISTORY")
-_OFFERED = 0.6  # questions that a feed view led to and that were taken from what it offers
+_OFFERED = 0.6  # share of the searches triggered by a feed view that use its suggested query
 _FROM_HISTORY = 0.12
 _AFTER_VIEW_MS, _AFTER_SEARCH_MS = (5_000, 240_000), (8_000, 60_000)
 
@@ -29,69 +30,65 @@ Serve = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Needs:
-    """M reasons to search on one day, ascending in time."""
+class Needs(RowRecord):
+    """M needs to search on one day, ascending in time."""
 
     user_M: np.ndarray  # int32
-    number_M: np.ndarray  # int64, of the person's needs of the day
+    number_M: np.ndarray  # int64, counts the person's needs of the day
     time_ms_M: np.ndarray  # int64
     intent_M: np.ndarray  # int32 subtopic
     source_M: np.ndarray  # int8, row of SOURCES
 
-    def __len__(self) -> int:
-        return len(self.user_M)
-
 
 @dataclasses.dataclass(frozen=True)
 class SearchDay:
-    """The searches of one day, by the luck of its people."""
+    """The searches of one day."""
 
     config: WorldConfig
     catalogue: Catalogue
     vocabulary: Vocabulary
     day: int
-    luck: CounterRng
+    rng: CounterRng
 
     def needs(
         self, users: Users, loyalty: Loyalty, visited_U: np.ndarray, views: Views, appeal_G: np.ndarray
     ) -> tuple[Needs, Views]:
-        """What makes people search, and the day's views with those marked that led to it."""
+        """The day's needs, and the views with those marked that triggered one."""
         config, people = self.config, np.arange(len(users))
-        count_luck, time_luck, intent_luck, led_luck, source_luck = (self.luck.child(n) for n in range(5))
+        count_rng, time_rng, intent_rng, led_rng, source_rng = (self.rng.child(n) for n in range(5))
         rate_U = searches_a_visit(config.loyalty, users, loyalty) * activity(config, self.day) * visited_U
-        count_U = poisson.ppf(count_luck.draw(1, people)[:, 0], rate_U).astype(np.int64)
+        count_U = poisson.ppf(count_rng.draw(1, people)[:, 0], rate_U).astype(np.int64)
         user_M = np.repeat(people.astype(np.int32), count_U)
         number_M = np.arange(len(user_M)) - np.repeat(np.cumsum(count_U) - count_U, count_U)
-        time_ms_M = moments(config, self.day, time_luck.draw(2, user_M, number_M))
-        intent_M = self._intents(users, user_M, appeal_G, intent_luck.draw(3, user_M, number_M))
-        draw_Mx3 = led_luck.draw(3, user_M, number_M)
+        time_ms_M = moments(config, self.day, time_rng.draw(2, user_M, number_M))
+        intent_M = self._intents(users, user_M, appeal_G, intent_rng.draw(3, user_M, number_M))
+        draw_Mx3 = led_rng.draw(3, user_M, number_M)
         view_M = _trigger(views, user_M, config.people.trigger_share, draw_Mx3[:, :2])
         led_M = view_M >= 0
         time_ms_M[led_M] = views.time_ms_N[view_M[led_M]] + _between(_AFTER_VIEW_MS, draw_Mx3[led_M, 2])
         intent_M[led_M] = self.catalogue.subtopic_V[views.video_N[view_M[led_M]]]
         flagged_N, related_N = views.search_N.copy(), views.related_N.copy()
         flagged_N[view_M[led_M]] = related_N[view_M[led_M]] = True
-        draw_Mx2 = source_luck.draw(2, user_M, number_M)
+        draw_Mx2 = source_rng.draw(2, user_M, number_M)
         source_M = np.where(draw_Mx2[:, 0] < _FROM_HISTORY, _TYPED_BEFORE, 0)
         source_M = np.where(led_M & (draw_Mx2[:, 1] < _OFFERED), _RELATED, source_M).astype(np.int8)
-        order_M = np.lexsort((number_M, user_M, time_ms_M))
-        found = Needs(*(x[order_M] for x in (user_M, number_M, self._today(time_ms_M), intent_M, source_M)))
-        return found, dataclasses.replace(views, search_N=flagged_N, related_N=related_N)
+        needs = Needs(user_M, number_M, self._today(time_ms_M), intent_M, source_M)
+        in_order = needs.take(np.lexsort((number_M, user_M, time_ms_M)))
+        return in_order, dataclasses.replace(views, search_N=flagged_N, related_N=related_N)
 
     def searches(self, users: Users, needs: Needs, serve: Serve, first_session: int) -> Searches:
-        """Questions until something is clicked or patience ends. `serve` is asked once a round."""
+        """Queries and reformulations until a click or the end of patience. `serve` is called once a round."""
         loyalty = self.config.loyalty
-        rounds, open_M, time_ms_M = [], np.arange(len(needs)), needs.time_ms_M
+        rounds, open_M, time_ms_B = [], np.arange(len(needs)), needs.time_ms_M
         for retry in range(loyalty.retries + 1):
             if retry and not len(open_M):
                 break
-            found = self._round(users, needs, open_M, time_ms_M[open_M], retry, serve)
+            found = self._round(users, needs, open_M, time_ms_B, retry, serve)
             rounds.append(found)
-            draw_Bx2 = self.luck.child(8).draw(2, found.user_B, needs.number_M[open_M], np.full(len(open_M), retry))
+            draw_Bx2 = self.rng.child(8).draw(2, found.user_B, needs.number_M[open_M], np.full(len(open_M), retry))
             again_B = ~found.responses.click_BxS.any(axis=1) & (draw_Bx2[:, 0] < loyalty.retry_share)
-            time_ms_M = time_ms_M.copy()
-            time_ms_M[open_M] = self._today(found.time_ms_B + _between(_AFTER_SEARCH_MS, draw_Bx2[:, 1]))
-            open_M = open_M[again_B]
+            time_ms_B = self._today(found.time_ms_B + _between(_AFTER_SEARCH_MS, draw_Bx2[:, 1]))
+            open_M, time_ms_B = open_M[again_B], time_ms_B[again_B]
         both = Searches.joined(rounds)
         both = both.take(np.lexsort((both.retry_B, both.need_B, both.user_B, both.time_ms_B)))
         return dataclasses.replace(both, session_B=first_session + np.arange(len(both.user_B), dtype=np.int64))
@@ -104,7 +101,7 @@ class SearchDay:
             return np.bincount(need_B, x_BxS.sum(axis=1), count)
 
         retries_M = np.bincount(need_B, minlength=count) - 1
-        passed_M = total(answer.looked_BxS & ~answer.click_BxS)
+        passed_M = total(answer.examined_BxS & ~answer.click_BxS)
         return joy(self.config.loyalty, total(answer.play_ms_BxS), total(answer.like_BxS) > 0, passed_M, retries_M)
 
     def _round(
@@ -112,19 +109,25 @@ class SearchDay:
     ) -> Searches:
         user_B, people = needs.user_M[row_B], self.config.people
         occasion = (user_B, needs.number_M[row_B], np.full(len(row_B), retry))
-        draw_BxQ = self.luck.child(6).draw(QUERY_DRAWS, *occasion)
+        draw_BxQ = self.rng.child(6).draw(QUERY_DRAWS, *occasion)
         queries = compose_queries(self.vocabulary, needs.intent_M[row_B], people.misspelt_share, draw_BxQ)
         slates_BxS = serve(user_B, queries.words_BxQ, time_ms_B)
-        draw_BxD = self.luck.child(7).draw(RESPONSE_DRAWS * slates_BxS.shape[1], *occasion)
+        draw_BxD = self.rng.child(7).draw(RESPONSE_DRAWS * slates_BxS.shape[1], *occasion)
         answer = respond(people, self.catalogue, self.vocabulary, users.take(user_B), queries, slates_BxS, draw_BxD)
-        source_B = needs.source_M[row_B] if retry == 0 else np.zeros(len(row_B), np.int8)
-        retry_B = np.full(len(row_B), retry, np.int8)
-        unnumbered = np.zeros(len(row_B), np.int64)
-        need_B = row_B.astype(np.int32)
-        return Searches(unnumbered, user_B, time_ms_B, source_B, queries, slates_BxS, answer, need_B, retry_B)
+        return Searches(
+            session_B=np.zeros(len(row_B), np.int64),  # numbered when the day is complete
+            user_B=user_B,
+            time_ms_B=time_ms_B,
+            source_B=needs.source_M[row_B] if retry == 0 else np.zeros(len(row_B), np.int8),
+            queries=queries,
+            slates_BxS=slates_BxS,
+            responses=answer,
+            need_B=row_B.astype(np.int32),
+            retry_B=np.full(len(row_B), retry, np.int8),
+        )
 
     def _intents(self, users: Users, user_M: np.ndarray, appeal_G: np.ndarray, draw_Mx3: np.ndarray) -> np.ndarray:
-        """Returns subtopics: today's mood, the person's interests, or what everyone searches."""
+        """Returns subtopics: the person's mood of the day, an interest, or a trend."""
         people = self.config.people
         own_M = sample_rows(users.interest_UxG[user_M], draw_Mx3[:, 0])
         trend_M = choose(appeal_G, draw_Mx3[:, 1])
@@ -141,7 +144,7 @@ def _between(bounds_ms: tuple[int, int], point_N: np.ndarray) -> np.ndarray:
 
 
 def _trigger(views: Views, user_M: np.ndarray, share: float, draw_Mx2: np.ndarray) -> np.ndarray:
-    """Returns for each need the feed view of that person and day that it springs from, or -1."""
+    """Returns the feed view that triggered each need, or -1."""
     order_N = np.argsort(views.user_N, kind="stable")
     low_M = np.searchsorted(views.user_N[order_N], user_M, side="left")
     high_M = np.searchsorted(views.user_N[order_N], user_M, side="right")

@@ -1,6 +1,7 @@
-"""People of the simulated platform: what they care for, how that drifts, and how they answer any slate.
+"""People of the simulated platform: interests and latent tastes, their drift, and the click model.
 
-Nothing here knows which system serves. `respond` is a pure function of people, queries, slates and a generator.
+The click model is position-based: P(click) = P(examined at this position) x attraction of the video. `respond` is a
+pure function of people, queries, slates and random draws; it does not know which system serves.
 """
 
 from __future__ import annotations
@@ -13,30 +14,31 @@ from scipy.special import expit
 
 from pr2_jax.config import LoyaltyConfig, PeopleConfig, WorldConfig
 from pr2_jax.simulation.queries import NO_INTENT, Queries, true_relevance
+from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue, distinct_ids, unit
 
 SLAB = 16_384
-"""Rows worked on at once where people meet all subtopics or creators: bounds memory, changes no result."""
+"""Rows of a people x subtopics table worked on at once: bounds memory, changes no result."""
 
 MUCH_WATCHING_MS = 600_000.0
-"""Ten minutes a day pull with 63 % of the strength that endless watching has."""
+"""Time constant of the daily watch time, after which its pull on interests saturates."""
 
 RESPONSE_DRAWS = 6
-"""Draws that decide what a person does with one result."""
+"""Random draws of the response to one result."""
 
 QUALITY_FLOOR = 0.5
-"""Chance factor of a video of the lowest quality."""
+"""Factor of the lowest quality on attraction."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Users:
-    """U people (or a selection of them, one a request); G subtopics, L latent tastes, A favourite creators."""
+class Users(RowRecord):
+    """U people, or one a request; G subtopics, L latent tastes, A favourite creators."""
 
     raw_id_U: np.ndarray  # int64 ascending
     search_rate_U: np.ndarray  # float64 searches a day
     feed_rate_U: np.ndarray  # float64 feed views a day
-    visit_U: np.ndarray  # float64, P(opens the app on a day) of who gets what they expect, before habit
+    visit_U: np.ndarray  # float64, P(opens the app on a day) without surprise and habit
     length_taste_U: np.ndarray  # float32, correlation of liking with standardised log duration
     favourites_UxA: np.ndarray  # int32 creator rows
     profile_UxP: np.ndarray  # int64: search_active_level rec_active_level onehot_feat1 onehot_feat2
@@ -44,32 +46,23 @@ class Users:
     taste_UxL: np.ndarray  # float32 unit rows; drifts
     mood_U: np.ndarray  # int32 subtopic of the day
 
-    def __len__(self) -> int:
-        return len(self.raw_id_U)
-
-    def take(self, rows: np.ndarray) -> Users:
-        return Users(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
-
 
 @dataclasses.dataclass(frozen=True)
-class Responses:
-    """What B people did with S results each. A video nobody clicked in search was not played."""
+class Responses(RowRecord):
+    """Responses of B people to S results each. In search, only clicked videos are played."""
 
-    looked_BxS: np.ndarray  # bool
+    examined_BxS: np.ndarray  # bool
     click_BxS: np.ndarray  # bool
     play_ms_BxS: np.ndarray  # int64
     like_BxS: np.ndarray  # bool
     follow_BxS: np.ndarray  # bool
     forward_BxS: np.ndarray  # bool
 
-    def take(self, rows: np.ndarray) -> Responses:
-        return Responses(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
-
 
 def build_users(
     config: WorldConfig, catalogue: Catalogue, vocabulary: Vocabulary, seed: np.random.SeedSequence
 ) -> Users:
-    """People as they are on the first day; each part of them draws from its own stream."""
+    """People on the first day; each group of fields draws from its own stream."""
     rate_rng, interest_rng, taste_rng, favourite_rng, profile_rng, id_rng = (
         np.random.default_rng(s) for s in seed.spawn(6)
     )
@@ -98,14 +91,14 @@ def build_users(
 
 
 def _rates(config: WorldConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns searches and views a day, log-normal over people, correlated, with the configured means; and the chance
-    of a visit, higher for who does much."""
+    """Searches and views a day (correlated log-normals with the configured means), and the visit probability, which
+    grows with them."""
     both_Ux1 = rng.normal(size=(config.users, 1))
     log_Ux2 = 0.5 * both_Ux1 + 0.5 * rng.normal(size=(config.users, 2))
     rate_Ux2 = np.exp(log_Ux2) / np.exp(log_Ux2).mean(axis=0)
     spread_U = config.loyalty.visit_spread * (0.8 * both_Ux1[:, 0] + 0.6 * rng.normal(size=config.users))
     share = config.loyalty.visit_share
-    # The offset at which the mean over people is the share asked for.
+    # The offset gives the configured mean over people.
     offset = brentq(lambda at: expit(at + spread_U).mean() - share, -30.0, 30.0)
     visit_U = expit(offset + spread_U)
     return config.sessions_per_day * rate_Ux2[:, 0], config.views_per_day * rate_Ux2[:, 1], visit_U
@@ -116,7 +109,7 @@ def _level(rate_U: np.ndarray) -> np.ndarray:
 
 
 def draw_interests(appeal_G: np.ndarray, count: int, kept: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns [count, G] shares: `kept` subtopics each, drawn by appeal without replacement, and a trace elsewhere."""
+    """Returns [count, G] interest shares: most on `kept` subtopics sampled by appeal, a trace on all others."""
     keys_UxG = np.log(appeal_G) + rng.gumbel(size=(count, len(appeal_G)))
     chosen_UxK = np.argsort(-keys_UxG, axis=1, kind="stable")[:, :kept]
     share_UxK = 0.9 * rng.dirichlet(np.full(kept, 2.0), count)
@@ -127,7 +120,7 @@ def draw_interests(appeal_G: np.ndarray, count: int, kept: int, rng: np.random.G
 
 
 def sample_rows(weight_NxG: np.ndarray, point_N: np.ndarray) -> np.ndarray:
-    """Returns int32 [N]: the column of each row on which its draw in [0, 1) falls, by weight."""
+    """Returns int32 [N]: one column of each row, sampled by weight from a draw in [0, 1)."""
     column_N = np.empty(len(weight_NxG), np.int32)
     for first in range(0, len(weight_NxG), SLAB):
         part = slice(first, first + SLAB)
@@ -138,7 +131,7 @@ def sample_rows(weight_NxG: np.ndarray, point_N: np.ndarray) -> np.ndarray:
 
 
 def _favourites(config, catalogue, interest_UxG, taste_UxL, rng) -> np.ndarray:
-    """Returns creators that people love: famous ones of their interests whose videos fit their taste."""
+    """Returns favourite creators: famous ones within the person's interests and close to their taste."""
     creators = len(catalogue.creator_home_C)
     videos_C = np.bincount(catalogue.creator_V, minlength=creators)
     style_CxL = np.zeros((creators, taste_UxL.shape[1]))
@@ -146,7 +139,7 @@ def _favourites(config, catalogue, interest_UxG, taste_UxL, rng) -> np.ndarray:
     style_CxL /= np.maximum(videos_C, 1)[:, None]
     chosen = []
     kept = min(config.people.favourites, creators)
-    for first in range(0, len(taste_UxL), 1024):  # U x C scores, a slab of people at a time
+    for first in range(0, len(taste_UxL), 1024):  # bounds the memory of the U x C scores
         part = slice(first, first + 1024)
         score_UxC = np.log(interest_UxG[part][:, catalogue.creator_home_C] + 1e-9) + 2.0 * taste_UxL[part] @ style_CxL.T
         score_UxC += 0.5 * catalogue.creator_fame_C + 0.4 * np.log(videos_C + 0.1) + rng.gumbel(size=score_UxC.shape)
@@ -154,8 +147,8 @@ def _favourites(config, catalogue, interest_UxG, taste_UxL, rng) -> np.ndarray:
     return np.concatenate(chosen).astype(np.int32)
 
 
-def advance(users: Users, config: PeopleConfig, appeal_G: np.ndarray, rng: np.random.Generator) -> Users:
-    """Returns the same people a day later: some trade an interest, tastes move a little, moods change."""
+def drift(users: Users, config: PeopleConfig, appeal_G: np.ndarray, rng: np.random.Generator) -> Users:
+    """A day's drift: some people replace an interest, tastes move a little, moods change."""
     count = len(users)
     traded_U = rng.random(count) < config.interest_drift
     strongest_U = np.argmax(users.interest_UxG + 0.3 * rng.random(users.interest_UxG.shape), axis=1)
@@ -172,12 +165,12 @@ def advance(users: Users, config: PeopleConfig, appeal_G: np.ndarray, rng: np.ra
     return dataclasses.replace(users, interest_UxG=interest_UxG, taste_UxL=taste_UxL, mood_U=mood_U)
 
 
-def drawn_along(
+def feedback(
     users: Users, config: LoyaltyConfig, catalogue: Catalogue, user_E: np.ndarray, video_E: np.ndarray, ms_E: np.ndarray
 ) -> Users:
-    """Returns the same people drawn towards what they watched on a day: `ms_E` each of `video_E`, by `user_E`.
+    """The feedback of a day on interests and tastes: `user_E` watched `video_E` for `ms_E`.
 
-    So a system that shows narrowly makes narrow people, and clicks of today are not all that counts.
+    A system that shows a narrow selection narrows people's interests.
     """
     people, groups = users.interest_UxG.shape
     total_U = np.bincount(user_E, ms_E, people)
@@ -197,9 +190,9 @@ def drawn_along(
 def affinity_logits(
     config: PeopleConfig, catalogue: Catalogue, users: Users, slates_BxS: np.ndarray, intent_B: np.ndarray
 ) -> np.ndarray:
-    """Returns float32 [B, S]: interest, taste, favourite creator and length, in logits before slope and offset.
+    """Returns float32 [B, S]: weighted sum of interest, taste, favourite creator and length, before slope and offset.
 
-    Within a subtopic nearly all of it comes from taste, which no caption shows: who liked what tells it.
+    Within a subtopic it is nearly all taste, which no caption shows and only collaborative signals reveal.
     """
     subtopic_BxS = catalogue.subtopic_V[slates_BxS]
     share_BxS = np.take_along_axis(users.interest_UxG, subtopic_BxS, axis=1)
@@ -221,9 +214,9 @@ def affinity_logits(
 def true_affinity(
     config: PeopleConfig, catalogue: Catalogue, users: Users, slates_BxS: np.ndarray, intent_B: np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns float32 [B, S] in (0, 1): how much each person (one a row) wants each video; 0 where it is -1.
+    """Returns float32 [B, S] in (0, 1): affinity of each person (one a row) to each video; 0 for padding.
 
-    `intent_B` None means a feed view: nothing is meant, and another offset applies.
+    `intent_B` None means a feed view: there is no intent, and another offset applies.
     """
     offset = config.feed_offset if intent_B is None else config.search_offset
     intent_B = np.full(len(users), NO_INTENT, np.int32) if intent_B is None else intent_B
@@ -240,7 +233,7 @@ def attraction(
     queries: Queries | None,
     slates_BxS: np.ndarray,
 ) -> np.ndarray:
-    """Returns float32 [B, S]: P(click | looked at) = relevance x affinity x quality; no relevance in the feed."""
+    """Returns float32 [B, S]: P(click | examined) = relevance x affinity x quality; no relevance in the feed."""
     quality_BxS = QUALITY_FLOOR + (1 - QUALITY_FLOOR) * catalogue.quality_V[slates_BxS]
     if queries is None:
         return true_affinity(config, catalogue, users, slates_BxS) * quality_BxS
@@ -257,26 +250,27 @@ def respond(
     slates_BxS: np.ndarray,
     draw_BxD: np.ndarray,
 ) -> Responses:
-    """Returns what each person (`users` row b) does with slate b; video -1 pads a slate and is never touched.
+    """Responses of each person (row b of `users`) to slate b; padding (-1) gets none.
 
-    Search (`queries` given): looked at with falling position, clicked by attraction, played when clicked. Feed: each
-    video starts by itself, `click` means that the person stayed. `draw_BxD`: `RESPONSE_DRAWS` draws in [0, 1) a place
-    of the slate. They belong to the place and not to the video, so that the same draws give two systems the same luck.
+    In search a result is examined with falling probability by position, clicked by attraction, and played when clicked.
+    In the feed (`queries` None) every video starts by itself, and a click means that the person stayed. `draw_BxD`:
+    RESPONSE_DRAWS draws in [0, 1) a position. They belong to the position, not to the video, so that two systems can be
+    compared with common random numbers.
     """
     draw_6xBxS = np.moveaxis(draw_BxD.reshape(*slates_BxS.shape, RESPONSE_DRAWS), -1, 0)
     wanted_BxS = true_affinity(config, catalogue, users, slates_BxS, None if queries is None else queries.intent_B)
     attraction_BxS = attraction(config, catalogue, vocabulary, users, queries, slates_BxS)
     shown_BxS = slates_BxS >= 0
     glance_S = (1.0 + np.arange(slates_BxS.shape[1])) ** -config.position_decay if queries is not None else 1.0
-    looked_BxS = shown_BxS & (draw_6xBxS[0] < glance_S)
-    click_BxS = looked_BxS & (draw_6xBxS[1] < attraction_BxS)
+    examined_BxS = shown_BxS & (draw_6xBxS[0] < glance_S)
+    click_BxS = examined_BxS & (draw_6xBxS[1] < attraction_BxS)
     stayed_BxS = 0.25 + 0.55 * wanted_BxS + 0.4 * draw_6xBxS[2] * (0.5 + wanted_BxS)  # above 1: seen again in a loop
     left_BxS = 0.02 + 0.25 * draw_6xBxS[2] ** 2
     share_BxS = np.where(click_BxS, stayed_BxS, left_BxS if queries is None else 0.0)
     play_ms_BxS = np.where(shown_BxS, catalogue.duration_ms_V[slates_BxS] * share_BxS, 0).astype(np.int64)
     eager_BxS = click_BxS * wanted_BxS**2
     return Responses(
-        looked_BxS=looked_BxS,
+        examined_BxS=examined_BxS,
         click_BxS=click_BxS,
         play_ms_BxS=play_ms_BxS,
         like_BxS=draw_6xBxS[3] < config.like_rate * eager_BxS,

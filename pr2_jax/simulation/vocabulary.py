@@ -1,4 +1,4 @@
-"""The simulated platform's words: a two-level topic tree, each subtopic owning words, some of them shared by two."""
+"""Vocabulary of the simulated platform: topics, subtopics and the words that these own; some words have two owners."""
 
 from __future__ import annotations
 
@@ -20,22 +20,13 @@ class Vocabulary:
     text: list[str]  # by row, text[0] = ""
     topic_T: np.ndarray  # int32 word row of each topic's name
     owned_GxN: np.ndarray  # int32 word rows, column 0 = the subtopic's name, then by falling frequency
-    shared_W: np.ndarray  # int32 words that say nothing about a topic
+    shared_W: np.ndarray  # int32 topicless words
     misspelt_W: np.ndarray  # int32, by row: a misspelling that no caption holds
     topic_of_G: np.ndarray  # int32
 
     @property
-    def topics(self) -> int:
-        return len(self.topic_T)
-
-    @property
     def subtopics(self) -> int:
         return len(self.owned_GxN)
-
-    def owner_count(self) -> np.ndarray:
-        """Returns by word row the number of subtopics that own it."""
-        pairs = np.unique(np.stack([self.owned_GxN.ravel(), np.repeat(np.arange(self.subtopics), self.width)]), axis=1)
-        return np.bincount(pairs[0], minlength=len(self.text))
 
     @property
     def width(self) -> int:
@@ -47,7 +38,7 @@ class Vocabulary:
 
 
 def build_vocabulary(config: WorldConfig, rng: np.random.Generator) -> Vocabulary:
-    """The topic tree and its words; sizes beyond the built-in words are met by numbered variants."""
+    """Builds the topic tree and its words."""
     topics, table = _tree(config)
     groups = len(table)
     texts_GxN = np.array(_share_words(table, config, rng), dtype=object)
@@ -69,7 +60,7 @@ def build_vocabulary(config: WorldConfig, rng: np.random.Generator) -> Vocabular
 
 
 def _tree(config: WorldConfig) -> tuple[list[str], list[list[str]]]:
-    """Returns topic names and each subtopic's words; sizes beyond the built-in lists take numbered variants."""
+    """Topic names and each subtopic's words; sizes beyond the built-in lists get numbered variants."""
     names, table = [], []
     built_in = list(TOPIC_WORDS)
     for t in range(config.topics):
@@ -97,7 +88,7 @@ def _share_words(table: list[list[str]], config: WorldConfig, rng: np.random.Gen
     lent = max(0, round(config.ambiguous_share * len(owners) - np.sum(owners > 1)))  # some are shared by nature
     if config.topics < 2:
         return table
-    # Drawn by frequency, so that ambiguity shows in queries and not in the tail alone.
+    # Drawn by frequency, so that ambiguity occurs in queries and not only in the tail.
     weight = np.tile(-ZIPF * np.log1p(ranks), groups) + rng.gumbel(size=groups * len(ranks))
     slots = np.argsort(-weight, kind="stable")
     leap = config.subtopics * rng.integers(1, config.topics, len(slots)) + rng.integers(0, config.subtopics, len(slots))
@@ -123,7 +114,7 @@ def _shared_texts(config: WorldConfig, taken: set[str]) -> list[str]:
 
 
 def _misspell(words: list[str]) -> list[str]:
-    """Drops each word's second letter; where that is a word already, doubles the last letter until it is none."""
+    """Drops each word's second letter, then repeats the last letter until the result is no word."""
     taken, out = set(words), []
     for word in words:
         wrong = word[0] + word[2:]

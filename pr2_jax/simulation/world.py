@@ -1,12 +1,12 @@
-"""The simulated platform, stepped day by day: people search and watch, answer what they are shown, and drift.
+"""World: the simulated platform, stepped day by day. People search, watch, respond to what is shown, and drift.
 
     world = World.build(WorldConfig())
     state = world.start()
     state, log = world.step_day(state)             # served by the biased logging system
-    state, log = world.step_day(state, system)     # or by any `serving.SearchSystem`
+    state, log = world.step_day(state, system)     # or by any `logging_policies.SearchSystem`
 
-People's luck is a function of the day, the person and what they do (luck.py); whether they come back depends on what
-they got (loyalty.py). Whatever else is drawn has a stream of its own by day and purpose.
+People's random draws depend on the day, the person and the occasion alone (counter_rng.py). Whether people return
+depends on what they got (loyalty.py). All other draws have their own stream by day and purpose.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pr2_jax.simulation.logging_policies import LoggingSearch, SearchRequests, S
 from pr2_jax.simulation.loyalty import Loyalty, tomorrow, visit_chance
 from pr2_jax.simulation.queries import Queries, true_relevance
 from pr2_jax.simulation.search_day import SearchDay
-from pr2_jax.simulation.users import Responses, Users, advance, build_users, drawn_along, respond, true_affinity
+from pr2_jax.simulation.users import Responses, Users, attraction, build_users, drift, feedback, respond, true_affinity
 from pr2_jax.simulation.vocabulary import Vocabulary, build_vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue, build_catalogue
 
 
 @dataclasses.dataclass(frozen=True)
 class WorldState:
-    """What one day hands to the next."""
+    """The state between two days."""
 
     day: int
     users: Users
@@ -44,7 +44,7 @@ class WorldState:
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """All that a day does not change."""
+    """The fixed part of the platform."""
 
     config: WorldConfig
     vocabulary: Vocabulary
@@ -70,26 +70,23 @@ class World:
         loyalty = Loyalty.start(self.config.loyalty, self.users)
         return WorldState(0, self.users, loyalty, famous_V, np.zeros(0, np.int64), 1)
 
-    def simulate(self, system: SearchSystem | None = None) -> Iterator[DayLog]:
+    def simulate(self) -> Iterator[DayLog]:
         state = self.start()
         for _ in range(self.config.days):
-            state, log = self.step_day(state, system)
+            state, log = self.step_day(state)
             yield log
 
     def step_day(self, state: WorldState, system: SearchSystem | None = None) -> tuple[WorldState, DayLog]:
-        """Returns the state after the day and the day's log. `system` None: the biased logging system serves.
-
-        A person's luck depends on the day and on what they do, not on who else is there nor on who serves.
-        """
-        visit_luck, feed_luck, search_luck, leave_luck = (
+        """Returns the state after the day and the day's log. `system` None: the logging system serves."""
+        visit_rng, feed_rng, search_rng, leave_rng = (
             CounterRng.of(self.config.seed, 3, state.day, n) for n in range(4)
         )
         serve_rng, drift_rng = (np.random.default_rng(s) for s in seed_of(self.config, 4, state.day).spawn(2))
         users, loyalty, config = state.users, state.loyalty, self.config
         place = (config, self.catalogue, self.vocabulary, state.day)
-        feed, search = FeedDay(*place, feed_luck), SearchDay(*place, search_luck)
+        feed, search = FeedDay(*place, feed_rng), SearchDay(*place, search_rng)
         everyone = np.arange(len(users))
-        visited_U = visit_luck.draw(1, everyone)[:, 0] < visit_chance(config.loyalty, users, loyalty)
+        visited_U = visit_rng.draw(1, everyone)[:, 0] < visit_chance(config.loyalty, users, loyalty)
         views = feed.watch(users, visited_U, state.popularity_V, state.engaged)
         needs, views = search.needs(users, loyalty, visited_U, views, self._appeal())
 
@@ -100,13 +97,15 @@ class World:
         searches = search.searches(users, needs, serve, state.next_session)
         joy_M = search.joys(needs, searches)
         log = DayLog(state.day, users, searches, feed.reappear(views, searches), visited_U, needs.user_M, joy_M)
-        leave_U = leave_luck.draw(1, everyone)[:, 0]
+        leave_U = leave_rng.draw(1, everyone)[:, 0]
         loyalty = tomorrow(config.loyalty, loyalty, visited_U, needs.user_M, joy_M, leave_U)
         return self._tomorrow(state, log, loyalty, drift_rng), log
 
     def respond(self, users: Users, queries: Queries | None, slates_BxS: np.ndarray, draw_BxD: np.ndarray) -> Responses:
-        """Returns what people do with slates: `users.take(user_B)` gives one person a slate. See `users.respond`."""
         return respond(self.config.people, self.catalogue, self.vocabulary, users, queries, slates_BxS, draw_BxD)
+
+    def attraction(self, users: Users, queries: Queries | None, slates_BxS: np.ndarray) -> np.ndarray:
+        return attraction(self.config.people, self.catalogue, self.vocabulary, users, queries, slates_BxS)
 
     def true_relevance(self, queries: Queries, slates_BxS: np.ndarray) -> np.ndarray:
         return true_relevance(self.catalogue, self.vocabulary, queries, slates_BxS)
@@ -119,20 +118,19 @@ class World:
 
     def _tomorrow(self, state: WorldState, log: DayLog, loyalty: Loyalty, rng: np.random.Generator) -> WorldState:
         searches, views, videos = log.searches, log.views, len(self.catalogue)
-        row_E, column_E = np.nonzero(searches.responses.click_BxS)
-        at = (row_E, column_E)
+        row_E, _ = at = np.nonzero(searches.responses.click_BxS)
         user_E = np.concatenate([searches.user_B[row_E], views.user_N[views.click_N]]).astype(np.int64)
         video_E = np.concatenate([searches.slates_BxS[at], views.video_N[views.click_N]])
         play_ms_E = np.concatenate([searches.responses.play_ms_BxS[at], views.play_ms_N[views.click_N]])
         fading = 0.5 ** (1.0 / self.config.logging.popularity_half_life_days)
         popularity_V = fading * state.popularity_V + np.bincount(video_E, minlength=videos)
         engaged = merged(state.engaged, user_E * videos + video_E)
-        users = drawn_along(state.users, self.config.loyalty, self.catalogue, user_E, video_E, play_ms_E)
-        users = advance(users, self.config.people, self._appeal(), rng)
+        users = feedback(state.users, self.config.loyalty, self.catalogue, user_E, video_E, play_ms_E)
+        users = drift(users, self.config.people, self._appeal(), rng)
         sessions = state.next_session + len(searches.user_B)
         return WorldState(state.day + 1, users, loyalty, popularity_V, engaged, sessions)
 
 
 def seed_of(config: WorldConfig, *key: int) -> np.random.SeedSequence:
-    """The random stream of one purpose."""
+    """The seed of one sequential stream of draws."""
     return np.random.SeedSequence(entropy=config.seed, spawn_key=key)

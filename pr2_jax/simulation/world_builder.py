@@ -24,7 +24,7 @@ class ShortVideoWorld(LogBuilder):
 
     @classmethod
     def read_source(cls, input_path: Path | None, config: Config, workdir: Path) -> LogTables:
-        """Simulates into `workdir/world`, in place of an older world, then reads it like any other log."""
+        """Simulates into `workdir/world`, replacing an older world, and reads it like any other log."""
         if input_path is not None:
             raise BadInput(f"data.source short_video_world simulates its log: leave out --input {input_path}")
         world = Path(workdir) / WORLD

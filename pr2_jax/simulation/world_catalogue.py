@@ -1,4 +1,4 @@
-"""Creators and videos of the simulated platform: what they are about (hidden) and what they show."""
+"""Catalogue of the simulated platform: creators and videos, with hidden topics and visible features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.vocabulary import Vocabulary
 
 FACETS = 4
-"""Words that a video is truly about; its caption shows some of them."""
+"""Hidden words that a video is about; its caption shows some of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Catalogue:
 
     raw_id_V: np.ndarray  # int64 ascending
     subtopic_V: np.ndarray  # int32, the truth
-    second_V: np.ndarray  # int32, a second subtopic it touches, or -1
-    labelled_V: np.ndarray  # int32, the category label that the platform gave: mostly the truth, -1 = none
+    second_V: np.ndarray  # int32, a second subtopic, or -1
+    labelled_V: np.ndarray  # int32, the platform's category label: mostly the true subtopic, -1 = none
     creator_V: np.ndarray  # int32
     facets_VxA: np.ndarray  # int32 word rows
-    on_topic_V: np.ndarray  # float32 in [0.7, 1]: how well it treats its subtopic
+    on_topic_V: np.ndarray  # float32 in [0.7, 1], factor on relevance
     quality_V: np.ndarray  # float32 in (0, 1)
-    taste_VxL: np.ndarray  # float32 unit rows: the style that tastes meet
+    taste_VxL: np.ndarray  # float32 unit rows: the style that tastes are matched with
     duration_ms_V: np.ndarray  # int64
     length_V: np.ndarray  # float32, standardised log duration
     upload_day_V: np.ndarray  # int32, days after the world's first day, mostly negative
@@ -52,13 +52,13 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def subtopic_weights(groups: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns P(subtopic), a Zipf law in random order: a few subtopics hold much of everything."""
+    """Returns P(subtopic), a Zipf law in random order."""
     weight_G = rng.permutation((1.0 + np.arange(groups)) ** -0.95)
     return weight_G / weight_G.sum()
 
 
 def build_catalogue(config: WorldConfig, vocabulary: Vocabulary, seed: np.random.SeedSequence) -> Catalogue:
-    """Each part draws from its own stream, so that resizing one leaves the others as they were."""
+    """Each part draws from its own stream, so that resizing one leaves the others unchanged."""
     topic_rng, creator_rng, video_rng, facet_rng, caption_rng, visual_rng, id_rng = (
         np.random.default_rng(s) for s in seed.spawn(7)
     )
@@ -111,12 +111,12 @@ def build_catalogue(config: WorldConfig, vocabulary: Vocabulary, seed: np.random
 
 
 def distinct_ids(count: int, first: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns ascending int64 ids with gaps, as raw ids have."""
+    """Returns ascending int64 ids with gaps, like raw ids."""
     return first + np.cumsum(rng.integers(1, 60, count))
 
 
 def _authorship(config, vocabulary, home_C, fame_C, weight_G, rng):
-    """Returns creator, subtopic and second subtopic of every video: most are of the creator's home or a sibling."""
+    """Returns creator, subtopic and second subtopic of every video; most are in the creator's home or a sibling."""
     count, groups = config.videos, vocabulary.subtopics
     productivity_C = np.exp(0.5 * fame_C + rng.normal(0, 0.6, len(fame_C)))
     creator_V = rng.choice(len(fame_C), count, p=productivity_C / productivity_C.sum()).astype(np.int32)
@@ -145,7 +145,7 @@ def _facets(vocabulary: Vocabulary, subtopic_V: np.ndarray, rng: np.random.Gener
 
 
 def _captions(vocabulary, subtopic_V, second_V, facets_VxA, rng) -> np.ndarray:
-    """Returns packed captions: some facets, sometimes the names, strays from elsewhere, and words that say nothing."""
+    """Returns packed captions: some facets, sometimes the names, stray words and topicless words."""
     count, groups = len(subtopic_V), vocabulary.subtopics
 
     def shown(words, share):
@@ -174,7 +174,7 @@ def _captions(vocabulary, subtopic_V, second_V, facets_VxA, rng) -> np.ndarray:
     )
     words_VxN[:, -1] = np.where(words_VxN.any(axis=1), words_VxN[:, -1], shared_Vx5[:, -1])  # no empty caption
     words_VxN = np.sort(words_VxN, axis=1)
-    words_VxN[:, 1:][words_VxN[:, 1:] == words_VxN[:, :-1]] = 0  # a word stands once
+    words_VxN[:, 1:][words_VxN[:, 1:] == words_VxN[:, :-1]] = 0  # no word twice
     order_VxN = np.argsort(rng.random(words_VxN.shape) + 2.0 * (words_VxN == 0), axis=1, kind="stable")
     return np.take_along_axis(words_VxN, order_VxN, axis=1).astype(np.int32)
 

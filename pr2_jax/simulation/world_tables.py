@@ -1,4 +1,4 @@
-"""Writes a simulated log as KuaiSAR's five tables, with words.csv and brought visual vectors beside them."""
+"""Writes a simulated log as KuaiSAR's five tables, words.csv and some visual vectors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 from pr2_jax.config import WorldConfig
 from pr2_jax.data.schema import OUTCOMES
 from pr2_jax.errors import BadInput
-from pr2_jax.simulation.day_log import BEIJING_MS, SOURCES, DayLog, Searches
+from pr2_jax.simulation.day_log import BEIJING_MS, SOURCES, DayLog, Searches, Views
 from pr2_jax.simulation.refinds import with_refinds
 from pr2_jax.simulation.world import World, seed_of
 from pr2_jax.simulation.world_catalogue import PICTURE_SET, UPLOAD_TYPES
@@ -27,10 +27,7 @@ _FOLLOWS = 3  # people followed by a person, on average
 
 
 def write_world(directory: Path, config: WorldConfig) -> None:
-    """Simulates `config.days` and writes the log as KuaiSAR's tables; `directory` appears only when it is whole.
-
-    Also words.csv, content.npy and content_ids.npy. Same config, same bytes. BadInput where `directory` is not empty.
-    """
+    """Simulates `config.days` and writes the log's tables (see `write_tables`). Same config, same bytes."""
     world = World.build(config)
     logs = list(world.simulate())
     logs = with_refinds(world, logs, config.refind_share) if config.refind_share else logs
@@ -38,10 +35,7 @@ def write_world(directory: Path, config: WorldConfig) -> None:
 
 
 def write_tables(directory: Path, world: World, logs: Sequence[DayLog], seed: np.random.SeedSequence) -> None:
-    """Writes all files into `directory`, which takes its name only when it is whole.
-
-    Raises BadInput where `directory` already holds something.
-    """
+    """Writes all files into `directory` atomically. BadInput where `directory` is not empty."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise BadInput(f"{directory} exists and is not empty: name another place for the simulated log or remove it")
     result_rng, content_rng, social_rng = (np.random.default_rng(s) for s in seed.spawn(3))
@@ -50,13 +44,13 @@ def write_tables(directory: Path, world: World, logs: Sequence[DayLog], seed: np
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     try:
-        _csv(_searches(world, logs, result_rng), partial / "src_inter.csv")
-        _csv(_views(world, logs), partial / "rec_inter.csv")
-        _csv(_users(world), partial / "user_features.csv")
-        _csv(_follows(world, social_rng), partial / "social_network.csv")
-        _csv(_videos(world), partial / "item_features.csv")
+        _searches(world, logs, result_rng).write_csv(partial / "src_inter.csv")
+        _views(world, logs).write_csv(partial / "rec_inter.csv")
+        _users(world).write_csv(partial / "user_features.csv")
+        _follows(world, social_rng).write_csv(partial / "social_network.csv")
+        _videos(world).write_csv(partial / "item_features.csv")
         text = world.vocabulary.text
-        _csv(pl.DataFrame({"word_id": np.arange(1, len(text)), "word": text[1:]}), partial / "words.csv")
+        pl.DataFrame({"word_id": np.arange(1, len(text)), "word": text[1:]}).write_csv(partial / "words.csv")
         brought_V = content_rng.random(len(world.catalogue)) < world.config.content_share
         np.save(partial / "content.npy", world.catalogue.visual_VxF[brought_V])
         np.save(partial / "content_ids.npy", world.catalogue.raw_id_V[brought_V])
@@ -68,16 +62,12 @@ def write_tables(directory: Path, world: World, logs: Sequence[DayLog], seed: np
     partial.rename(directory)
 
 
-def _csv(frame: pl.DataFrame, path: Path) -> None:
-    frame.write_csv(path, line_terminator="\n")
-
-
 def _beijing(time_ms: pl.Expr, pattern: str = "%Y-%m-%d %H:%M:%S") -> pl.Expr:
     return (time_ms + BEIJING_MS).cast(pl.Datetime("ms")).dt.strftime(pattern)
 
 
 def _word_lists(words_BxQ: np.ndarray) -> pl.Series:
-    """Returns "[3, 17]" a row; 0 is no word."""
+    """Returns "[3, 17]" for each row; 0 is no word."""
     row_E, column_E = np.nonzero(words_BxQ)
     flat = pl.DataFrame({"row": row_E, "word": words_BxQ[row_E, column_E].astype(str)})
     joined = flat.group_by("row", maintain_order=True).agg(pl.col("word").str.join(", "))
@@ -86,17 +76,11 @@ def _word_lists(words_BxQ: np.ndarray) -> pl.Series:
 
 
 def _searches(world: World, logs: Sequence[DayLog], rng: np.random.Generator) -> pl.DataFrame:
-    searches = [log.searches for log in logs]
-
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([getattr(day, name) for day in searches])
-
-    slates_BxS = column("slates_BxS")
-    click_BxS = np.concatenate([day.responses.click_BxS for day in searches])
-    keyword_B = _word_lists(np.concatenate([day.queries.words_BxQ for day in searches]))
+    searches = Searches.joined([log.searches for log in logs])
+    slates_BxS = searches.slates_BxS
     row_E, position_E = np.nonzero(slates_BxS >= 0)
     video_E = slates_BxS[row_E, position_E]
-    clicks_E = click_BxS[row_E, position_E] * (1 + (rng.random(len(row_E)) < _CLICKED_TWICE))
+    clicks_E = searches.responses.click_BxS[row_E, position_E] * (1 + (rng.random(len(row_E)) < _CLICKED_TWICE))
     pictures_E = world.catalogue.upload_type_V[video_E] == PICTURE_SET
     aside_X = np.flatnonzero(rng.random(len(slates_BxS)) < _ASIDE_SESSIONS)
     aside_type_X = rng.choice(len(ASIDE_TYPES), len(aside_X), p=_ASIDE_SHARES)
@@ -109,92 +93,55 @@ def _searches(world: World, logs: Sequence[DayLog], rng: np.random.Generator) ->
     kind_E = np.where(pictures_E, "IMAGE_ATLAS", "VIDEO")
     kind_R = np.concatenate([kind_E, np.array(ASIDE_TYPES)[aside_type_X]])
     row_R = row_R[order_R]
+    with_outcomes = world.config.search_outcomes
+    outcomes = _outcomes(world, searches, (row_E, position_E), len(aside_X), order_R) if with_outcomes else {}
     frame = pl.DataFrame(
         {
-            "user_id": world.users.raw_id_U[column("user_B")][row_R],
-            "search_session_id": column("session_B")[row_R],
-            "search_session_timestamp": column("time_ms_B")[row_R],
-            "keyword": keyword_B.gather(row_R),
-            "search_source": np.array(SOURCES)[column("source_B")][row_R],
+            "user_id": world.users.raw_id_U[searches.user_B][row_R],
+            "search_session_id": searches.session_B[row_R],
+            "search_session_timestamp": searches.time_ms_B[row_R],
+            "keyword": _word_lists(searches.queries.words_BxQ).gather(row_R),
+            "search_source": np.array(SOURCES)[searches.source_B][row_R],
             "item_id": item_R[order_R],
             "click_cnt": clicks_R[order_R],
             "item_type": kind_R[order_R],
-            **(
-                _outcomes(world, searches, row_E, position_E, len(aside_X), order_R)
-                if world.config.search_outcomes
-                else {}
-            ),
+            **outcomes,
         }
     )
-    time = _beijing(pl.col("search_session_timestamp")).alias("search_session_time")
-    return frame.with_columns(time).select(
-        "user_id",
-        "search_session_id",
-        "search_session_time",
-        "search_session_timestamp",
-        "keyword",
-        "search_source",
-        "item_id",
-        "click_cnt",
-        "item_type",
-        *(OUTCOMES if world.config.search_outcomes else ()),
-    )
+    time = frame.select(_beijing(pl.col("search_session_timestamp")).alias("search_session_time")).to_series()
+    return frame.insert_column(2, time)
 
 
 def _outcomes(
-    world: World,
-    searches: Sequence[Searches],
-    row_E: np.ndarray,
-    position_E: np.ndarray,
-    aside: int,
-    order_R: np.ndarray,
+    world: World, searches: Searches, at: tuple[np.ndarray, np.ndarray], aside: int, order_R: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What came of each result; nothing of one of another type."""
-
-    def column(name: str) -> np.ndarray:
-        value_BxS = np.concatenate([getattr(day.responses, name) for day in searches])
-        return np.concatenate([value_BxS[row_E, position_E].astype(np.int64), np.zeros(aside, np.int64)])[order_R]
-
-    video_E = np.concatenate([day.slates_BxS for day in searches])[row_E, position_E]
-    duration_R = np.concatenate([world.catalogue.duration_ms_V[video_E], np.zeros(aside, np.int64)])[order_R]
-    values = [column("play_ms_BxS"), duration_R, *(column(f"{name}_BxS") for name in ("like", "follow", "forward"))]
-    return dict(zip(OUTCOMES, values, strict=True))
+    """Outcome columns of the results `at`; 0 for the `aside` results of other types."""
+    answer = searches.responses
+    duration_E = world.catalogue.duration_ms_V[searches.slates_BxS[at]]
+    values = (answer.play_ms_BxS[at], duration_E, answer.like_BxS[at], answer.follow_BxS[at], answer.forward_BxS[at])
+    none_X = np.zeros(aside, np.int64)
+    columns = (np.concatenate([value_E.astype(np.int64), none_X])[order_R] for value_E in values)
+    return dict(zip(OUTCOMES, columns, strict=True))
 
 
 def _views(world: World, logs: Sequence[DayLog]) -> pl.DataFrame:
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([getattr(log.views, name) for log in logs])
-
-    video_N = column("video_N")
+    views = Views.joined([log.views for log in logs])
     frame = pl.DataFrame(
         {
-            "user_id": world.users.raw_id_U[column("user_N")],
-            "item_id": world.catalogue.raw_id_V[video_N],
-            "playing_time": column("play_ms_N"),
-            "duration_ms": world.catalogue.duration_ms_V[video_N],
-            "timestamp": column("time_ms_N"),
-            "click": column("click_N").astype(np.int64),
-            "forward": column("forward_N").astype(np.int64),
-            "like": column("like_N").astype(np.int64),
-            "follow": column("follow_N").astype(np.int64),
-            "search": column("search_N").astype(np.int64),
-            "search_item_related": column("related_N").astype(np.int64),
+            "user_id": world.users.raw_id_U[views.user_N],
+            "item_id": world.catalogue.raw_id_V[views.video_N],
+            "playing_time": views.play_ms_N,
+            "duration_ms": world.catalogue.duration_ms_V[views.video_N],
+            "timestamp": views.time_ms_N,
+            "click": views.click_N.astype(np.int64),
+            "forward": views.forward_N.astype(np.int64),
+            "like": views.like_N.astype(np.int64),
+            "follow": views.follow_N.astype(np.int64),
+            "search": views.search_N.astype(np.int64),
+            "search_item_related": views.related_N.astype(np.int64),
         }
     ).sort("timestamp", maintain_order=True)  # a search just before midnight is followed by views after it
-    return frame.with_columns(_beijing(pl.col("timestamp")).alias("time")).select(
-        "user_id",
-        "item_id",
-        "playing_time",
-        "duration_ms",
-        "time",
-        "timestamp",
-        "click",
-        "forward",
-        "like",
-        "follow",
-        "search",
-        "search_item_related",
-    )
+    return frame.insert_column(4, frame.select(_beijing(pl.col("timestamp")).alias("time")).to_series())
 
 
 def _users(world: World) -> pl.DataFrame:
@@ -205,7 +152,7 @@ def _users(world: World) -> pl.DataFrame:
 
 
 def _follows(world: World, rng: np.random.Generator) -> pl.DataFrame:
-    """Returns who follows whom: people with the same onehot_feat2, that is mostly of one taste, find each other."""
+    """Follow edges between people with the same onehot_feat2, who mostly share a taste."""
     group_U = world.users.profile_UxP[:, 3]
     order_U = np.argsort(group_U, kind="stable")
     from_N = np.repeat(np.arange(len(group_U)), rng.poisson(_FOLLOWS, len(group_U)))
@@ -228,12 +175,8 @@ def _videos(world: World) -> pl.DataFrame:
     none_V = np.zeros(len(catalogue), np.int64)
     levels = {}
     for level, rows_V in zip(("first", "second", "third", "fourth"), (first_V, second_V, none_V, none_V), strict=True):
-        text_V = np.array(names)[rows_V]
-        levels |= {
-            f"{level}_level_category_id": rows_V.astype(np.int64),
-            f"{level}_level_category_name": text_V,
-            f"{level}_level_category_name_en": text_V,
-        }
+        column, text_V = f"{level}_level_category", np.array(names)[rows_V]
+        levels |= {f"{column}_id": rows_V.astype(np.int64), f"{column}_name": text_V, f"{column}_name_en": text_V}
     upload_ms_V = world.start_ms + catalogue.upload_day_V.astype(np.int64) * 86_400_000
     frame = pl.DataFrame(
         {
@@ -245,6 +188,12 @@ def _videos(world: World) -> pl.DataFrame:
             **levels,
         }
     )
-    return frame.with_columns(
-        _beijing(pl.col("upload_ms"), "%Y-%m-%d").alias("upload_time"), pl.lit("NORMAL").alias("item_type")
-    ).select("item_id", "caption", "author_id", "item_type", "upload_time", "upload_type", *levels)
+    return frame.select(
+        "item_id",
+        "caption",
+        "author_id",
+        pl.lit("NORMAL").alias("item_type"),
+        _beijing(pl.col("upload_ms"), "%Y-%m-%d").alias("upload_time"),
+        "upload_type",
+        *levels,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from pr2_jax.encoders.batching import all_videos
 from pr2_jax.errors import BadInput, Pr2Error
 from pr2_jax.export.artifact_writer import Writer, total_bytes
 from pr2_jax.export.serving_artifact import FUNCTIONS, SCHEMA, ServingArtifact, contents_digest
-from pr2_jax.search.searcher import Searcher
-from pr2_jax.search.system import PIPELINES, System, open_system
+from pr2_jax.search.pipelines import COMPARED
+from pr2_jax.search.system import System, open_system
 from pr2_jax.stages.build_index import build_indices
-from pr2_jax.types import Functions, ModelFunction
+from pr2_jax.types import Batch, Functions, ModelFunction
 from pr2_jax.workdir import CONFIG_FILE, STAGES
 
 SAMPLE = 4
@@ -30,43 +31,24 @@ TOLERANCE = 1e-5
 XLA may fuse otherwise around an open dimension, and then sums come out in another order."""
 
 
-class _Recorded(System):
-    """Remembers every function with the last batch that it was given and what it made of it."""
-
-    def __init__(self, system: System) -> None:
-        super().__init__(system.workdir, system.config, system.store)
-        self.calls: dict[str, tuple[ModelFunction, dict, Any]] = {}
-
-    def functions(self, model: str, directory: Path) -> Functions:
-        found = super().functions(model, directory)
-        return {name: ModelFunction(self._noted(name, function), {}) for name, function in found.items()}
-
-    def _noted(self, name: str, function: ModelFunction):
-        def call(_, batch):
-            out = function(batch)
-            self.calls[name] = (function, batch, out)
-            return out
-
-        return call
-
-
 def export(workdir: Path, out: Path) -> None:
     """Writes the artifact; every function is compared with the model's before the directory takes its place."""
     _refuse_other(out)
-    if open_system(workdir).exported is not None:  # not under the lock, which makes a directory where there is none
+    if open_system(workdir).fitted.verified:  # not under the lock, which makes a directory where there is none
         raise BadInput(f"{workdir} is a serving artifact itself, expected a work directory")
     with artifacts.locked(workdir), console.stage("export"):
         system = open_system(workdir)
         facts: dict[str, Any] = {}
         made_from = {name: artifacts.identity(workdir / name) for name in ("store", *STAGES) if name != "eval"}
         with artifacts.writing(out, {"inputs": made_from}, SCHEMA, facts=facts) as place:
-            writer = Writer(place)
+            writer = Writer(place, {"Q": system.config.data.query_tokens})
             _take_what_search_reads(system, writer)
-            calls = few_real_calls(system)
-            facts[FUNCTIONS] = {name: writer.function(name, *call[:2]) for name, call in sorted(calls.items())}
+            functions = functions_of(system)
+            facts[FUNCTIONS] = {name: writer.function(name, one) for name, one in sorted(functions.items())}
             facts["files"] = writer.files()
             facts["digest"] = contents_digest(facts)
-            _compare(ServingArtifact(place, facts | {"versions": artifacts.versions()}), calls)
+            made = ServingArtifact(place, facts | {"versions": artifacts.versions()})
+            _compare(made, functions, real_batches(system, functions))
         _report_size(out, facts)
 
 
@@ -75,7 +57,7 @@ def rebuild(place: Path, out: Path) -> None:
     _refuse_other(out)
     with console.stage("index"):
         system = open_system(place)
-        artifact = system.exported
+        artifact: ServingArtifact = system.models
         facts = {FUNCTIONS: artifact.manifest[FUNCTIONS]}
         with artifacts.writing(out, artifact.manifest["fingerprint"], SCHEMA, facts=facts) as made:
             writer = Writer(made)
@@ -84,7 +66,7 @@ def rebuild(place: Path, out: Path) -> None:
                 if not name.startswith(rebuilt):
                     writer.take(place / name, name)
             dr_VxD = all_videos(artifact["content_video"], system.store.counts.videos)
-            vectors = {"dr": np.where(described(system.catalogue)[:, None], dr_VxD, 0)}
+            vectors = {"dr": np.where(described(system.log.catalogue)[:, None], dr_VxD, 0)}
             vectors["pdr"] = system.pdr.videos()
             _report_change(place, vectors)
             build_indices(system, vectors, made / "index")
@@ -106,7 +88,7 @@ def _take_what_search_reads(system: System, writer: Writer) -> None:
             writer.take(path, f"store/{path.name}")
     vectors = ("content/video_vectors.npy", "preference/video_vectors.npy")
     fitted = tuple(f"preference/{name}" for name in preference_regression.FILES)
-    scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in PIPELINES))
+    scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in COMPARED))
     index = ("index/dr", "index/pdr", f"index/as_of_{now_ms}", "index/fitted.json")
     for name in (CONFIG_FILE, *vectors, *fitted, *index, *scores):
         writer.take(w / name, name)
@@ -114,28 +96,60 @@ def _take_what_search_reads(system: System, writer: Writer) -> None:
         writer.known(name)
 
 
-def few_real_calls(system: System) -> dict[str, tuple[ModelFunction, dict, Any]]:
-    """Every function of the models with a batch that some searches of the log hand to it, and the result."""
-    recorded = _Recorded(system)
-    store = system.store
+def functions_of(system: System) -> dict[str, ModelFunction]:
+    """Everything that a model computes for search."""
+    places = {"content": "content", "preference": "preference", "pdr": "pdr", "qin": "qin/qin", "base": "qin/base"}
+    found: dict[str, ModelFunction] = {}
+    for model, place in places.items():
+        found |= system.models.functions(model, system.workdir / place)
+    return found
+
+
+def real_batches(system: System, functions: Functions) -> dict[str, Batch]:
+    """By function, a batch of real rows as its schema asks for it: some searches of the log, their people's pasts, and
+    videos. Features of the ranker are standardised numbers; any will do."""
+    store, reader, rng = system.store, system.log.reader, np.random.default_rng(0)
     sessions_N = np.linspace(0, store.counts.sessions - 1, SAMPLE).astype(np.int64)
-    requests = recorded.requests(sessions_N)
-    query_N = np.asarray(store.sessions.query)[sessions_N]
+    requests = system.log.requests(sessions_N, withhold=False)
+    asked = requests.user_B, requests.time_ms_B
+    people = system.preference.people(*asked)
     video_N = np.linspace(1, store.counts.videos - 1, SAMPLE * SLATE).astype(np.int32)
-    snapshot = recorded.snapshot(store.cuts.end_ms)
-    for name in PIPELINES:
-        Searcher(recorded, snapshot, name).score(requests, query_N, video_N.reshape(SAMPLE, SLATE))
-    recorded.pdr(requests)
-    for model, tower in (("content", "content_video"), ("preference", "preference_video"), ("pdr", "pdr_video")):
-        recorded.functions(model, system.workdir / model)[tower]({"video_N": video_N})
-    return recorded.calls
+    event_N = np.linspace(0, store.counts.events - 1, SAMPLE * SLATE).astype(np.int64)
+    vectors_NxD = np.asarray(system.preference.videos_VxD)[video_N]
+    known = {
+        "words_BxQ": requests.words_BxQ,
+        "query_content_BxD": system.space.queries(requests.words_BxQ),
+        "profile_BxP": np.asarray(store.users.profile)[requests.user_B],
+        "preference_BxD": people.preference_NxD,
+        "is_feed_B": np.zeros(SAMPLE, np.float32),
+        "video_N": video_N,
+        "video_BxS": video_N.reshape(SAMPLE, SLATE),
+        "position_BxS": np.full((SAMPLE, SLATE), -1, np.int32),
+        "item_NxD": vectors_NxD,
+        "item_NxSxD": vectors_NxD.reshape(SAMPLE, SLATE, -1),
+        "signals_NxG": reader.signals(event_N),
+        **people._asdict(),
+    }
+
+    def batch(inputs: Mapping[str, Any]) -> Batch:
+        pool = dict(known)
+        if "history_BxH" in inputs:
+            pool |= reader.engaged(*asked, inputs["history_BxH"].dims[1])
+        if "recent_BxR" in inputs:
+            pool |= reader.recent(*asked, inputs["recent_BxR"].dims[1])
+        if "features_BxSxF" in inputs:
+            shape = SAMPLE, SLATE, inputs["features_BxSxF"].dims[2]
+            pool["features_BxSxF"] = rng.normal(size=shape).astype(np.float32)
+        return {name: pool[name] for name in inputs}
+
+    return {name: batch(function.inputs) for name, function in functions.items()}
 
 
-def _compare(artifact: ServingArtifact, calls: dict[str, tuple[ModelFunction, dict, Any]]) -> None:
+def _compare(artifact: ServingArtifact, functions: Functions, batches: Mapping[str, Batch]) -> None:
     """Pr2Error where what was written does not answer as the model does."""
     artifact.verify()
-    for name, (_, batch, want) in calls.items():
-        worst = _difference(want, artifact[name](batch))
+    for name, function in functions.items():
+        worst = _difference(function(batches[name]), artifact[name](batches[name]))
         if not worst <= TOLERANCE:
             raise Pr2Error(
                 f"exported function {name} differs from the model by {worst:.2g} on real rows, expected at most "

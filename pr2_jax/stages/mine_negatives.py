@@ -10,9 +10,11 @@ import dataclasses
 import numpy as np
 
 from pr2_jax import console
+from pr2_jax.config import LABELS
 from pr2_jax.data.batches.sessions import impressions_of
 from pr2_jax.data.batches.slates import Slates
 from pr2_jax.data.history.video_attributes import query_words
+from pr2_jax.search.pipelines import BASE
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
@@ -27,7 +29,7 @@ def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray
     where they find next to nothing, from what is clicked.
     """
     queries, query_N = np.unique(slates.query_N, return_inverse=True)
-    found_QxK = _retrieved(system, queries, system.config.evaluation.pipeline_candidates)
+    found_QxK = _retrieved(system, queries, system.config.search.candidates)
     short_Q = (found_QxK > 0).sum(1) < count
     if short_Q.any():
         found_QxK[short_Q] = _clicked_ones(system, (int(short_Q.sum()), found_QxK.shape[1]), seed)
@@ -43,16 +45,15 @@ def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray
 def joined(slates: Slates, video_NxC: np.ndarray) -> Slates:
     """Each slate with its sampled videos behind its own, as not clicked."""
     count = video_NxC.shape[1]
-    extra = np.zeros((len(slates), count, slates.label_NxSxT.shape[2]), np.float32)
-    weight = extra.copy()
-    weight[..., 0] = video_NxC > 0
+    nothing = np.zeros((len(slates), count, len(LABELS)), bool)
+    told = (np.array(LABELS) == "click") & (video_NxC > 0)[..., None]
     unknown = ((0, 0), (0, count))
     return dataclasses.replace(
         slates,
         video_NxS=np.concatenate([slates.video_NxS, video_NxC], 1),
         position_NxS=np.pad(slates.position_NxS, unknown, constant_values=-1),
-        label_NxSxT=np.concatenate([slates.label_NxSxT, extra], 1),
-        weight_NxSxT=np.concatenate([slates.weight_NxSxT, weight], 1),
+        label_NxSxY=np.concatenate([slates.label_NxSxY, nothing], 1),
+        told_NxSxY=np.concatenate([slates.told_NxSxY, told], 1),
         impression_NxS=np.pad(slates.impression_NxS, unknown, constant_values=-1),
     )
 
@@ -87,7 +88,7 @@ def _clicked_ones(system: System, shape: tuple[int, int], seed: int) -> np.ndarr
 
     0 where the same one is drawn again.
     """
-    clicks_V = np.asarray(system.snapshot(system.store.cuts.validation_ms).popularity_V, np.float64).copy()
+    clicks_V = np.asarray(system.fitted.snapshot(system.store.cuts.validation_ms).popularity_V, np.float64).copy()
     clicks_V[0] = 0
     if not clicks_V.any():
         return np.zeros(shape, np.int32)
@@ -99,15 +100,14 @@ def _clicked_ones(system: System, shape: tuple[int, int], seed: int) -> np.ndarr
 
 def _retrieved(system: System, queries_Q: np.ndarray, depth: int) -> np.ndarray:
     """What `base` retrieves for distinct queries of the log: video rows `[Q, depth]`, -1 = padding."""
-    channels = system.channels(system.snapshot(system.store.cuts.validation_ms), exact=True)
+    snapshot = system.fitted.snapshot(system.store.cuts.validation_ms)
+    channels = system.channels(snapshot, BASE.channels, exact=True)
     parts = [np.zeros((0, depth), np.int32)]
     for start in console.progress(range(0, len(queries_Q), BLOCK), "retrieve negatives", unit=" blocks"):
         words_BxQ = query_words(system.store, queries_Q[start : start + BLOCK], system.config.data)
         nobody_B = np.zeros(len(words_BxQ), np.int32)
-        requests = Requests(nobody_B, nobody_B.astype(np.int64), words_BxQ)
-        found = {
-            name: channels[name].retrieve(requests, system.config.retrieval.depth)
-            for name in system.channels_of("base")
-        }
-        parts.append(system.merged("base", requests, found, depth).ids_BxK)
+        encoded = system.encode(Requests(nobody_B, nobody_B.astype(np.int64), words_BxQ))
+        depth_of_each = system.config.retrieval.depth
+        found = {name: channel.retrieve(encoded, depth_of_each) for name, channel in channels.items()}
+        parts.append(system.merged(BASE, encoded.requests, found, depth).ids_BxK)
     return np.concatenate(parts)

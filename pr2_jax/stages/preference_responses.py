@@ -53,4 +53,4 @@ def _searches(system: System, appeal_V: np.ndarray, held_out: int | None) -> tup
         return user_E, video_E, yes_E, np.zeros(0), np.zeros(0, np.int64)
     odds = (yes_E.sum() + 1) / ((~yes_E).sum() + 1)
     offset_E = np.full(len(row_E), np.log(odds) - appeal_V[video_E].mean())
-    return user_E, video_E, yes_E, offset_E, system.numbers.durations(video_E, time_ms_E)
+    return user_E, video_E, yes_E, offset_E, system.log.numbers.durations(video_E, time_ms_E)

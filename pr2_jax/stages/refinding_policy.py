@@ -18,9 +18,11 @@ from pr2_jax.data.history.histories import seen
 from pr2_jax.evaluation.judged_day import Day, day_of
 from pr2_jax.evaluation.rankings import list_values
 from pr2_jax.metrics.expected_gain import NDCG_DEPTH
+from pr2_jax.metrics.standard_error import standard_error
 from pr2_jax.retrieval import merge
-from pr2_jax.search.system import PIPELINES, System
-from pr2_jax.types import Channel
+from pr2_jax.retrieval.encoded_requests import Channel
+from pr2_jax.search.pipelines import COMPARED, pipelines
+from pr2_jax.search.system import System
 
 SEARCHES = 1_000
 """Of the validation day, at most, evenly spread."""
@@ -44,7 +46,9 @@ def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
     day = day.sample(SEARCHES)
     past = seen(system.store, day.requests.user_B, day.requests.time_ms_B)
     found = {"show": _ndcg(system, day, channels), "withhold": _ndcg(system, _with(day, past), channels)}
-    gain, error = _gain(found["show"] - found["withhold"], day.requests.user_B)
+    difference_S = found["show"] - found["withhold"]
+    gain, error = float(difference_S.mean()), standard_error(difference_S, day.requests.user_B)
+    # By more than chance: with few such clicks it is a matter of that.
     rule = "show" if gain > error else "withhold"
     show, withhold = (float(ndcg_S.mean()) for ndcg_S in found.values())
     console.log(
@@ -56,17 +60,6 @@ def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
     return {"clicked": rule, "clicked_by": by | {"searches": len(day.sessions)} | figures}
 
 
-def _gain(difference_S: np.ndarray, user_S: np.ndarray) -> tuple[float, float]:
-    """The mean over searches, and its standard error: searches of one person are no independent draws.
-
-    To show what was clicked before must gain more than that: with few such clicks it is a matter of chance.
-    """
-    gain = float(difference_S.mean())
-    _, person_S = np.unique(user_S, return_inverse=True)
-    apart_U = np.bincount(person_S, difference_S - gain)
-    return gain, float(np.sqrt((apart_U**2).sum()) / len(difference_S))
-
-
 def _with(day: Day, past: tuple[np.ndarray, ...]) -> Day:
     """The same clicks, but searches from which this is withheld."""
     return dataclasses.replace(day, requests=dataclasses.replace(day.requests, seen=past))
@@ -75,10 +68,11 @@ def _with(day: Day, past: tuple[np.ndarray, ...]) -> Day:
 def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> np.ndarray:
     """Of each search, `[S]`: the mean of both pipelines' merged lists."""
     depth, scorers = system.config.retrieval.depth, system.scorers(day.requests)
-    found = {name: channel.retrieve(day.requests, depth) for name, channel in channels.items()}
+    encoded = system.encode(day.requests)
+    found = {name: channel.retrieve(encoded, depth) for name, channel in channels.items()}
     reached = []
-    for pipeline in PIPELINES:
-        mine = {name: found[name] for name in system.channels_of(pipeline)}
+    for pipeline in COMPARED:
+        mine = {name: found[name] for name in pipelines(system.config)[pipeline].channels}
         weights = merge.choose_weights(mine, day.clicked, scorers=scorers)
         merged = merge.merge(mine, weights, NDCG_DEPTH, scorers)
         worth, _ = list_values(day, merged.ids_BxK, merged.scores_BxK)

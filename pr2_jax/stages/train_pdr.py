@@ -8,51 +8,83 @@ import numpy as np
 
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
-from pr2_jax.data.batches.training_batches import PdrBatches
+from pr2_jax.data.batches.training_batches import PdrBatches, Positives
 from pr2_jax.data.history.video_attributes import log_unigram
-from pr2_jax.encoders.pdr_encoder import PdrEncoder
+from pr2_jax.encoders.preference_encoder import PreferenceEncoder
 from pr2_jax.models.build_tasks import pdr_task
 from pr2_jax.models.model_functions import pdr_functions
 from pr2_jax.retrieval.exact import ExactSearch
+from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.search.system import System
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
 
-HARD_FILE = "hard.npy"
+HARD_FILE, PEOPLE_FILE = "hard.npy", "people.npy"
 MINE_BLOCK = 512
 """Sessions searched at a time."""
+PEOPLE_BLOCK = 65_536
+"""Positives whose people are computed at a time."""
 
 
 def train(workdir: Path, config: Config, out: Path) -> None:
-    """Writes `params/` into `out`; `hard.npy` lets a resumed run go on with the same negatives."""
-    system, optim = System(workdir, config), config.pdr.optim
-    mesh = configured(config.mesh)
+    """Writes `params/` into `out`; `people.npy` and `hard.npy` let a resumed run go on with the same arrays."""
+    system, optim = System.open(workdir, config), config.pdr.optim
+    reader, mesh = system.log.reader, configured(config.mesh)
 
-    batches = PdrBatches(system.reader, system.query_vectors_NqxD, system.preference.vectors, config.pdr, config.data)
-    unigram_V = log_unigram(batches.positives_N, system.store.counts.videos)
-    task = pdr_task(system.store, config, system.catalogue, system.frozen_spaces, unigram_V)
-    steps, hard_path = batches.steps, out / HARD_FILE
+    positives = Positives.of(reader, config.pdr)
+    hard_path, people_path = out / HARD_FILE, out / PEOPLE_FILE
+    if not distributed.first(people_path.exists):
+        distributed.first(lambda: write_people(system.preference, positives, people_path))
+
+    def batches_with(hard_SxK: np.ndarray | None) -> PdrBatches:
+        people_PxD = np.load(people_path, mmap_mode="r")
+        vectors = system.fitted.query_vectors_NqxD
+        return PdrBatches(reader, positives, vectors, people_PxD, config.pdr, config.data, hard_SxK)
+
+    batches = batches_with(None)
+    spaces = {name: np.asarray(system.fitted.vectors(name)) for name in ("content", "preference")}
+    unigram_V = log_unigram(positives.video_P, system.store.counts.videos)
+    task = pdr_task(system.store, config, system.log.catalogue, spaces, unigram_V)
+    steps = batches.steps
     turn = round(config.pdr.hard_start * steps)
     if 0 < turn < steps and config.pdr.hard_negatives:
         # Also where the negatives are there already: a damaged checkpoint may have taken the run back before the turn.
         state = fit(task, batches, optim, steps=steps, until=turn, directory=out, mesh=mesh)
         if not distributed.first(hard_path.exists):
             encoder = system.pdr_encoder(pdr_functions(task, state.params, state.tables))
-            distributed.first(lambda: artifacts.save_array(hard_path, mine(system, config, encoder, batches)))
-        batches = batches.with_hard(np.load(hard_path))
+            distributed.first(lambda: artifacts.save_array(hard_path, mine(system, config, encoder, positives)))
+        batches = batches_with(np.load(hard_path))
     state = fit(task, batches, optim, steps=steps, directory=out, mesh=mesh)
     save_params(out, (state.params, state.tables))
+    distributed.first(lambda: people_path.unlink(missing_ok=True))
 
 
-def mine(system: System, config: Config, encoder: PdrEncoder, batches: PdrBatches) -> np.ndarray:
-    """Ranks `hard_rank_from..hard_rank_to` of each search positive's request, `[P, K]` video rows.
+def write_people(preference: PreferenceEncoder, positives: Positives, path: Path) -> None:
+    """Writes the people behind the positives in the preference space, float32 `[P, D]`, a block of them at a time.
+
+    The file takes 4 D bytes a positive; batches read their rows of it where it lies. Each vector is a sum over all that
+    was known of a person, and every pass asks for the same ones: computed for every batch, they would take nine tenths
+    of the time that building one takes.
+    """
+    partial = path.with_suffix(".partial")
+    shape = len(positives), preference.videos_VxD.shape[1]
+    people_PxD = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+    for start in console.progress(range(0, len(positives), PEOPLE_BLOCK), "people behind positives", unit=" blocks"):
+        rows = slice(start, start + PEOPLE_BLOCK)
+        people_PxD[rows] = preference.people(positives.user_P[rows], positives.time_ms_P[rows]).preference_NxD
+    people_PxD.flush()
+    partial.replace(path)
+
+
+def mine(system: System, config: Config, encoder: PdrEncoder, positives: Positives) -> np.ndarray:
+    """Ranks `hard_rank_from..hard_rank_to` of the request of each clicked result, `[S, K]` video rows.
 
     Searched exactly, not by ScaNN, whose builds differ from run to run. What the person clicks in that session, what
     they had clicked before and what was uploaded later are no negatives.
     """
-    sessions_P, video_P = batches.search_positives
+    sessions_P, video_P = positives.session_S, positives.video_P[: positives.searches]
     sessions_S, index_P = np.unique(sessions_P, return_inverse=True)
     clicked_S = np.split(video_P[np.argsort(index_P, kind="stable")], np.cumsum(np.bincount(index_P))[:-1])
     exact = ExactSearch(encoder.videos())
@@ -60,9 +92,9 @@ def mine(system: System, config: Config, encoder: PdrEncoder, batches: PdrBatche
     first = min(first, last // 2)
     upload_V, found = np.asarray(system.store.videos.upload_ms), []
     for start in console.progress(range(0, len(sessions_S), MINE_BLOCK), "mine hard negatives"):
-        requests = system.requests(sessions_S[start : start + MINE_BLOCK], withhold=True)
+        requests = system.log.requests(sessions_S[start : start + MINE_BLOCK], withhold=True)
         clicked = clicked_S[start : start + MINE_BLOCK]
         no_negatives = tuple(np.union1d(seen, now) for seen, now in zip(requests.seen, clicked, strict=True))
-        ids_BxK = np.maximum(exact.search(encoder(requests), last, no_negatives).ids_BxK[:, first:], 0)
+        ids_BxK = np.maximum(exact.search(encoder(system.encode(requests)), last, no_negatives).ids_BxK[:, first:], 0)
         found.append(np.where(upload_V[ids_BxK] <= requests.time_ms_B[:, None], ids_BxK, 0))
     return np.concatenate(found)[index_P].astype(np.int32)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax import artifacts, console
-from pr2_jax.config import Config
+from pr2_jax.config import PREFERENCE_LABELS, Config
 from pr2_jax.data.batches.preference_batches import TimelineBatches
 from pr2_jax.data.batches.sessions import FOLDS, fold_of, training_parts
 from pr2_jax.data.batches.slates import feed_slates
-from pr2_jax.data.columns import FEED_SURFACE
-from pr2_jax.data.outcomes import told_tasks
+from pr2_jax.data.columns import FEED_SURFACE, SIGNALS
+from pr2_jax.data.outcomes import told_labels
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.encoders import latent_factors, preference_regression
 from pr2_jax.encoders.batching import all_videos, in_blocks
@@ -27,7 +27,6 @@ from pr2_jax.encoders.preference_encoder import EVENT_BLOCK, PreferenceEncoder
 from pr2_jax.errors import NotFinite
 from pr2_jax.metrics.ranking_metrics import auc
 from pr2_jax.models.build_tasks import preference_task
-from pr2_jax.models.event_features import SIGNALS
 from pr2_jax.models.model_functions import load_model, preference_functions
 from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.search.system import System
@@ -36,7 +35,7 @@ from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
-from pr2_jax.types import TASKS, Functions, People
+from pr2_jax.types import Functions, People
 from pr2_jax.workdir import fold_directory, part_directory
 
 VECTORS = "video_vectors.npy"
@@ -47,8 +46,8 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 
     What people's own regressions read, `preference_fit.FILES`, goes into `out` and each of its parts.
     """
-    system = System(workdir, config)
-    task = preference_task(system.store, config, system.catalogue, np.asarray(system.space.videos_VxD))
+    system = System.open(workdir, config)
+    task = preference_task(system.store, config, system.log.catalogue, np.asarray(system.fitted.vectors("content")))
     spaces: dict[Path, int | None] = {out: None} | {fold_directory(out, fold): fold for fold in range(FOLDS)}
     for directory, held_out in spaces.items():
         if not distributed.first((directory / VECTORS).exists):
@@ -67,7 +66,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 
     def report() -> None:
         functions = preference_functions(task, *load_model(task, out))
-        _report(system, PreferenceEncoder(functions, config.preference, out, system.reader))
+        _report(system, PreferenceEncoder(functions, config.preference, out, system.log.reader))
 
     distributed.first(fit_people)
     distributed.first(report)
@@ -76,7 +75,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 def _train_space(system: System, config: Config, task: PreferenceTask, held_out: int | None, out: Path) -> None:
     """The vectors come last, by a rename: they say that the rest is whole."""
     distributed.first(lambda: out.mkdir(exist_ok=True))
-    batches = TimelineBatches(system.reader, config.preference, held_out)
+    batches = TimelineBatches(system.log.reader, config.preference, held_out)
     learns = _has_views(system.store, held_out)
     steps = batches.steps if learns else 1
     state = fit(task, batches, config.preference.optim, steps=steps, directory=out, mesh=configured(config.mesh))
@@ -94,7 +93,7 @@ def _has_views(store: LogStore, held_out: int | None) -> bool:
     """Is there a feed view to learn the space from? Without one its vectors are zeros, not what chance began with."""
     time_ms_E = np.asarray(store.events.time_ms)
     viewed_E = (np.asarray(store.events.surface) == FEED_SURFACE) & (time_ms_E < store.cuts.validation_ms)
-    viewed_E &= told_tasks(store.events.told).any(axis=-1)
+    viewed_E &= told_labels(store.events.told, PREFERENCE_LABELS).any(axis=-1)
     return bool((fold_of(store, time_ms_E[viewed_E]) != held_out).any() if held_out is not None else viewed_E.any())
 
 
@@ -109,10 +108,11 @@ def _fit_people(
     """
     videos_VxD = np.load(space / VECTORS)
     appeal_V = _appeal(functions, videos_VxD)
-    scale = preference_regression.duration_scale(system.reader, system.store.cuts.validation_ms)
-    content = system.space if fold is None else system.held_out_spaces[fold]
-    known = [videos_VxD, np.asarray(content.videos_VxD)]
-    known += [system.catalogue[name] for name in ("brought", "style") if name in system.catalogue]
+    scale = preference_regression.duration_scale(system.log.reader, system.store.cuts.validation_ms)
+    content = system.workdir / "content"
+    content_VxD = np.load((content if fold is None else fold_directory(content, fold)) / VECTORS, mmap_mode="r")
+    known = [videos_VxD, np.asarray(content_VxD)]
+    known += [system.log.catalogue[name] for name in ("brought", "style") if name in system.log.catalogue]
     start_VxD = preference_regression.whitened(videos_VxD if videos_VxD.any() else known[1], videos_VxD.shape[1])
     videos = Videos(appeal_V, start_VxD, np.asarray(system.store.videos.author), tuple(known))
     for out, part in parts.items():
@@ -132,7 +132,7 @@ def _fit_people(
 
 def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
     """Logit of a click on each video by nobody in particular, `[V]`."""
-    no_habit_VxG = np.zeros((len(videos_VxD), SIGNALS), np.float32)
+    no_habit_VxG = np.zeros((len(videos_VxD), len(SIGNALS)), np.float32)
     nobody = People(np.zeros_like(videos_VxD), no_habit_VxG, no_habit_VxG[:, 0])
     batch = {"item_NxSxD": videos_VxD[:, None]} | nobody._asdict()
     return in_blocks(functions["preference_logits"], batch, EVENT_BLOCK)[1][:, 0, 0]
@@ -141,19 +141,19 @@ def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
 def _report(system: System, space: PreferenceEncoder) -> None:
     """How well the feed views of the validation day are told apart."""
     cuts = system.store.cuts
-    views = feed_slates(system.reader, cuts.validation_ms, cuts.test_ms, 1)
+    views = feed_slates(system.log.reader, cuts.validation_ms, cuts.test_ms, 1)
     if not len(views):
         return
     personal, appeal = space.logits(space.people(views.user_N, views.time_ms_N), views.video_NxS)
     logits = personal + appeal
     fits = space.fit.people(views.user_N, views.time_ms_N)
-    durations = system.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
+    durations = system.log.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
     own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + space.fit.appeal(views.video_NxS))[:, 0]
-    labels_NxT, told_NxT = views.label_NxSxT[:, 0] > 0, views.weight_NxSxT[:, 0] > 0
-    fitted = auc(labels_NxT[told_NxT[:, 0], 0], own_N[told_NxT[:, 0]])
-    told = {task: told_NxT[:, t] for t, task in enumerate(TASKS)}
-    found = {name: auc(labels_NxT[rows, t], logits[rows, 0, t]) for t, (name, rows) in enumerate(told.items())}
-    shown = ", ".join(f"{task} {_figure(value)}" for task, value in found.items())
+    told = [(label, views.told(label)[:, 0]) for label in PREFERENCE_LABELS]
+    found = {label: auc(views.label(label)[rows, 0], logits[rows, 0, t]) for t, (label, rows) in enumerate(told)}
+    clicks_told = told[0][1]
+    fitted = auc(views.label("click")[clicks_told, 0], own_N[clicks_told])
+    shown = ", ".join(f"{label} {_figure(value)}" for label, value in found.items())
     own = _figure(fitted)
     console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}; by own regression {own}")
 

@@ -1,17 +1,20 @@
 """What each part earns: every variant of a file trained and judged with several seeds, beside the whole system.
 
 A variant is a work directory of its own, in which every stage that it shares with the whole system of the same seed is
-a link to that one. Once judged, only its sessions' values and its costs are kept (`judged/`), so that a run cut short
-carries on with what is missing, and a changed config or file judges just what changed.
+a link to that one. Rankers of one seed share what they have in common in `shared/`: the features of their slates, and
+the base ranker. Once judged, only a variant's values of sessions and its costs are kept (`judged/`), so that a run cut
+short carries on with what is missing, and a changed config or file judges just what changed.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pr2_jax import artifacts, console
 from pr2_jax import workdir as stages
@@ -23,12 +26,14 @@ from pr2_jax.evaluation.rankings import answers, catalogue, searchers_of, values
 from pr2_jax.metrics import per_session as session_values
 from pr2_jax.metrics.per_session import Values
 from pr2_jax.search.system import System
+from pr2_jax.stages import train_qin
 from pr2_jax.studies.ablation_tables import Result, write_tables
 from pr2_jax.training.training_curve import PACE
 
-Make = Callable[[str, Path, Config], None]
-"""(stage, work directory, config): makes one stage there, unless it is fresh."""
-DIRECTORY = "ablations"
+Body = Callable[[Path, Config, Path], None]
+Make = Callable[[str, Path, Config, Body | None], None]
+"""(stage, work directory, config, body or None for the stage's own): makes one stage there, unless it is fresh."""
+DIRECTORY, SHARED = "ablations", "shared"
 DAYS = ("validation", "test")
 JUDGED, COSTS = "judged", "costs.json"
 TIMED_SESSIONS = 64
@@ -40,8 +45,11 @@ def run(workdir: Path, config: Config, file: Path, seeds: int, make: Make) -> No
     stages.require_inputs("eval", workdir, config)
     asked = [WHOLE, *ablation_config.load(file, config)]
     # One rule for all, or variants would be judged by other clicks than the whole: the index of each decides anew.
-    served = System(workdir, config)
-    withhold, before = served.withholds_clicked, {name: day_of(served, *days_of(served)[name]) for name in DAYS}
+    served = System.open(workdir, config)
+    withhold, before = (
+        served.fitted.choices.withholds_clicked,
+        {name: day_of(served, *days_of(served)[name]) for name in DAYS},
+    )
     results = []
     for number in range(seeds):
         seeded = ablation_config.seeded(config, number)
@@ -74,7 +82,7 @@ def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make:
         _drop(place, whole)  # what a kill may have left
         return
     _make_stages(place, config, ablation.ranked, [workdir, whole], make)
-    system = System(place, config)
+    system = System.open(place, config)
     with artifacts.writing(place / JUDGED, claim, stages.SCHEMA) as out:
         for name in DAYS:
             day = day_of(system, *days_of(system)[name], withhold=withhold)
@@ -94,11 +102,7 @@ def _drop(place: Path, whole: Path) -> None:
 
 def _make_stages(place: Path, config: Config, ranked: bool, lenders: Sequence[Path], make: Make) -> None:
     """Every stage up to the ranker, or up to the index: linked where somebody has it, else made."""
-    shared = place.parent / stages.SHARED
-    shared.mkdir(parents=True, exist_ok=True)
-    place.mkdir(exist_ok=True)
-    if not (place / stages.SHARED).exists():
-        (place / stages.SHARED).symlink_to(shared.resolve(), target_is_directory=True)
+    place.mkdir(parents=True, exist_ok=True)
     if not (place / stages.STORE).exists():
         artifacts.link_tree(lenders[0] / stages.STORE, place / stages.STORE)
     for name in stages.STAGES:
@@ -109,10 +113,29 @@ def _make_stages(place: Path, config: Config, ranked: bool, lenders: Sequence[Pa
             continue
         lender = next((one for one in lenders if artifacts.fresh(one / name, claim, stages.SCHEMA)), None)
         if lender is None:
-            make(name, place, config)
+            make(name, place, config, functools.partial(_train_rankers, claim) if name == "qin" else None)
         else:
             shutil.rmtree(place / name, ignore_errors=True)
             artifacts.link_tree(lender / name, place / name)
+
+
+def _train_rankers(claim: dict[str, Any], place: Path, config: Config, out: Path) -> None:
+    """Trains the rankers of a variant with what others of its seed have made already; `claim` is the stage's."""
+    kept = {name: value for name, value in claim["config"].items() if name not in ("qin", "base")}
+    slates = {name: vars(config.qin)[name] for name in ("slate", "sampled_negatives")}
+    seed, shared = {"seed": config.qin.optim.seed}, place.parent / SHARED
+
+    def directory(name: str, facts: dict[str, Any]) -> Path:
+        return shared / f"{name}_{artifacts.digest([claim['inputs'], kept, facts | seed])}"
+
+    features, base = directory("slates", slates), directory("base", {"base": to_dict(config.base)})
+    features.mkdir(parents=True, exist_ok=True)
+    if base.exists() and not (out / "base").exists():
+        (out / "base").mkdir()
+        artifacts.link_tree(base, out / "base" / "params")
+    train_qin.train(place, config, out, features)
+    if not base.exists():
+        artifacts.link_tree(out / "base" / "params", base)
 
 
 def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, float]:

@@ -31,7 +31,10 @@ from pr2_jax.metrics.per_session import load as load_values
 from pr2_jax.metrics.per_session import save as save_values
 from pr2_jax.retrieval import merge
 from pr2_jax.retrieval.merge import Merged
-from pr2_jax.retrieval.qrcf import QrcfChannel, SeedFilter, Seeds, cosine_sample, epsilon_at, past_cosines
+from pr2_jax.retrieval.qrcf import SeedFilter, Seeds, cosine_sample, epsilon_at, past_cosines
+from pr2_jax.retrieval.qrcf_channel import QrcfChannel
+from pr2_jax.search.fitted_artifacts import Snapshot
+from pr2_jax.search.pipelines import pipelines
 from pr2_jax.search.system import System
 from pr2_jax.stages.build_index import threshold_requests
 from pr2_jax.types import Candidates
@@ -69,11 +72,9 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Also its file's."""
         return f"{self.threshold}_{self.quantile:g}_k{self.k}"
 
     def config(self, qrcf: QrcfConfig) -> QrcfConfig:
-        """The config that has this point in it."""
         field = "adaptive_quantile" if self.threshold == "adaptive" else "epsilon_quantile"
         return dataclasses.replace(qrcf, k=self.k, threshold=self.threshold, **{field: self.quantile})
 
@@ -106,7 +107,7 @@ def points_of(grid: Grid, qrcf: QrcfConfig) -> list[Point]:
 def fingerprint(directory: Path, config: Config, grid: Grid) -> dict:
     """All that the study depends on. StaleArtifact where the index is missing or was made from something else."""
     workdir.require("index", directory, config)
-    if "qrcf" not in config.retrieval.channels.split("+"):
+    if "qrcf" not in config.retrieval.channels:
         raise BadConfig(f"retrieval.channels = {config.retrieval.channels!r} lacks qrcf: there is nothing to sweep")
     reads = (*workdir.STAGES["index"].reads, "index")
     evaluation = config.evaluation
@@ -126,7 +127,7 @@ def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[
 
     Beside the grid's points: the adaptive ones of the configured K, each with a point of as many seeds.
     """
-    study = Study(System(directory, config), config)
+    study = Study(System.open(directory, config), config)
     (out / "points").mkdir(exist_ok=True)
     points = points_of(grid, config.retrieval.qrcf)
     for point in console.progress(points, "points", unit=" points"):
@@ -168,7 +169,7 @@ class Study:
 
     def __init__(self, system: System, config: Config) -> None:
         self._system, self._config = system, config
-        self._reader = _ReadOnce(system.reader)
+        self._reader, self._pipeline = _ReadOnce(system.log.reader), pipelines(config)[PIPELINE]
 
     @functools.cached_property
     def day(self) -> Day:
@@ -182,26 +183,28 @@ class Study:
     @functools.cached_property
     def _found(self) -> dict[str, Candidates]:
         """What the other channels find; exact, as everything that something is chosen by."""
-        dense = self._system.dense_channels(self._system.workdir / "index", exact=True)
-        channels = {"bm25": self._system.bm25, **dense}
-        others = [name for name in self._system.channels_of(PIPELINE) if name != "qrcf"]
-        depth = self._config.retrieval.depth
+        others = [name for name in self._pipeline.channels if name != "qrcf"]
+        channels = self._system.channels(self._snapshot, others, exact=True)
+        depth, encoded = self._config.retrieval.depth, self._system.encode(self.day.requests)
         with console.Bar("other channels", len(others), " channels") as bar:
             found = {}
             for name in others:
-                found[name] = channels[name].retrieve(self.day.requests, depth)
+                found[name] = channels[name].retrieve(encoded, depth)
                 bar.advance()
         return found
 
     @functools.cached_property
+    def _snapshot(self) -> Snapshot:
+        return self._system.fitted.snapshot(self._system.store.cuts.validation_ms)
+
+    @functools.cached_property
     def _walk(self) -> QrcfChannel:
-        snapshot = self._system.snapshot(self._system.store.cuts.validation_ms)
-        return QrcfChannel(None, snapshot.similarity)
+        return QrcfChannel(self._snapshot.similarity)
 
     @functools.cached_property
     def _past_cosine_N(self) -> np.ndarray:
         requests = threshold_requests(self._system)
-        return past_cosines(self._system.reader, self._system.space, self._config.retrieval.qrcf, requests)
+        return past_cosines(self._system.log.reader, self._system.space, self._config.retrieval.qrcf, requests)
 
     @functools.cached_property
     def _query_SxD(self) -> np.ndarray:
@@ -216,7 +219,7 @@ class Study:
 
     def _retrieve(self, point: Point) -> tuple[float, Seeds, Candidates]:
         seeds_of = self._filter(point)
-        seeds = seeds_of(self.day.requests)
+        seeds = seeds_of(self.day.requests, self._query_SxD)
         epsilon = float(np.mean(seeds_of.cuts(self._query_SxD)))
         return epsilon, seeds, self._walk.from_seeds(seeds, self.day.requests, self._config.retrieval.depth)
 
@@ -229,7 +232,7 @@ class Study:
         alone.metrics.update(coverage=(kept_S > 0).astype(np.float64), seeds=kept_S.astype(np.float64))
         vectors_VxD, category_VxL, author_V = self._system.space.videos_VxD, store.videos.category, store.videos.author
         alone.metrics.update(diversity.list_metrics(own.ids_BxK, self._query_SxD, vectors_VxD, category_VxL, author_V))
-        merged = self._merge(own, self._system.fitted["merge_weights"][PIPELINE])
+        merged = self._merge(own, self._system.fitted.choices.merge_weights[PIPELINE])
         worth = {ALONE: alone, MERGED: self._values(merged.ids_BxK, merged.scores_BxK)}
         return Judged(point, worth, epsilon)
 
@@ -245,13 +248,15 @@ class Study:
         )
         if objective(found, REFITTED) >= objective(judged, MERGED):
             return found
-        kept = self._system.fitted["merge_weights"][PIPELINE]
+        kept = self._system.fitted.choices.merge_weights[PIPELINE]
         return dataclasses.replace(found, worth={REFITTED: judged.worth[MERGED]}, weights=kept)
 
     def alike(self, judged: Judged) -> Point:
         """The quantile of one epsilon, to four decimals, with which searches have as many seeds on average."""
         lax = Point("quantile", judged.point.k, 0.0)
-        relevance_SxK = self._filter(lax)(self.day.requests).relevance_BxK  # of which stricter cuts keep the first
+        relevance_SxK = self._filter(lax)(
+            self.day.requests, self._query_SxD
+        ).relevance_BxK  # of which stricter cuts keep the first
         wanted, steps = float(judged.worth[ALONE]["seeds"].mean()), 10_000
 
         def excess(step: int) -> float:
@@ -262,7 +267,7 @@ class Study:
         return dataclasses.replace(lax, quantile=min((max(first - 1, 0), first), key=lambda s: abs(excess(s))) / steps)
 
     def _together(self, own: Candidates) -> dict[str, Candidates]:
-        return {name: own if name == "qrcf" else self._found[name] for name in self._system.channels_of(PIPELINE)}
+        return {name: own if name == "qrcf" else self._found[name] for name in self._pipeline.channels}
 
     def _merge(self, own: Candidates, weights: dict[str, float]) -> Merged:
         return merge.merge(self._together(own), weights, DEPTH, self._system.scorers(self.day.requests))

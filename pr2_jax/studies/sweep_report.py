@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pr2_jax.config.schema import THRESHOLDS, Config
+from pr2_jax.drawing.charts import Plot, Series
+from pr2_jax.drawing.painters import png
 from pr2_jax.evaluation import results_table
 from pr2_jax.evaluation.refinding_report import FoundBefore
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.studies.frontier_plot import Axis, Family, Spot, draw
 from pr2_jax.studies.qrcf_sweep import ALONE, MERGED, REFITTED, Judged, Pairs, best_of, configured, objective
 
 FAMILIES = {"quantile": "one epsilon", "adaptive": "adaptive"}
 """By `threshold`, its name in tables and the picture."""
 OF_THE_MERGE = ("recall@100", "ndcg@10")
 AXES = (
-    Axis("seeds", "seeds a search", log=True),
-    Axis("coverage", "coverage: share of searches with a seed"),
-    Axis("relevance", "mean cosine of query and top 10"),
-    Axis("entropy", "category entropy of the top 10, nats"),
+    ("seeds", "seeds a search", True),
+    ("coverage", "coverage: share of searches with a seed", False),
+    ("relevance", "mean cosine of query and top 10", False),
+    ("entropy", "category entropy of the top 10, nats", False),
 )
+"""What recall is drawn against: measure, title, whether the axis is logarithmic."""
+DRAWN = "recall@100"
 
 
 def write(out: Path, judged: Sequence[Judged], pairs: Pairs, found_before: FoundBefore, config: Config) -> None:
     """`points.csv`, `table.txt`, `table.md` and `frontier.png` into `out`."""
     beyond = {other.point: other for _, other in pairs if other.point not in {one.point for one in judged}}
-    _points_csv(out / "points.csv", [*judged, *beyond.values()], config)
+    points = _points_csv(out / "points.csv", [*judged, *beyond.values()], config)
     title = (
         f"QRCF on the validation day, {len(judged[0].worth[ALONE].session_N):,} searches: QRCF alone; @pr2: merged "
         "with the other channels,\nweights of the index. entropy: category labels of the top 10, in nats; "
@@ -44,7 +47,7 @@ def write(out: Path, judged: Sequence[Judged], pairs: Pairs, found_before: Found
     (out / "table.txt").write_text("\n".join(texts))
     marks = [f"{title}\n\n{results_table.markdown(rows)}", f"{heading}\n\n{results_table.markdown(again)}", verdict]
     (out / "table.md").write_text("\n".join(marks))
-    _picture(out / "frontier.png", judged, config)
+    png(charts_of(points[: len(judged)]), out / "frontier.png", columns=2)
 
 
 def name_of(judged: Judged) -> str:
@@ -104,7 +107,7 @@ def _kept(judged: Judged) -> str:
     return f"{_mean(values['seeds']):.1f} seeds in {_mean(values['coverage']):.1%}"
 
 
-def _points_csv(path: Path, judged: Sequence[Judged], config: Config) -> None:
+def _points_csv(path: Path, judged: Sequence[Judged], config: Config) -> list[dict[str, str]]:
     """A row a point: every measure with its interval, `refitted` and the weights only where they were chosen anew."""
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
     rows = []
@@ -124,29 +127,41 @@ def _points_csv(path: Path, judged: Sequence[Judged], config: Config) -> None:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    return rows
 
 
-def _picture(path: Path, judged: Sequence[Judged], config: Config) -> None:
-    """A family's line is its points with the configured K, from lax to strict."""
-    today = configured(config.retrieval.qrcf)
-    families = []
-    for threshold, name in FAMILIES.items():
-        mine = [one for one in judged if one.point.threshold == threshold]
-        line = [_spot(one) for one in mine if one.point.k == today.k]
-        others = [_spot(one) for one in mine if one.point.k != today.k]
-        families.append(Family(f"{name}, K {today.k}", line, others, f"{name}, other K"))
-    marked = next(one for one in judged if one.point == today)
-    draw(
-        path,
-        "QRCF alone, validation day: numbers are quantiles of the threshold",
-        families,
-        (f"configured ({name_of(marked)})", _spot(marked)),
-        "recall@100",
-        AXES,
-    )
+def charts_of(points: Sequence[Mapping[str, str]]) -> list[Plot]:
+    """A plot for each of `AXES`, of rows of points.csv. A family's line is its points with the configured K, from lax
+    to strict."""
+    today = next((p for p in points if p["configured"] == "1"), points[0])
+    others = [p for p in points if p["k"] != today["k"]]
+    plots = []
+    for measure, title, log in AXES:
+        series = [_series("other K", others, measure, 5, line=False)]
+        for number, (threshold, name) in enumerate(FAMILIES.items(), 1):
+            mine = [p for p in points if p["threshold"] == threshold and p["k"] == today["k"]]
+            mine.sort(key=lambda p: float(p["quantile"]))
+            labels = tuple(p["quantile"] for p in mine)
+            series.append(_series(f"{name}, K {today['k']}", mine, measure, number, labels))
+        series.append(_series(f"configured ({point_name(today)})", [today], measure, 6, line=False))
+        about = f"{DRAWN} of QRCF alone against {title}, one line for each kind of threshold, from lax to strict."
+        named = f"frontier_{measure}", f"{DRAWN} against {measure}", about, title, DRAWN
+        plots.append(Plot(*named, series, log_x=log))
+    return plots
 
 
-def _spot(judged: Judged) -> Spot:
-    names = ("recall@100", *(axis.measure for axis in AXES))
-    values = {name: _mean(judged.worth[ALONE][name]) for name in names}
-    return Spot(values, f"{judged.point.quantile:g}")
+def point_name(point: Mapping[str, str]) -> str:
+    """Of a row of points.csv."""
+    return f"{FAMILIES[point['threshold']]} {point['quantile']}, K {point['k']}"
+
+
+def value_of(point: Mapping[str, str], name: str) -> float:
+    """A measure of a row of points.csv, NaN where it has none."""
+    return float(point[name]) if point.get(name) else math.nan
+
+
+def _series(
+    name: str, points: Sequence[Mapping[str, str]], x: str, colour: int, labels: tuple[str, ...] = (), line: bool = True
+) -> Series:
+    xs, ys = ([value_of(p, f"{ALONE}.{m}") for p in points] for m in (x, DRAWN))
+    return Series(name, xs, ys, marks=True, line=line, labels=labels, colour=colour)

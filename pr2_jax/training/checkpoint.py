@@ -7,13 +7,11 @@ puts no checksum on array data: a flipped bit there is read without a complaint.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import json
-import math
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -67,23 +65,8 @@ def _leaf_sum(number: Array, x: Array) -> Array:
     return jnp.sum(words * odd, dtype=jnp.uint32)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Best:
-    """Preserves the step with the highest score, the earliest of equal ones."""
-
-    scores: dict[int, float]
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
-        """Orbax's question, one answer a checkpoint."""
-        best = self.among([info.step for info in checkpoints])
-        return [info.step == best for info in checkpoints]
-
-    def among(self, steps: Sequence[int]) -> int | None:
-        return max((step for step in steps if step in self.scores), key=lambda s: (self.scores[s], -s), default=None)
-
-
 class Checkpoints:
-    """The latest states of a run, and the best one where steps have scores. A context manager.
+    """The latest states of a run. A context manager.
 
     Saving is asynchronous: the loop goes on while the bytes are written. What goes wrong with a save is raised by the
     next one, by `wait` or on leaving. `facts` is what a state depends on, as JSON; a checkpoint made from others is
@@ -93,16 +76,11 @@ class Checkpoints:
     def __init__(self, directory: Path, facts: Mapping[str, Any] | None = None, keep: int = 2) -> None:
         policies = ocp.training.preservation_policies
         self._facts = json.loads(json.dumps({"schema": SCHEMA, **(facts or {})}))
-        self._best, self._place = _Best({}), directory.resolve() / CHECKPOINTS
+        self._place = directory.resolve() / CHECKPOINTS
         with _quiet():
             self._checkpointer = ocp.training.Checkpointer(
-                self._place,
-                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), self._best]),
-                cleanup_tmp_directories=True,
+                self._place, preservation_policy=policies.LatestN(keep), cleanup_tmp_directories=True
             )
-            for step in self.steps:
-                if (score := (self._told(step) or {}).get("score")) is not None:
-                    self._best.scores[step] = score
 
     @property
     def steps(self) -> list[int]:
@@ -113,31 +91,23 @@ class Checkpoints:
         """The last step on disk."""
         return max(self.steps, default=None)
 
-    def best(self) -> int | None:
-        """The step with the highest score."""
-        return self._best.among(self.steps)
-
-    def save(self, step: int, state: PyTree, score: float | None = None) -> None:
-        """Starts a save; a step that is on disk already is left as it is. A score that is not finite is none."""
+    def save(self, step: int, state: PyTree) -> None:
+        """Starts a save; a step that is on disk already is left as it is."""
         self.wait()
         if step in self.steps:
             return
         told = {"facts": self._facts, "checksum": checksum(state)}
-        if score is not None and math.isfinite(score):
-            told["score"] = self._best.scores[step] = float(score)
         self._checkpointer.save_checkpointables_async(step, {"state": state}, force=True, custom_metadata=told)
 
-    def restore(self, like: PyTree, *, best: bool = False) -> PyTree | None:
-        """The latest (or best) state, placed as `like` is; None where there is none.
+    def restore(self, like: PyTree) -> PyTree | None:
+        """The latest state, placed as `like` is; None where there is none.
 
         Where an older one is whole, a damaged checkpoint is left out, said so and moved to `damaged-STEP`.
         StaleArtifact where none is whole, or where the checkpoint was made from other facts.
         """
         self.wait()
-        steps, damaged = self.steps, {}
-        if best:
-            steps = sorted((s for s in steps if s in self._best.scores), key=lambda s: (self._best.scores[s], -s))
-        for step in reversed(steps):
+        damaged: dict[int, str] = {}
+        for step in reversed(self.steps):
             state, why = self._load(step, like)
             if why is None:
                 self._set_aside(damaged, step)
@@ -174,7 +144,7 @@ class Checkpoints:
             console.log(f"the last checkpoint was not saved either: {_line(failed)}")
 
     def _told(self, step: int) -> dict[str, Any] | None:
-        """Facts, checksum and score of a checkpoint; None where they cannot be read."""
+        """Facts and checksum of a checkpoint; None where they cannot be read."""
         try:
             told = self._checkpointer.checkpointables_metadata(step).custom_metadata
         except Exception:  # whatever Orbax makes of files that are not what it wrote
@@ -214,7 +184,6 @@ class Checkpoints:
             if is_first():
                 shutil.rmtree(aside, ignore_errors=True)
                 (self._place / str(step)).rename(aside)
-            self._best.scores.pop(step, None)
         _everywhere(True)  # nobody looks before all are moved
         self._checkpointer.reload()
 

@@ -1,7 +1,14 @@
-"""Embedding tables: what they are and how rows are read on one device. Models see only the rows that a batch asked for.
+"""Embedding tables: what they are, how rows are read, and updates that touch only the rows of the batch.
 
-A task names its lookups, `{"history": ("video", ids_BxH), ...}`; this file turns them into rows. Training reads and
-updates them where they are split over devices (training/row_updates.py).
+A task names its lookups, `{"history": ("video", ids_BxH), ...}`; this file turns them into rows, and models see nothing
+else of a table. The loss is differentiated with respect to the *gathered* rows: what comes back is one gradient an
+occurrence, `[N, D]`. Occurrences of one id are summed exactly once, the optimiser updates each distinct row, and the
+result is scattered into donated buffers, so that a step's cost does not depend on how many rows a table has.
+
+Occurrences find each other without a sort and without memory that grows with the table (`leaders`): each writes its
+place into a hashed slot, the largest place in a slot wins, and whoever sees its own id there has found its leader.
+Slots that two ids share are settled in the next round, under another hash; two or three rounds are enough. A sort of
+the ids with their places takes several times as long on a CPU.
 """
 
 from __future__ import annotations
@@ -10,19 +17,29 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Mapping
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from pr2_jax.config import TableConfig, TablesConfig
+from pr2_jax.training.mesh import BY_ROWS, DATA, MODEL, REPLICATED, ROW_MULTIPLE
 
+PyTree = Any
+RowMemory = dict[str, Array]
+"""What an optimiser remembers of each row of one table."""
 Tables = dict[str, Array]
 Lookups = dict[str, tuple[str, Array]]
 Rows = dict[str, Array]
 EXACT = TableConfig()
-ROW_MULTIPLE = 512
-"""Tables are padded to a multiple of this many rows."""
+EPSILON = 1e-8
+OUTSIDE = np.iinfo(np.int32).max
+"""A row that no table has: scatters drop it."""
+SLOTS_A_PLACE = 8
+"""Hashed slots for each occurrence: one id in sixteen meets another in the first round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +85,17 @@ def init_tables(specs: dict[str, TableSpec], key: Array) -> Tables:
     return {name: draw(name, spec) for name, spec in specs.items()}
 
 
-def gather(tables: Tables, lookups: Lookups) -> Rows:
-    """Rows of shape `ids.shape + (width,)`."""
-    return {name: take(tables[table], ids) for name, (table, ids) in lookups.items()}
+def gather(tables: Tables, lookups: Lookups, mesh: Mesh | None = None) -> Rows:
+    """Rows of shape `ids.shape + (width,)`. Of tables that are split over a mesh each device gives what it owns."""
+    if mesh is None or mesh.size == 1:
+        return {name: take(tables[table], ids) for name, (table, ids) in lookups.items()}
+
+    def owned(table_RxD: Array, ids_x: Array) -> Array:
+        local_x, mine_x = _local(ids_x, len(table_RxD))
+        return jax.lax.psum(jnp.where(mine_x[..., None], take(table_RxD, local_x), 0), (DATA, MODEL))
+
+    read = jax.shard_map(owned, mesh=mesh, in_specs=(BY_ROWS, REPLICATED), out_specs=REPLICATED)
+    return {name: read(tables[table], ids) for name, (table, ids) in lookups.items()}
 
 
 def take(array_Vx: Array, ids_x: Array) -> Array:
@@ -106,3 +131,184 @@ def astray(specs: dict[str, TableSpec], lookups: Lookups) -> Array:
     """Whether any row lies outside its table. The loop reports the loss of such a batch as NaN, and so stops there."""
     outside = [((ids < 0) | (ids >= specs[table].used_rows)).any() for table, ids in lookups.values()]
     return functools.reduce(jnp.logical_or, outside)
+
+
+class RowOptimizer(Protocol):
+    """What happens to a row that has a gradient. Arrays lead with the rows touched."""
+
+    def init(self, table_VxD: Array) -> dict[str, Array]:
+        """What is remembered a row, one leading row a row of the table."""
+        ...
+
+    def update(self, memory: dict[str, Array], grad_NxD: Array) -> tuple[Array, dict[str, Array]]:
+        """The direction to be multiplied by the learning rate, `[N, D]`, and the new memory."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class RowAdagrad:
+    """Row-wise Adagrad: `row -= rate * g / sqrt(sum of mean(g^2))`; one float a row is remembered."""
+
+    def init(self, table_VxD: Array) -> dict[str, Array]:
+        return {"sum_V": jnp.zeros(len(table_VxD), jnp.float32)}
+
+    def update(self, memory: dict[str, Array], grad_NxD: Array) -> tuple[Array, dict[str, Array]]:
+        sum_N = memory["sum_V"] + jnp.square(grad_NxD).mean(-1)
+        return grad_NxD / (jnp.sqrt(sum_N)[:, None] + EPSILON), {"sum_V": sum_N}
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyAdam:
+    """Adam whose moments decay only when a row is touched; two floats a parameter are remembered.
+
+    The bias of the moments is corrected by how often the row itself was touched: a rare row's first step is as long as
+    any other's.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    def init(self, table_VxD: Array) -> dict[str, Array]:
+        zeros = jnp.zeros_like(table_VxD)
+        return {"mean_VxD": zeros, "square_VxD": jnp.zeros_like(zeros), "touched_V": jnp.zeros(len(zeros), jnp.int32)}
+
+    def update(self, memory: dict[str, Array], grad_NxD: Array) -> tuple[Array, dict[str, Array]]:
+        mean_NxD = self.beta1 * memory["mean_VxD"] + (1 - self.beta1) * grad_NxD
+        square_NxD = self.beta2 * memory["square_VxD"] + (1 - self.beta2) * jnp.square(grad_NxD)
+        touched_N = memory["touched_V"] + 1
+        unbiased1, unbiased2 = (1 - beta ** touched_N[:, None].astype(jnp.float32) for beta in (self.beta1, self.beta2))
+        direction_NxD = mean_NxD / unbiased1 / (jnp.sqrt(square_NxD / unbiased2) + EPSILON)
+        return direction_NxD, {"mean_VxD": mean_NxD, "square_VxD": square_NxD, "touched_V": touched_N}
+
+
+class TableOptimizer(Protocol):
+    """Updates one table from gradients with respect to the gathered rows."""
+
+    def init(self, table_VxD: Array) -> PyTree:
+        """Fresh state; its arrays lead with the rows of the table, or are scalars."""
+        ...
+
+    def update(
+        self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
+    ) -> tuple[Array, PyTree]:
+        """One step; ids may repeat. Row 0 (unknown) never changes."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseTable:
+    """Touches the rows of the batch only."""
+
+    rows: RowOptimizer
+
+    def init(self, table_VxD: Array) -> RowMemory:
+        return self.rows.init(table_VxD)
+
+    def update(
+        self, table_VxD: Array, state: RowMemory, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
+    ) -> tuple[Array, RowMemory]:
+        one = functools.partial(_update_shard, self.rows, sharded=mesh.size > 1)
+        if mesh.size > 1:
+            specs = (BY_ROWS, BY_ROWS, REPLICATED, REPLICATED, REPLICATED)
+            one = jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=(BY_ROWS, BY_ROWS))
+        return one(table_VxD, state, ids_N, grad_NxD, rate)
+
+
+def init_all(optimizers: Mapping[str, TableOptimizer], tables: Tables) -> dict[str, PyTree]:
+    """Fresh state of every table's optimiser."""
+    return {name: optimizers[name].init(table) for name, table in tables.items()}
+
+
+def update_all(
+    optimizers: Mapping[str, TableOptimizer],
+    tables: Tables,
+    states: dict[str, PyTree],
+    lookups: Lookups,
+    gradients: Rows,
+    rates: Mapping[str, Array],
+    mesh: Mesh,
+) -> tuple[Tables, dict[str, PyTree]]:
+    """One step of every table that the batch looks up."""
+    tables, states = dict(tables), dict(states)
+    for name, (ids_N, grad_NxD) in _by_table(tables, lookups, gradients).items():
+        tables[name], states[name] = optimizers[name].update(
+            tables[name], states[name], ids_N, grad_NxD, rates[name], mesh
+        )
+    return tables, states
+
+
+def _by_table(tables: Tables, lookups: Lookups, gradients: Rows) -> dict[str, tuple[Array, Array]]:
+    """Ids `[N]` and their gradients `[N, D]` of each table that is looked up, all lookups end to end."""
+    out = {}
+    for name, table in tables.items():
+        mine = [key for key, (of, _) in lookups.items() if of == name]
+        if mine:
+            ids_N = jnp.concatenate([lookups[key][1].reshape(-1) for key in mine])
+            out[name] = ids_N, jnp.concatenate([gradients[key].reshape(-1, table.shape[1]) for key in mine])
+    return out
+
+
+def _update_shard(
+    optimizer: RowOptimizer,
+    table_RxD: Array,
+    memory: RowMemory,
+    ids_N: Array,
+    grad_NxD: Array,
+    rate: Array,
+    *,
+    sharded: bool,
+) -> tuple[Array, RowMemory]:
+    """The rows of one device, R of them; ids of other devices and of row 0 fall outside and are dropped."""
+    size = len(table_RxD)
+    local_N, mine_N = _local(ids_N, size) if sharded else (ids_N, (ids_N >= 0) & (ids_N < size))
+    local_N = jnp.where(mine_N & (ids_N != 0), local_N, OUTSIDE)
+    leader_N = leaders(local_N)
+    summed_NxD = jnp.zeros_like(grad_NxD).at[leader_N].add(grad_NxD, mode="drop")
+    # One occurrence of each id speaks for all; the others are sent outside.
+    target_N = jnp.where(leader_N == jnp.arange(len(ids_N)), local_N, OUTSIDE)
+
+    def read(array: Array) -> Array:
+        return array.at[target_N].get(mode="fill", fill_value=0)
+
+    def write(array: Array, rows: Array) -> Array:
+        return array.at[target_N].set(rows, mode="drop")
+
+    direction_NxD, rows = optimizer.update(jax.tree.map(read, memory), summed_NxD)
+    table_RxD = table_RxD.at[target_N].add(-rate * direction_NxD, mode="drop")
+    return table_RxD, jax.tree.map(write, memory, rows)
+
+
+def leaders(ids_N: Array) -> Array:
+    """For each occurrence the place of the one that stands for its id, the same for all of that id; OUTSIDE stays so.
+
+    O(N), whatever the ids' range.
+    """
+    count = len(ids_N)
+    slots = 1 << (SLOTS_A_PLACE * count - 1).bit_length()
+    place_N = jnp.arange(count, dtype=jnp.int32)
+
+    def unsettled(carry: tuple[Array, Array]) -> Array:
+        return (carry[1] < 0).any()
+
+    def settle(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        number, leader_N = carry
+        slot_N = jnp.where(leader_N < 0, _hashed(ids_N, number, slots), OUTSIDE)
+        winner_M = jnp.zeros(slots, jnp.int32).at[slot_N].max(place_N, mode="drop")
+        winner_N = winner_M.at[slot_N].get(mode="fill", fill_value=0)
+        found_N = (leader_N < 0) & (take(ids_N, winner_N) == ids_N)
+        return number + 1, jnp.where(found_N, winner_N, leader_N)
+
+    start_N = jnp.where(ids_N == OUTSIDE, OUTSIDE, -1)
+    return jax.lax.while_loop(unsettled, settle, (jnp.uint32(0), start_N))[1]
+
+
+def _hashed(ids_N: Array, number: Array, slots: int) -> Array:
+    """Slots in [0, slots), another hash for each number."""
+    salt = number * jnp.uint32(0x9E3779B9)
+    return (mixed(ids_N.astype(jnp.uint32) ^ salt) & jnp.uint32(slots - 1)).astype(jnp.int32)
+
+
+def _local(ids_x: Array, size: int) -> tuple[Array, Array]:
+    """Ids as rows of this device's share, and which of them it owns."""
+    local_x = ids_x - jax.lax.axis_index((DATA, MODEL)) * size
+    return local_x, (local_x >= 0) & (local_x < size)

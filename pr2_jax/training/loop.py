@@ -10,9 +10,9 @@ import dataclasses
 import functools
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -24,13 +24,28 @@ from jax.sharding import Mesh, NamedSharding
 
 from pr2_jax import console
 from pr2_jax.config import OptimConfig
-from pr2_jax.training import optimizer, resource_limits
+from pr2_jax.training import resource_limits
 from pr2_jax.training.checkpoint import Checkpoints
-from pr2_jax.training.embedding_tables import Rows, Tables, astray, init_tables
+from pr2_jax.training.embedding_tables import (
+    LazyAdam,
+    Lookups,
+    RowAdagrad,
+    Rows,
+    SparseTable,
+    TableOptimizer,
+    Tables,
+    TableSpec,
+    astray,
+    gather,
+    init_all,
+    init_tables,
+    update_all,
+)
 from pr2_jax.training.likeness import shared
 from pr2_jax.training.mesh import (
     BY_ROWS,
     REPLICATED,
+    Schema,
     check_batch,
     described,
     everywhere,
@@ -40,15 +55,106 @@ from pr2_jax.training.mesh import (
     single,
     whole,
 )
-from pr2_jax.training.row_updates import gather, init_all, update_all
 from pr2_jax.training.stopping import Stopping
-from pr2_jax.training.task import Params, Task
 from pr2_jax.training.training_curve import Curve
 
+Params = Any
+Batch = dict[str, Array]
+Frozen = Any
+Metrics = dict[str, Array]
 HostBatch = dict[str, np.ndarray]
 PyTree = Any
 BatchAt = Callable[..., HostBatch]
 """(step) -> the batch; (step, rows) -> these rows of it, where a process brings its share only."""
+
+
+class Task(Protocol):
+    """A model as the loop sees it. `loss` gets rows, never tables, so that where rows live is not its business."""
+
+    name: str
+    frozen: Frozen
+    """Arrays that no gradient reaches (content vectors, video attributes). Passed to the jitted step as an argument:
+    closed over, they would be baked into the program as constants."""
+
+    @property
+    def schema(self) -> Schema:
+        """What a training batch holds."""
+        ...
+
+    def table_specs(self) -> dict[str, TableSpec]:
+        """The tables, by name."""
+        ...
+
+    def init(self, key: Array) -> Params:
+        """Dense parameters."""
+        ...
+
+    def prepare(self, frozen: Frozen, batch: Batch) -> Batch:
+        """What depends on no parameter: joins frozen vectors, runs the search units."""
+        ...
+
+    def lookups(self, batch: Batch) -> Lookups:
+        """Which ids of the prepared batch index which table."""
+        ...
+
+    def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
+        """Mean loss of the batch and scalars worth logging."""
+        ...
+
+
+def sample_of(frozen: Frozen) -> Frozen:
+    """Two rows of zeros for each frozen array: all that `init` needs to know, where the arrays themselves would become
+    constants of the program."""
+    return jax.tree.map(lambda x: jnp.zeros((2, *x.shape[1:]), x.dtype), frozen)
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseTable:
+    """Plain Adam over the whole table: the reference, and the right thing for a small one."""
+
+    def init(self, table_VxD: Array) -> PyTree:
+        return optax.scale_by_adam().init(table_VxD)
+
+    def update(
+        self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
+    ) -> tuple[Array, PyTree]:
+        kept_NxD = jnp.where((ids_N != 0)[:, None], grad_NxD, 0)
+        dense_VxD = jnp.zeros_like(table_VxD).at[ids_N].add(kept_NxD, mode="drop")
+        direction_VxD, state = optax.scale_by_adam().update(dense_VxD, state)
+        return table_VxD - rate * direction_VxD, state
+
+
+TABLE_OPTIMIZERS: dict[str, TableOptimizer] = {
+    "row_adagrad": SparseTable(RowAdagrad()),
+    "lazy_adam": SparseTable(LazyAdam()),
+    "adam": DenseTable(),
+}
+"""By the names that a config may give."""
+
+
+def schedule(peak: float, steps: int, config: OptimConfig) -> optax.Schedule:
+    """Linear warm-up, cosine fall to a fiftieth of the peak."""
+    warmup = max(1, round(config.warmup_share * steps))
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), peak / 50)
+
+
+def dense_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """For everything but tables."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(schedule(config.learning_rate, steps, config), weight_decay=config.weight_decay),
+    )
+
+
+def table_optimizers(config: OptimConfig, specs: Mapping[str, TableSpec]) -> dict[str, TableOptimizer]:
+    """What each table's own config names, or else `config.table_optimizer`."""
+    return {name: TABLE_OPTIMIZERS[spec.config.optimizer or config.table_optimizer] for name, spec in specs.items()}
+
+
+def table_schedules(config: OptimConfig, specs: Mapping[str, TableSpec], steps: int) -> dict[str, optax.Schedule]:
+    """The learning rate of each table: its own config's, or else `config.table_learning_rate`."""
+    peaks = {name: spec.config.learning_rate or config.table_learning_rate for name, spec in specs.items()}
+    return {name: schedule(peak, steps, config) for name, peak in peaks.items()}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -87,8 +193,8 @@ def _initialiser(task: Task, config: OptimConfig, steps: int) -> Callable[[Array
             step=jnp.zeros((), jnp.int32),
             params=params,
             tables=tables,
-            dense_opt=optimizer.dense_optimizer(config, steps).init(params),
-            table_opt=init_all(optimizer.table_optimizers(config, specs), tables),
+            dense_opt=dense_optimizer(config, steps).init(params),
+            table_opt=init_all(table_optimizers(config, specs), tables),
         )
 
     return init
@@ -109,8 +215,8 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
 def make_step(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> Callable:
     """The jitted update `(state, frozen, batch) -> (state, metrics)`; the old state's buffers are reused."""
     mesh, seed, specs = mesh or single(), config.seed, task.table_specs()
-    dense_tx, table_txs = optimizer.dense_optimizer(config, steps), optimizer.table_optimizers(config, specs)
-    schedules = optimizer.table_schedules(config, specs, steps)
+    dense_tx, table_txs = dense_optimizer(config, steps), table_optimizers(config, specs)
+    schedules = table_schedules(config, specs, steps)
 
     def step(state: TrainState, frozen, batch) -> tuple[TrainState, dict[str, Array]]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -177,22 +283,17 @@ def fit(
     until: int | None = None,
     directory: Path,
     mesh: Mesh | None = None,
-    score: Callable[[TrainState], float] | None = None,
-    restore_best: bool = False,
 ) -> TrainState:
     """Trains up to step `until` (default: all `steps`), going on from the latest checkpoint in `directory`.
 
     Trains on `mesh` (default: one device), whatever the mesh of the checkpoint was; what comes back is on one device.
     Losses are read one step late so that the device never waits for the host. A loss that is not finite stops the run,
     names the step and saves the batch; no step at or after it is ever saved.
-    `score` (higher is better) judges the state of every checkpoint: the best one is kept beside the latest, and is
-    what comes back with `restore_best`.
     Raises Stopped after a SIGTERM, once the running step is saved; StaleArtifact where `directory` holds checkpoints of
-    another run or none that can be read; Pr2Error where disk or device memory runs out.
+    another run or none that can be read; BadInput where a batch is not what the task declares; Pr2Error where disk or
+    device memory runs out.
     """
-    if restore_best and score is None:
-        raise ValueError("restore_best needs a score")
-    until, mesh = steps if until is None else until, mesh or single()
+    until, mesh, schema = steps if until is None else until, mesh or single(), task.schema
     shapes = abstract_state(task, config, steps, mesh)
     arrays, facts = {"state": shapes, "frozen": task.frozen}, run_facts(task, config, steps, shapes)
     with resource_limits.explained(task.name, directory, arrays), Checkpoints(directory, facts) as checkpoints:
@@ -211,21 +312,19 @@ def fit(
         bar = console.Bar(f"train {task.name}", max(until - first, 0), " steps")
         with Stopping(first, steps) as stopping, bar:
             for number, batch in enumerate(prefetch(batch_at, first, until), first + 1):
-                check_batch(batch, mesh, size)
+                check_batch(task.name, schema, batch, mesh, size)
                 arrays["batch"] = batch
-                state, metrics = step_fn(state, frozen, place(mesh, batch))
+                state, metrics = step_fn(state, frozen, place(mesh, schema, batch))
                 stop = stopping.after(number)
                 due = stop or number % config.checkpoint_every == 0 or number == until
                 curve.add(number, metrics, batch, last=number == until, wait=due)
                 bar.advance()
                 if due:
-                    checkpoints.save(number, state, score(state) if score and not stop else None)
+                    checkpoints.save(number, state)
                 if stop:
                     break
             checkpoints.wait()
             curve.finish()
-        if restore_best and checkpoints.best() is not None:
-            state = checkpoints.restore(shapes, best=True)
     return local_copy(mesh, state)
 
 

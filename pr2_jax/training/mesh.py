@@ -1,32 +1,86 @@
-"""Where arrays live: a mesh of `data` x `model` devices and the few rules that place arrays on it.
+"""Where arrays live: a mesh of `data` x `model` devices, and the schema by which a batch is checked and placed on it.
 
-The first letter of an array's shape suffix is its leading axis, and the rules read it: what leads with B is a row of
-the batch and is split over `data`; everything else of a batch (shared negatives `_N`, chunks of timelines `_E`) is on
-every device. Tables are split by rows over the whole mesh, dense parameters and frozen arrays are on every device. The
-programs stay global (`jax.jit` with NamedSharding, once called pjit): a softmax over in-batch negatives sees the whole
-batch on any mesh.
+A task declares what its batches hold (`Schema`). What leads with B is split over `data`; the rest of a batch (shared
+negatives `_N`, chunks of timelines `_E`) is on every device. Tables are split by rows over the whole mesh, dense
+parameters and frozen arrays are on every device. The programs stay global (`jax.jit` with NamedSharding, once called
+pjit): a softmax over in-batch negatives sees the whole batch on any mesh.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from pr2_jax.config import Config, MeshConfig
-from pr2_jax.errors import BadConfig
-from pr2_jax.training.embedding_tables import ROW_MULTIPLE
+from pr2_jax.config import MeshConfig
+from pr2_jax.errors import BadConfig, BadInput
 
 DATA, MODEL = "data", "model"
 REPLICATED = PartitionSpec()
 BY_BATCH = PartitionSpec(DATA)
 BY_ROWS = PartitionSpec((DATA, MODEL))
 """Rows of a table over all devices: a table's memory is shared out, whatever the shape of the mesh."""
+ROW_MULTIPLE = 512
+"""Tables are padded to a multiple of this many rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySpec:
+    """One array of a batch.
+
+    `dims`: a number where the model's config settles the size, else a letter (types.py), which has one size a batch.
+    `exact` arrays stay float32 where a model computes in bfloat16.
+    """
+
+    dims: tuple[str | int, ...]
+    dtype: str = "float32"
+    exact: bool = False
+
+    @property
+    def spec(self) -> PartitionSpec:
+        """Rows of the batch are split over `data`, everything else is on every device."""
+        return BY_BATCH if self.dims[0] == "B" else REPLICATED
+
+    def shown(self, sizes: Mapping[str, int]) -> str:
+        """`float32[B=4, 6, 8]`, with the sizes that are known."""
+        dims = [f"{dim}={sizes[dim]}" if dim in sizes else str(dim) for dim in self.dims]
+        return f"{self.dtype}[{', '.join(dims)}]"
+
+
+Schema = dict[str, ArraySpec]
+"""What a batch holds, by name."""
+
+
+def floats(*dims: str | int, exact: bool = False) -> ArraySpec:
+    """A float32 array."""
+    return ArraySpec(dims, "float32", exact)
+
+
+def ints(*dims: str | int) -> ArraySpec:
+    """An int32 array."""
+    return ArraySpec(dims, "int32")
+
+
+def exact_names(schema: Schema) -> set[str]:
+    """The arrays that stay float32."""
+    return {name for name, spec in schema.items() if spec.exact}
+
+
+def example(schema: Schema, size: int) -> dict[str, jax.Array]:
+    """Arrays of the right ranks and types, for initialisation: ids are 1, the rest 0; open dimensions have `size`."""
+    fill = {"int32": 1, "float32": 0}
+
+    def shape(spec: ArraySpec) -> list[int]:
+        return [size if isinstance(dim, str) else dim for dim in spec.dims]
+
+    return {name: jnp.full(shape(spec), fill[spec.dtype], spec.dtype) for name, spec in schema.items()}
 
 
 def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -52,16 +106,14 @@ def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | No
     return jax.make_mesh(tuple(sizes), (DATA, MODEL), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
-def check_config(config: Config) -> None:
-    """BadConfig where the config's mesh does not fit the devices, or a model's batch the mesh: before anything runs."""
-    shards = configured(config.mesh).shape[DATA]
-    for name, optim in {
-        "content": config.content.optim,
-        "pdr": config.pdr.optim,
-        "qin": config.qin.optim,
-        "base": config.base.optim,
-    }.items():
-        _refuse_uneven(f"{name}.optim.batch = {optim.batch}", optim.batch, shards)
+def check_sizes(config: MeshConfig, batches: Mapping[str, int]) -> None:
+    """BadConfig where a config's mesh does not fit the devices, or a batch the mesh: before anything runs.
+
+    `batches`: sizes by the dotted path of their field.
+    """
+    shards = configured(config).shape[DATA]
+    for name, size in batches.items():
+        _refuse_uneven(f"{name} = {size}", size, shards)
 
 
 def configured(config: MeshConfig) -> Mesh:
@@ -74,19 +126,30 @@ def single(device: jax.Device | None = None) -> Mesh:
     return make_mesh(1, 1, [device or jax.local_devices()[0]])
 
 
-def batch_spec(name: str) -> PartitionSpec:
-    """Where an array of a batch goes, by its shape suffix."""
-    suffix = name.rsplit("_", 1)[-1]
-    return BY_BATCH if suffix == "B" or suffix.startswith("Bx") else REPLICATED
+def check_batch(
+    task: str, schema: Schema, batch: Mapping[str, np.ndarray], mesh: Mesh, size: int | None = None
+) -> None:
+    """BadInput where a batch is not what its task declares; BadConfig where its rows do not split evenly.
+
+    `size`: the rows of the whole, where this is a share.
+    """
+    if odd := sorted(schema.keys() ^ batch.keys()):
+        lacks = odd[0] in schema
+        raise BadInput(f"a batch of {task} {'lacks' if lacks else 'has'} {odd[0]}, expected {', '.join(schema)}")
+    sizes: dict[str | int, int] = {}
+    for name, spec in schema.items():
+        array = batch[name]
+        expected = [sizes.setdefault(dim, have) if isinstance(dim, str) else dim for dim, have in _pairs(spec, array)]
+        if array.dtype != spec.dtype or array.ndim != len(spec.dims) or list(array.shape) != expected:
+            found = f"{array.dtype}{list(array.shape)}"
+            raise BadInput(f"a batch of {task}: {name} is {found}, expected {spec.shown(sizes)}")
+        if spec.spec == BY_BATCH:
+            rows = len(array) if size is None else size
+            _refuse_uneven(f"a batch of {rows} ({name})", rows, mesh.shape[DATA])
 
 
-def check_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, size: int | None = None) -> None:
-    """BadConfig where rows of the batch do not split evenly. `size`: the rows of the whole, where this is a share."""
-    shards = mesh.shape[DATA]
-    for name, array in batch.items():
-        rows = len(array) if size is None else size
-        if batch_spec(name) == BY_BATCH:
-            _refuse_uneven(f"a batch of {rows} ({name})", rows, shards)
+def _pairs(spec: ArraySpec, array: np.ndarray) -> zip:
+    return zip(spec.dims, array.shape, strict=False)
 
 
 def _refuse_uneven(what: str, rows: int, shards: int) -> None:
@@ -115,10 +178,10 @@ def local_rows(mesh: Mesh, size: int, process: int | None = None) -> np.ndarray:
     return np.concatenate([parts[n] for n in local_shards(mesh, process)])
 
 
-def place(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+def place(mesh: Mesh, schema: Schema, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """A host batch on the devices. Of what is split over `data`, each process brings its `local_rows` only."""
     if whole(mesh):
-        return {name: jax.device_put(array, NamedSharding(mesh, batch_spec(name))) for name, array in batch.items()}
+        return {name: jax.device_put(array, NamedSharding(mesh, schema[name].spec)) for name, array in batch.items()}
     held = local_shards(mesh)
 
     def joined(array: np.ndarray) -> jax.Array:
@@ -132,7 +195,7 @@ def place(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         return jax.make_array_from_callback(shape, NamedSharding(mesh, BY_BATCH), part)
 
     return {
-        name: joined(array) if batch_spec(name) == BY_BATCH else everywhere(mesh, array)
+        name: joined(array) if schema[name].spec == BY_BATCH else everywhere(mesh, array)
         for name, array in batch.items()
     }
 

@@ -16,4 +16,4 @@ def system(finished) -> System:
 
 @pytest.fixture(scope="session")
 def ground(system) -> Replay:
-    return Replay.of(World.build(system.config.world), system.reader.long_play.label)
+    return Replay.of(World.build(system.config.world), system.log.reader.long_play.label)

@@ -1,4 +1,4 @@
-"""Intervals cover what they should, CUPED takes variance and no truth, and peeking does not fool."""
+"""Estimators: coverage of intervals, variance reduction by CUPED, validity under daily looks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pr2_jax.abtest.estimators import Lift, Ratio, compare, foretold, needed_people
+from pr2_jax.abtest.estimators import Lift, Ratio, compare, covariates, required_sample_size
 
 U, RUNS = 600, 400
 CONTROL, TREATED = np.arange(0, U, 2), np.arange(1, U, 2)
@@ -38,7 +38,7 @@ def test_intervals_cover_the_truth(lift, adjusted):
     inside, p = 0, []
     for run in range(RUNS):
         before, during = people(np.random.default_rng(run), lift)
-        told = foretold(before, np.arange(U), (np.log1p(before.of_U),)) if adjusted else None
+        told = covariates(before, (np.log1p(before.denominator_U),)) if adjusted else None
         found = compare(during, CONTROL, TREATED, told)
         low, high = found.interval()
         inside += low <= lift <= high
@@ -52,18 +52,18 @@ def test_searches_are_not_people():
     """As if every search were a unit of its own the error comes out too small: people differ."""
     _, during = people(np.random.default_rng(0))
     found = compare(during, CONTROL, TREATED)
-    alone = [np.sqrt((1 - during.value(rows)) / during.counted_U[rows].sum()) for rows in (CONTROL, TREATED)]
+    alone = [np.sqrt((1 - during.value(rows)) / during.numerator_U[rows].sum()) for rows in (CONTROL, TREATED)]
     assert found.error > 1.3 * np.hypot(*alone)
 
 
 def test_the_past_takes_variance():
     before, during = people(np.random.default_rng(1))
     plain = compare(during, CONTROL, TREATED)
-    adjusted = compare(during, CONTROL, TREATED, foretold(before, np.arange(U)))
+    adjusted = compare(during, CONTROL, TREATED, covariates(before))
     assert adjusted.error < 0.9 * plain.error
-    noise = foretold(Ratio(np.random.default_rng(2).random(U), np.ones(U)), np.arange(U))
+    noise = covariates(Ratio(np.random.default_rng(2).random(U), np.ones(U)))
     assert compare(during, CONTROL, TREATED, noise).error == pytest.approx(plain.error, rel=0.02)
-    flat = foretold(Ratio(np.ones(U), np.ones(U)), np.arange(U))  # tells nothing
+    flat = covariates(Ratio(np.ones(U), np.ones(U)))  # tells nothing
     assert flat.shape == (U, 0)
     assert compare(during, CONTROL, TREATED, flat) == plain
 
@@ -83,7 +83,7 @@ def test_who_looks_every_day_is_not_fooled():
         ]
         fooled["planned"] += any(not low <= 0 <= high for low, high in (look.interval() for look in looks))
         fooled["any time"] += any(
-            not low <= 0 <= high for low, high in (look.interval_at_any_time(0.05) for look in looks)
+            not low <= 0 <= high for low, high in (look.always_valid_interval(0.05) for look in looks)
         )
     assert fooled["planned"] > 0.15 * 300
     assert fooled["any time"] < 0.05 * 300 + 3 * np.sqrt(300 * 0.05)
@@ -91,7 +91,7 @@ def test_who_looks_every_day_is_not_fooled():
 
 def test_an_interval_for_any_time_is_wider_and_contains_the_planned_one():
     found = Lift(1.0, 1.1, 0.1, 0.04, 100)
-    (low, high), (lower, higher) = found.interval(), found.interval_at_any_time(0.05)
+    (low, high), (lower, higher) = found.interval(), found.always_valid_interval(0.05)
     assert lower < low < found.lift < high < higher
 
 
@@ -102,7 +102,7 @@ def test_enough_people_find_the_lift_as_often_as_promised():
     preference, rate = rng.beta(2, 4, many), rng.gamma(2, 4, many)
     during = rng.poisson(2 * rate)
     all_of_them = Ratio(rng.binomial(during, preference).astype(float), during.astype(float))
-    needed = needed_people(all_of_them, np.arange(many), 0.1)
+    needed = required_sample_size(all_of_them, 0.1)
     assert 200 < needed < 4_000
     found = 0
     for run in range(300):

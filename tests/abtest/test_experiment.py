@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from pr2_jax.abtest.experiment import Plan, judge, live_through, require_people
-from pr2_jax.abtest.experiment_metrics import counters_of
-from pr2_jax.abtest.policies import ArmRouter, OraclePolicy
+from pr2_jax.abtest.experiment import Plan, analyse, require_people, run_in_turn
+from pr2_jax.abtest.policies import OraclePolicy
 from pr2_jax.abtest.population import Population
+from pr2_jax.abtest.replay import Replay
 from pr2_jax.config import WorldConfig
 from pr2_jax.errors import BadInput
 from pr2_jax.simulation.world import World
@@ -23,41 +25,30 @@ def long_plays(play_ms, duration_ms):
 
 
 @pytest.fixture(scope="module")
-def lived():
-    """The world, its state after the log, and the log's counters."""
-    world, past = World.build(SMALL), []
-    state = world.start()
-    for _ in range(SMALL.days):
-        before, (state, log) = state, world.step_day(state)
-        past.append(counters_of(world, before, log, long_plays))
-    return world, state, past
+def replay() -> Replay:
+    return Replay.of(World.build(SMALL), long_plays)
 
 
-def run(lived, plan: Plan, place, system_of):
-    world, state, past = lived
+def run(replay: Replay, plan: Plan, place, system_of):
+    def serve(population, arm):
+        return system_of(replay.world, plan.arms[arm], population.state)
 
-    def serve(lane, arm_U):
-        arms = np.zeros(SMALL.users, int) if arm_U is None else arm_U
-        return ArmRouter({n: system_of(world, name, lane.state) for n, name in enumerate(plan.arms)}, arms)
-
-    lanes = [Population(world, None, place / name, long_plays, serve, state) for name in ("split", "shadow")]
-    shadow = lanes[1] if plan.common_random_numbers else None
-    live_through(plan, lanes[0], shadow)
-    return judge(plan, lanes[0], shadow, past)
+    split, crn_control = (
+        Population(replay.world, None, place / name, long_plays, serve, replay.state) for name in ("split", "control")
+    )
+    crn_control = crn_control if plan.common_random_numbers else None
+    run_in_turn(plan, split, crn_control)
+    return analyse(plan, split, crn_control, replay.past)
 
 
 def systems(world, name, state):
     return world.logging if name == "base" else OraclePolicy(world, state)
 
 
-def test_a_better_system_is_found_and_luck_shared_finds_it_sooner(lived, tmp_path):
-    apart = run(
-        lived,
-        Plan(arms=("base", "oracle"), days=6, aa_days=3, warm_up=1, common_random_numbers=False),
-        tmp_path / "a",
-        systems,
-    )
-    shared = run(lived, Plan(arms=("base", "oracle"), days=6, aa_days=3, warm_up=1), tmp_path / "b", systems)
+def test_a_better_system_is_found_and_common_random_numbers_shrink_the_error(replay, tmp_path):
+    plan = Plan(arms=("base", "oracle"), days=6, aa_days=3, warm_up=1)
+    apart = run(replay, dataclasses.replace(plan, common_random_numbers=False), tmp_path / "a", systems)
+    shared = run(replay, plan, tmp_path / "b", systems)
     for found in (apart, shared):
         ctr = found.lifts["oracle"]["ctr"]
         assert ctr.interval()[0] > 0.1
@@ -70,11 +61,11 @@ def test_a_better_system_is_found_and_luck_shared_finds_it_sooner(lived, tmp_pat
     assert shared.lifts["oracle"]["ctr"].lift == pytest.approx(apart.lifts["oracle"]["ctr"].lift, abs=0.15)
 
 
-def test_the_same_system_twice_differs_by_nothing_but_chance(lived, tmp_path):
+def test_the_same_system_twice_differs_by_nothing_but_chance(replay, tmp_path):
     def twice(world, name, state):
         return world.logging
 
-    found = run(lived, Plan(arms=("base", "again"), days=6, aa_days=3, common_random_numbers=False), tmp_path, twice)
+    found = run(replay, Plan(arms=("base", "again"), days=6, aa_days=3, common_random_numbers=False), tmp_path, twice)
     p = [found.lifts["again"][name].p for name in ("ctr", "watch", "like", "no_click", "active", "relevance")]
     assert min(p) > 0.001
     assert np.mean(np.array(p) > 0.05) > 0.6
@@ -82,8 +73,8 @@ def test_the_same_system_twice_differs_by_nothing_but_chance(lived, tmp_path):
     assert low < 0 < high
 
 
-def test_what_cannot_be_shown_is_refused_with_the_number_needed(lived):
-    _, _, past = lived
+def test_what_cannot_be_shown_is_refused_with_the_number_needed(replay):
+    past = replay.past
     with pytest.raises(BadInput, match=r"300 people cannot show a change of 1 % in CTR@10 .* [\d,]+ are needed"):
         require_people(Plan(foreseen=0.01), past, forced=False)
     many = require_people(Plan(foreseen=0.01), past, forced=True)
@@ -109,7 +100,7 @@ def test_plans_have_names_of_their_own():
         "base+pr2,salt=%2E%2E%2Fa%20b,common_random_numbers=False",
         "base+pr2,salt=b%2Eold",
     ]
-    assert Plan(salt="b", days=3, foreseen=0.1).unusual(("days", "foreseen")) == ",days=3,foreseen=0%2E1"
+    assert Plan(salt="b", days=3, foreseen=0.1).non_defaults(("days", "foreseen")) == ",days=3,foreseen=0%2E1"
 
 
 @pytest.mark.parametrize(

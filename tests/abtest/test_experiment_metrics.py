@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pr2_jax.abtest.experiment_metrics import (
     METRICS,
-    breadth,
-    counters_of,
+    daily_counters,
     distinct,
+    effective_number,
     new_authors,
     ratios,
-    retention_of,
+    retention,
 )
 from pr2_jax.abtest.policies import ArmRouter, OraclePolicy, RandomPolicy
 from pr2_jax.config import WorldConfig
@@ -38,7 +40,7 @@ def long_plays(play_ms, duration_ms):
 
 
 def test_counters_by_hand(world, log):
-    found = counters_of(world, world.start(), log, long_plays)
+    found = daily_counters(world, world.start(), log, long_plays)
     s, catalogue = log.searches, world.catalogue
     relevance = world.true_relevance(s.queries, s.slates_BxS)
     for user in range(150):
@@ -66,19 +68,9 @@ def test_counters_by_hand(world, log):
 
 
 def test_only_the_first_ten_count(world):
-    wide = World.build(
-        WorldConfig(
-            **{
-                **{
-                    k: getattr(SMALL, k)
-                    for k in ("users", "videos", "creators", "topics", "subtopics", "words_per_subtopic", "days")
-                },
-                "slate": 14,
-            }
-        )
-    )
+    wide = World.build(dataclasses.replace(SMALL, slate=14))
     _, log = wide.step_day(wide.start())
-    found = counters_of(wide, wide.start(), log, long_plays)
+    found = daily_counters(wide, wide.start(), log, long_plays)
     assert found["shown"].sum() == 10 * found["searches"].sum()
     clicks = log.searches.responses.click_BxS
     assert found["clicks"].sum() == clicks[:, :10].sum() < clicks.sum()
@@ -95,7 +87,9 @@ def test_authors_are_new_to_who_has_watched_none_of_theirs(world):
 
 
 def test_breadth_is_an_effective_number():
-    found = breadth(np.array([[0.25, 0.25, 0.25, 0.25], [1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.7, 0.3, 0, 0]], np.float32))
+    found = effective_number(
+        np.array([[0.25, 0.25, 0.25, 0.25], [1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.7, 0.3, 0, 0]], np.float32)
+    )
     np.testing.assert_allclose(found[:3], [4, 1, 2], rtol=1e-6)
     assert 1 < found[3] < 2
 
@@ -112,19 +106,19 @@ def test_retention_by_hand():
     visits = np.zeros((8, 3))
     visits[:, 0] = 1
     visits[[0, 7], 1] = 1
-    found = retention_of(visits)
+    found = retention(visits)
     assert found["leavers_1"].tolist() == [7, 1, 0]
     assert found["returns_1"].tolist() == [7, 0, 0]
     assert found["leavers_7"].tolist() == [1, 1, 0]
     assert found["returns_7"].tolist() == [1, 1, 0]
     assert found["leavers_28"].tolist() == [0, 0, 0]
-    late = retention_of(visits, first=7)  # only the last day counts as one of return
+    late = retention(visits, first=7)  # only the last day counts as one of return
     assert [late[f"leavers_{k}"].tolist() for k in (1, 7)] == [[1, 0, 0], [1, 1, 0]]
     assert [late[f"returns_{k}"].tolist() for k in (1, 7)] == [[1, 0, 0], [1, 1, 0]]
 
 
 def test_every_metric_is_a_ratio_of_counters_over_days(world, log):
-    day = counters_of(world, world.start(), log, long_plays)
+    day = daily_counters(world, world.start(), log, long_plays)
     found = ratios([day] * 8)
     everyone = np.arange(150)
     assert list(found) == list(METRICS)
@@ -134,20 +128,20 @@ def test_every_metric_is_a_ratio_of_counters_over_days(world, log):
     assert np.isnan(found["day_28"].value(everyone))
 
 
-def test_who_knows_beats_who_does_not(world):
-    """Chance, the logging system and knowledge stand in this order; each serves its own people only."""
+def test_random_logging_and_oracle_policies_stand_in_this_order(world):
+    """The router serves each arm's own people only."""
     state = world.start()
     arm_U = np.arange(150) % 3
     split = ArmRouter({0: RandomPolicy(world), 1: world.logging, 2: OraclePolicy(world, state)}, arm_U)
-    day = counters_of(world, state, world.step_day(state, split)[1], long_plays)
+    day = daily_counters(world, state, world.step_day(state, split)[1], long_plays)
     ctr = [day["clicks"][arm_U == arm].sum() / day["shown"][arm_U == arm].sum() for arm in range(3)]
     assert ctr[0] < 0.5 * ctr[1] < ctr[1] < 0.8 * ctr[2]
     relevance = [day["relevance"][arm_U == arm].sum() / day["shown"][arm_U == arm].sum() for arm in range(3)]
     assert relevance[0] < 0.5 * relevance[1]
 
 
-def test_an_arm_s_answers_do_not_depend_on_the_others(world):
-    """The same person gets the same slate of a system without luck, whoever else is served by it."""
+def test_an_arm_s_rankings_do_not_depend_on_the_others(world):
+    """A deterministic system gives a person the same slate, whoever else it serves."""
     state, arm_U = world.start(), np.arange(150) % 2
     alone = world.step_day(state, OraclePolicy(world, state))[1].searches
     shared = world.step_day(state, ArmRouter({0: OraclePolicy(world, state), 1: RandomPolicy(world)}, arm_U))[

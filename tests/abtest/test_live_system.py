@@ -11,7 +11,7 @@ from pr2_jax.abtest.live_system import Platform, Rows
 from pr2_jax.data.history.histories import seen
 from pr2_jax.errors import BadInput
 from pr2_jax.search.engine import SearchEngine
-from pr2_jax.search.system import RANKERS
+from pr2_jax.search.pipelines import NAMES
 from pr2_jax.simulation.clock import day_start_ms
 from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.world import World
@@ -64,8 +64,9 @@ def test_answers_are_the_engines(system, ground, platform, next_day, pipeline):
     for row, given in zip(words_BxQ, words, strict=True):
         row[: len(given)] = given[: len(row)]
     user_B = rows.user_U[requests.user_B]
-    asked = Requests(user_B, time_ms_B, words_BxQ, seen(system.store, user_B, time_ms_B))
-    ranked = SearchEngine(system, pipeline).rank(asked, words, SLATE)
+    query_B = np.array([system.store.query_of_words.get(given.tobytes(), 0) for given in words])
+    asked = Requests(user_B, time_ms_B, words_BxQ, seen(system.store, user_B, time_ms_B), query_B)
+    ranked = SearchEngine(system, pipeline).rank(system.encode(asked), SLATE)
     expected_BxS = system.store.videos.raw_id[np.maximum(ranked.ids_BxK[:, :SLATE], 0)]
     found_BxS = platform.search(pipeline, requests, SLATE)
     np.testing.assert_array_equal(ground.world.catalogue.raw_id_V[found_BxS], expected_BxS)
@@ -73,7 +74,7 @@ def test_answers_are_the_engines(system, ground, platform, next_day, pipeline):
 
 def test_every_step_of_the_ladder_serves(platform, next_day):
     requests = next_day[0].take(np.arange(8))
-    found = {name: platform.served(name).search(requests, SLATE, None) for name in RANKERS}
+    found = {name: platform.served(name).search(requests, SLATE, None) for name in NAMES}
     for slates_BxS in found.values():
         assert slates_BxS.shape == (8, SLATE)
         assert all(len(set(row)) == SLATE and row.min() >= 0 for row in slates_BxS.tolist() for row in [np.array(row)])
@@ -112,7 +113,7 @@ def test_what_was_clicked_yesterday_is_not_shown_again(system, ground, platform,
     _, searcher = platform.searcher("pr2", one)
     view, _ = platform.searcher("pr2", one)
     assert view.store.counts.sessions == system.store.counts.sessions + len(log.searches.user_B)
-    assert searcher._snapshot.popularity_V.sum() > 0
+    assert searcher.snapshot.popularity_V.sum() > 0
 
 
 def test_another_world_is_refused(system, ground):

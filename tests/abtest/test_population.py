@@ -1,4 +1,4 @@
-"""A lane that is cut short goes on as if nothing had happened."""
+"""A killed population resumes with the same days."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from pr2_jax.abtest.policies import OraclePolicy
 from pr2_jax.abtest.population import Population
-from pr2_jax.abtest.state_io import flat, load, restored, save
+from pr2_jax.abtest.state_io import from_arrays, load, save, to_arrays
 from pr2_jax.config import WorldConfig
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.simulation.world import World, WorldState
@@ -22,11 +22,11 @@ def world() -> World:
     return World.build(SMALL)
 
 
-def knowing(lane: Population, arm_U: np.ndarray | None) -> OraclePolicy:
-    return OraclePolicy(lane.world, lane.state)
+def oracle(population: Population, arm: int) -> OraclePolicy:
+    return OraclePolicy(population.world, population.state)
 
 
-def lane(world: World, directory, serve=knowing) -> Population:
+def population(world: World, directory, serve=oracle) -> Population:
     return Population(
         world, None, directory, lambda play_ms, duration_ms: play_ms > duration_ms / 2, serve, world.start()
     )
@@ -34,11 +34,11 @@ def lane(world: World, directory, serve=knowing) -> Population:
 
 def test_states_come_back_as_they_were(world, tmp_path):
     state, log = world.step_day(world.start())
-    save(tmp_path / "a.npz", flat(state, "state.") | flat(log, "log."))
+    save(tmp_path / "a.npz", to_arrays(state, "state.") | to_arrays(log, "log."))
     kept = load(tmp_path / "a.npz")
-    again, same = restored(WorldState, kept, "state."), restored(type(log), kept, "log.")
+    again, same = from_arrays(WorldState, kept, "state."), from_arrays(type(log), kept, "log.")
     for one, other in ((state, again), (log, same)):
-        left, right = flat(one), flat(other)
+        left, right = to_arrays(one), to_arrays(other)
         assert left.keys() == right.keys()
         for name in left:
             np.testing.assert_array_equal(left[name], right[name], err_msg=name)
@@ -48,45 +48,48 @@ def test_states_come_back_as_they_were(world, tmp_path):
 
 
 def test_cut_short_and_carried_on(world, tmp_path):
-    whole = lane(world, tmp_path / "whole")
-    assert whole.carry_on() == 0
+    whole = population(world, tmp_path / "whole")
+    assert whole.resume() == 0
     for _ in range(4):
-        whole.live(None)
-    first = lane(world, tmp_path / "cut")
-    first.carry_on()
+        whole.step()
+    first = population(world, tmp_path / "cut")
+    first.resume()
     for _ in range(2):
-        first.live(None)
+        first.step()
     (tmp_path / "cut" / "day_002.npz.partial").write_bytes(b"half a day")
-    second = lane(world, tmp_path / "cut")
-    assert second.carry_on() == 2
+    second = population(world, tmp_path / "cut")
+    assert second.resume() == 2
     for _ in range(2):
-        second.live(None)
+        second.step()
     assert len(second.days) == len(whole.days) == 4
     for one, other in zip(whole.days, second.days, strict=True):
         assert one.keys() == other.keys()
         assert all(np.array_equal(one[name], other[name]) for name in one)
-    for name, value in flat(whole.state).items():
-        np.testing.assert_array_equal(value, flat(second.state)[name])
+    for name, value in to_arrays(whole.state).items():
+        np.testing.assert_array_equal(value, to_arrays(second.state)[name])
 
 
 def test_a_damaged_day_names_what_to_remove(world, tmp_path):
-    first = lane(world, tmp_path)
-    first.carry_on()
-    first.live(None)
+    first = population(world, tmp_path)
+    first.resume()
+    first.step()
     day = tmp_path / "day_000.npz"
     day.write_bytes(day.read_bytes()[:1000])
     with pytest.raises(StaleArtifact, match=r"day_000\.npz is damaged .*: remove .*day_000\.npz"):
-        lane(world, tmp_path).carry_on()
+        population(world, tmp_path).resume()
 
 
-def test_the_same_luck_whoever_serves(world, tmp_path):
-    """Two lanes from one state, one served better: on the first day the same people come with the same needs."""
-    lanes = [lane(world, tmp_path / "plain", lambda *_: world.logging), lane(world, tmp_path / "better")]
-    for one in lanes:
-        one.carry_on()
-        one.live(None)
-    plain, better = (one.days[0] for one in lanes)
+def test_random_numbers_are_common_to_all_systems(world, tmp_path):
+    """Two populations from one state, one served better: on the first day the same people have the same needs."""
+    populations = [
+        population(world, tmp_path / "plain", lambda *_: world.logging),
+        population(world, tmp_path / "better"),
+    ]
+    for one in populations:
+        one.resume()
+        one.step()
+    plain, better = (one.days[0] for one in populations)
     np.testing.assert_array_equal(plain["visits"], better["visits"])
     np.testing.assert_array_equal(plain["needs"], better["needs"])
     assert better["clicks"].sum() > plain["clicks"].sum()
-    assert dataclasses.is_dataclass(lanes[0].state)
+    assert dataclasses.is_dataclass(populations[0].state)

@@ -1,4 +1,4 @@
-"""The experiment tried on itself: what is planted is where it should be, and a run says what it must."""
+"""Validation runs: the planted effect, one run, and the summary over runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pr2_jax.abtest.experiment import Plan
 from pr2_jax.abtest.experiment_metrics import METRICS
 from pr2_jax.abtest.policies import OraclePolicy
 from pr2_jax.abtest.replay import Replay
-from pr2_jax.abtest.validation import AA_SPLITS, Planted, on_top, run, verdicts, with_luck
+from pr2_jax.abtest.validation import AA_SPLITS, PlantedEffect, promote, reseeded, run, summarise
 from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.logging_policies import LoggingSearch
 from pr2_jax.simulation.world import World
@@ -28,38 +28,38 @@ def small() -> Replay:
     return Replay.of(World.build(SMALL), lambda play_ms, duration_ms: play_ms > duration_ms / 2)
 
 
-def test_on_top_by_hand():
+def test_promote_by_hand():
     slates = np.array([[1, 2, 3], [4, 5, 6], [7, 8, -1], [9, -1, -1]])
     best = np.array([[3], [9], [7], [2]])
-    assert on_top(best, slates).tolist() == [[3, 1, 2], [9, 4, 5], [7, 8, -1], [2, 9, -1]]
+    assert promote(best, slates).tolist() == [[3, 1, 2], [9, 4, 5], [7, 8, -1], [2, 9, -1]]
 
 
 def test_planted_where_it_says(small):
-    world, asked = small.world, []
+    world, requests = small.world, []
 
-    class DemoRequest:
-        def search(self, requests, slate, rng):
-            asked.append(requests)
-            return world.logging.search(requests, slate, rng)
+    class Recorder:
+        def search(self, given, slate, rng):
+            requests.append(given)
+            return world.logging.search(given, slate, rng)
 
-    world.step_day(small.state, DemoRequest())
+    world.step_day(small.state, Recorder())
     quiet = LoggingSearch(dataclasses.replace(SMALL.logging, noise=0.0), world.catalogue, world.logging.weights_WxV)
-    knowing = OraclePolicy(world, small.state)
-    systems = [quiet, *(Planted(quiet, knowing, share) for share in (0.0, 0.5, 1.0))]
-    plain, none, half, all_ = (system.search(asked[0], 10, np.random.default_rng(0)) for system in systems)
+    oracle = OraclePolicy(world, small.state)
+    systems = [quiet, *(PlantedEffect(quiet, oracle, share) for share in (0.0, 0.5, 1.0))]
+    plain, none, half, all_ = (system.search(requests[0], 10, np.random.default_rng(0)) for system in systems)
     np.testing.assert_array_equal(none, plain)
-    chance = knowing.chance(asked[0], np.concatenate([all_, plain], axis=1))
+    chance = oracle.click_probability(requests[0], np.concatenate([all_, plain], axis=1))
     assert (chance[:, 0] >= chance[:, 1:].max(axis=1)).all()
     changed = (half != plain).any(axis=1)
     assert 0.2 < changed.mean() < 0.55  # some of the best were first already
-    half_chance = knowing.chance(asked[0], np.concatenate([half, plain], axis=1))
+    half_chance = oracle.click_probability(requests[0], np.concatenate([half, plain], axis=1))
     assert (half_chance[changed, 0] >= half_chance[changed, 1:].max(axis=1)).all()
     for best, slate in zip(half[changed].tolist(), plain[changed].tolist(), strict=True):
         assert best[1:] == [video for video in slate if video != best[0]][:9]  # the others stay in order
 
 
-def test_other_luck_is_of_the_same_people(small):
-    one, other = (with_luck(small.world, n).step_day(small.state)[1] for n in (0, 1))
+def test_a_reseeded_world_has_the_same_people(small):
+    one, other = (reseeded(small.world, n).step_day(small.state)[1] for n in (0, 1))
     assert one.users is other.users
     assert one.visited_U.tolist() != other.visited_U.tolist()
 
@@ -86,7 +86,7 @@ def test_verdicts_by_hand():
         metrics = {name: {"log_lift": log_lift, "error": 0.01} for name in METRICS}
         return {"truth": dict.fromkeys(METRICS, truth), "shared": metrics}
 
-    found = verdicts([one(0.02, 0.03), one(0.04, 0.015), one(0.03, 0.06)], "shared")["ctr"]
+    found = summarise([one(0.02, 0.03), one(0.04, 0.015), one(0.03, 0.06)], "shared")["ctr"]
     assert found.truth == pytest.approx(np.expm1(0.03))
     assert found.found == pytest.approx(2 / 3)
     assert found.covered == pytest.approx(2 / 3)
@@ -99,7 +99,7 @@ def test_verdicts_leave_out_what_could_not_be_counted():
         found = {"log_lift": log_lift, "error": error}
         return {"truth": dict.fromkeys(METRICS, 0.03), "shared": dict.fromkeys(METRICS, found)}
 
-    found = verdicts([one(0.03), one(np.nan), one(0.03, 0.0), one(0.05)], "shared")["ctr"]
+    found = summarise([one(0.03), one(np.nan), one(0.03, 0.0), one(0.05)], "shared")["ctr"]
     assert (found.found, found.error) == (1.0, 0.01)
     assert found.spread == pytest.approx(np.std([0.03, 0.05], ddof=1))
-    assert verdicts([one(np.nan)], "shared") == {}
+    assert summarise([one(np.nan)], "shared") == {}

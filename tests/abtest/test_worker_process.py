@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them."""
+"""Worker processes end with their parent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ sys.path.insert(0, {tests!r})
 from test_worker_process import forever
 from pr2_jax.abtest.worker_process import WorkerProcess
 if __name__ == "__main__":
-    with WorkerProcess("test's", forever, {path!r}) as beside:
+    with WorkerProcess("test's", forever, {path!r}) as worker:
         time.sleep(60)
 """
 
@@ -61,25 +61,25 @@ def _appears(path: Path, seconds: float = 30.0) -> int:
 
 
 def test_waits_for_the_work(tmp_path):
-    with WorkerProcess("test's", writes, str(tmp_path / "a")) as beside:
-        beside.wait()
+    with WorkerProcess("test's", writes, str(tmp_path / "a")) as worker:
+        worker.wait()
     assert (tmp_path / "a").read_text() == "done"
 
 
 def test_says_that_it_failed():
     with (
-        WorkerProcess("test's", fails) as beside,
+        WorkerProcess("test's", fails) as worker,
         pytest.raises(Pr2Error, match="the test's process ended with status 2"),
     ):
-        beside.wait()
+        worker.wait()
 
 
 def test_says_so_before_anybody_waits():
-    with WorkerProcess("test's", fails) as beside:
-        beside.check()  # nothing yet: it starts
-        beside._process.join(60)
+    with WorkerProcess("test's", fails) as worker:
+        worker.check()  # nothing yet: it starts
+        worker._process.join(60)
         with pytest.raises(Pr2Error, match="the test's process ended with status 2"):
-            beside.check()
+            worker.check()
 
 
 def test_is_ended_when_the_body_is_left(tmp_path):

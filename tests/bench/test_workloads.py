@@ -90,7 +90,7 @@ def test_feed_is_measured_beside_what_it_feeds(small, monkeypatch):
 
 
 def test_every_workload_has_a_name_in_the_command(capsys, monkeypatch):
-    one = Measured.of("tables", "x", {"V": 3}, 4, 0.5, [1.0, 2.0, 4.0], 100, 50)
+    one = Measured("tables", "x", {"V": 3}, 4, 0.5, [1.0, 2.0, 4.0], 100, 50)
     monkeypatch.setitem(bench_command.WORKLOADS, "tables", lambda repeats: iter([one]))
     bench_command.print_workload("tables", 3, True)
     said = json.loads(capsys.readouterr().out)

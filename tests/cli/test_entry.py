@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import pr2_jax
-from pr2_jax.cli import entry
+from pr2_jax.cli import arguments, entry
 from pr2_jax.config import Config, loader
 from pr2_jax.errors import BadInput, Stopped
 
@@ -42,7 +43,7 @@ VERBS = (
     "abtest",
     "demo",
 )
-VERBS += ("simulate",)
+VERBS += ("simulate", "docs", "results")
 RUN = ["run", "--workdir", "w", "--config", "configs/kuaisar.py"]
 
 
@@ -105,10 +106,32 @@ def test_config_is_what_a_run_would_take(capsys, tmp_path, repository):
     arguments = ["--workdir", str(tmp_path), "--config", str(repository / "configs/quickstart.py:tiny")]
     assert entry.main(["config", *arguments, "--config.pdr.width=24"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown == loader.to_dict(loader.load(arguments[3], ["--config.pdr.width=24"]))
+    assert loader.from_dict(shown) == loader.load(arguments[3], ["--config.pdr.width=24"])
     loader.save(loader.from_dict(shown), tmp_path / "config.json")
-    assert entry.main(["config", *arguments[:2]]) == 0
-    assert json.loads(capsys.readouterr().out) == shown
+    for source in (arguments[:2], ["--config", f"{tmp_path}/config.json"]):
+        assert entry.main(["config", *source]) == 0
+        assert json.loads(capsys.readouterr().out) == shown
+
+
+def test_presets_are_listed_with_their_place(capsys, repository):
+    assert entry.main(["config", "--list"]) == 0
+    *presets, files = capsys.readouterr().out.splitlines()
+    assert [line.split(", ")[0] for line in presets] == ["kuaisar", "quickstart"]
+    assert files == f"files, to copy: {repository / 'configs'}"
+
+
+def test_ablations_without_a_file_are_the_preset(repository):
+    for given in ([], ["ablations"], [str(repository / "configs" / "ablations.py")]):
+        options = entry._parse(["evaluate", "--workdir", "w", "--ablations", *given])
+        assert options.ablations == repository / "configs" / "ablations.py"
+    assert entry._parse(["evaluate", "--workdir", "w"]).ablations is None
+
+
+def test_a_model_may_have_its_old_name(monkeypatch, capsys):
+    monkeypatch.setitem(arguments.MODEL_ALIASES, "old_model", "pdr")
+    assert entry._parse(["train", "old_model", "--workdir", "w"]).model == "pdr"
+    assert capsys.readouterr().err == "pr2       the model old_model is called pdr now\n"
+    assert set(arguments.MODEL_ALIASES.values()) <= set(arguments.MODELS)
 
 
 def test_services_pass_their_options(calls, tmp_path):
@@ -156,27 +179,17 @@ def test_an_experiment_is_told_its_plan(calls, tmp_path):
 
     command = ["abtest", "--workdir", str(tmp_path)]
     assert entry.main(command) == 0
-    more = [
-        "--arms",
-        "base,+qrcf,pr2",
-        "--days",
-        "3",
-        "--aa-days",
-        "2",
-        "--warm-up",
-        "0",
-        "--salt",
-        "x",
-        "--refresh",
-        "2",
-    ]
-    assert entry.main([*command, *more, "--decided-by", "watch", "--foreseen", "0.1", "--own-luck", "--force"]) == 0
-    assert entry.main([*command, "--trial", "5"]) == 0
+    more = ["--arms", "base,+qrcf,pr2", "--days", "3", "--aa-days", "2", "--warm-up", "0", "--salt", "x"]
+    more += ["--refresh", "2", "--decided-by", "watch", "--foreseen", "0.1", "--independent-draws", "--force"]
+    assert entry.main([*command, *more]) == 0
+    assert entry.main([*command, "--validate", "5"]) == 0
+    assert entry.main([*command, "--own-luck", "--trial", "5"]) == 0  # older names
     told = Plan(("base", "+qrcf", "pr2"), 3, 2, 0, "x", False, 2, "watch", 0.1)
     assert calls == [
         ("pipeline.abtest", (tmp_path, Plan(), False, None)),
         ("pipeline.abtest", (tmp_path, told, True, None)),
         ("pipeline.abtest", (tmp_path, Plan(), False, 5)),
+        ("pipeline.abtest", (tmp_path, Plan(common_random_numbers=False), False, 5)),
     ]
 
 
@@ -206,8 +219,8 @@ def test_rooms_take_what_the_command_passes():
         export_artifact.rebuild: (path, path),
         world_tables.write_world: (path, config.world),
     }
-    for function, arguments in passed.items():
-        assert len(inspect.signature(function).bind(*arguments).args) == len(arguments)
+    for function, given in passed.items():
+        assert len(inspect.signature(function).bind(*given).args) == len(given)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +231,15 @@ def test_rooms_take_what_the_command_passes():
         (["train", "pdr"], "the following arguments are required: --workdir (see pr2 train --help)"),
         (["train", "bert", "--workdir", "w"], "argument model: invalid choice: 'bert'"),
         (["index", "--workdir", "w", "--confg", "x"], "unrecognized arguments: --confg x"),
-        (["index", "--workdir", "w"], "w/config.json does not exist yet: say --config configs/FILE.py[:variant]"),
-        (["index", "--workdir", "w", "--config", "configs/no.py"], "there is no config file configs/no.py"),
+        (["index", "--workdir", "w"], "w/config.json does not exist yet: say --config NAME (see pr2 config --list)"),
+        (
+            ["index", "--workdir", "w", "--config", "configs/no.py"],
+            "there is no preset and no config file configs/no.py",
+        ),
         (["run", "--workdir", "w", "--config", "configs/kuaisar.py:big"], "there is no variant 'big'; it has tiny"),
+        (["config"], "config needs --config NAME, --workdir DIR or --list"),
+        (["docs", "nothing"], "there is no document 'nothing'"),
+        (["evaluate", "--workdir", "w", "--ablations", "no.py"], "argument --ablations: no.py does not exist"),
         (["run", "--workdir", "w", "--config", "configs/kuaisar.py", "--config.pdr.widht=3"], "did you mean 'width'?"),
         (["run", "--workdir", "w", "--config", "configs/kuaisar.py", "--input", "/no"], "--input: /no does not exist"),
         (["evaluate", "--workdir", "w", "--sweep", "pdr"], "argument --sweep: invalid choice: 'pdr'"),
@@ -283,8 +302,9 @@ def test_help_shows_an_example(capsys, verb):
         entry.main([*verb.split(), "--help"])
     assert done.value.code == 0
     shown = capsys.readouterr().out
-    assert f"pr2 {verb} --" in shown or f"pr2 {verb} pdr --" in shown or verb == ""
+    assert re.search(rf"^  {f'pr2 {verb}'.strip()} \S", shown, re.MULTILINE)
     assert "example" in shown
+    assert verb == "" or re.search(r"^reads:  \S.*\nwrites: \S", shown, re.MULTILINE)
     assert verb or all(f"    {name} " in shown for name in VERBS)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import runpy
+import shutil
+from pathlib import Path
 
 import pytest
 
-from pr2_jax.config import Config, OptimConfig, PdrConfig, loader
+from pr2_jax.config import Config, OptimConfig, PdrConfig, loader, preset_files
 from pr2_jax.errors import BadConfig
 
 
@@ -18,7 +21,10 @@ def test_every_config_and_every_variant_builds(repository):
     assert [path.stem for path in files] == ["kuaisar", "quickstart"]
     digests = set()
     for path in files:
-        assert re.match(r'"""[^\n]*pr2 run --config configs/' + path.name, path.read_text()), "opens with its command"
+        assert re.match(rf'"""[^\n]*pr2 run --config {path.stem} --workdir ', path.read_text()), (
+            "opens with its command"
+        )
+        assert re.search(r"^measured: .*\d", path.read_text(), re.MULTILINE), "machine, time, result"
         variants = runpy.run_path(str(path))["VARIANTS"]
         assert "tiny" in variants
         for variant in ("", *variants):
@@ -116,13 +122,75 @@ def test_misspelt_keyword_of_a_file_suggests_the_nearest(tmp_path):
         loader.load(str(path))
 
 
-def test_missing_file_lists_those_there_are(repository, monkeypatch):
-    monkeypatch.chdir(repository)
-    with pytest.raises(
-        BadConfig,
-        match=r"no config file configs/kuaishou\.py; configs/ has configs/kuaisar\.py, configs/quickstart\.py$",
-    ):
-        loader.load("configs/kuaishou.py")
+def test_missing_file_lists_the_presets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("kuaishou", "configs/kuaishou.py", "configs/kuaisar", "kuaisar.py"):
+        message = f"there is no preset and no config file {name}; presets are kuaisar, quickstart, a file is FILE.py"
+        with pytest.raises(BadConfig, match=f"^{re.escape(message)}$"):
+            loader.load(name)
+
+
+def test_a_preset_is_found_from_anywhere_and_is_the_file_that_people_copy(repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in preset_files.names():
+        for variant in ("", ":tiny"):
+            ours = loader.load(f"{name}{variant}")
+            assert ours == loader.load(f"{repository}/configs/{name}.py{variant}")
+    Path("quickstart").mkdir()
+    assert loader.load("quickstart").name == "quickstart"
+    shutil.copy(preset_files.path_of("kuaisar"), "quickstart.py")
+    assert loader.load("quickstart.py").name == "kuaisar"
+
+
+OLD = {"pdrs": "pdr", "pdr.breadth": "pdr.width", "evaluation.depth": "retrieval.depth"}
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+    """As if a section and two fields had other names once."""
+    for old, new in OLD.items():
+        monkeypatch.setitem(loader.ALIASES, old, new)
+    loader._say_renamed.cache_clear()
+
+
+def test_old_names_are_taken_and_the_present_one_is_said_once(renamed, capsys):
+    given = ["--config.pdrs.heads=2", "--config.pdrs.breadth=32", "--config.evaluation.depth=500"]
+    config = loader.override(Config(), [*given, "--config.pdrs.optim.epochs=2"])
+    assert (config.pdr.heads, config.pdr.width, config.retrieval.depth, config.pdr.optim.epochs) == (2, 32, 500, 2.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "pr2       config.pdrs is called config.pdr now",
+        "pr2       config.pdr.breadth is called config.pdr.width now",
+        "pr2       config.evaluation.depth is called config.retrieval.depth now",
+    ]
+    assert loader.replaced(Config(), {"pdrs.heads": 2}).pdr.heads == 2
+    with pytest.raises(BadConfig, match=r"config\.pdr has no field 'widht', did you mean 'width'"):
+        loader.override(Config(), ["--config.pdrs.widht=3"])
+    with pytest.raises(BadConfig, match=r"config has no field 'pdrsx'"):
+        loader.override(Config(), ["--config.pdrsx.width=3"])
+
+
+def test_a_saved_config_with_old_names_is_read(renamed, tmp_path, capsys):
+    data = loader.to_dict(Config())
+    data["pdrs"] = data.pop("pdr")
+    data["pdrs"]["breadth"] = data["pdrs"].pop("width") // 2
+    data["evaluation"]["depth"] = data["retrieval"].pop("depth")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(data))
+    assert loader.read(path) == loader.override(Config(), [f"--config.pdr.width={PdrConfig().width // 2}"])
+    assert len(capsys.readouterr().err.splitlines()) == 3
+    data["pdr"] = data["pdrs"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(BadConfig, match="config has no field 'pdrs'"):
+        loader.read(path)
+
+
+def test_aliases_lead_from_what_there_was_to_what_there_is():
+    data = loader.to_dict(Config())
+    for old, new in loader.ALIASES.items():
+        for path, known in ((loader._present(new), True), (old, False)):
+            *sections, name = path.split(".")
+            section = functools.reduce(loader._inside, sections, data)
+            assert (isinstance(section, dict) and name in section) is known, path
 
 
 def test_saved_config_reads_back_and_takes_overrides(tmp_path):
@@ -163,3 +231,35 @@ def test_digest_changes_with_values_only():
     assert loader.digest(OptimConfig(epochs=3)) == loader.digest(OptimConfig(epochs=3.0))
     assert loader.digest(OptimConfig(epochs=3)) != loader.digest(OptimConfig(epochs=3.5))
     assert loader.digest(OptimConfig(epochs=3)) != loader.digest(OptimConfig(epochs=3, seed=1))
+
+
+@pytest.mark.parametrize("given", ["dr+bm25", "dr,bm25", '["dr", "bm25"]'])
+def test_names_may_be_joined_or_a_list(given):
+    config = loader.override(Config(), [f"--config.retrieval.channels={given}"])
+    assert config.retrieval.channels == ("dr", "bm25")
+    assert loader.from_dict(json.loads(json.dumps(loader.to_dict(config)))) == config
+    assert loader.replaced(Config(), {"retrieval.channels": ["dr", "bm25"]}) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("dr+dr", "each once"),
+        ("dr+tfidf", "'dr[+]tfidf', expected some of bm25"),
+        ("", "each once"),
+        ("[1", "not JSON"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused(given, said):
+    with pytest.raises(BadConfig, match=said):
+        loader.override(Config(), [f"--config.retrieval.channels={given}"])
+
+
+def test_a_config_of_before_is_read(tmp_path):
+    """Names joined in one text, and the number of candidates among evaluation's fields."""
+    config = loader.replaced(Config(), {"search.candidates": 77, "qin.inputs": ["video", "preference"]})
+    data = json.loads(json.dumps(loader.to_dict(config)))
+    data["evaluation"]["pipeline_candidates"] = data["search"].pop("candidates")
+    data["retrieval"]["channels"], data["qin"]["inputs"] = "bm25+dr+qrcf+pdr", "video+preference"
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    assert loader.read(tmp_path / "config.json") == config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -11,6 +12,7 @@ from pr2_jax.config import (
     ContentConfig,
     DataConfig,
     EvaluationConfig,
+    Head,
     LoggingConfig,
     OptimConfig,
     PdrConfig,
@@ -19,6 +21,7 @@ from pr2_jax.config import (
     QrcfConfig,
     RetrievalConfig,
     ScoresConfig,
+    SearchConfig,
     TableConfig,
     WorldConfig,
     schema,
@@ -54,11 +57,24 @@ CLASHES = [
     (PdrConfig, {"hard_start": 1.5}, "hard_start = 1.5, expected a share from 0 to 1"),
     (
         PdrConfig,
-        {"relevance_weight": 0, "click_weight": 0, "long_play_weight": 0, "like_weight": 0},
-        "nothing to learn, all are 0: relevance_weight, click_weight, long_play_weight, like_weight; raise one",
+        {"relevance_weight": 0, "feedback_heads": (Head("click", weight=0), Head("like", weight=0))},
+        "nothing to learn, all are 0: relevance_weight, feedback_heads.click.weight, feedback_heads.like.weight; raise",
     ),
     (QinConfig, {"keep_video": 200}, "keep_video = 200 is above keep_query = 100; lower keep_video or"),
     (QinConfig, {"keep_query": 900}, "keep_query = 900 is above history = 500; lower keep_query or raise history"),
+    (Head, {"name": "comment"}, "label = 'comment', expected one of click, long_play, like, follow, forward"),
+    (Head, {"name": "a b", "label": "like"}, "name = 'a b', expected letters, digits and _"),
+    (QinConfig, {"prediction_heads": ()}, "prediction_heads = (), expected Heads"),
+    (
+        QinConfig,
+        {"prediction_heads": (Head("click"), Head("click", "like"))},
+        "prediction_heads are called click, click, expected each name once",
+    ),
+    (
+        QinConfig,
+        {"prediction_heads": (Head("like"), Head("click"))},
+        "prediction_heads begins with the label like, expected click: results are ranked by it",
+    ),
     (QinConfig, {"heads": 5}, "heads = 5 does not divide width = 32; take one of 1, 2, 4, 8, 16, 32"),
     (OptimConfig, {"table_optimizer": "sgd"}, "table_optimizer = 'sgd', expected one of adam, lazy_adam, row_adagrad"),
     (TableConfig, {"optimizer": "sgd"}, "optimizer = 'sgd', expected one of adam, lazy_adam, row_adagrad, ''"),
@@ -73,18 +89,23 @@ CLASHES = [
     (EvaluationConfig, {"bootstrap": 0}, "bootstrap = 0, expected a number above 0"),
     (
         Config,
-        {"evaluation": EvaluationConfig(pipeline_candidates=5_000)},
-        "evaluation.pipeline_candidates = 5000 is above retrieval.depth = 1000; lower it or raise depth",
+        {"search": SearchConfig(candidates=5_000)},
+        "search.candidates = 5000 is above retrieval.depth = 1000; lower it or raise depth",
     ),
     (
         Config,
-        {"evaluation": EvaluationConfig(pipeline_candidates=20)},
-        "qin.sampled_negatives = 24 is above evaluation.pipeline_candidates = 20, their source; lower it or raise",
+        {"search": SearchConfig(candidates=20)},
+        "qin.sampled_negatives = 24 is above search.candidates = 20, their source; lower it or raise",
     ),
     (
         Config,
         {"qin": QinConfig(sampled_negatives=12)},
         "qin.sampled_negatives = 12, base.sampled_negatives = 24: both train on one set; set both",
+    ),
+    (
+        Config,
+        {"qin": QinConfig(prediction_heads=(Head("click"), Head("follow")))},
+        "qin.prediction_heads = click (click), follow (follow), base.prediction_heads = click (click), long_play (long",
     ),
     (Config, {"base": QinConfig()}, "base.personal = True, expected False: it is the ranker to compare with"),
 ]
@@ -107,7 +128,9 @@ def test_every_section_checks_itself():
     assert len(sections) >= 16
     for kind in sections:
         for field in dataclasses.fields(kind):
-            with pytest.raises(BadConfig, match=f"{kind.__name__}: {field.name} = None, expected {field.type}"):
+            with pytest.raises(
+                BadConfig, match=re.escape(f"{kind.__name__}: {field.name} = None, expected {field.type}")
+            ):
                 kind(**{field.name: None})
 
 

@@ -18,13 +18,13 @@ from pr2_jax.errors import BadInput
 
 def refuse(path: Path, pattern: str, config: DataConfig | None = None) -> str:
     """The message of the refusal; one line, nothing written."""
-    aside = path.parent / "quarantine.csv"
+    before = sorted(path.parent.rglob("*"))
     with pytest.raises(BadInput) as caught:
-        read_log(path, config or DataConfig(), aside)
+        read_log(path, config or DataConfig())
     message = str(caught.value)
     assert "\n" not in message
     assert re.search(pattern, message), message
-    assert not aside.exists()
+    assert sorted(path.parent.rglob("*")) == before
     return message
 
 
@@ -76,6 +76,12 @@ def nobody_clicks_at_the_end(tiny) -> None:
     tiny.put_all("src_inter", "click_cnt", ["0" if t >= late else c for t, c in zip(times, clicks, strict=True)])
 
 
+def one_search_years_ahead(tiny) -> None:
+    """The last day of the log is its day, on which nobody clicked anything."""
+    tiny.put("src_inter", 6, "search_session_timestamp", "1900000000000")
+    tiny.put("src_inter", 6, "click_cnt", "0")
+
+
 STRUCTURE: dict[str, tuple[Callable, str]] = {
     "missing table": (lambda log: drop(log, "src_inter"), r"has no src_inter\.csv"),
     "renamed column": (rename_video, r"src_inter\.csv has no column 'item_id', did you mean 'video_id'\?"),
@@ -86,6 +92,7 @@ STRUCTURE: dict[str, tuple[Callable, str]] = {
     "seconds": (seconds, r"rec_inter\.csv, row 2, column timestamp: found '\d{10}', which is seconds since 1970"),
     "no click": (nobody_clicks, r"src_inter: column click_cnt: no result was clicked before the validation day"),
     "no click at last": (nobody_clicks_at_the_end, r"column click_cnt: no result was clicked on the test day"),
+    "years ahead": (one_search_years_ahead, r"latest search is src_inter\.csv, row 6, of 2030-03-17 17:46:40"),
     "only left-out types": (nothing_to_search, r"column item_type: found 'USER', as no other row has VIDEO or IMAGE"),
 }
 
@@ -144,6 +151,8 @@ CELLS = {
     "infinite play time": ("rec_inter", "playing_time", "inf", "a number of ms >= 0"),
     "flag": ("rec_inter", "like", "2", "0 or 1"),
     "user": ("rec_inter", "user_id", "1.5", "a whole number"),
+    "nobody": ("src_inter", "user_id", "-1", "an id, a whole number >= 0"),
+    "no video": ("rec_inter", "item_id", "-7", "an id, a whole number >= 0"),
     "clicks": ("src_inter", "click_cnt", "-1", "a whole number >= 0"),
     "date": ("item_features", "upload_time", "yesterday", "a date such as"),
     "item twice": ("item_features", "item_id", "1", "which an earlier row already has"),
@@ -165,10 +174,10 @@ def test_stray_bad_rows_are_set_aside(tiny, tmp_path):
     tiny.put("rec_inter", 9, "playing_time", "-3")
     tiny.put("rec_inter", 4, "like", "maybe")
     log = tiny.write(tmp_path / "log")
-    tables = read_log(log, DataConfig(), tmp_path / "quarantine.csv")
+    tables = read_log(log, DataConfig())
     assert tables.counts["rec_inter.csv"].quarantined == 2
     assert len(tables.feed) == 298
-    assert (tmp_path / "quarantine.csv").read_text().splitlines() == [
+    assert tables.quarantined.write_csv().splitlines() == [
         "table,line,column,value,reason",
         'rec_inter.csv,4,like,maybe,"expected 0 or 1 (or true, false), or nothing"',
         'rec_inter.csv,9,playing_time,-3,"expected a number of ms >= 0, or nothing"',

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from pr2_jax.config import Config, DataConfig
-from pr2_jax.data.exchange.exchange_format import PARTS, SPLIT, read_exchange
+from pr2_jax.data.exchange.exchange_format import PARTS, SPLIT
 from pr2_jax.data.exchange.kuaisar_builder import Kuaisar
 from pr2_jax.data.exchange.log_builder import write_exchange
 from pr2_jax.data.logs.log_tables import read_log
@@ -19,6 +19,7 @@ from pr2_jax.data.outcomes import searched
 from pr2_jax.data.schema import SCHEMA_VERSION
 from pr2_jax.data.store.log_store import LogStore, save_store
 from pr2_jax.errors import BadInput
+from tests.data.plain_exchange import read_exchange
 
 
 @pytest.mark.parametrize("content", [False, True])

@@ -57,7 +57,7 @@ def content(catalogue, fresh, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def system(finished, micro_config) -> System:
-    return System(finished, micro_config)
+    return System.open(finished, micro_config)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def test_people_are_means_over_their_past(system, moments):
     got, kappa = space.people(*moments), system.config.preference.pseudo_events
     for row, (user, time_ms) in enumerate(zip(*moments, strict=True)):
         past = np.flatnonzero((np.asarray(e.user) == user) & (np.asarray(e.known_ms) < time_ms) & (user > 0))
-        signals = system.reader.signals(past)
+        signals = system.log.reader.signals(past)
         item_NxD = np.asarray(space.videos_VxD)[np.asarray(e.video)[past]]
         says = space._says({"item_NxD": item_NxD, "signals_NxG": signals})
         np.testing.assert_allclose(got.preference_NxD[row], np.sum(says, 0) / (len(past) + kappa), atol=1e-5)
@@ -47,9 +47,9 @@ def test_a_long_past_is_cut_to_the_latest_events(system, moments, monkeypatch):
 def test_serving_says_what_training_said(system):
     """One chunk that holds whole timelines: prefix sums there, sums over ranges here."""
     space, store = system.preference, system.store
-    task = system.trained.task("preference")
+    task = system.models.task("preference")
     optim = dataclasses.replace(system.config.preference.optim, batch=store.counts.events)
-    chunk = TimelineBatches(system.reader, dataclasses.replace(system.config.preference, optim=optim))
+    chunk = TimelineBatches(system.log.reader, dataclasses.replace(system.config.preference, optim=optim))
     batch = chunk(0)
     params, tables = load_model(task, system.workdir / "preference")
 

@@ -155,7 +155,8 @@ def test_durations_of_the_training_days_alone(system):
     cut = system.store.cuts.validation_ms
     past = system.over(system.store.truncated(cut))
     np.testing.assert_array_equal(
-        preference_regression.duration_scale(past.reader, cut), preference_regression.duration_scale(system.reader, cut)
+        preference_regression.duration_scale(past.log.reader, cut),
+        preference_regression.duration_scale(system.log.reader, cut),
     )
 
 

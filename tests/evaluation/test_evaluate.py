@@ -185,7 +185,7 @@ def test_whole_catalogue_runs_hold_only_new_videos(name, runs, truth, micro_conf
         scores = list(ranked.values())
         assert scores == sorted(scores, reverse=True)
     retrieval = name.startswith("retrieval.")
-    assert deepest <= (micro_config.retrieval.depth if retrieval else micro_config.evaluation.pipeline_candidates)
+    assert deepest <= (micro_config.retrieval.depth if retrieval else micro_config.search.candidates)
     whole = (
         "retrieval.random",
         "retrieval.popularity",
@@ -265,14 +265,15 @@ def test_a_day_without_a_click_is_refused(finished, micro_config, monkeypatch, t
 
 def test_a_day_on_which_everything_was_clicked_orders_nothing(finished, micro_config):
     """Any order of it is a perfect one: that is no figure of a ranking."""
-    system = System(finished, micro_config)
+    system = System.open(finished, micro_config)
     cuts = system.store.cuts
     day = day_of(system, cuts.test_ms, cuts.end_ms)
     slates = search_slates(system.store, day.all_sessions, 8)
-    ranking = {"slate.random": Ranking(slates.video_NxS, np.random.default_rng(0).random(slates.video_NxS.shape))}
+    score_NxS = np.random.default_rng(0).random(slates.video_NxS.shape)
+    ranking = {"slate.random": Ranking(slates.video_NxS, score_NxS, of_shown=True)}
     some = values(system, Answers(day, slates, ranking))["slate.random"]
-    labels = slates.label_NxSxT.copy()
+    labels = slates.label_NxSxY.copy()
     labels[..., 0] = slates.video_NxS > 0
-    every = values(system, Answers(day, dataclasses.replace(slates, label_NxSxT=labels), ranking))["slate.random"]
+    every = values(system, Answers(day, dataclasses.replace(slates, label_NxSxY=labels), ranking))["slate.random"]
     assert np.isfinite(some["ndcg@10"]).any()
     assert all(np.isnan(every[metric]).all() for metric in ("ndcg@10", "mrr", "auc"))

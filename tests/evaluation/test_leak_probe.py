@@ -14,6 +14,8 @@ from pr2_jax.data.history.counters import TimedCounter
 from pr2_jax.data.history.labels import Durations
 from pr2_jax.data.history.probe import LeakFound
 from pr2_jax.evaluation.leak_probe import probe_day, probe_training
+from pr2_jax.ranking.features import RankingFeatures
+from pr2_jax.search.fitted_artifacts import FittedArtifacts
 from pr2_jax.search.system import System
 
 REAL_BEFORE = TimedCounter.before
@@ -38,7 +40,7 @@ def _remembers_everything(real):
 
 @pytest.fixture(scope="module")
 def system(finished, micro_config) -> System:
-    return System(finished, micro_config)
+    return System.open(finished, micro_config)
 
 
 def test_nothing_leaks(system, micro_config):
@@ -65,7 +67,6 @@ def test_a_history_that_sees_the_future(system, micro_config, monkeypatch, name,
 def test_a_duration_that_is_told_later(system, micro_config, monkeypatch):
     """On the judged day almost all durations have been told; among training rows the leak is plain."""
     monkeypatch.setattr(Durations, "before", lambda durations, video_x, time_ms_x: durations.duration_ms_V[video_x])
-    monkeypatch.delitem(vars(system), "numbers", raising=False)
     with pytest.raises(LeakFound, match=r"session \d+ at \d+ ms: feature 'ranking' changes"):
         probe_training(system, micro_config)
 
@@ -75,8 +76,20 @@ def test_nothing_leaks_into_training_rows(system, micro_config):
 
 
 def test_training_rows_are_probed_with_the_spaces_they_are_trained_on(system, micro_config, monkeypatch):
-    asked, real = set(), System.features
-    monkeypatch.setattr(System, "features", lambda self, held_out=None: asked.add(held_out) or real(self, held_out))
+    asked, real, told = set(), System.encode, RankingFeatures.__call__
+    parts = {}
+
+    def encode(self, requests, held_out=None):
+        encoded = real(self, requests, held_out)
+        parts[id(encoded.encoders)] = held_out, encoded  # kept, so that nothing else gets its number
+        return encoded
+
+    def features(self, encoded, *rest):
+        asked.add(parts[id(encoded.encoders)][0])
+        return told(self, encoded, *rest)
+
+    monkeypatch.setattr(System, "encode", encode)
+    monkeypatch.setattr(RankingFeatures, "__call__", features)
     probe_training(system, micro_config)
     assert asked
     assert asked <= set(training_parts(system.store))
@@ -100,8 +113,8 @@ def test_item_similarity_of_the_end_of_the_training_days(system, micro_config, m
 
 
 def test_a_snapshot_of_a_later_day(system, micro_config, monkeypatch):
-    real = System.snapshot
-    monkeypatch.setattr(System, "snapshot", lambda self, as_of_ms: real(self, self.store.cuts.end_ms))
+    real = FittedArtifacts.snapshot
+    monkeypatch.setattr(FittedArtifacts, "snapshot", lambda self, as_of_ms: real(self, self.store.cuts.end_ms))
     with pytest.raises(LeakFound, match="of the snapshot of"):
         probe_day(system, micro_config, system.store.cuts.test_ms)
 

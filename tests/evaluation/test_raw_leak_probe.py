@@ -21,6 +21,7 @@ from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.histories import known, seen
 from pr2_jax.data.history.labels import LongPlay, popularity
 from pr2_jax.data.history.probe import LeakFound, Past, Searches, probe
+from pr2_jax.data.log_view import LogView
 from pr2_jax.data.logs.log_tables import read_log
 from pr2_jax.data.schema import FEED, SEARCH, USERS, VIDEOS
 from pr2_jax.data.store.log_store import LogStore
@@ -236,7 +237,8 @@ def test_a_whole_system_made_with_a_leak(finished, micro_config, monkeypatch):
     """Everything that a search is told, from a store whose ingest knows outcomes as soon as views begin."""
     monkeypatch.setattr(outcomes, "times", _known_when_begun)
     store = read(finished / "world")
-    system = System(finished, micro_config, store)
+    opened = System.open(finished, micro_config)
+    system = dataclasses.replace(opened, log=LogView.of(store, micro_config.data))
     evaluation = dataclasses.replace(micro_config.evaluation, probe_sessions=30)
     config = dataclasses.replace(micro_config, evaluation=evaluation)
     assert probe_training(system, config, Past(store.truncated)) == 30

@@ -1,12 +1,8 @@
-"""The results table in its three forms."""
+"""The results table in its two forms."""
 
 from __future__ import annotations
 
-import io
-
-from rich.console import Console
-
-from pr2_jax.evaluation.results_table import Row, markdown, plain, show
+from pr2_jax.evaluation.results_table import Row, markdown, plain
 from pr2_jax.metrics.bootstrap import Interval
 
 ROWS = [
@@ -40,12 +36,3 @@ def test_a_text_stands_as_it_is() -> None:
     assert markdown([Row("all", {"sessions": "1,234", "ndcg@10": 0.5, "none": ""})]).splitlines()[-1] == (
         "| all | 1,234 | 0.5000 | - |"
     )
-
-
-def test_show_follows_the_terminal() -> None:
-    file, terminal = io.StringIO(), io.StringIO()
-    show(ROWS, title="Test day", console=Console(file=file))
-    show(ROWS, title="Test day", console=Console(file=terminal, force_terminal=True, width=120))
-    assert file.getvalue() == plain(ROWS, title="Test day")
-    assert "0.2570 ±0.0350" in terminal.getvalue()
-    assert terminal.getvalue() != file.getvalue()

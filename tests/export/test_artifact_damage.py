@@ -19,6 +19,7 @@ from pr2_jax.export.serving_artifact import ServingArtifact, contents_digest, ne
 from pr2_jax.search.engine import SearchEngine
 from pr2_jax.stages import export_artifact as export_stage
 from pr2_jax.stages.export_artifact import export
+from pr2_jax.training.mesh import floats, ints
 
 
 def _flip(path):
@@ -172,11 +173,13 @@ def test_a_stage_that_is_missing_is_named(finished, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_open_shapes_follow_the_names():
-    batch = {"gap_seconds_BxH": np.zeros((2, 5), np.float32), "video_BxS": np.zeros((2, 3), np.int64)}
-    shapes = open_shapes(batch | {"is_feed_B": np.zeros(2, np.float32)})
+def test_open_shapes_follow_the_schema():
+    inputs = {"gap_seconds_BxH": floats("B", 5), "words_BxQ": ints("B", "Q"), "video_BxS": ints("B", "S")}
+    shapes = open_shapes(inputs | {"is_feed_B": floats("B")}, {"Q": 7})
     assert {name: str(spec.shape) for name, spec in shapes.items()} == {
-        "gap_seconds_BxH": "(B, 5)", "video_BxS": "(B, S)", "is_feed_B": "(B,)",
+        "gap_seconds_BxH": "(B, 5)", "words_BxQ": "(B, 7)", "video_BxS": "(B, S)", "is_feed_B": "(B,)",
     }  # fmt: skip
     assert shapes["video_BxS"].dtype == np.int32
+    with pytest.raises(KeyError):
+        open_shapes(inputs, {})  # a dimension that nobody settles must not stay open unnoticed
     assert nested({"a/b": 1, "a/c/d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}

@@ -43,7 +43,7 @@ def test_sessions_of_one_user_stay_together() -> None:
 
 def test_pairing_narrows(rng: np.random.Generator) -> None:
     users, base = np.arange(300), rng.random(300)
-    got = bootstrap.paired_difference(base + 0.01, base, users)
+    got = bootstrap.interval((base + 0.01) - base, users)
     assert got.low == pytest.approx(0.01)
     assert got.high == pytest.approx(0.01)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import ContentConfig, OptimConfig, PdrConfig, PreferenceConfig, QinConfig
+from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models.content import ContentTask
 from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.preference import PreferenceTask
@@ -98,7 +99,7 @@ def _events(rng: np.random.Generator, size: int, length: int) -> tuple[np.ndarra
     """Video rows padded in front (the last row wholly), signals and gaps in seconds."""
     video = _ids(rng, "video", size, length)
     video[1, : length // 2], video[-1] = 0, 0
-    signals = rng.random((size, length, 8)).astype(np.float32) * (video > 0)[..., None]
+    signals = rng.random((size, length, len(SIGNALS))).astype(np.float32) * (video > 0)[..., None]
     gap = (10 ** (rng.random((size, length)) * 6) * (video > 0)).astype(np.float32)
     return video, signals, gap
 
@@ -109,11 +110,11 @@ def preference_batch() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(14)
     return {
         "video_E": _ids(rng, "video", 7),
-        "signals_ExG": rng.random((7, 8)).astype(np.float32),
+        "signals_ExG": rng.random((7, len(SIGNALS))).astype(np.float32),
         "first_E": np.array([0, 0, 0, 0, 4, 4, 4], np.int32),
         "end_E": np.array([0, 1, 2, 2, 4, 5, 6], np.int32),
-        "label_Ex3": (rng.random((7, 3)) < 0.5).astype(np.float32),
-        "weight_Ex3": np.repeat(np.array([[1], [1], [1], [1], [0], [1], [1]], np.float32), 3, 1),
+        "label_ExT": (rng.random((7, 3)) < 0.5).astype(np.float32),
+        "weight_ExT": np.repeat(np.array([[1], [1], [1], [1], [0], [1], [1]], np.float32), 3, 1),
     }
 
 
@@ -135,7 +136,7 @@ def pdr_batch() -> dict[str, np.ndarray]:
         "shown_B": np.array([1, 7, 8, 0], np.int32),
         "uniform_N": np.array([11, 12, 13, 14, 15], np.int32),
         "hard_BxK": np.array([[21, 22], [23, 24], [25, 26], [0, 0]], np.int32),
-        "weight_Bx3": np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0]], np.float32),
+        "feedback_BxT": np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0]], np.float32),
         "session_B": np.array([5, 5, 6, -1], np.int32),
         "history_BxH": video,
         "signals_BxHxG": signals,

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.models.event_features import EngagementGate, EventFeatures, Profile
 from pr2_jax.models.layers import (
+    EngagementGate,
+    EventFeatures,
     MixtureOfExperts,
     PooledAttention,
+    Profile,
     SelfAttention,
     TargetAttention,
     VideoAttributes,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.models import losses
+from pr2_jax.models import layers as losses
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.training.loop import init_state, make_step, state_shardings
-from pr2_jax.training.mesh import BY_BATCH, batch_spec, everywhere, make_mesh, place, single
+from pr2_jax.training.mesh import BY_BATCH, everywhere, make_mesh, place, single
 
 STEPS = 3
 CASES = [("pdr", shape) for shape in ((8, 1), (2, 4), (1, 8))]
@@ -24,7 +24,7 @@ def _trained(task, optim, mesh, batch, fresh):
     frozen = everywhere(mesh, task.frozen)
     metrics = []
     for _ in range(STEPS):
-        state, found = step(state, frozen, place(mesh, batch))
+        state, found = step(state, frozen, place(mesh, task.schema, batch))
         metrics.append({name: float(value) for name, value in found.items()})
     return state, metrics
 
@@ -39,7 +39,7 @@ def on_one() -> dict:
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=[f"{name}-{d}x{m}" for name, (d, m) in CASES])
 def test_every_mesh_trains_alike(name, shape, on_one, request):
     task, batch = request.getfixturevalue(f"{name}_task"), request.getfixturevalue(f"{name}_batch")
-    batch = {key: np.concatenate([x] * 8) if batch_spec(key) == BY_BATCH else x for key, x in batch.items()}
+    batch = {key: np.concatenate([x] * 8) if task.schema[key].spec == BY_BATCH else x for key, x in batch.items()}
     optim = dataclasses.replace(task.config.optim, table_optimizer="row_adagrad", table_learning_rate=0.05)
     if name not in on_one:
         fresh = jax.tree.map(np.asarray, init_state(task, optim, 10))  # made once: each mesh would compile it anew

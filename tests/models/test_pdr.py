@@ -103,9 +103,9 @@ def gradient_by_video(sure_task, weights, gradient_of):
     """|gradient| by the id row of each engaged, uniform and hard video where the feedback of row 0 alone counts."""
 
     def gradient_by_video(batch):
-        weight_Bx3 = np.zeros((4, 3), np.float32)
-        weight_Bx3[0, 0] = 1
-        batch = batch | {"weight_Bx3": weight_Bx3, "shown_B": np.zeros(4, np.int32)}
+        feedback_BxT = np.zeros((4, 3), np.float32)
+        feedback_BxT[0, 0] = 1
+        batch = batch | {"feedback_BxT": feedback_BxT, "shown_B": np.zeros(4, np.int32)}
         size = np.abs(gradient_of(sure_task, weights, batch)[2]["video"]).max(1)
         engaged, _, uniform, hard = np.split(size, [4, 8, 13])
         return engaged, uniform, hard.reshape(4, 2)
@@ -138,24 +138,24 @@ def test_feedback_is_a_weighted_sum_over_tasks(sure_task, weights, loss_of, pdr_
     """Without relevance, each of click, long play and like adds its own weight times the same softmax."""
     values, nothing_shown = [], pdr_batch | {"shown_B": np.zeros(4, np.int32)}
     for weight_3 in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0]):
-        batch = nothing_shown | {"weight_Bx3": np.tile(np.float32(weight_3), (4, 1))}
+        batch = nothing_shown | {"feedback_BxT": np.tile(np.float32(weight_3), (4, 1))}
         values.append(float(loss_of(sure_task, weights, batch)[0]))
-    c = sure_task.config
-    click = values[0] / c.click_weight
-    want = [c.click_weight, c.long_play_weight, c.like_weight, c.click_weight + c.long_play_weight + c.like_weight, 0]
+    weights_3 = [head.weight for head in sure_task.config.feedback_heads]
+    click = values[0] / weights_3[0]
+    want = [*weights_3, sum(weights_3), 0]
     np.testing.assert_allclose(values, click * np.array(want), rtol=1e-5)
 
 
 def test_relevance_adds_its_weight(sure_task, weights, loss_of, pdr_batch):
     """Rows with a shown result alone; what is shown is no negative of anybody."""
-    nothing = pdr_batch | {"weight_Bx3": np.zeros((4, 3), np.float32)}
+    nothing = pdr_batch | {"feedback_BxT": np.zeros((4, 3), np.float32)}
     loss, metrics = loss_of(sure_task, weights, nothing)
     assert float(loss) == pytest.approx(sure_task.config.relevance_weight * float(metrics["relevance"]), rel=1e-6)
     assert float(loss) > 0
 
 
 def test_without_labels_there_is_nothing_to_learn(sure_task, weights, gradient_of, pdr_batch):
-    nothing = pdr_batch | {"weight_Bx3": np.zeros((4, 3), np.float32), "shown_B": np.zeros(4, np.int32)}
+    nothing = pdr_batch | {"feedback_BxT": np.zeros((4, 3), np.float32), "shown_B": np.zeros(4, np.int32)}
     loss, by_params, by_rows, _ = gradient_of(sure_task, weights, nothing)
     assert loss == 0
     assert not any(np.any(leaf) for leaf in jax.tree.leaves((by_params, by_rows)))

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.models.precision import lowered
+from pr2_jax.models.layers import lowered
 
 
 def test_only_float32_is_lowered_and_times_are_not():
     tree = {"a": jnp.ones(2), "gap_seconds_BxH": jnp.ones(2), "b": [jnp.ones(2, jnp.int32), jnp.ones(2, bool)]}
-    got = lowered(tree, "bfloat16")
+    got = lowered(tree, "bfloat16", {"gap_seconds_BxH"})
     assert got["a"].dtype == jnp.bfloat16
     assert got["gap_seconds_BxH"].dtype == jnp.float32
     assert [x.dtype for x in got["b"]] == [jnp.int32, bool]
-    assert lowered(tree, "float32") is tree
+    assert lowered(tree, "float32", ()) is tree
 
 
 def _products(jaxpr) -> list[str]:

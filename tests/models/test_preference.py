@@ -64,12 +64,12 @@ def test_padding_adds_nothing(preference_task, preference_batch, weights, loss_o
 
 def test_a_past_without_labels_is_not_predicted(preference_task, preference_batch, weights, loss_of):
     """A search click, or a label that is not told (weight 0), is part of the past; it adds no loss."""
-    weight, label = preference_batch["weight_Ex3"].copy(), preference_batch["label_Ex3"]
-    silent = {**preference_batch, "weight_Ex3": np.zeros_like(weight)}
+    weight, label = preference_batch["weight_ExT"].copy(), preference_batch["label_ExT"]
+    silent = {**preference_batch, "weight_ExT": np.zeros_like(weight)}
     assert float(loss_of(preference_task, weights, silent)[0]) == 0
     weight[1, 1] = weight[5, 0] = 0
     found = [
-        float(loss_of(preference_task, weights, {**preference_batch, "weight_Ex3": weight, "label_Ex3": untold})[0])
+        float(loss_of(preference_task, weights, {**preference_batch, "weight_ExT": weight, "label_ExT": untold})[0])
         for untold in (label, np.where(weight > 0, label, 0), np.where(weight > 0, label, 1))
     ]
     assert found[0] == found[1] == found[2] != float(loss_of(preference_task, weights, preference_batch)[0])

@@ -10,8 +10,9 @@ import pytest
 from pr2_jax.config import QinConfig, RetrievalConfig
 from pr2_jax.data.history.counters import Counters
 from pr2_jax.ranking import features
-from pr2_jax.ranking.features import FEATURES, PREFERENCE, RELEVANCE, VIDEO, RankingFeatures, Scaler, columns
+from pr2_jax.ranking.features import FEATURES, GROUPS, RankingFeatures, Scaler, columns
 from pr2_jax.retrieval.bm25 import Bm25Channel
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.qrcf import Seeds
 from pr2_jax.types import Requests
@@ -32,8 +33,13 @@ def similarity() -> ItemSimilarity:
 class SeedsByHand:
     """Videos 1 and 3 with strengths 2 and 1 for everybody; with a query only 1. Row 1 of a batch has none."""
 
-    def __call__(self, requests: Requests, *, by_query: bool = True) -> Seeds:
-        video = np.tile(np.array([[1, 0] if by_query else [1, 3]], np.int32), (len(requests), 1))
+    space = None  # not the one that the features are computed by
+
+    def both(self, requests: Requests, query_BxD: np.ndarray | None = None) -> tuple[Seeds, Seeds]:
+        return self._seeds(requests, [1, 0]), self._seeds(requests, [1, 3])
+
+    def _seeds(self, requests: Requests, videos: list[int]) -> Seeds:
+        video = np.tile(np.array([videos], np.int32), (len(requests), 1))
         strength = np.where(video == 1, 2.0, 1.0) * (video > 0)
         strength[1:2] = 0
         return Seeds(video, strength.astype(np.float32), strength.astype(np.float32))
@@ -83,10 +89,15 @@ def compute(store, rng):
     space = SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
 
     bm25 = Bm25Channel(store, RetrievalConfig())
-    parts = (Counters(store), space, PreferenceByHand(), bm25, NumbersByHand(), SeedsByHand())
-    features = RankingFeatures(*parts, again=True)
+    features = RankingFeatures(Counters(store), NumbersByHand(), bm25, again=True)
     features.vectors = vectors
+    features.encoders = SimpleNamespace(space=space, preference=PreferenceByHand(), seeds=SeedsByHand())
     return features
+
+
+def asked(compute, user_B, hour_B, words_BxQ, query_B) -> EncodedRequests:
+    parts = np.array(user_B), np.array(hour_B) * HOUR, np.array(words_BxQ, np.int32)
+    return EncodedRequests(Requests(*parts, query_B=np.array(query_B)), compute.encoders)
 
 
 VIDEOS_2xS = np.array([[1, 3, 4, 5, 0], [5, 3, 1, 6, 0]])
@@ -95,8 +106,8 @@ VIDEOS_2xS = np.array([[1, 3, 4, 5, 0], [5, 3, 1, 6, 0]])
 @pytest.fixture
 def of(compute, similarity):
     """Features by name `[2, 5]`: user 1 at hour 9 with query 1, user 2 at hour 6 with an unknown query."""
-    requests = Requests(np.array([1, 2]), np.array([9, 6]) * HOUR, np.array([[1, 2], [3, 0]], np.int32))
-    got = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
+    requests = asked(compute, [1, 2], [9, 6], [[1, 2], [3, 0]], [1, 0])
+    got = compute(requests, VIDEOS_2xS, similarity)
     assert got.shape == (2, 5, len(FEATURES))
     assert got.dtype == np.float32
     return lambda name: got[..., FEATURES.index(name)]
@@ -152,42 +163,41 @@ def test_preference_and_appeal_are_of_the_right_person_and_video(of):
 
 def test_the_future_is_not_looked_at(store, compute, similarity):
     """Removing everything at or after the request leaves every bit."""
-    requests = Requests(np.array([1]), np.array([5 * HOUR]), np.array([[1, 2]], np.int32))
-    whole = compute(requests, np.array([1]), VIDEOS_2xS[:1], similarity)
+    requests = asked(compute, [1], [5], [[1, 2]], [1])
+    whole = compute(requests, VIDEOS_2xS[:1], similarity)
     early, first = store.events.time_ms < 5 * HOUR, store.sessions.first_impression[:3]
     store.events = SimpleNamespace(**{name: x[early] for name, x in vars(store.events).items()})
     store.sessions = SimpleNamespace(**{name: x[:2] for name, x in vars(store.sessions).items()})
     store.sessions.first_impression = first
     store.impressions = SimpleNamespace(**{name: x[: first[-1]] for name, x in vars(store.impressions).items()})
     bm25 = Bm25Channel(store, RetrievalConfig())
-    parts = (Counters(store), compute._space, PreferenceByHand(), bm25, compute._numbers, SeedsByHand())
-    cut = RankingFeatures(*parts, again=True)
-    assert cut(requests, np.array([1]), VIDEOS_2xS[:1], similarity).tobytes() == whole.tobytes()
+    cut = RankingFeatures(Counters(store), compute._numbers, bm25, again=True)
+    assert cut(requests, VIDEOS_2xS[:1], similarity).tobytes() == whole.tobytes()
 
 
 def test_an_unknown_person_has_no_past(compute, similarity):
-    requests = Requests(np.array([0]), np.array([9 * HOUR]), np.array([[1, 2]], np.int32))
-    got = compute(requests, np.array([1]), VIDEOS_2xS[:1], similarity)[0]
+    requests = asked(compute, [0], [9], [[1, 2]], [1])
+    got = compute(requests, VIDEOS_2xS[:1], similarity)[0]
     for name in ("category_share", "author_clicks", "author_share", "user_clicks", "views_of_video", "clicks_of_video"):
         assert not got[:, FEATURES.index(name)].any()
 
 
 def test_who_needs_nothing_of_the_person_is_told_nothing_of_them(compute, similarity):
-    requests = Requests(np.array([1, 2]), np.array([9, 6]) * HOUR, np.array([[1, 2], [3, 0]], np.int32))
-    whole = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
-    plain = compute(requests, np.array([1, 0]), VIDEOS_2xS, None, ("video", "relevance"))
+    requests = asked(compute, [1, 2], [9, 6], [[1, 2], [3, 0]], [1, 0])
+    whole = compute(requests, VIDEOS_2xS, similarity)
+    plain = compute(requests, VIDEOS_2xS, None, ("video", "relevance"))
     read = columns(QinConfig(personal=False))
     np.testing.assert_array_equal(plain[..., read], whole[..., read])
     assert not np.delete(plain, read, axis=-1).any()
-    assert compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity, ("video", "links")).tobytes() == whole.tobytes()
+    assert compute(requests, VIDEOS_2xS, similarity, ("video", "links")).tobytes() == whole.tobytes()
 
 
 def test_own_clicks_are_counted_only_where_people_find_again(compute, similarity):
     """And nothing else changes by it."""
-    requests = Requests(np.array([1, 2]), np.array([9, 3]) * HOUR, np.array([[1, 2], [3, 0]], np.int32))
-    counted = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
+    requests = asked(compute, [1, 2], [9, 3], [[1, 2], [3, 0]], [1, 0])
+    counted = compute(requests, VIDEOS_2xS, similarity)
     compute._again = False
-    not_counted = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
+    not_counted = compute(requests, VIDEOS_2xS, similarity)
     assert counted[..., :-1].tobytes() == not_counted[..., :-1].tobytes()
     assert counted[..., -1].tolist() == [[2, 1, 0, 0, 0], [0, 1, 0, 0, 0]]
     assert not not_counted[..., -1].any()
@@ -195,11 +205,11 @@ def test_own_clicks_are_counted_only_where_people_find_again(compute, similarity
 
 @pytest.mark.parametrize(("videos", "cells"), [(0, 1), (1_000_000, 1), (1_000_000, 8)])
 def test_large_catalogues_are_read_alike(compute, similarity, monkeypatch, videos, cells):
-    requests = Requests(np.array([1, 2]), np.array([9, 6]) * HOUR, np.array([[1, 2], [3, 0]], np.int32))
-    whole = compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity)
+    requests = asked(compute, [1, 2], [9, 6], [[1, 2], [3, 0]], [1, 0])
+    whole = compute(requests, VIDEOS_2xS, similarity)
     monkeypatch.setattr(features, "DENSE_VIDEOS", videos)
     monkeypatch.setattr(features, "DENSE_CELLS", cells)
-    assert compute(requests, np.array([1, 0]), VIDEOS_2xS, similarity).tobytes() == whole.tobytes()
+    assert compute(requests, VIDEOS_2xS, similarity).tobytes() == whole.tobytes()
 
 
 def test_columns():
@@ -209,11 +219,12 @@ def test_columns():
     assert FEATURES[-1] == "clicks_of_video"
     assert columns(QinConfig(personal=False), again=True).tolist() == columns(QinConfig(personal=False)).tolist()
     assert (
-        columns(QinConfig(inputs="preference"), again=True).tolist() == columns(QinConfig(inputs="preference")).tolist()
+        columns(QinConfig(inputs=("preference",)), again=True).tolist()
+        == columns(QinConfig(inputs=("preference",))).tolist()
     )
-    assert [FEATURES[at] for at in columns(QinConfig(personal=False))] == list(RELEVANCE + VIDEO)
-    some = columns(QinConfig(inputs="preference+relevance"))
-    assert [FEATURES[at] for at in some] == list(RELEVANCE + PREFERENCE)
+    assert [FEATURES[at] for at in columns(QinConfig(personal=False))] == [*GROUPS["relevance"], *GROUPS["video"]]
+    some = columns(QinConfig(inputs=("preference", "relevance")))
+    assert [FEATURES[at] for at in some] == [*GROUPS["relevance"], *GROUPS["preference"]]
 
 
 @pytest.fixture

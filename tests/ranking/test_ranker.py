@@ -16,7 +16,9 @@ from pr2_jax.models.qin import QinTask
 from pr2_jax.ranking import ranker as ranker_module
 from pr2_jax.ranking.features import FEATURES, Scaler, columns
 from pr2_jax.ranking.ranker import Ranker
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.training.embedding_tables import init_tables
+from pr2_jax.types import Requests
 
 SIZES = {"video": 30, "word": 12, "author": 5, "category": 6}
 WIDTH, USERS = 8, 4
@@ -86,48 +88,55 @@ def inputs(rng) -> dict[str, np.ndarray]:
 RESULTS = ("video_NxS", "features_NxSxF")
 
 
+def _logits(ranker: Ranker, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    requests = Requests(inputs["user_N"], inputs["time_ms_N"], inputs["words_NxQ"])
+    space = SimpleNamespace(queries=lambda words_BxQ: inputs["content_NxD"])
+    encoded = EncodedRequests(requests, SimpleNamespace(space=space))
+    return ranker.logits(encoded, *(inputs[name] for name in RESULTS))
+
+
 def test_alone_and_in_company(personal, inputs):
-    together = personal.logits(**inputs)
+    together = _logits(personal, inputs)
     assert together.shape == (5, 7, 3)
     for n in range(5):
-        alone = personal.logits(**{name: x[n : n + 1] for name, x in inputs.items()})
+        alone = _logits(personal, {name: x[n : n + 1] for name, x in inputs.items()})
         np.testing.assert_allclose(alone[0], together[n], atol=1e-5)
-    fewer = personal.logits(**(inputs | {name: inputs[name][:, 2:5] for name in RESULTS}))
+    fewer = _logits(personal, inputs | {name: inputs[name][:, 2:5] for name in RESULTS})
     np.testing.assert_allclose(fewer, together[:, 2:5], atol=1e-5)
 
 
 def test_blocks_of_requests_and_results(personal, inputs, monkeypatch):
-    together = personal.logits(**inputs)
+    together = _logits(personal, inputs)
     monkeypatch.setattr(ranker_module, "REQUEST_BLOCK", 2)
     monkeypatch.setattr(ranker_module, "RESULT_BLOCK", 4)
-    np.testing.assert_allclose(personal.logits(**inputs), together, atol=1e-5)
+    np.testing.assert_allclose(_logits(personal, inputs), together, atol=1e-5)
 
 
 def test_no_requests(personal, inputs):
-    assert personal.logits(**{name: x[:0] for name, x in inputs.items()}).shape == (0, 7, 3)
+    assert _logits(personal, {name: x[:0] for name, x in inputs.items()}).shape == (0, 7, 3)
 
 
 def test_one_compilation_a_padded_shape(make, inputs):
     fresh, compiled = make(True), set()
     for requests, results in ((5, 7), (5, 5), (5, 6)):
         few = {name: x[:requests] for name, x in inputs.items()}
-        fresh.logits(**(few | {name: few[name][:, :results] for name in RESULTS}))
+        _logits(fresh, few | {name: few[name][:, :results] for name in RESULTS})
         compiled.add(fresh._function.program._cache_size())
     assert len(compiled) == 1
 
 
 def test_base_ranker_reads_its_columns_and_no_person(make, inputs):
     base = make(False)
-    plain = base.logits(**inputs)
-    assert np.array_equal(base.logits(**(inputs | {"user_N": np.array([3, 0, 1, 2, 2])})), plain)
+    plain = _logits(base, inputs)
+    assert np.array_equal(_logits(base, inputs | {"user_N": np.array([3, 0, 1, 2, 2])}), plain)
     spoiled = inputs["features_NxSxF"].copy()
     spoiled[..., np.setdiff1d(np.arange(len(FEATURES)), columns(QinConfig(personal=False)))] = 9
-    assert np.array_equal(base.logits(**(inputs | {"features_NxSxF": spoiled})), plain)
+    assert np.array_equal(_logits(base, inputs | {"features_NxSxF": spoiled}), plain)
     spoiled[..., 0] = 9
-    assert not np.allclose(base.logits(**(inputs | {"features_NxSxF": spoiled})), plain)
+    assert not np.allclose(_logits(base, inputs | {"features_NxSxF": spoiled}), plain)
 
 
 def test_personal_ranker_reads_the_person(personal, inputs):
-    other = personal.logits(**(inputs | {"user_N": np.array([2, 2, 3, 0, 1])}))
-    changed = ~np.isclose(other, personal.logits(**inputs), atol=1e-5).all((1, 2))
+    other = _logits(personal, inputs | {"user_N": np.array([2, 2, 3, 0, 1])})
+    changed = ~np.isclose(other, _logits(personal, inputs), atol=1e-5).all((1, 2))
     assert changed.tolist() == [True, False, False, False, False]

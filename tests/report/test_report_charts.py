@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import math
 import re
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from pr2_jax.drawing import charts, layout, painters
+from pr2_jax.drawing.axes import Axis, short, span, ticks
+from pr2_jax.drawing.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Row, Rows, Series, tone_of
+from pr2_jax.drawing.painters import png, svg
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.report import blocks, charts, png, svg
-from pr2_jax.report.axes import Axis, short, span, ticks
+from pr2_jax.report import blocks
 from pr2_jax.report.blocks import Column, Table, text_of
-from pr2_jax.report.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Row, Rows, Series, tone_of
-from pr2_jax.report.page import ago, clipped, picture_of
+from pr2_jax.report.page import TEMPLATES, ago, clipped
 
 NAN = math.nan
 
@@ -86,7 +90,7 @@ def rows() -> Rows:
 
 
 def _drawn(chart) -> ElementTree.Element:
-    return ElementTree.fromstring(str(svg.draw(chart)))
+    return ElementTree.fromstring(svg(chart))
 
 
 def test_drawings_are_well_formed_named_and_inside(plot, rows):
@@ -104,7 +108,7 @@ def test_drawings_are_well_formed_named_and_inside(plot, rows):
             assert "fill" not in node.attrib, "colours are the style sheet's"
             assert "style" not in node.attrib
             for x, y in re.findall(r"([-\d.]+),([-\d.]+)", node.attrib.get("points", "")):
-                assert -1 <= float(x) <= svg.WIDTH + 1
+                assert -1 <= float(x) <= layout.WIDTH + 1
                 assert -1 <= float(y) <= height + 1
 
 
@@ -132,10 +136,10 @@ def test_stacked_bars_add_up():
         "p", "t", "a", "x", [Row("one", parts=(0.25, 0.5)), Row("two", parts=(0.75, 0.25))], part_names=("u", "v")
     )
     bars = [node.attrib for node in _drawn(chart).iter() if node.attrib.get("class", "").startswith("bar")]
-    axis = svg.rows_axis(chart)
+    axis = layout.rows_axis(chart)
     ends = [float(bar["x"]) + float(bar["width"]) for bar in bars]
     assert ends == pytest.approx([axis.at(v) for v in (0.25, 0.75, 0.75, 1.0)], abs=0.2)
-    assert picture_of(chart).legend == [("block p1", "u"), ("block p2", "v")]
+    assert layout.legend_of(chart) == [("block p1", "u"), ("block p2", "v")]
 
 
 def test_labels_keep_off_each_other():
@@ -185,8 +189,40 @@ def test_cells():
 
 
 def test_pictures_have_the_same_bytes_each_time(plot, rows, tmp_path):
-    for chart in (plot, rows):
-        for name in ("one.png", "two.png"):
-            png.draw(chart, tmp_path / name)
-        assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-        assert b"matplotlib" not in (tmp_path / "one.png").read_bytes().lower()
+    for number, shown in enumerate(([plot], [rows], [plot, rows, plot])):
+        one, two = (tmp_path / f"{name}{number}.png" for name in ("one", "two"))
+        png(shown, one, columns=2)
+        png(shown, two, columns=2)
+        assert one.read_bytes() == two.read_bytes()
+        assert one.read_bytes().startswith(b"\x89PNG")
+        assert len(one.read_bytes()) > 5_000
+        assert b"matplotlib" not in one.read_bytes().lower()
+
+
+def test_a_picture_shows_what_the_page_shows(plot, rows, tmp_path, monkeypatch):
+    """Every shape of the layout is painted once, those of each chart in a place of its own."""
+    painted = []
+    monkeypatch.setattr(painters, "_paint", lambda panel, shape, points: painted.append((shape.style, points)))
+    png([plot, rows], tmp_path / "a.png", columns=2)
+    for chart, left in ((plot, 0), (rows, layout.WIDTH)):
+        for shape in layout.shapes(chart)[0]:
+            moved = [(x + left, y + painters.TITLE) for x, y in shape.points]
+            painted.remove((shape.style, moved))
+    legend = layout.legend_of(plot) + layout.legend_of(rows)
+    assert len(painted) == 2 + 2 * len(legend), "titles and legends are left"
+
+
+def test_pictures_have_the_colours_of_the_page_in_light():
+    said = dict(re.findall(r"--(\w+): (#\w+);", (TEMPLATES / "style.css").read_text().partition("@media")[0]))
+    alike = said.keys() & painters.COLOURS.keys()
+    assert {f"s{n}" for n in range(1, 7)} | {"p1", "p2", "p3", "better", "worse"} <= alike
+    assert {name: said[name] for name in alike} == {name: painters.COLOURS[name] for name in alike}
+
+
+def test_matplotlib_is_imported_by_pictures_alone(repository):
+    source = (
+        "import sys; from pr2_jax import pipeline; from pr2_jax.cli import entry; print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=repository, check=True)
+    assert done.stdout == "False\n"
+    assert "matplotlib" not in vars(painters)

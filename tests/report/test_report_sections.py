@@ -11,10 +11,11 @@ import pytest
 from pr2_jax import artifacts
 from pr2_jax.config import Config
 from pr2_jax.config.loader import to_dict
+from pr2_jax.drawing.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Rows
+from pr2_jax.drawing.painters import svg
 from pr2_jax.errors import StaleArtifact
-from pr2_jax.report import page, svg
+from pr2_jax.report import page
 from pr2_jax.report.blocks import Charts, Table, numbers_of
-from pr2_jax.report.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Rows
 from pr2_jax.report.sections import (
     ablations_section,
     abtest_section,
@@ -117,7 +118,7 @@ def test_the_course_over_the_days_has_both_bands_and_gaps(tmp_path, experiment):
     assert list(once.x) == [1, 2, 3, 4]
     assert [round(v, 3) for v in once.high if math.isfinite(v)] == [0.06] * 3
     assert [round(v, 3) for v in always.high if math.isfinite(v)] == [0.07] * 3
-    drawn = svg.draw(course)
+    drawn = svg(course)
     assert drawn.count("<polygon") == 4, "two bands, each broken at the day without a number"
     daily = charts["abtest_1_pr2_ctr_daily"]
     assert list(daily.series[0].x) == [-2, -1, 0, 1, 2, 3, 4], "counted days begin at 1"
@@ -284,7 +285,7 @@ def test_the_sweep_shows_the_grid_and_rings_what_is_configured(tmp_path):
     assert (list(adaptive.x), list(others.y), list(ring.y)) == ([], [0.2], [0.4])
     assert len(_tables(section)["frontier"].rows) == 3, "without the point of equally many seeds"
     assert "reaches 0.500 (one epsilon 0, K 9); configured 0.400" in section.finding
-    assert "<svg" in svg.draw(_charts(section)["frontier_entropy"]), "an axis without a single number"
+    assert "<svg" in svg(_charts(section)["frontier_entropy"]), "an axis without a single number"
 
 
 def test_what_was_made_from_something_else_says_so(tmp_path, experiment):

@@ -1,4 +1,4 @@
-"""Exact and ScaNN search behind one contract, and the traps of STACK section 7."""
+"""Exact and ScaNN search behind one contract, and the traps of ScaNN."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import pytest
 
 from pr2_jax.config import RetrievalConfig
 from pr2_jax.retrieval.bm25 import Bm25Channel
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.types import Requests
 
 CONFIG = RetrievalConfig()
@@ -28,6 +29,11 @@ def store_of(captions: list[list[int]], words: int) -> SimpleNamespace:
 
 def requests_of(words: np.ndarray, seen: tuple = ()) -> Requests:
     return Requests(np.zeros(len(words), np.int32), np.zeros(len(words), np.int64), words.astype(np.int32), seen)
+
+
+def asked(*parts) -> EncodedRequests:
+    """BM25 goes by the words themselves: nobody encodes them."""
+    return EncodedRequests(requests_of(*parts), None)
 
 
 def plain_bm25(captions: list[list[int]], query: list[int], k1: float, b: float) -> list[float]:
@@ -58,7 +64,7 @@ def test_scores_are_bm25(captions: list[list[int]], rng: np.random.Generator) ->
     words = rng.integers(0, 30, (20, 4))
     words[0] = 0
     words[1] = [5, 5, 0, 0]  # a repeated word counts twice
-    got = channel.retrieve(requests_of(words), 100)
+    got = channel.retrieve(asked(words), 100)
     for b in range(20):
         want = np.array(plain_bm25(captions, words[b].tolist(), CONFIG.bm25_k1, CONFIG.bm25_b))
         found = got.ids_BxK[b] > 0
@@ -72,7 +78,7 @@ def test_scores_are_bm25(captions: list[list[int]], rng: np.random.Generator) ->
 def test_pairs_are_the_channel(captions: list[list[int]], rng: np.random.Generator) -> None:
     channel = Bm25Channel(store_of(captions, 30), CONFIG)
     requests = requests_of(rng.integers(0, 30, (20, 4)))
-    got = channel.retrieve(requests, 30)
+    got = channel.retrieve(EncodedRequests(requests, None), 30)
     pairs = channel.scores(requests.words_BxQ, got.ids_BxK)
     np.testing.assert_array_equal(pairs, np.where(got.ids_BxK > 0, got.scores_BxK, 0))
     assert (channel.scores(requests.words_BxQ, np.zeros((20, 3), np.int32)) == 0).all()
@@ -82,5 +88,5 @@ def test_pairs_are_the_channel(captions: list[list[int]], rng: np.random.Generat
 def test_nothing_to_find(captions: list[list[int]]) -> None:
     channel = Bm25Channel(store_of(captions, 3), CONFIG)
     words = np.array([[1, 2, 7]])
-    assert (channel.retrieve(requests_of(words), 3).ids_BxK == -1).all()
+    assert (channel.retrieve(asked(words), 3).ids_BxK == -1).all()
     assert (channel.scores(words, np.array([[0, 0]])) == 0).all()

@@ -13,9 +13,11 @@ import pytest
 
 from pr2_jax.config.schema import CHANNELS
 from pr2_jax.retrieval import ann
+from pr2_jax.retrieval.encoded_requests import Channel
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.search.system import Snapshot, System
-from pr2_jax.types import Candidates, Channel, Requests
+from pr2_jax.search.fitted_artifacts import Snapshot
+from pr2_jax.search.system import System
+from pr2_jax.types import Candidates, Requests
 
 KINDS = [*((name, "exact") for name in CHANNELS), ("dr", "scann"), ("pdr", "scann")]
 K, REQUESTS = 20, 300
@@ -26,23 +28,23 @@ TWINS = 40
 
 def opened(system: System, snapshot: Snapshot, indices: Path) -> dict[str, Channel]:
     """All channels, with indices of their own for the dense ones."""
-    return system.channels(snapshot) | system.dense_channels(indices)
+    return system.channels(snapshot, index=lambda name: ann.load_index(indices / name))
 
 
 def found(system: System, channel: Channel, requests: Requests, k: int = K) -> Candidates:
     """What a channel of a system returns for requests: the only call of the contract."""
-    return channel.retrieve(requests, k)
+    return channel.retrieve(system.encode(requests), k)
 
 
 @pytest.fixture(scope="module")
 def system(finished, micro_config) -> System:
-    return System(finished, micro_config)
+    return System.open(finished, micro_config)
 
 
 @pytest.fixture(scope="module")
 def snapshot(system) -> Snapshot:
     """The last one, its neighbours' weights made coarse."""
-    kept = system.snapshot(system.store.cuts.end_ms)
+    kept = system.fitted.snapshot(system.store.cuts.end_ms)
     weight_VxM = np.asarray(kept.similarity.weight_VxM)
     levels = np.quantile(weight_VxM[weight_VxM > 0], [0.3, 0.7])
     coarse = np.where(weight_VxM > 0, 1 + (weight_VxM[..., None] > levels).sum(-1), 0).astype(np.float32)
@@ -79,7 +81,7 @@ def channel(kind, system, snapshot, indices) -> Channel:
 @pytest.fixture(scope="module")
 def requests(system) -> Requests:
     """The last searches of the log, nothing withheld, and of nobody in particular who asks nothing."""
-    asked = system.requests(np.arange(system.store.counts.sessions)[1 - REQUESTS :], withhold=False)
+    asked = system.log.requests(np.arange(system.store.counts.sessions)[1 - REQUESTS :], withhold=False)
     words = np.r_[asked.words_BxQ, np.zeros_like(asked.words_BxQ[:1])]
     return Requests(np.r_[asked.user_B, 0].astype(np.int32), np.r_[asked.time_ms_B, asked.time_ms_B[-1:]], words)
 

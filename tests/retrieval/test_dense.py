@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from pr2_jax.retrieval.dense import DenseChannel
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.exact import ExactSearch
 from pr2_jax.types import Requests
 
@@ -21,15 +24,22 @@ def vectors(rng) -> np.ndarray:
 
 @pytest.fixture
 def channel(vectors) -> DenseChannel:
-    return DenseChannel("dr", lambda requests: vectors[requests.words_BxQ[:, 0]], ExactSearch(vectors))
+    return DenseChannel("dr", lambda encoded: encoded.query_BxD, ExactSearch(vectors))
 
 
-def requests_of(words, seen=()) -> Requests:
-    words = np.array(words, np.int32)[:, None]
-    return Requests(np.zeros(len(words), np.int32), np.zeros(len(words), np.int64), words, seen)
+@pytest.fixture
+def requests_of(vectors):
+    space = SimpleNamespace(queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
+
+    def requests_of(words, seen=()) -> EncodedRequests:
+        words = np.array(words, np.int32)[:, None]
+        requests = Requests(np.zeros(len(words), np.int32), np.zeros(len(words), np.int64), words, seen)
+        return EncodedRequests(requests, SimpleNamespace(space=space))
+
+    return requests_of
 
 
-def test_finds_the_nearest(channel, vectors):
+def test_finds_the_nearest(channel, vectors, requests_of):
     got = channel.retrieve(requests_of([3, 7]), 5)
     for row, video in enumerate((3, 7)):
         want = np.argsort(-(vectors[1:] @ vectors[video]))[:5] + 1
@@ -38,7 +48,7 @@ def test_finds_the_nearest(channel, vectors):
     assert (got.ids_BxK.dtype, got.scores_BxK.dtype) == (np.int32, np.float32)
 
 
-def test_a_vector_that_says_nothing_finds_nothing(channel):
+def test_a_vector_that_says_nothing_finds_nothing(channel, requests_of):
     got = channel.retrieve(requests_of([0, 4]), 3)
     assert got.ids_BxK[0].tolist() == [-1, -1, -1]
     assert (got.scores_BxK[0] == -np.inf).all()

@@ -11,8 +11,10 @@ import pytest
 from pr2_jax.config import QrcfConfig
 from pr2_jax.models import qrcf_arithmetic
 from pr2_jax.models.qrcf_arithmetic import adaptive_epsilon, filter_seeds, walk
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
-from pr2_jax.retrieval.qrcf import ROUNDING, QrcfChannel, SeedFilter, cosine_sample, fit_epsilon
+from pr2_jax.retrieval.qrcf import ROUNDING, SeedFilter, cosine_sample, fit_epsilon
+from pr2_jax.retrieval.qrcf_channel import QrcfChannel
 from pr2_jax.types import Requests
 
 NOBODY = np.iinfo(np.int32).max
@@ -111,7 +113,8 @@ def test_walk_against_a_loop(k, way, graph, rng):
 def test_where_nothing_is_told_of_videos_every_past_view_counts(reader, space):
     silent = SimpleNamespace(videos_VxD=np.zeros_like(space.videos_VxD), queries=space.queries)
     asked = requests_of([1, 2, 0], [1, 2, 1])
-    by_query, latest = (SeedFilter(reader, silent, CONFIG, 0.3)(asked, by_query=which) for which in (True, False))
+    filtered = SeedFilter(reader, silent, CONFIG, 0.3)
+    by_query, latest = filtered.both(asked)
     for one, other in zip(dataclasses.astuple(by_query), dataclasses.astuple(latest), strict=True):
         np.testing.assert_array_equal(one, other)
     assert by_query.strength_BxK.any()
@@ -168,6 +171,10 @@ def requests_of(users, words=None, seen=()) -> Requests:
     return Requests(users, np.zeros(len(users), np.int64), words[:, None], seen)
 
 
+def encoders_of(reader, space) -> SimpleNamespace:
+    return SimpleNamespace(space=space, seeds=SeedFilter(reader, space, CONFIG, 0.0))
+
+
 def test_weights_are_engagement_and_age(reader, space):
     weight = SeedFilter(reader, space, CONFIG, 0.0).weights(reader.engaged([1, 0], None, 6))
     engagement = np.log1p(np.array([1, 1, 4.5, 1, 1]))
@@ -190,17 +197,17 @@ def test_seeds_are_the_relevant_views(reader, space):
 
 
 def test_without_the_query_the_latest_are_seeds(reader, space):
-    seeds = SeedFilter(reader, space, CONFIG, 0.5)(requests_of([1, 2]), by_query=False)
+    seeds = SeedFilter(reader, space, CONFIG, 0.5).both(requests_of([1, 2]))[1]
     assert seeds.video_BxK.tolist() == [[7, 6, 5], [10, 9, 0]]
 
 
 def test_epsilon_is_a_quantile_of_real_views_of_queries_with_words(reader, space):
     config = dataclasses.replace(CONFIG, epsilon_quantile=0.3)
-    got = fit_epsilon(None, reader, space, config, requests_of([1, 2, 0, 1], [1, 2, 1, 0]))
+    got = fit_epsilon(reader, space, config, requests_of([1, 2, 0, 1], [1, 2, 1, 0]))
     cosine = [space.videos_VxD[video] @ space.queries(np.array([[1]]))[0] for video in (3, 4, 5, 6, 7)]
     cosine += [space.videos_VxD[video] @ space.queries(np.array([[2]]))[0] for video in (9, 10)]
     assert got == pytest.approx(np.quantile(cosine, 0.3), abs=1e-6)
-    assert fit_epsilon(None, reader, space, config, requests_of([0])) == 0
+    assert fit_epsilon(reader, space, config, requests_of([0])) == 0
 
 
 ADAPTIVE = dataclasses.replace(CONFIG, k=5, threshold="adaptive", adaptive_quantile=0.7)
@@ -303,9 +310,9 @@ def test_the_sample_is_of_videos_engaged_with_before():
 
 
 def test_one_compilation_a_padded_shape(reader, space, graph):
-    channel = QrcfChannel(SeedFilter(reader, space, CONFIG, 0.0), ItemSimilarity(*graph))
-    channel.retrieve(requests_of([1] * 8), 5)
+    channel, encoders = QrcfChannel(ItemSimilarity(*graph)), encoders_of(reader, space)
+    channel.retrieve(EncodedRequests(requests_of([1] * 8), encoders), 5)
     sizes = filter_seeds._cache_size(), walk._cache_size()
     for n in (5, 6, 7, 8):
-        channel.retrieve(requests_of([1] * n), 5)
+        channel.retrieve(EncodedRequests(requests_of([1] * n), encoders), 5)
     assert (filter_seeds._cache_size(), walk._cache_size()) == sizes

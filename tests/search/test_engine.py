@@ -15,7 +15,6 @@ from pr2_jax.errors import BadInput, StaleArtifact
 from pr2_jax.ranking.calibration import Unlearned
 from pr2_jax.search.engine import SearchEngine, SearchResults
 from pr2_jax.search.searcher import Calibrated
-from pr2_jax.types import TASKS
 
 NOBODY = 987_654_321
 NONSENSE = "zzqqxx yyvvkk"
@@ -40,7 +39,7 @@ def _check(engine, found: SearchResults, raw_user: int | None, k: int) -> None:
     assert scores == sorted(scores, reverse=True)
     assert np.isfinite(scores).all()
     for result in found.results:
-        assert tuple(result.heads) == TASKS
+        assert tuple(result.heads) == ("click", "long_play", "like")
         assert all(0 <= p <= 1 for p in result.heads.values())
         assert set(result.channels) <= set(engine.searcher.channels)
         assert all(0 < score <= 1 for score in result.channels.values())
@@ -54,7 +53,7 @@ def test_heads_that_were_not_learned_are_left_out(engine, watcher, known_query, 
     calibrated = engine.searcher.calibrated
     heads = (calibrated.heads[0], Unlearned(), Unlearned())
     alone = dataclasses.replace(calibrated.fusion, alpha_T=(1.0, 0.0, 0.0))
-    monkeypatch.setattr(engine.searcher, "calibrated", Calibrated(heads, alone))
+    monkeypatch.setattr(engine, "searcher", dataclasses.replace(engine.searcher, calibrated=Calibrated(heads, alone)))
     found = engine.search(watcher, known_query, 5)
     assert [tuple(result.heads) for result in found.results] == [("click",)] * 5
     assert np.isfinite([result.score for result in found.results]).all()
@@ -97,10 +96,10 @@ def test_unknown_user_gets_relevance_without_a_past(engine, user, known_query):
 def test_user_without_a_history(engine, known_query):
     """Known to the log, but never clicked anything: as if all of the past were taken away."""
     store = engine.system.store
-    requests = engine.requests(np.array([1], np.int32), [store.word_rows(known_query.split())])
+    requests = engine.encode(np.array([1], np.int32), [store.word_rows(known_query.split())]).requests
     early = np.array([store.cuts.start_ms], np.int64)
-    before = type(requests)(requests.user_B, early, requests.words_BxQ, (np.zeros(0, np.int32),))
-    ranked = engine.rank(before, [store.word_rows(known_query.split())], 10)
+    before = dataclasses.replace(requests, time_ms_B=early, seen=(np.zeros(0, np.int32),))
+    ranked = engine.rank(engine.system.encode(before), 10)
     assert (ranked.ids_BxK[0, :10] > 0).all()
     assert not ranked.found_BxKxC[0, :, ranked.channels.index("qrcf")].any()
 
@@ -133,7 +132,7 @@ def test_more_words_than_the_model_reads(engine, watcher, known_query):
 def test_more_results_than_there_are_videos(engine, watcher, known_query):
     found = engine.search(watcher, known_query, 1_000)
     _check(engine, found, watcher, len(found.results))
-    assert engine.system.config.evaluation.pipeline_candidates < len(found.results) < 400
+    assert engine.system.config.search.candidates < len(found.results) < 400
 
 
 def test_k_cuts_the_same_list(engine, watcher, known_query):
@@ -157,8 +156,8 @@ def test_because_names_past_views_by_share(engine, known_query):
 def test_because_is_the_sum_over_every_seed(engine, watcher, known_query):
     """Against a plain walk over seeds and their neighbours."""
     words = engine.system.store.word_rows(known_query.split())
-    requests = engine.requests(np.array([engine.system.store.user_row(watcher)], np.int32), [words])
-    seeds, similarity = engine.system.seeds(requests), engine._snapshot.similarity
+    encoded = engine.encode(np.array([engine.system.store.user_row(watcher)], np.int32), [words])
+    seeds, similarity = encoded.seeds, engine.searcher.snapshot.similarity
     explained = 0
     for result in engine.search(watcher, known_query, 40).results:
         (video,) = engine.system.store.video_rows(np.array([result.video_id]))
@@ -180,9 +179,9 @@ def test_a_batch_is_its_single_searches(engine, known_query):
     users = np.array([1, 0, 5, 9, 17, 30, 2], np.int32)
     text = [known_query, known_query, "", NONSENSE, known_query.split()[0], known_query, f"{known_query} zzqqxx"]
     words = [store.word_rows(one.split()) for one in text]
-    together = engine.rank(engine.requests(users, words), words, 10)
+    together = engine.rank(engine.encode(users, words), 10)
     for row in range(len(users)):
-        alone = engine.rank(engine.requests(users[row : row + 1], words[row : row + 1]), words[row : row + 1], 10)
+        alone = engine.rank(engine.encode(users[row : row + 1], words[row : row + 1]), 10)
         np.testing.assert_array_equal(together.ids_BxK[row, :10], alone.ids_BxK[0, :10])
         np.testing.assert_allclose(together.scores_BxK[row, :10], alone.scores_BxK[0, :10], atol=1e-4)
 

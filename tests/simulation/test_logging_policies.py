@@ -33,10 +33,11 @@ def test_top_of_rows_against_a_plain_sort():
     dense = np.where(rng.random((7, 40)) < 0.3, rng.integers(1, 5, (7, 40)), 0)  # few values: many ties
     dense[3] = 0  # a row that nothing matches
     row, video = np.nonzero(dense)
-    top = top_of_rows(row, video, dense[row, video].astype(np.float32), 7, 8)
+    top, score = top_of_rows(row, video, dense[row, video].astype(np.float32), 7, 8)
     for r in range(7):
         found = sorted(np.flatnonzero(dense[r]), key=lambda v: (-dense[r, v], v))[:8]
         assert top[r].tolist() == found + [-1] * (8 - len(found))
+        assert score[r].tolist() == [*dense[r, found], *[-np.inf] * (8 - len(found))]
 
 
 def test_bm25_weights_against_the_formula():

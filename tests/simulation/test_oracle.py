@@ -1,4 +1,4 @@
-"""The oracle's chances are those of the logging engine and of the people, drawn many times."""
+"""The oracle's probabilities equal the click rates of many simulated responses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import WorldConfig
-from pr2_jax.simulation.logging_policies import SearchRequests
-from pr2_jax.simulation.oracle import oracle_of
+from pr2_jax.simulation.oracle import oracle_of, requests_of
 from pr2_jax.simulation.users import RESPONSE_DRAWS
 from pr2_jax.simulation.world import World
 
@@ -32,12 +31,10 @@ def day():
 
 
 def test_chances_are_the_shares_of_many_days(day):
-    """Each search served and answered anew, 400 times: what is clicked, against the chance said beforehand."""
+    """Each search is served and answered 400 times: click rates against the oracle's probabilities."""
     world, state, log = day
     s, oracle = log.searches, oracle_of(world, state, log)
-    requests = SearchRequests(
-        log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, state.popularity_V, state.engaged, log.views
-    )
+    requests = requests_of(state, log)
     clicks = np.zeros((len(s.user_B), len(world.catalogue)))
     rng = np.random.default_rng(5)
     for _ in range(DRAWS):
@@ -64,19 +61,15 @@ def test_what_was_shown_is_judged_by_attraction(day):
         world.respond(log.users.take(s.user_B), s.queries, s.slates_BxS, draws(s.slates_BxS, np.random.default_rng(n)))
         for n in range(200)
     ]
-    looked = sum(answer.looked_BxS for answer in answers)[shown]
+    examined = sum(answer.examined_BxS for answer in answers)[shown]
     clicked = sum(answer.click_BxS for answer in answers)[shown]
-    assert clicked.sum() == pytest.approx((looked * oracle.attraction_BxS[shown]).sum(), rel=0.03)
+    assert clicked.sum() == pytest.approx((examined * oracle.attraction_BxS[shown]).sum(), rel=0.03)
 
 
-def test_the_engine_serves_as_before(day):
-    """Scores without noise are those that noise is added to: without any, both say the same."""
+def test_expected_is_the_search_without_noise(day):
     world, state, log = day
-    s = log.searches
     quiet = dataclasses.replace(world.logging, config=dataclasses.replace(world.config.logging, noise=0.0))
-    requests = SearchRequests(
-        log.day, s.user_B, s.queries.words_BxQ, s.time_ms_B, state.popularity_V, state.engaged, log.views
-    )
+    requests = requests_of(state, log)
     found = quiet.search(requests, SMALL.slate, np.random.default_rng(0))
     expected, score = quiet.expected(requests, SMALL.slate)
     whole = (expected >= 0).all(1)

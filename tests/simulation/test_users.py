@@ -5,7 +5,7 @@ import pytest
 
 from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.queries import NO_INTENT, QUERY_DRAWS, Queries, compose_queries, interpret
-from pr2_jax.simulation.users import RESPONSE_DRAWS, attraction, draw_interests, drawn_along, sample_rows
+from pr2_jax.simulation.users import RESPONSE_DRAWS, draw_interests, feedback, sample_rows
 from pr2_jax.simulation.world import World
 
 SMALL = WorldConfig(users=60, videos=600, creators=60, topics=4, subtopics=4, words_per_subtopic=12)
@@ -17,7 +17,7 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def asked(world):
+def searches(world):
     """60 people, each with a query about their mood and a slate of ten."""
     queries = compose_queries(
         world.vocabulary, world.users.mood_U, 0.0, np.random.default_rng(3).random((60, QUERY_DRAWS))
@@ -34,31 +34,31 @@ def many(array: np.ndarray, times: int) -> np.ndarray:
     return np.repeat(np.arange(len(array)), times)
 
 
-def test_clicks_are_relevance_times_affinity_times_quality(world, asked):
-    """The rate of clicks among what was looked at is the stated chance, result by result."""
-    queries, slates_BxS = asked
+def test_clicks_are_relevance_times_affinity_times_quality(world, searches):
+    """The click rate of each result, once examined, equals its attraction."""
+    queries, slates_BxS = searches
     rows = many(slates_BxS, 400)
     answer = world.respond(world.users.take(rows), queries.take(rows), slates_BxS[rows], draws(slates_BxS[rows], 0))
-    looked = answer.looked_BxS.reshape(60, 400, 10).sum(axis=1)
+    examined = answer.examined_BxS.reshape(60, 400, 10).sum(axis=1)
     clicked = answer.click_BxS.reshape(60, 400, 10).sum(axis=1)
-    chance = attraction(SMALL.people, world.catalogue, world.vocabulary, world.users, queries, slates_BxS)
-    error = (clicked - looked * chance) / np.sqrt(looked * chance * (1 - chance) + 1e-3)
+    chance = world.attraction(world.users, queries, slates_BxS)
+    error = (clicked - examined * chance) / np.sqrt(examined * chance * (1 - chance) + 1e-3)
     assert abs(error.mean()) < 0.15
     assert 0.8 < error.std() < 1.2
 
 
-def test_lower_places_are_looked_at_less_and_the_feed_has_no_places(world, asked):
-    queries, slates_BxS = asked
+def test_examination_falls_with_position_and_not_in_the_feed(world, searches):
+    queries, slates_BxS = searches
     rows = many(slates_BxS, 200)
     users, slates = world.users.take(rows), slates_BxS[rows]
-    searched = world.respond(users, queries.take(rows), slates, draws(slates, 0)).looked_BxS.mean(axis=0)
+    searched = world.respond(users, queries.take(rows), slates, draws(slates, 0)).examined_BxS.mean(axis=0)
     expected = (1.0 + np.arange(10)) ** -SMALL.people.position_decay
     np.testing.assert_allclose(searched, expected, atol=0.02)
-    assert world.respond(users, None, slates, draws(slates, 0)).looked_BxS.all()
+    assert world.respond(users, None, slates, draws(slates, 0)).examined_BxS.all()
 
 
-def test_padding_is_never_touched(world, asked):
-    queries, slates_BxS = asked
+def test_padding_gets_no_response(world, searches):
+    queries, slates_BxS = searches
     slates_BxS = slates_BxS.copy()
     slates_BxS[:, 6:] = -1
     for given in (queries, None):
@@ -69,9 +69,9 @@ def test_padding_is_never_touched(world, asked):
     assert (world.true_affinity(world.users, slates_BxS)[:, 6:] == 0).all()
 
 
-def test_same_draws_same_luck_for_any_slate(world, asked):
-    """Two systems compared on equal draws: where both show the same video in the same place, the answer is the same."""
-    queries, slates_BxS = asked
+def test_common_draws_give_common_responses(world, searches):
+    """Where two systems show the same video in the same place, the response is the same."""
+    queries, slates_BxS = searches
     other_BxS = slates_BxS.copy()
     other_BxS[:, 1::2] = other_BxS[::-1, 1::2]
     first = world.respond(world.users, queries, slates_BxS, draws(slates_BxS, 7))
@@ -80,8 +80,8 @@ def test_same_draws_same_luck_for_any_slate(world, asked):
     assert (first.play_ms_BxS[:, ::2] == second.play_ms_BxS[:, ::2]).all()
 
 
-def test_watching_grows_with_affinity_and_likes_need_a_click(world, asked):
-    _, slates_BxS = asked
+def test_watching_grows_with_affinity_and_likes_need_a_click(world, searches):
+    _, slates_BxS = searches
     rows = many(slates_BxS, 50)
     users, slates = world.users.take(rows), slates_BxS[rows]
     answer = world.respond(users, None, slates, draws(slates, 0))
@@ -124,7 +124,7 @@ def test_relevance_falls_from_subtopic_to_sibling_to_elsewhere(world):
 
 def test_the_same_ambiguous_word_means_to_each_what_they_care_for(world):
     vocabulary = world.vocabulary
-    word = int(np.flatnonzero(vocabulary.owner_count() == 2)[0])
+    word = int(np.flatnonzero(np.bincount(vocabulary.owned_GxN.ravel()) == 2)[0])
     owners = np.flatnonzero((vocabulary.owned_GxN == word).any(axis=1))
     interest = np.full((2, vocabulary.subtopics), 0.01, np.float32)
     interest[0, owners[0]] = interest[1, owners[1]] = 0.8
@@ -173,7 +173,7 @@ def test_people_are_drawn_towards_what_they_watch(world):
     video = int(np.argmin(users.interest_UxG[:2, catalogue.subtopic_V].sum(axis=0)))
     subtopic, style = catalogue.subtopic_V[video], catalogue.taste_VxL[video]
     watched = (np.array([0, 1]), np.array([video, video]), np.array([3_600_000, 1_000]))
-    after = drawn_along(users, SMALL.loyalty, catalogue, *watched)
+    after = feedback(users, SMALL.loyalty, catalogue, *watched)
     gain = after.interest_UxG[:, subtopic] - users.interest_UxG[:, subtopic]
     closer = after.taste_UxL @ style - users.taste_UxL @ style
     full = SMALL.loyalty.interest_pull * (1 - users.interest_UxG[0, subtopic])

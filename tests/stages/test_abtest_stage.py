@@ -25,7 +25,7 @@ COMMAND = ["--arms", "base,pr2,oracle", "--days", "3", "--aa-days", "2", "--warm
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
-    """Both lanes in this process: another would compile everything again."""
+    """Both populations in this process: another would compile everything again."""
     monkeypatch.setattr(run_abtest.os, "cpu_count", lambda: 1)
 
 
@@ -65,7 +65,7 @@ def test_what_it_leaves(served, found):
 
 
 def test_fresh_is_skipped_and_another_plan_is_not(served, capsys, monkeypatch):
-    monkeypatch.setattr(Population, "live", None)
+    monkeypatch.setattr(Population, "step", None)
     assert entry.main(["abtest", "--workdir", str(served), *COMMAND, "--force"]) == 0
     assert "fresh, skipped" in capsys.readouterr().err
     with pytest.raises(TypeError):
@@ -73,42 +73,42 @@ def test_fresh_is_skipped_and_another_plan_is_not(served, capsys, monkeypatch):
 
 
 def test_killed_and_carried_on(served, found, tmp_path, monkeypatch):
-    """Killed in the middle of either lane, it ends with the same numbers."""
-    workdir, live, lived = tmp_path / "w", Population.live, []
+    """Killed in the middle of either population, it ends with the same numbers."""
+    workdir, step, lived = tmp_path / "w", Population.step, []
     shutil.copytree(served, workdir, ignore=shutil.ignore_patterns("abtest"))
 
-    def mortal(lane, arm_U):
-        lived.append(lane.directory.name)
+    def mortal(population, arm_U=None):
+        lived.append(population.directory.name)
         if len(lived) in (4, 9):
             raise KeyboardInterrupt
-        live(lane, arm_U)
+        step(population, arm_U)
 
-    monkeypatch.setattr(Population, "live", mortal)
+    monkeypatch.setattr(Population, "step", mortal)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             pipeline.abtest(workdir, PLAN, force=True)
     pipeline.abtest(workdir, PLAN, force=True)
     assert lived.count("split") == 6 + 1
-    assert lived.count("shadow") == 4 + 1  # the A/A days are those of the split lane
+    assert lived.count("crn_control") == 4 + 1  # the A/A days are linked
     again = json.loads((workdir / "abtest" / PLAN.name / "abtest.json").read_text())
     assert again == found
 
 
-def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
-    """What the other process runs, run here: it begins from the split lane's A/A days."""
+def test_the_crn_control_of_a_worker_process_is_the_same(served, tmp_path):
+    """The worker's function, run here: it resumes from the split population's A/A days."""
     system = run_abtest.open_world(served, PLAN)
-    ground = Replay.of(World.build(system.config.world), system.reader.long_play.label)
-    split, shadow = run_abtest._lanes(PLAN, system, ground, tmp_path, None)
-    split.carry_on()
+    ground = Replay.of(World.build(system.config.world), system.log.reader.long_play.label)
+    split, crn_control = run_abtest._populations(PLAN, system, ground, tmp_path, None)
+    split.resume()
     for _ in range(2):
-        split.live(None)
-    shadow.share_days(split, 2)
-    run_abtest._live_shadow(PLAN, served, shadow.directory)
-    assert shadow.carry_on() == PLAN.all_days
+        split.step()
+    crn_control.link_days(split, 2)
+    run_abtest._run_crn_control(PLAN, served, crn_control.directory)
+    assert crn_control.resume() == PLAN.all_days
     assert len(split.days) == 2
     for _ in range(4):
-        split.live(None)
-    for one, other in zip(split.days, shadow.days, strict=True):
+        split.step()
+    for one, other in zip(split.days, crn_control.days, strict=True):
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
@@ -124,7 +124,7 @@ def test_the_shadow_in_a_process_of_its_own_lives_the_same(served, tmp_path):
         (["--arms", "oracle,random", "--refresh", "1"], "none of the arms oracle, random has a model to train"),
         (["--days", "99999999999"], "days = 99999999999, expected 1 to 365"),
         (["--salt", "a\tb"], "expected characters that can be printed"),
-        (["--trial", "1"], "--trial 1, expected 2 or more"),
+        (["--trial", "1"], "--validate 1, expected 2 or more"),
         (["--foreseen", "0"], "foreseen = 0, expected a relative change of 0.001 or more"),
         (["--foreseen", "nan"], "foreseen = nan, expected"),
     ],
@@ -170,44 +170,44 @@ def test_guardrail():
     assert abtest_report.guardrail(lift(0.0, 0.0)) == "kept"
 
 
-def test_a_trial_carries_on_with_the_runs_it_has(served, monkeypatch):
-    """Runs that are finished are neither lived again nor dropped; the answer is that of all."""
+def test_a_validation_resumes_with_the_runs_it_has(served, monkeypatch):
+    """Finished runs are neither simulated again nor dropped; the result is that of all runs."""
     plan, lived = dataclasses.replace(PLAN, days=2), []
     system = run_abtest.open_world(served, plan)
-    ground = Replay.of(World.build(system.config.world), system.reader.long_play.label)
+    ground = Replay.of(World.build(system.config.world), system.log.reader.long_play.label)
 
-    def here(system, plan, left, partial):
+    def here(system, plan, left, directory):
         lived.extend(left)
-        return {number: json.loads(json.dumps(run_validation.run(ground, plan, number))) for number in left}
+        for number in left:
+            run_validation._write(directory, number, run_validation.run(ground, plan, number))
 
-    monkeypatch.setattr(run_validation, "_lived", here)
+    monkeypatch.setattr(run_validation, "_simulate", here)
     for runs in (2, 3, 3, 2):
-        out = run_validation.tried(system, plan, runs)
+        out = run_validation.validate(system, plan, runs)
     assert lived == [0, 1, 2]
     arms = dataclasses.replace(plan, arms=("oracle", "random"), common_random_numbers=False)
-    assert run_validation.tried(system, arms, 2) == out, "it has arms and luck of its own"
+    assert run_validation.validate(system, arms, 2) == out, "it has its own arms and draws"
     assert lived == [0, 1, 2]
     found = json.loads((out / "trial.json").read_text())
     assert (found["runs"], found["aa"]["runs"]) == (3, 12)
     assert set(found["planted"]) == {"shared", "own"}
     assert "Planted: in 10% of searches" in (out / "table.txt").read_text()
     with pytest.raises(BadInput, match="expected 2 or more"):
-        run_validation.tried(system, plan, 1)
+        run_validation.validate(system, plan, 1)
     (out / "trial.json").unlink()
-    run_validation.tried(system, plan, 2)
+    run_validation.validate(system, plan, 2)
     assert json.loads((out / "trial.json").read_text()) == found
     assert lived == [0, 1, 2]
-    other = run_validation.tried(system, dataclasses.replace(plan, days=3), 2)
+    other = run_validation.validate(system, dataclasses.replace(plan, days=3), 2)
     assert (other.name, out.name) == ("trial,days=3,aa_days=2,warm_up=1", "trial,days=2,aa_days=2,warm_up=1")
     assert out.exists()
 
 
-def test_a_trials_process_writes_a_line_a_run(served, tmp_path):
-    """What the other processes run, run here; half a line of a killed one is no run."""
+def test_a_validation_process_writes_a_file_a_run(served, tmp_path):
+    """The worker's function, run here; a killed one may leave a file that was not put in place."""
     plan = dataclasses.replace(PLAN, days=2)
     system = run_abtest.open_world(served, plan)
-    told = (system.config.world, system.reader.long_play.label, plan)
-    run_validation._live(*told, [4, 7], tmp_path / "runs.0.jsonl")
-    with (tmp_path / "runs.0.jsonl").open("a") as file:
-        file.write('{"run": 9, "truth"')
-    assert sorted(run_validation._read([tmp_path / "runs.0.jsonl", tmp_path / "none"])) == [4, 7]
+    told = (system.config.world, system.log.reader.long_play.label, plan)
+    run_validation._work(*told, [4, 7], tmp_path)
+    (tmp_path / "0009.json.new").write_text('{"run": 9, "truth"')
+    assert sorted(run_validation._read(tmp_path)) == [4, 7]

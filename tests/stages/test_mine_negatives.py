@@ -18,7 +18,7 @@ COUNT = 6
 
 @pytest.fixture(scope="module")
 def system(finished, micro_config) -> System:
-    return System(finished, micro_config)
+    return System.open(finished, micro_config)
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +61,16 @@ def test_negatives_are_not_clicked_and_padding_does_not_count(slates, widened):
     added = widened.video_NxS[:, size:]
     assert added.shape == (len(slates), COUNT)
     assert (added > 0).mean() > 0.7
-    assert not widened.label_NxSxT[:, size:].any()
-    assert np.array_equal(widened.weight_NxSxT[:, size:, 0], added > 0)
-    assert not widened.weight_NxSxT[:, size:, 1:].any()
+    assert not widened.label_NxSxY[:, size:].any()
+    assert np.array_equal(widened.told_NxSxY[:, size:, 0], added > 0)
+    assert not widened.told_NxSxY[:, size:, 1:].any()
     assert (widened.position_NxS[:, size:] == -1).all()
     assert (widened.impression_NxS[:, size:] == -1).all()
 
 
 def test_negatives_are_retrieved_distinct_and_allowed(system, slates, widened):
     queries, at = np.unique(slates.query_N, return_inverse=True)
-    found_QxK = mine_negatives._retrieved(system, queries, system.config.evaluation.pipeline_candidates)
+    found_QxK = mine_negatives._retrieved(system, queries, system.config.search.candidates)
     for row, added in enumerate(widened.video_NxS[:, slates.video_NxS.shape[1] :]):
         added = added[added > 0]
         assert len(np.unique(added)) == len(added)
@@ -89,7 +89,7 @@ def test_each_rule_is_needed(system, slates, monkeypatch, why):
 
 def test_negatives_come_from_the_whole_depth_and_exact_search(system, slates, widened, monkeypatch):
     queries, at = np.unique(slates.query_N, return_inverse=True)
-    depth = system.config.evaluation.pipeline_candidates
+    depth = system.config.search.candidates
     found_QxK = mine_negatives._retrieved(system, queries, depth)
     assert found_QxK.shape == (len(queries), depth)
     added = widened.video_NxS[:, slates.video_NxS.shape[1] :]
@@ -106,7 +106,7 @@ def test_where_nothing_is_retrieved_they_are_drawn_as_they_are_clicked(system, s
     """Also where nothing is known of any video: a ranker needs what it can tell the clicked ones from."""
     monkeypatch.setattr(mine_negatives, "_retrieved", lambda system, queries, depth: np.full((len(queries), depth), -1))
     added = _widened(system, slates, 5).video_NxS[:, slates.video_NxS.shape[1] :]
-    clicks_V = np.asarray(system.snapshot(system.store.cuts.validation_ms).popularity_V)
+    clicks_V = np.asarray(system.fitted.snapshot(system.store.cuts.validation_ms).popularity_V)
     assert (added > 0).mean() > 0.9
     assert (clicks_V[added[added > 0]] > 0).all()
     assert not any(np.isin(row, _forbidden(system, slates, n)["shown"]).any() for n, row in enumerate(added))

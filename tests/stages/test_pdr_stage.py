@@ -26,14 +26,18 @@ class Encoder:
 
 def mined(sessions, videos, seen: dict[int, list[int]], **fields) -> np.ndarray:
     config = Config(pdr=PdrConfig(**fields))
+
+    def requests(rows, *, withhold):
+        gone = tuple(np.array(seen.get(int(r), []), np.int32) for r in rows)
+        return SimpleNamespace(seen=gone, time_ms_B=np.full(len(rows), 100))
+
     system = SimpleNamespace(
         store=SimpleNamespace(counts=SimpleNamespace(videos=VIDEOS), videos=SimpleNamespace(upload_ms=UPLOAD_MS)),
-        requests=lambda rows, withhold: SimpleNamespace(
-            seen=tuple(np.array(seen.get(int(r), []), np.int32) for r in rows), time_ms_B=np.full(len(rows), 100)
-        ),
+        log=SimpleNamespace(requests=requests),
+        encode=lambda requests: requests,
     )
-    batches = SimpleNamespace(search_positives=(np.array(sessions), np.array(videos)))
-    return train_pdr.mine(system, config, Encoder(), batches)
+    positives = SimpleNamespace(session_S=np.array(sessions), video_P=np.array(videos), searches=len(videos))
+    return train_pdr.mine(system, config, Encoder(), positives)
 
 
 def test_ranks_without_what_was_clicked():

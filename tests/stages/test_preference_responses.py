@@ -21,7 +21,7 @@ SCALE = np.array([3.0, 0.5])
 
 @pytest.fixture(scope="module")
 def system(finished, micro_config) -> System:
-    return System(finished, micro_config)
+    return System.open(finished, micro_config)
 
 
 @pytest.fixture(scope="module")

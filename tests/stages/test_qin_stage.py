@@ -17,26 +17,24 @@ from pr2_jax.workdir import fold_directory, part_directory
 
 @pytest.fixture
 def system(finished, micro_config) -> System:
-    return System(finished, micro_config)
+    return System.open(finished, micro_config)
 
 
 def test_features_are_of_the_slates_own_day_and_fold(system, monkeypatch):
     """With spaces and snapshots that sign what they make."""
     store = system.store
 
-    def signed(held_out: int):
-        def compute(requests, query_N, video_NxS, snapshot_ms):
-            out = np.zeros((*video_NxS.shape, len(FEATURES)))
-            out[..., 0], out[..., 1], out[..., 2] = held_out, snapshot_ms - store.cuts.start_ms, video_NxS
-            return out
+    def signed(held_out, video_NxS, snapshot_ms):
+        out = np.zeros((*video_NxS.shape, len(FEATURES)))
+        out[..., 0], out[..., 1], out[..., 2] = held_out, snapshot_ms - store.cuts.start_ms, video_NxS
+        return out
 
-        return compute
-
-    monkeypatch.setattr(system, "features", signed)
-    monkeypatch.setattr(system, "similarity_as_of", lambda before_ms: before_ms)
+    monkeypatch.setattr(System, "encode", lambda self, requests, held_out: held_out)
+    monkeypatch.setattr(System, "features", property(lambda self: signed))
+    monkeypatch.setattr(System, "similarity_as_of", lambda self, before_ms: before_ms)
     parts = [
         search_slates(store, training_sessions(store), 4),
-        feed_slates(system.reader, 0, store.cuts.validation_ms, 7),
+        feed_slates(system.log.reader, 0, store.cuts.validation_ms, 7),
     ]
     for slates, features in zip(parts, train_qin.features_by_day(system, parts), strict=True):
         assert len(slates)
@@ -56,8 +54,8 @@ def test_held_out_features_are_other_features(system):
     similarity = system.similarity_as_of(store.cuts.validation_ms)
     rows = np.arange(len(slates) - 60, len(slates))  # the latest, whose people have a past
     whole, *held_out = (
-        train_qin.slate_features(system, system.features(part), slates, rows, similarity)
-        for part in (None, *training_parts(store))
+        train_qin.slate_features(system, slates, rows, similarity, part)
+        for part in (None, *training_parts(store).tolist())
     )
     learnt = {name for name in FEATURES if name.startswith(("preference_", "appeal_"))} | {"content_cosine"}
     for features in held_out:
@@ -66,10 +64,11 @@ def test_held_out_features_are_other_features(system):
 
 
 def test_held_out_features_read_their_own_part(system):
+    requests = system.log.requests(np.arange(3), withhold=False)
     for part in map(int, training_parts(system.store)):
-        features = system.features(part)
-        for stage, space in (("content", features._space), ("preference", features._preference)):
+        encoders = system.encode(requests, part).encoders
+        for stage, space in (("content", encoders.space), ("preference", encoders.preference)):
             vectors = np.load(fold_directory(system.workdir / stage, part % FOLDS) / "video_vectors.npy")
             assert np.array_equal(space.videos_VxD, vectors)
         fitted = np.load(part_directory(system.workdir / "preference", part) / preference_regression.FILE)
-        assert np.array_equal(features._preference.fit.appeal(np.arange(len(fitted))), fitted[:, 0])
+        assert np.array_equal(encoders.preference.fit.appeal(np.arange(len(fitted))), fitted[:, 0])

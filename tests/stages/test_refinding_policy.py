@@ -31,7 +31,7 @@ def world(request, micro_config, tmp_path_factory) -> tuple[str, System]:
     share = f"--config.world.refind_share={WORLDS[request.param]}"
     config = override(micro_config, [share, "--config.search.clicked=auto"])
     pipeline.ingest(place, config, None)
-    return request.param, System(place, config)
+    return request.param, System.open(place, config)
 
 
 def test_found_before_by_brute_force(world):
@@ -53,7 +53,7 @@ def test_found_before_by_brute_force(world):
 def test_the_log_decides(world):
     """By words alone, which every channel here goes by."""
     name, system = world
-    found = refinding_policy.decide(system, dict.fromkeys(CHANNELS, system.bm25))
+    found = refinding_policy.decide(system, dict.fromkeys(CHANNELS, system.fitted.bm25))
     by = found["clicked_by"]
     assert by["gain"] == pytest.approx(by["ndcg@10"]["show"] - by["ndcg@10"]["withhold"])
     assert (by["gain"] > by["standard_error"] > 0) == (found["clicked"] == "show") == (name == "old finds")
@@ -67,8 +67,8 @@ def test_where_nobody_wants_old_finds_they_are_in_the_way(world):
     impressions = system.store.impressions
     clicks = np.where(found_before(system.store), 0, impressions.clicks)
     store = dataclasses.replace(system.store, impressions=dataclasses.replace(impressions, clicks=clicks))
-    other = System(system.workdir, system.config, store)
-    cuts, channels = store.cuts, dict.fromkeys(CHANNELS, other.bm25)
+    other = system.over(store)
+    cuts, channels = store.cuts, dict.fromkeys(CHANNELS, other.fitted.bm25)
     found = [
         refinding_policy._ndcg(other, day_of(other, cuts.validation_ms, cuts.test_ms, withhold=w), channels)
         for w in (0, 1)
@@ -89,7 +89,7 @@ def test_nobody_found_anything_again(world, monkeypatch):
 def test_who_says_so_is_obeyed(world, rule):
     _, system = world
     asked = override(system.config, [f"--config.search.clicked={rule}"])
-    assert refinding_policy.decide(System(system.workdir, asked, system.store), {}) == {"clicked": rule}
+    assert refinding_policy.decide(System.open(system.workdir, asked), {}) == {"clicked": rule}
 
 
 @pytest.mark.parametrize("withhold", [True, False])
@@ -125,16 +125,16 @@ def shown(finished, micro_config, tmp_path_factory) -> System:
             lambda system, day, channels: np.full(len(day.sessions), 0.5 if day.requests.seen else 0.75),
         )
         pipeline.index(place, config)
-    return System(place, config)
+    return System.open(place, config)
 
 
 def test_the_index_keeps_what_was_decided(finished, micro_config, shown):
-    told = System(finished, micro_config)
-    assert told.withholds_clicked
-    assert "clicked_by" not in told.fitted
-    assert not shown.withholds_clicked
-    assert shown.fitted["clicked_by"]["ndcg@10"] == {"show": 0.75, "withhold": 0.5}
-    assert 0 < shown.fitted["clicked_by"]["share"] < 0.15
+    told = System.open(finished, micro_config)
+    assert told.fitted.choices.withholds_clicked
+    assert told.fitted.choices.clicked_by is None
+    assert not shown.fitted.choices.withholds_clicked
+    assert shown.fitted.choices.clicked_by["ndcg@10"] == {"show": 0.75, "withhold": 0.5}
+    assert 0 < shown.fitted.choices.clicked_by["share"] < 0.15
 
 
 def test_shown_again_all_clicks_count_and_old_finds_are_found(shown):
@@ -156,7 +156,7 @@ def test_shown_again_all_clicks_count_and_old_finds_are_found(shown):
 
 def test_rankers_learn_about_what_serving_shows(shown, finished, micro_config):
     """Sampled negatives may be old finds, but for those of the session; and their clicks are told."""
-    for system, allowed in ((shown, True), (System(finished, micro_config), False)):
+    for system, allowed in ((shown, True), (System.open(finished, micro_config), False)):
         slates = search_slates(system.store, training_sessions(system.store), 3)
         found_NxK = np.tile(np.arange(1, system.store.counts.videos), (len(slates), 1))
         free_NxK = mine_negatives._allowed(system, slates, np.arange(len(slates)), found_NxK)

@@ -14,25 +14,27 @@ import pytest
 from pr2_jax.data.batches.sessions import impressions_of
 from pr2_jax.data.history.counters import TimedCounter
 from pr2_jax.data.history.probe import LeakFound
+from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.evaluation.judged_day import day_of
 from pr2_jax.evaluation.leak_probe import probe_day
 from pr2_jax.metrics.calibration_curve import BANDS, BINS
 from pr2_jax.metrics.ranking_metrics import expected_calibration_error
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.query_map import QueryMap
-from pr2_jax.ranking.query_numbers import PRIOR_SHOWN, QUERY_NUMBERS
+from pr2_jax.ranking.query_numbers import PRIOR_SHOWN, QUERY_NUMBERS, QueryNumbers
 from pr2_jax.search import batch_scoring
 from pr2_jax.search.searcher import Calibrated, Searcher
 from pr2_jax.search.system import System
 from pr2_jax.stages.export_artifact import export
 from pr2_jax.stages.fit_scores import fit_scores
+from pr2_jax.types import Requests
 
 WITHOUT_BANDS = ("click", "long_play", "like")
 
 
 @pytest.fixture(scope="module")
 def system(finished, micro_config) -> System:
-    return System(finished, micro_config)
+    return System.open(finished, micro_config)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_numbers_of_a_query_by_hand(system):
     """Counted in plain loops over the log; the last searches of the log know most."""
     store = system.store
     sessions = np.arange(store.counts.sessions)[-40:]
-    got = system.query_numbers(system.requests(sessions), np.asarray(store.sessions.query)[sessions])
+    got = QueryNumbers(system.log.counters)(system.log.requests(sessions, withhold=False))
     first = store.sessions.first_impression
     for row, session in zip(got, sessions, strict=True):
         query, time_ms = int(store.sessions.query[session]), int(store.sessions.time_ms[session])
@@ -110,29 +112,24 @@ def test_numbers_of_a_query_by_hand(system):
         np.testing.assert_allclose(row, [*want, shown / (shown + PRIOR_SHOWN)])
     assert len(QUERY_NUMBERS) == got.shape[1]
     assert (got[:, 1] == 1).any()
-    nobody = dataclasses.replace(system.requests(sessions[:1]), words_BxQ=np.zeros((1, 4), np.int32))
-    assert system.query_numbers(nobody, np.zeros(1, np.int32)).tolist() == [[0, 0, 0, 0, 0]]
+    nobody = Requests(np.zeros(1, np.int32), store.sessions.time_ms[sessions[:1]], np.zeros((1, 4), np.int32))
+    assert QueryNumbers(system.log.counters)(nobody).tolist() == [[0, 0, 0, 0, 0]]
 
 
 def test_the_probe_sees_a_query_that_knows_its_own_moment(system, micro_config, monkeypatch):
-    real, clicks = TimedCounter.before, system.counters.query_clicks
+    real, clicks = TimedCounter.before, system.log.counters.query_clicks
     del clicks
 
     def leaks(counter, keys_x, times_x):
         return real(counter, keys_x, np.asarray(times_x) + 1)
 
-    def numbers(self):
-        found = real_numbers(self)
+    def told(self, requests):
+        with monkeypatch.context() as patch:
+            patch.setattr(TimedCounter, "before", leaks)
+            return real_numbers(self, requests)
 
-        def told(requests, query_N):
-            with monkeypatch.context() as patch:
-                patch.setattr(TimedCounter, "before", leaks)
-                return found(requests, query_N)
-
-        return told
-
-    real_numbers = System.query_numbers.func
-    monkeypatch.setattr(System, "query_numbers", property(numbers))
+    real_numbers = QueryNumbers.__call__
+    monkeypatch.setattr(QueryNumbers, "__call__", told)
     with pytest.raises(LeakFound, match="feature 'calibration' changes"):
         probe_day(system, micro_config, system.store.cuts.test_ms)
 
@@ -158,7 +155,7 @@ def test_served_as_fitted_bit_for_bit(by_query, finished, tmp_path):
     """From the work directory and from the artifact alike; and other than without the query."""
     export(by_query, tmp_path / "a")
     assert (tmp_path / "a/qin/pr2.json").read_bytes() == (by_query / "qin/pr2.json").read_bytes()
-    store = System(finished, None).store
+    store = LogStore.open(finished / "store")
     with (tmp_path / "in.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("user_id", "query"))
@@ -175,20 +172,17 @@ def test_served_as_fitted_bit_for_bit(by_query, finished, tmp_path):
 
 
 def test_order_within_a_search_is_the_rankers(by_query, micro_config):
-    system = System(by_query, micro_config)
-    searcher = Searcher(system, system.snapshot(system.store.cuts.end_ms))
+    system = System.open(by_query, micro_config)
+    searcher = Searcher.open(system, system.fitted.snapshot(system.store.cuts.end_ms))
     sessions = np.arange(system.store.counts.sessions)[-30:]
-    requests, query = system.requests(sessions), np.asarray(system.store.sessions.query)[sessions]
+    requests = system.log.requests(sessions, withhold=False)
     videos = np.random.default_rng(0).integers(1, system.store.counts.videos, (30, 20)).astype(np.int32)
-    logits = searcher.score(requests, query, videos)
-    click = searcher.probabilities(requests, query, logits)[..., 0]
+    logits = searcher.score(system.encode(requests), videos)
+    click = searcher.probabilities(requests, logits)[..., 0]
     order = np.argsort(logits[..., 0], axis=1, kind="stable")
     assert (np.diff(np.take_along_axis(click, order, 1), axis=1) >= 0).all()
-    alone = [
-        searcher.probabilities(requests.slice(at, at + 1), query[at : at + 1], logits[at : at + 1])[0]
-        for at in range(30)
-    ]
-    assert np.array_equal(np.stack(alone), searcher.probabilities(requests, query, logits))
+    alone = [searcher.probabilities(requests.slice(at, at + 1), logits[at : at + 1])[0] for at in range(30)]
+    assert np.array_equal(np.stack(alone), searcher.probabilities(requests, logits))
 
 
 @pytest.mark.parametrize("kind", ["platt", "query"])
@@ -196,7 +190,7 @@ def test_the_config_names_the_kind(finished, micro_config, monkeypatch, tmp_path
     """On the validation day's rows; feed heads have no query and take Platt."""
     monkeypatch.setattr(calibration, "LEAST_FOR_QUERY", 5)
     config = dataclasses.replace(micro_config, scores=dataclasses.replace(micro_config.scores, calibration=kind))
-    fit_scores(System(finished, micro_config), config, finished / "qin", tmp_path)
+    fit_scores(System.open(finished, micro_config), config, finished / "qin", tmp_path)
     heads = Calibrated.load(tmp_path / "pr2.json").heads
     assert isinstance(heads[0], QueryMap if kind == "query" else calibration.Platt)
     assert all(isinstance(head, calibration.Platt) for head in heads[1:])

@@ -36,7 +36,7 @@ def _parameters(system: System, stage: str) -> list:
     place = system.workdir / stage
     parts = {"qin": [("qin", place / "qin"), ("base", place / "base")], "pdr": [("pdr", place)]}
     folds = [(stage, directory) for directory in (place, *(fold_directory(place, fold) for fold in range(FOLDS)))]
-    return [load_model(system.trained.task(model), directory) for model, directory in parts.get(stage, folds)]
+    return [load_model(system.models.task(model), directory) for model, directory in parts.get(stage, folds)]
 
 
 @pytest.mark.parametrize("stage", TRAIN)
@@ -53,7 +53,7 @@ def test_training_reads_training_days_only(finished, micro_config, monkeypatch, 
         (tmp_path / stage).mkdir()
         TRAIN[stage](tmp_path, micro_config, tmp_path / stage)
     shutil.copy(finished / stage / "manifest.json", tmp_path / stage)
-    ours, theirs = (tree.leaves(_parameters(System(place, micro_config), stage)) for place in (tmp_path, finished))
+    ours, theirs = (tree.leaves(_parameters(System.open(place, micro_config), stage)) for place in (tmp_path, finished))
     assert ours
     for one, other in zip(ours, theirs, strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
@@ -71,7 +71,7 @@ def test_what_is_fitted_sees_no_test_day(finished, micro_config, monkeypatch, tm
         patch.setattr(LogStore, "open", lambda directory: past)
         build_index.build(tmp_path, micro_config, tmp_path / "index")
         shutil.copy(finished / "index" / "manifest.json", tmp_path / "index")
-        system = System(tmp_path, micro_config)
+        system = System.open(tmp_path, micro_config)
         fit_scores.fit_scores(system, micro_config, finished / "qin", tmp_path)
     snapshot = f"index/as_of_{whole.cuts.validation_ms}"
     names = [path.name for path in (finished / snapshot).iterdir()]

@@ -60,7 +60,9 @@ def test_a_variant_differs_where_its_part_matters_and_only_there(studied):
 
 def test_what_was_trained_for_a_variant_is_dropped(studied):
     left = {path.name for path in (studied / "w" / "ablations" / "seed_0" / "qin_no_feed_views").iterdir()}
-    assert left == {"judged", "shared"}
+    assert left == {"judged"}
+    shared = studied / "w" / "ablations" / "seed_0" / "shared"
+    assert [path.name.partition("_")[0] for path in sorted(shared.iterdir())] == ["base", "slates"]
 
 
 def test_tables_are_made_from_the_kept_values(studied):

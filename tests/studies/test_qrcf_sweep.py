@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from pr2_jax.errors import BadConfig, BadInput
 from pr2_jax.evaluation.judged_day import day_of
 from pr2_jax.export.artifact_writer import Writer
 from pr2_jax.retrieval.qrcf import cosine_sample
+from pr2_jax.search.fitted_artifacts import FittedArtifacts
+from pr2_jax.search.pipelines import pipelines
 from pr2_jax.search.system import System
 from pr2_jax.stages import export_artifact
 from pr2_jax.studies import qrcf_sweep
@@ -42,7 +45,7 @@ def rows(swept) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def study(finished, micro_config) -> Study:
-    return Study(System(finished, micro_config), micro_config)
+    return Study(System.open(finished, micro_config), micro_config)
 
 
 def test_every_point_is_there_once(rows, micro_config):
@@ -59,14 +62,15 @@ def test_every_point_is_there_once(rows, micro_config):
 
 def test_the_configured_point_is_what_the_system_does(rows, finished, micro_config):
     """Every figure of it, from the channel itself and from the merge that serves, by plain loops."""
-    system = System(finished, micro_config)
+    system = System.open(finished, micro_config)
     cuts = system.store.cuts
     day = day_of(system, cuts.validation_ms, cuts.test_ms)
-    channels = system.channels(system.snapshot(cuts.validation_ms), exact=True)
-    found = {name: channel.retrieve(day.requests, micro_config.retrieval.depth) for name, channel in channels.items()}
-    merged = system.merged("pr2", day.requests, found, 100)
+    channels = system.channels(system.fitted.snapshot(cuts.validation_ms), exact=True)
+    depth, encoded = micro_config.retrieval.depth, system.encode(day.requests)
+    found = {name: channel.retrieve(encoded, depth) for name, channel in channels.items()}
+    merged = system.merged(pipelines(micro_config)["pr2"], day.requests, found, 100)
     row = next(row for row in rows if row["configured"] == "1")
-    assert float(row["epsilon"]) == pytest.approx(system.fitted["epsilon"], abs=1e-6)
+    assert float(row["epsilon"]) == pytest.approx(system.fitted.choices.epsilon, abs=1e-6)
     for by, ids in ((ALONE, found["qrcf"].ids_BxK), (MERGED, merged.ids_BxK)):
         for k in (10, 100):
             each = [len(set(one[:k]) & set(videos)) / len(videos) for one, videos in zip(ids, day.clicked, strict=True)]
@@ -169,7 +173,7 @@ def test_thresholds_know_nothing_from_the_validation_day_on(study):
     system, config = study._system, study._config
     cuts = system.store.cuts
     ahead = Study(system.over(system.store.truncated(cuts.validation_ms)), config)
-    queries_BxD = np.asarray(system.query_vectors_NqxD)[1:40]
+    queries_BxD = np.asarray(system.fitted.query_vectors_NqxD)[1:40]
     for point in (Point("quantile", 10, 0.6), Point("adaptive", 10, 0.6), Point("adaptive", 10, 0.95)):
         one, other = study._filter(point), ahead._filter(point)
         assert one.epsilon == other.epsilon
@@ -181,10 +185,10 @@ def test_thresholds_know_nothing_from_the_validation_day_on(study):
 
 def test_the_test_day_is_not_read(swept, finished, micro_config, tmp_path, monkeypatch):
     """The same study over a log that ends with the validation day."""
-    cuts = System(finished, micro_config).store.cuts
-    shut = System(finished, micro_config).store.truncated(cuts.test_ms)
-    system = System(finished, micro_config)
-    monkeypatch.setattr(qrcf_sweep, "System", lambda *_: system.over(shut))
+    cuts = System.open(finished, micro_config).store.cuts
+    shut = System.open(finished, micro_config).store.truncated(cuts.test_ms)
+    system = System.open(finished, micro_config)
+    monkeypatch.setattr(qrcf_sweep.System, "open", lambda *_: system.over(shut))
     judged, pairs, _ = qrcf_sweep.judge(finished, micro_config, tmp_path, GRID)
     for one in [*judged, *(other for _, other in pairs)]:
         kept = qrcf_sweep._read(swept / OUT, one.point, one.point.name)
@@ -232,7 +236,7 @@ def test_an_adaptive_system_is_fitted_indexed_and_served(finished, micro_config,
     config = override(micro_config, asked)
     place = shutil.copytree(finished, tmp_path / "w")
     pipeline.index(place, config)
-    system = System(place, config)
+    system = System.open(place, config)
     fitted = json.loads((place / "index" / "fitted.json").read_text())
     sample = cosine_sample(system.store, system.store.cuts.validation_ms, config.retrieval.qrcf.adaptive_sample)
     assert fitted["cosine_sample"] == sample.tolist()
@@ -242,10 +246,12 @@ def test_an_adaptive_system_is_fitted_indexed_and_served(finished, micro_config,
     (tmp_path / "served").mkdir()
     export_artifact._take_what_search_reads(system, Writer(tmp_path / "served"))
     kept = read(tmp_path / "served" / "config.json")
-    served = System(tmp_path / "served", kept, exported=system.functions("content", place / "content"))
+    fitted = FittedArtifacts(tmp_path / "served", kept, system.store, verified=True)
+    towers = system.models.functions("content", place / "content")
+    served = System(system.log, fitted, SimpleNamespace(functions=lambda model, directory: towers))
     end_ms = np.full(3, system.store.cuts.end_ms)
     words_BxQ = np.array([[1, 2, 3, 0], [5, 0, 0, 0], [0, 0, 0, 0]], np.int32)
     requests = Requests(np.array([1, 2, 3], np.int32), end_ms, words_BxQ)
     mine = system.seeds(requests).strength_BxK
     assert np.array_equal(served.seeds(requests).strength_BxK, mine)
-    assert not np.array_equal(System(finished, micro_config).seeds(requests).strength_BxK, mine)
+    assert not np.array_equal(System.open(finished, micro_config).seeds(requests).strength_BxK, mine)

@@ -11,6 +11,7 @@ import pytest
 
 from pr2_jax.config import OptimConfig
 from pr2_jax.training.embedding_tables import TableSpec
+from pr2_jax.training.mesh import Schema, floats, ints
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,6 +21,10 @@ class Toy:
     frozen: jax.Array
     rows: int = 7
     name: str = "toy"
+
+    @property
+    def schema(self) -> Schema:
+        return {"item_B": ints("B"), "label_B": floats("B")}
 
     def table_specs(self):
         return {"item": TableSpec(self.rows, 3), "other": TableSpec(2, 3)}

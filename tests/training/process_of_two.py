@@ -35,7 +35,7 @@ def losses(toy, optim, mesh) -> list[float]:
     state, step = init_state(toy, optim, STEPS, mesh), make_step(toy, optim, STEPS, mesh)
     rows, frozen, found = meshes.local_rows(mesh, optim.batch), meshes.everywhere(mesh, toy.frozen), []
     for number in range(STEPS):
-        state, metrics = step(state, frozen, meshes.place(mesh, share(number, rows)))
+        state, metrics = step(state, frozen, meshes.place(mesh, toy.schema, share(number, rows)))
         found.append(float(metrics["loss"]))
     return found
 

@@ -216,42 +216,6 @@ def test_fit_refuses_what_another_config_or_vocabulary_left(toy, batch_at, optim
     assert same(whole, fit(toy, batch_at, seldom, steps=10, until=4, directory=tmp_path)), "saves may come more seldom"
 
 
-def test_the_best_is_kept_beside_the_latest(same, tmp_path, capfd):
-    with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.best() is None
-        for step, score in enumerate((0.1, 0.5, 0.2, 0.5, float("nan"), None, 0.3), 1):
-            checkpoints.save(step, _numbers(step), score)
-        assert checkpoints.best() == 2, "the earlier of two equal ones"
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "6", "7"]
-    with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.best() == 2
-        assert same(checkpoints.restore(_numbers(0)), _numbers(7))
-        assert same(checkpoints.restore(_numbers(0), best=True), _numbers(2))
-        (tmp_path / "checkpoints" / "2" / "state" / "manifest.ocdbt").unlink()
-        assert same(checkpoints.restore(_numbers(0), best=True), _numbers(7))
-        assert checkpoints.best() == 7
-        checkpoints.save(2, _numbers(2))
-        assert checkpoints.best() == 7, "the score was that of the damaged one"
-    assert "checkpoint of step 2 is damaged" in capfd.readouterr().err
-
-
-def test_fit_returns_the_best_state_only_where_asked_to(toy, batch_at, optim, same, tmp_path):
-    scored = []
-
-    def score(state) -> float:
-        scored.append(int(state.step))
-        return -abs(int(state.step) - 4)
-
-    at_four = fit(toy, batch_at, optim, steps=10, until=4, directory=_made(tmp_path / "four"))
-    last = fit(toy, batch_at, optim, steps=10, directory=_made(tmp_path / "run"), score=score)
-    assert scored == [4, 8, 10]
-    assert int(last.step) == 10
-    best = fit(toy, batch_at, optim, steps=10, directory=tmp_path / "run", score=score, restore_best=True)
-    assert same(best, at_four)
-    with pytest.raises(ValueError, match="needs a score"):
-        fit(toy, batch_at, optim, steps=10, directory=tmp_path / "run", restore_best=True)
-
-
 def test_checksum_sees_every_bit_and_no_mesh():
     tree = {"a": jnp.arange(24, dtype=jnp.float32).reshape(8, 3), "b": jnp.zeros(4), "c": jnp.array([True, False])}
     kinds = {"d": jnp.ones((), jnp.int32), "e": jnp.ones(2, jnp.bfloat16), "f": jnp.zeros((0, 2))}

@@ -51,7 +51,7 @@ def _losses(toy, optim, batch_at) -> list[float]:
     state, step = init_state(toy, optim, STEPS, mesh), make_step(toy, optim, STEPS, mesh)
     found = []
     for number in range(STEPS):
-        state, metrics = step(state, toy.frozen, meshes.place(mesh, batch_at(number)))
+        state, metrics = step(state, toy.frozen, meshes.place(mesh, toy.schema, batch_at(number)))
         found.append(float(metrics["loss"]))
     return found
 

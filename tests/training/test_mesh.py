@@ -1,4 +1,4 @@
-"""The mesh's sizes, where arrays go by their names, and that a step gives the same on every mesh of eight devices."""
+"""The mesh's sizes, where arrays go by their schema, and that a step gives the same on every mesh of eight devices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 from jax.sharding import NamedSharding
 
 from pr2_jax.config import Config, MeshConfig
-from pr2_jax.errors import BadConfig
+from pr2_jax.errors import BadConfig, BadInput
 from pr2_jax.training import mesh as meshes
-from pr2_jax.training.loop import init_state, make_step
+from pr2_jax.training.loop import fit, init_state, make_step
+from pr2_jax.training.mesh import floats, ints
 
 SHAPES = [(8, 1), (4, 2), (2, 4), (1, 8)]
 
@@ -32,26 +33,72 @@ def test_sizes_that_do_not_divide_are_refused(asked):
         meshes.make_mesh(*asked)
 
 
-def test_placement_goes_by_the_name():
-    mesh = meshes.make_mesh(4, 2)
-    batch = {"words_BxQ": np.zeros((8, 3)), "session_B": np.zeros(8)}
-    batch |= {"uniform_N": np.zeros(5), "signals_ExG": np.zeros((7, 2))}
-    meshes.check_batch(batch, mesh)
-    placed = meshes.place(mesh, batch)
+SCHEMA = {
+    "words_BxQ": ints("B", "Q"),
+    "session_B": ints("B"),
+    "uniform_N": ints("N"),
+    "signals_ExG": floats("E", 2),
+    "gap_BxQ": floats("B", "Q", exact=True),
+}
+
+
+def _batch(rows: int = 8) -> dict[str, np.ndarray]:
+    return {
+        "words_BxQ": np.zeros((rows, 3), np.int32),
+        "session_B": np.zeros(rows, np.int32),
+        "uniform_N": np.zeros(5, np.int32),
+        "signals_ExG": np.zeros((7, 2), np.float32),
+        "gap_BxQ": np.zeros((rows, 3), np.float32),
+    }
+
+
+def test_placement_goes_by_the_schema():
+    mesh, batch = meshes.make_mesh(4, 2), _batch()
+    meshes.check_batch("toy", SCHEMA, batch, mesh)
+    placed = meshes.place(mesh, SCHEMA, batch)
     shards = {name: placed[name].addressable_shards[0].data.shape for name in batch}
-    assert shards == {"words_BxQ": (2, 3), "session_B": (2,), "uniform_N": (5,), "signals_ExG": (7, 2)}
+    assert shards == {
+        "words_BxQ": (2, 3), "session_B": (2,), "uniform_N": (5,), "signals_ExG": (7, 2), "gap_BxQ": (2, 3),
+    }  # fmt: skip
+    assert meshes.exact_names(SCHEMA) == {"gap_BxQ"}
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "said"),
+    [
+        ("session_B", None, "a batch of toy lacks session_B, expected words_BxQ, session_B, uniform_N,"),
+        ("odd_B", np.zeros(8), "a batch of toy has odd_B, expected words_BxQ, session_B"),
+        ("session_B", np.zeros(7, np.int32), "a batch of toy: session_B is int32[7], expected int32[B=8]"),
+        ("session_B", np.zeros(8, np.int64), "a batch of toy: session_B is int64[8], expected int32[B=8]"),
+        ("gap_BxQ", np.zeros((8, 4), np.float32), "gap_BxQ is float32[8, 4], expected float32[B=8, Q=3]"),
+        ("gap_BxQ", np.zeros(8, np.float32), "gap_BxQ is float32[8], expected float32[B=8, Q=3]"),
+        ("signals_ExG", np.zeros((7, 3), np.float32), "signals_ExG is float32[7, 3], expected float32[E=7, 2]"),
+    ],
+)
+def test_a_batch_that_is_not_what_was_declared_is_one_line(name, array, said):
+    batch = _batch() | {name: array}
+    batch = {key: x for key, x in batch.items() if x is not None}
+    with pytest.raises(BadInput, match=re.escape(said)):
+        meshes.check_batch("toy", SCHEMA, batch, meshes.make_mesh(4, 2))
+
+
+def test_fit_refuses_a_batch_that_is_not_what_the_task_declares(toy, batch_at, optim, tmp_path):
+    def wide(step):
+        return batch_at(step) | {"label_B": batch_at(step)["label_B"].astype(np.float64)}
+
+    with pytest.raises(BadInput, match=r"a batch of toy: label_B is float64\[4\], expected float32\[B=4\]"):
+        fit(toy, wide, optim, steps=2, directory=tmp_path)
 
 
 def test_a_batch_that_does_not_split_is_refused():
     with pytest.raises(BadConfig, match=r"a batch of 6 \(words_BxQ\) does not split over 4 data-parallel devices"):
-        meshes.check_batch({"uniform_N": np.zeros(3), "words_BxQ": np.zeros((6, 2))}, meshes.make_mesh(4, 2))
+        meshes.check_batch("toy", SCHEMA, _batch(6), meshes.make_mesh(4, 2))
 
 
 def test_a_share_that_does_not_split_names_the_whole():
     """Whatever its own size: all processes have to stop, or those that go on would wait for the others."""
-    share = {"words_BxQ": np.zeros((4, 2))}
     with pytest.raises(BadConfig, match=r"a batch of 6 \(words_BxQ\) does not split over 4 data-parallel devices"):
-        meshes.check_batch(share, meshes.make_mesh(4, 2), size=6)
+        meshes.check_batch("toy", SCHEMA, _batch(4), meshes.make_mesh(4, 2), size=6)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +127,7 @@ def _trained(toy, optim, mesh, batches):
     state, step = init_state(toy, optim, 10, mesh), make_step(toy, optim, 10, mesh)
     metrics = []
     for batch in batches:
-        state, found = step(state, toy.frozen, meshes.place(mesh, batch))
+        state, found = step(state, toy.frozen, meshes.place(mesh, toy.schema, batch))
         metrics.append({name: float(value) for name, value in found.items()})
     return state, metrics
 
@@ -107,7 +154,9 @@ def test_tables_and_their_state_are_split_and_stay_so(name, toy, optim, batch_at
             assert split == ((leaf.shape[0] // 8, *leaf.shape[1:]) if leaf.ndim else ())
         assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves((state.params, state.dense_opt)))
         assert all(isinstance(leaf.sharding, NamedSharding) for leaf in jax.tree.leaves(state))
-        state, _ = step(state, toy.frozen, meshes.place(mesh, {n: np.tile(x, 2) for n, x in batch_at(0).items()}))
+        state, _ = step(
+            state, toy.frozen, meshes.place(mesh, toy.schema, {n: np.tile(x, 2) for n, x in batch_at(0).items()})
+        )
     said = meshes.described(mesh, state)
     assert said.startswith("mesh of data 4 x model 2: ")
     assert f"{len(jax.tree.leaves((state.params, state.dense_opt)))} arrays on every device" not in said  # and the step
@@ -130,8 +179,8 @@ def test_a_config_that_does_not_fit_the_devices_is_refused_before_anything_runs(
         section = dataclasses.replace(section, optim=dataclasses.replace(section.optim, batch=batch))
         config = dataclasses.replace(config, **{name: section})
     with pytest.raises(BadConfig, match=re.escape(message)):
-        meshes.check_config(config)
-    meshes.check_config(Config())
+        meshes.check_sizes(config.mesh, config.split_batches)
+    meshes.check_sizes(Config().mesh, Config().split_batches)
 
 
 def test_devices_that_tables_do_not_split_over_are_refused():

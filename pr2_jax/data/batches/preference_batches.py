@@ -12,13 +12,14 @@ import functools
 
 import numpy as np
 
-from pr2_jax.config import PreferenceConfig
+from pr2_jax.config import PREFERENCE_LABELS, PreferenceConfig
 from pr2_jax.data.batches.sessions import fold_of
 from pr2_jax.data.batches.training_batches import ALL, HostBatch, Rows
 from pr2_jax.data.columns import FEED_SURFACE
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.histories import known_end
-from pr2_jax.data.outcomes import told_tasks
+from pr2_jax.data.history.labels import columns_of, labels_of
+from pr2_jax.data.outcomes import told_labels
 
 
 class TimelineBatches:
@@ -66,8 +67,8 @@ class TimelineBatches:
         return self._first_U[people[at]] + place - (stop[at] - self._length_U[people[at]])
 
     def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
-        """`video_E`, `signals_ExG`, `first_E` and `end_E` (the past of e is `[first, end)` of the chunk), `label_Ex3`,
-        `weight_Ex3` (1 = predicted); chunks end in padding of video 0 and weight 0.
+        """The chunk of a step (`PreferenceTask.schema`); weight 1 = predicted. It ends in padding of video 0 and weight
+        0.
 
         A chunk is one piece that every device needs whole, so that every process builds it: `rows` does not matter."""
         e, index, place = self._store.events, self._store.outcome_index, self._places(step)
@@ -81,18 +82,17 @@ class TimelineBatches:
         predicted = np.asarray(e.surface)[row] == FEED_SURFACE
         if self._held_out is not None:
             predicted &= fold_of(self._store, time_ms) != self._held_out
-        weight = told_tasks(np.asarray(e.told)[row]) & predicted[:, None]
-        signals = self._reader.signals(row)
-        label = np.stack([np.asarray(e.click)[row], signals[:, 4], np.asarray(e.like)[row]], axis=1)
+        weight = told_labels(np.asarray(e.told)[row], PREFERENCE_LABELS) & predicted[:, None]
+        label = labels_of(e, row, self._reader.long_play)[:, columns_of(PREFERENCE_LABELS)]
 
         def padded(x: np.ndarray, kind: type) -> np.ndarray:
             return np.pad(x.astype(kind), [(0, pad), *[(0, 0)] * (x.ndim - 1)])
 
         return {
             "video_E": padded(np.asarray(e.video)[row], np.int32),
-            "signals_ExG": padded(signals, np.float32),
+            "signals_ExG": padded(self._reader.signals(row), np.float32),
             "first_E": padded(first, np.int32),
             "end_E": padded(end, np.int32),
-            "label_Ex3": padded(label, np.float32),
-            "weight_Ex3": padded(weight, np.float32),
+            "label_ExT": padded(label, np.float32),
+            "weight_ExT": padded(weight, np.float32),
         }

@@ -5,18 +5,18 @@ Arrays are fresh memory every time: a device array may alias the NumPy buffer th
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 
-from pr2_jax.config import ContentConfig, DataConfig, PdrConfig, QinConfig
+from pr2_jax.config import LABELS, ContentConfig, DataConfig, PdrConfig, QinConfig
 from pr2_jax.data.batches.sessions import impressions_of, training_sessions
 from pr2_jax.data.batches.slates import Slates
 from pr2_jax.data.columns import FEED_SURFACE
 from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.data.history.labels import columns_of, labels_of
 from pr2_jax.data.history.video_attributes import query_words
 from pr2_jax.data.outcomes import result_known_ms
 from pr2_jax.data.store.log_store import LogStore
@@ -27,8 +27,6 @@ Rows = slice | np.ndarray
 ALL = slice(None)
 """Every row of a batch. With several processes each builds its own ascending rows; what a batch draws by chance is
 always drawn whole, so that the shares of any number of processes make up the same batch."""
-PreferenceOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(users [B], times [B]) -> the people just before those times in the preference space, [B, D]."""
 
 
 class EpochOrder:
@@ -127,132 +125,122 @@ class ContentBatches:
         return np.pad(picked_BxQ, ((0, 0), (0, width - picked_BxQ.shape[1]))).astype(np.int32)
 
 
+@dataclasses.dataclass(frozen=True)
+class Positives:
+    """What PDR learns from: P engaged events of the training days, clicked results first, then feed views."""
+
+    session_S: np.ndarray  # of each clicked result, its row of sessions
+    event_F: np.ndarray  # rows of events of the feed views
+    user_P: np.ndarray
+    time_ms_P: np.ndarray
+    video_P: np.ndarray
+    feedback_PxT: np.ndarray  # bool: labels of `PdrConfig.feedback_heads`, False where it cannot be known in time
+
+    @classmethod
+    def of(cls, reader: EventReader, config: PdrConfig) -> Positives:
+        """Of a log. A feed view counts where any of the labels holds."""
+        store, e = reader.store, reader.store.events
+        use = columns_of(head.label for head in config.feedback_heads)
+        sessions = training_sessions(store)
+        row, owner = impressions_of(store, sessions)
+        clicked = np.asarray(store.impressions.clicks)[row] > 0
+        session, row = sessions[owner[clicked]], row[clicked]
+        early = (np.asarray(e.surface) == FEED_SURFACE) & (np.asarray(e.known_ms) < store.cuts.validation_ms)
+        event = np.flatnonzero(early)
+        feed_FxT = labels_of(e, event, reader.long_play)[:, use]
+        event, feed_FxT = event[feed_FxT.any(1)], feed_FxT[feed_FxT.any(1)]
+        s = store.sessions
+        pairs = ((s.user, e.user), (s.time_ms, e.time_ms))
+        user_P, time_ms_P = (np.concatenate([np.asarray(a)[session], np.asarray(b)[event]]) for a, b in pairs)
+        video_P = np.concatenate([np.asarray(store.impressions.video)[row], np.asarray(e.video)[event]])
+        results_SxT = _result_labels(reader, session, row)[:, use]
+        return cls(session, event, user_P, time_ms_P, video_P, np.concatenate([results_SxT, feed_FxT]))
+
+    def __len__(self) -> int:
+        return len(self.user_P)
+
+    @property
+    def searches(self) -> int:
+        """How many are clicked results."""
+        return len(self.session_S)
+
+
+def _result_labels(reader: EventReader, session_N: np.ndarray, row_N: np.ndarray) -> np.ndarray:
+    """bool `[N, Y]` of clicked results: the click, and what else came of it where that was known in time."""
+    store, i = reader.store, reader.store.impressions
+    label_NxY = labels_of(i, row_N, reader.long_play)
+    if i.told is not None:
+        play, duration, told = (np.asarray(x)[row_N] for x in (i.play_ms, i.duration_ms, i.told))
+        known_ms_N = result_known_ms(np.asarray(store.sessions.time_ms)[session_N], play, duration, told)
+        known_Nx1 = (known_ms_N < store.cuts.validation_ms)[:, None]
+        label_NxY &= known_Nx1 | (np.array(LABELS) == "click")
+    return label_NxY
+
+
 class PdrBatches:
-    """Engaged events of the training days, from search and from the feed (whose query is empty)."""
+    """Positives from search and from the feed (whose query is empty), in fixed shares."""
 
     def __init__(
         self,
         reader: EventReader,
+        positives: Positives,
         query_vectors_NqxD: np.ndarray,
-        preference: PreferenceOf,
+        preference_PxD: np.ndarray,
         config: PdrConfig,
         data: DataConfig,
+        hard_SxK: np.ndarray | None = None,
     ) -> None:
-        store = self._store = reader.store
-        self._reader, self._queries, self._config, self._data = reader, query_vectors_NqxD, config, data
-        sessions = training_sessions(store)
-        rows, owner = impressions_of(store, sessions)
-        clicked = np.asarray(store.impressions.clicks)[rows] > 0
-        self._session_P, self._search_video_P = owner[clicked], np.asarray(store.impressions.video)[rows[clicked]]
-        self._search_weight_Px3 = _result_weights(reader, sessions[owner[clicked]], rows[clicked])
-        self._hard_PxK: np.ndarray | None = None
-        e = store.events
-        long_play = reader.long_play.label(np.asarray(e.play_ms), np.asarray(e.duration_ms))
-        engaged = np.asarray(e.click) | long_play | np.asarray(e.like)
-        feed = (np.asarray(e.surface) == FEED_SURFACE) & (np.asarray(e.known_ms) < store.cuts.validation_ms) & engaged
-        self._feed_P = np.flatnonzero(feed)
-        self._feed_weight_Px3 = np.stack([e.click[self._feed_P], long_play[self._feed_P], e.like[self._feed_P]], 1)
-        feed_rows = round(config.feed_share * config.optim.batch) if len(self._feed_P) else 0
-        self._feed_order = EpochOrder(max(1, len(self._feed_P)), feed_rows, config.optim.seed + 1)
-        self._order = EpochOrder(max(1, len(self._session_P)), config.optim.batch - feed_rows, config.optim.seed)
-        self._people = _People(preference, len(self._session_P) + len(self._feed_P))
-
-    def with_hard(self, hard_PxK: np.ndarray) -> PdrBatches:
-        """The same with hard negatives for each search positive, `[P, K]` (0 = none)."""
-        other = copy.copy(self)
-        other._hard_PxK = hard_PxK
-        return other
-
-    @property
-    def positives_N(self) -> np.ndarray:
-        """Videos as they are drawn as positives: the unigram of logQ."""
-        return np.concatenate([self._search_video_P, np.asarray(self._store.events.video)[self._feed_P]])
-
-    @property
-    def search_positives(self) -> tuple[np.ndarray, np.ndarray]:
-        """Session row and video of every search positive, in the order of `hard_PxK`."""
-        return self._session_P, self._search_video_P
+        """`preference_PxD`: the people behind the positives, each just before its time, in the preference space.
+        `hard_SxK`: hard negatives of each clicked result, 0 = none."""
+        self._reader, self._positives, self._config, self._data = reader, positives, config, data
+        self._queries, self._preference, self._hard = query_vectors_NqxD, preference_PxD, hard_SxK
+        feed, optim = len(positives.event_F), config.optim
+        feed_rows = round(config.feed_share * optim.batch) if feed else 0
+        self._feed_order = EpochOrder(max(1, feed), feed_rows, optim.seed + 1)
+        self._order = EpochOrder(max(1, positives.searches), optim.batch - feed_rows, optim.seed)
 
     @property
     def steps(self) -> int:
         optim = self._config.optim
-        return steps_for(len(self._session_P), self._order.batch, optim.epochs, optim.max_steps)
+        return steps_for(self._positives.searches, self._order.batch, optim.epochs, optim.max_steps)
 
     def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
         rng = np.random.default_rng([self._config.optim.seed, 2, step])
-        store, c = self._store, self._config
+        store, p, c = self._reader.store, self._positives, self._config
         searched, viewed = _parts(rows, self._order.batch, self._feed_order.batch)
         whole = self._order.rows(step)
-        positive, view = whole[searched], self._feed_order.rows(step)[viewed]
-        session, feed = self._session_P[positive], self._feed_P[view]
-        e, blank = store.events, np.zeros(len(feed), np.int64)
-        user = np.concatenate([np.asarray(store.sessions.user)[session], e.user[feed]])
-        time_ms = np.concatenate([np.asarray(store.sessions.time_ms)[session], e.time_ms[feed]])
-        query = np.concatenate([np.asarray(store.sessions.query)[session], blank])
-        weight = np.concatenate([self._search_weight_Px3[positive], self._feed_weight_Px3[view]])
-        hard = np.zeros((len(user), 0 if self._hard_PxK is None else c.hard_negatives), np.int32)
-        if self._hard_PxK is not None:
-            pool = self._hard_PxK[positive]
+        clicked, view = whole[searched], self._feed_order.rows(step)[viewed]
+        row = np.concatenate([clicked, p.searches + view])
+        session, nothing = p.session_S[clicked], np.zeros(len(view), np.int64)
+        user, time_ms = p.user_P[row], p.time_ms_P[row]
+        query = np.concatenate([np.asarray(store.sessions.query)[session], nothing])
+        hard = np.zeros((len(user), 0 if self._hard is None else c.hard_negatives), np.int32)
+        if self._hard is not None:
+            pool = self._hard[clicked]
             pick = rng.integers(0, pool.shape[1], (len(whole), c.hard_negatives))[searched]
             hard[: len(session)] = np.take_along_axis(pool, pick, axis=1)
-        video = np.concatenate([self._search_video_P[positive], e.video[feed]])
         chance = rng.random(len(whole))[searched]
         return {
             "words_BxQ": query_words(store, query, self._data),
             "query_content_BxD": self._queries[query],
             "profile_BxP": np.asarray(store.users.profile)[user],
-            "preference_BxD": self._people(np.concatenate([positive, len(self._session_P) + view]), user, time_ms),
-            "video_B": video.astype(np.int32),
-            "shown_B": np.concatenate([self._shown(session, chance), blank]).astype(np.int32),
+            "preference_BxD": np.asarray(self._preference[row]),
+            "video_B": p.video_P[row].astype(np.int32),
+            "shown_B": np.concatenate([self._shown(session, chance), nothing]).astype(np.int32),
             "uniform_N": rng.integers(1, store.counts.videos, c.uniform_negatives, dtype=np.int32),
             "hard_BxK": hard,
-            "weight_Bx3": weight.astype(np.float32),
+            "feedback_BxT": p.feedback_PxT[row].astype(np.float32),
             "session_B": np.concatenate([session, -1 - viewed]).astype(np.int32),
             **self._reader.engaged(user, time_ms, c.history),
         }
 
     def _shown(self, session_B: np.ndarray, chance_B: np.ndarray) -> np.ndarray:
         """One result of each session, clicked or not: the engine held it relevant."""
-        first = np.asarray(self._store.sessions.first_impression)
+        store = self._reader.store
+        first = np.asarray(store.sessions.first_impression)
         length = first[session_B + 1] - first[session_B]
         pick = first[session_B] + (chance_B * length).astype(np.int64)
-        return np.asarray(self._store.impressions.video)[pick]
-
-
-def _result_weights(reader: EventReader, session_P: np.ndarray, row_P: np.ndarray) -> np.ndarray:
-    """float `[P, 3]` of clicked results: the click, and where the log tells what came of it before the validation day,
-    long play and like."""
-    store, i = reader.store, reader.store.impressions
-    weight_Px3 = np.tile([[1.0, 0.0, 0.0]], (len(row_P), 1))
-    if i.told is not None:
-        play, duration, told = (np.asarray(x)[row_P] for x in (i.play_ms, i.duration_ms, i.told))
-        known_ms_P = result_known_ms(np.asarray(store.sessions.time_ms)[session_P], play, duration, told)
-        known = known_ms_P < store.cuts.validation_ms
-        weight_Px3[:, 1] = reader.long_play.label(play, duration) & known
-        weight_Px3[:, 2] = np.asarray(i.like)[row_P] & known
-    return weight_Px3
-
-
-class _People:
-    """Preference vectors of the people behind N training rows, each computed when a batch first asks for it.
-
-    A vector is a sum over up to a thousand events, and every pass asks for the same ones: with all of them computed for
-    every batch this is nine tenths of the time that building one takes.
-    """
-
-    def __init__(self, preference: PreferenceOf, rows: int) -> None:
-        self._preference, self._known_N = preference, np.zeros(rows, bool)
-        self._vector_NxD: np.ndarray | None = None
-
-    def __call__(self, row_B: np.ndarray, user_B: np.ndarray, time_ms_B: np.ndarray) -> np.ndarray:
-        new_B = ~self._known_N[row_B]
-        if new_B.any() or self._vector_NxD is None:
-            found = self._preference(user_B[new_B], time_ms_B[new_B])
-            if self._vector_NxD is None:
-                self._vector_NxD = np.empty((len(self._known_N), found.shape[1]), np.float32)
-            self._vector_NxD[row_B[new_B]] = found
-            self._known_N[row_B] = True
-        return self._vector_NxD[row_B]
+        return np.asarray(store.impressions.video)[pick]
 
 
 class SlateReader:
@@ -300,6 +288,7 @@ class QinBatches:
     ) -> None:
         self._requests, self._config = requests, config
         self._parts = [(search, search_features), (feed, feed_features)]
+        self._labels = columns_of(head.label for head in config.prediction_heads)
         feed_rows = round(config.feed_share * config.optim.batch) if len(feed) else 0
         sizes = [config.optim.batch - feed_rows, feed_rows]
         self._orders = [
@@ -328,7 +317,7 @@ class QinBatches:
             "is_feed_B": column("is_feed_N").astype(np.float32),
             "video_BxS": column("video_NxS"),
             "position_BxS": column("position_NxS"),
-            "label_BxSxT": column("label_NxSxT"),
-            "weight_BxSxT": column("weight_NxSxT"),
+            "label_BxSxT": np.take(column("label_NxSxY"), self._labels, -1).astype(np.float32),
+            "weight_BxSxT": np.take(column("told_NxSxY"), self._labels, -1).astype(np.float32),
             "features_BxSxF": np.concatenate([features[mine] for _, features, mine in picked]),
         }

@@ -65,7 +65,7 @@ class LogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def write_exchange(builder: type[LogBuilder], tables: LogTables, data_dir: Path) -> dict[str, Path]:
-    """Prepares every part below `data_dir`, which must hold none yet; by part, where `read_exchange` finds it."""
+    """Prepares every part below `data_dir`, which must hold none yet; by part, where it lies."""
     tfds.disable_progress_bar()
     directories = {}
     for part in progress(PARTS, "exchange format"):

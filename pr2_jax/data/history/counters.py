@@ -7,6 +7,7 @@ events sorted by (key, time), and two binary searches answer for any time: O(log
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,9 +36,9 @@ class TimedCounter:
 
     def before(self, keys_x: np.ndarray, times_x: np.ndarray) -> np.ndarray:
         """Counts, of the shape that keys and times broadcast to, as int64."""
-        keys_x, times_x = np.broadcast_arrays(np.asarray(keys_x, np.int64), np.asarray(times_x, np.int64))
+        keys_x, times_x = np.asarray(keys_x, np.int64), np.asarray(times_x, np.int64)
         if not len(self._keys):
-            return np.zeros(keys_x.shape, np.int64)
+            return np.zeros(np.broadcast_shapes(keys_x.shape, times_x.shape), np.int64)
         slot_x = np.minimum(np.searchsorted(self._keys, keys_x), len(self._keys) - 1)
         found_x = self._keys[slot_x] == keys_x
         last_x = np.searchsorted(self._stamp, slot_x * self._span + self._since(times_x))
@@ -92,37 +93,34 @@ class Counters:
     @functools.cached_property
     def video_search_clicks(self) -> TimedCounter:
         """Search results clicked."""
-        clicked = np.asarray(self.store.impressions.clicks) > 0
-        times = np.asarray(self.store.sessions.time_ms)[self._session[clicked]]
-        return TimedCounter(np.asarray(self.store.impressions.video)[clicked], times)
+        return self._of_results(lambda query, video: video, clicked=True)
 
     @functools.cached_property
     def video_shown(self) -> TimedCounter:
         """Search results shown."""
-        times = np.asarray(self.store.sessions.time_ms)[self._session]
-        return TimedCounter(np.asarray(self.store.impressions.video), times)
+        return self._of_results(lambda query, video: video)
 
     @functools.cached_property
     def query_video_clicks(self) -> TimedCounter:
         """Clicks on a video for a query, key `pair(query, video)`."""
-        clicked = np.asarray(self.store.impressions.clicks) > 0
-        session = self._session[clicked]
-        queries = np.asarray(self.store.sessions.query)[session]
-        times = np.asarray(self.store.sessions.time_ms)[session]
-        return TimedCounter(pair(queries, np.asarray(self.store.impressions.video)[clicked]), times)
+        return self._of_results(pair, clicked=True)
 
     @functools.cached_property
     def query_shown(self) -> TimedCounter:
         """Search results shown for a query."""
-        sessions = self.store.sessions
-        return TimedCounter(np.asarray(sessions.query)[self._session], np.asarray(sessions.time_ms)[self._session])
+        return self._of_results(lambda query, video: query)
 
     @functools.cached_property
     def query_clicks(self) -> TimedCounter:
         """Search results clicked for a query, whatever the video."""
-        session = self._session[np.asarray(self.store.impressions.clicks) > 0]
-        sessions = self.store.sessions
-        return TimedCounter(np.asarray(sessions.query)[session], np.asarray(sessions.time_ms)[session])
+        return self._of_results(lambda query, video: query, clicked=True)
+
+    def _of_results(self, key: Callable[[np.ndarray, np.ndarray], np.ndarray], clicked: bool = False) -> TimedCounter:
+        sessions, shown = self.store.sessions, self.store.impressions
+        rows = np.asarray(shown.clicks) > 0 if clicked else slice(None)
+        session = self._session[rows]
+        keys = key(np.asarray(sessions.query)[session], np.asarray(shown.video)[rows])
+        return TimedCounter(keys, np.asarray(sessions.time_ms)[session])
 
     @functools.cached_property
     def query_searches(self) -> TimedCounter:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.data.columns import SEARCH_SURFACE
+from pr2_jax.data.columns import SEARCH_SURFACE, SIGNALS
 from pr2_jax.data.history.histories import engaged_window, window
 from pr2_jax.data.history.labels import LongPlay
 from pr2_jax.data.store.log_store import LogStore
@@ -31,8 +31,7 @@ class EventReader:
         return {"recent_BxR": video, "recent_signals_BxRxG": signals, "recent_gap_BxR": gap}
 
     def signals(self, events_x: np.ndarray, before_ms_x: np.ndarray | None = None) -> np.ndarray:
-        """Engagement of event rows, float32 `[..., G]` (models/event_features.py names the columns), 0 where it is not
-        told.
+        """Engagement of event rows, float32 `[..., G]` with the columns `SIGNALS`, 0 where it is not told.
 
         `before_ms_x`: as it was known just before these times; without it, as it is known in the end.
         """
@@ -40,23 +39,29 @@ class EventReader:
         play, duration = np.asarray(e.play_ms[events_x], np.float32), np.asarray(e.duration_ms[events_x], np.float32)
         searched = e.surface[events_x] == SEARCH_SURFACE
         share = np.where(duration > 0, np.minimum(play / np.maximum(duration, 1), 2.0), 0.0)
-        outcome = [e.like[events_x], e.follow[events_x], e.forward[events_x]]
-        outcome += [self.long_play.label(e.play_ms[events_x], e.duration_ms[events_x])]
-        outcome += [np.log1p(play / 1000) / 5, share]
-        click = e.click[events_x]
+        outcome = {
+            "click": e.click[events_x],
+            "like": e.like[events_x],
+            "follow": e.follow[events_x],
+            "forward": e.forward[events_x],
+            "long_play": self.long_play.label(e.play_ms[events_x], e.duration_ms[events_x]),
+            "log_played": np.log1p(play / 1000) / 5,
+            "share_played": share,
+        }
         if before_ms_x is not None:
             known = e.known_ms[events_x] < before_ms_x
-            click, outcome = click & (known | searched), [column * known for column in outcome]
-        return np.stack([click, *outcome, searched], axis=-1).astype(np.float32)
+            # A search result is an event because it was clicked: only the rest of its outcome is known later.
+            outcome = {name: x * (known | searched if name == "click" else known) for name, x in outcome.items()}
+        found = outcome | {"searched": searched}
+        return np.stack([found[name] for name in SIGNALS], axis=-1).astype(np.float32)
 
     def read(self, events_BxH: np.ndarray, time_ms_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Video rows `[B, H]` (0 = padding), signals `[B, H, G]` (models/event_features.py names them), gaps in
-        seconds."""
+        """Video rows `[B, H]` (0 = padding), signals `[B, H, G]`, gaps in seconds."""
         e, real = self.store.events, events_BxH >= 0
         index = np.where(real, events_BxH, 0)
         if not len(e.video):
             shape = events_BxH.shape
-            return np.zeros(shape, np.int32), np.zeros((*shape, 8), np.float32), np.zeros(shape, np.float32)
+            return np.zeros(shape, np.int32), np.zeros((*shape, len(SIGNALS)), np.float32), np.zeros(shape, np.float32)
         time_ms_Bx1 = np.asarray(time_ms_B)[:, None]
         signals_BxHxG = self.signals(index, time_ms_Bx1) * real[..., None]
         gap = (time_ms_Bx1 - e.time_ms[index]) / 1000

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
-from pr2_jax.config import DataConfig
-from pr2_jax.data.columns import FEED_SURFACE, PLAY
+from pr2_jax.config import LABELS, DataConfig
+from pr2_jax.data.columns import FEED_SURFACE, PLAY, Events, Impressions
 from pr2_jax.data.outcomes import clicked_ms
 from pr2_jax.data.store.log_store import LogStore
 
@@ -70,6 +71,25 @@ class Durations:
     def before(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
         """int64, of the shape that both broadcast to: durations told strictly before each time, 0 = not yet known."""
         return np.where(self.since_ms_V[video_x] < time_ms_x, self.duration_ms_V[video_x], 0)
+
+
+def labels_of(columns: Events | Impressions, rows_x: np.ndarray, long_play: LongPlay | None) -> np.ndarray:
+    """bool `[..., Y]`: which of `LABELS` rows of the log have. What is not told is False; so is every long play where
+    nobody says what that is."""
+    click = columns.clicks if isinstance(columns, Impressions) else columns.click
+    found = dict.fromkeys(LABELS, np.zeros(np.shape(rows_x), bool)) | {"click": np.asarray(click)[rows_x] > 0}
+    if columns.told is not None:
+        actions = {"like": columns.like, "follow": columns.follow, "forward": columns.forward}
+        found |= {name: np.asarray(x)[rows_x] for name, x in actions.items()}
+        if long_play is not None:
+            play_x, duration_x = (np.asarray(x)[rows_x] for x in (columns.play_ms, columns.duration_ms))
+            found["long_play"] = long_play.label(play_x, duration_x)
+    return np.stack([found[name] for name in LABELS], axis=-1)
+
+
+def columns_of(labels: Iterable[str]) -> list[int]:
+    """Where these labels stand in the last axis of `[..., Y]`."""
+    return [LABELS.index(label) for label in labels]
 
 
 def popularity(store: LogStore, before_ms: int) -> np.ndarray:

@@ -50,6 +50,9 @@ def _with_flag(value_x: np.ndarray, known_x: np.ndarray) -> np.ndarray:
     return np.stack(np.broadcast_arrays(np.where(known_x, value_x, 0), known_x), axis=-1).astype(np.float32)
 
 
+VIDEO_NUMBERS = ("log_duration", "has_duration", "log_age", "has_age")
+
+
 class VideoNumbers:
     """Log duration and log age of videos, each with a flag that it is known, as they stood at any moment."""
 
@@ -57,7 +60,7 @@ class VideoNumbers:
         self._durations, self._upload_V = Durations.of(store), np.asarray(store.videos.upload_ms)
 
     def __call__(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
-        """float32 `[..., 4]` over the shape that both broadcast to. Age counts back from the time."""
+        """float32 `[..., 4]`, `VIDEO_NUMBERS`, over the shape that both broadcast to. Age counts back from the time."""
         duration_x = self.durations(video_x, time_ms_x)
         log_x = np.log1p(duration_x / 1000) / 5 - 1
         return np.concatenate(

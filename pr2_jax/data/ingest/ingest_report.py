@@ -98,7 +98,6 @@ class IngestReport:
         )
 
     def lines(self) -> list[str]:
-        """For people to read."""
         out = [table_line(name, count) for name, count in self.tables.items()]
         days = ", ".join(f"{count:,} {day}" for day, count in self.sessions_by_day.items())
         out += [

@@ -5,20 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from pr2_jax.data.batches.sessions import impressions_of, training_sessions
-from pr2_jax.data.columns import FEED_SURFACE, LIKE, PLAY
+from pr2_jax.data.columns import FEED_SURFACE, TOLD_BY
 from pr2_jax.data.store.log_store import LogStore
-from pr2_jax.types import TASKS
-
-BITS = {"long_play": PLAY, "like": LIKE}
-"""Of `told`: which outcomes of a row are known."""
 
 
-def heads_told(store: LogStore) -> dict[str, bool]:
-    """By task: does a row of the training days have a label for it?"""
-    out = dict.fromkeys(TASKS, True)  # shown results are clicked or not: no log is without
-    for task, bit in BITS.items():
-        out[task] = any((told & bit).any() for told in _told(store))
-    return out
+def labels_told(store: LogStore) -> dict[str, bool]:
+    """By label: does a row of the training days tell it?"""
+    told = _told(store)
+    out = {label: any((bits & bit).any() for bits in told) for label, bit in TOLD_BY.items()}
+    return out | {"click": True}  # shown results are clicked or not: no log is without
 
 
 def _told(store: LogStore) -> list[np.ndarray]:
@@ -37,28 +32,23 @@ def lacks(store: LogStore) -> list[str]:
 
 
 def _of_feed(store: LogStore) -> list[str]:
-    told = heads_told(store)
-    if not (np.asarray(store.events.surface) == FEED_SURFACE).any():
+    told, e = labels_told(store), store.events
+    feed_E = np.asarray(e.surface) == FEED_SURFACE
+    if not feed_E.any():
         out = ["no feed views: the preference space is empty, people are known by their searches and clicks alone"]
-    elif not _viewed_in_training(store):
+    elif not (feed_E & (np.asarray(e.time_ms) < store.cuts.validation_ms)).any():
         out = ["no feed views on the training days: the preference space is empty"]
-    elif not np.asarray(store.events.told)[np.asarray(store.events.surface) == FEED_SURFACE].any():
+    elif not np.asarray(e.told)[feed_E].any():
         out = ["of feed views nothing is told but that they were: nothing is learned from the feed"]
     else:
         out = []
-    if not any(told[task] for task in BITS):
+    if not (told["long_play"] or told["like"]):
         return [*out, "long play and like are never told: only clicks are learned"]
     if not told["long_play"]:
         out.append("long play is never told (no playing time beside a duration): that head is not trained")
     if not told["like"]:
         out.append("likes are never told: that head is not trained")
     return out
-
-
-def _viewed_in_training(store: LogStore) -> bool:
-    e = store.events
-    early_E = np.asarray(e.time_ms) < store.cuts.validation_ms
-    return bool((early_E & (np.asarray(e.surface) == FEED_SURFACE)).any())
 
 
 def _of_attributes(store: LogStore) -> list[str]:

@@ -65,23 +65,22 @@ class LogTables:
     unread: tuple[str, ...]  # other files of the log
     written: dict[str, int]  # of all search rows, whatever their type: sessions, clicked_rows, reused_ids
     quarantined: pl.DataFrame  # table line column value reason, of every bad cell
+    last_row: str = ""  # file and row of the search that ends the log, for messages
 
 
-def read_log(path: Path, config: DataConfig, quarantine_path: Path | None = None, *, whole: bool = True) -> LogTables:
+def read_log(path: Path, config: DataConfig, *, whole: bool = True) -> LogTables:
     """Reads a directory, a directory that holds one, or a zip, of tables in KuaiSAR's format (sources.py).
 
     `whole=False`: also a log that is too short or too silent to train on (the raw leak probe's).
 
-    Bad rows are set aside and, where `quarantine_path` is given, written there once everything else is well.
-    Raises BadInput for whatever makes the log unusable, and for more than `config.max_bad_share` bad rows in a table.
+    Bad rows are set aside. Raises BadInput for whatever makes the log unusable, and for more than
+    `config.max_bad_share` bad rows in a table.
     """
     quarantine = Quarantine(config.max_bad_share)
     with open_log(Path(path), names_of(config)) as files:
         tables = log_tables(read_tables(files, config, quarantine), files, quarantine)
     if whole:
         refuse_unusable(tables)
-    if quarantine_path is not None:
-        tables.quarantined.write_csv(quarantine_path)
     return tables
 
 
@@ -147,6 +146,7 @@ def log_tables(read: dict[str, ReadTable], files: LogSources, quarantine: Quaran
         unread=files.unread,
         written=search.written,
         quarantined=quarantine.table(),
+        last_row=search.last_row,
     )
 
 
@@ -227,7 +227,7 @@ def _refuse_short(tables: LogTables) -> None:
             raise BadInput(
                 f"{SEARCH.name}: no search session {name}; the searches span {days:.1f} days, expected at least 3 days "
                 "with searches: the last is the test day, the latest before it with a click the validation day, all "
-                "earlier ones are for training"
+                f"earlier ones are for training{_last(tables)}"
             )
 
 
@@ -239,8 +239,14 @@ def _refuse_silent(tables: LogTables) -> None:
         if count == 0:
             raise BadInput(
                 f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks on the test day (the "
-                f"last, up to {iso(cuts.end_ms)}), on a day before it, which is the validation day, and before that"
+                f"last, up to {iso(cuts.end_ms)}), on a day before it, which is the validation day, and before "
+                f"that{_last(tables)}"
             )
+
+
+def _last(tables: LogTables) -> str:
+    """Where the search stands that says which day is the last: one row with a wrong date moves all three windows."""
+    return f"; the latest search is {tables.last_row}, of {iso(tables.end_ms - 1)}" if tables.last_row else ""
 
 
 def _by_window(time_ms_N: pl.Series, cuts: Cuts) -> list[tuple[str, int]]:

@@ -114,7 +114,7 @@ def _value(column: Column, raw: pl.Expr, dtype: pl.DataType, source: Source) -> 
     match column.kind:
         case Kind.WORDS | Kind.TEXT:
             return raw
-        case Kind.ID | Kind.COUNT:
+        case Kind.ID | Kind.KEY | Kind.COUNT:
             return whole(raw, dtype)
         case Kind.FLAG:
             number = whole(raw, dtype)
@@ -166,7 +166,7 @@ def _fault(column: Column, raw: pl.Expr, value: pl.Expr, source: Source) -> pl.E
             unreadable = pl.lit(False) if source.text else raw.is_not_null() & ~raw.str.contains(WORD_LIST)
         case Kind.TIME:
             unreadable = value.is_null() | ~value.is_between(EARLIEST_MS, LATEST_MS)
-        case Kind.SPAN | Kind.COUNT:
+        case Kind.SPAN | Kind.COUNT | Kind.KEY:
             unreadable = (value.is_null() & raw.is_not_null()) | (value < 0).fill_null(False)
         case Kind.TEXT:
             unreadable = pl.lit(False)

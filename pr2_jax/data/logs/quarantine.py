@@ -83,11 +83,9 @@ class Quarantine:
         return pl.concat(parts).sort("table", "line", maintain_order=True)
 
     def rows(self, table: Table) -> int:
-        """How many rows of one table were set aside."""
         return self._bad(table).rows
 
     def forget(self, table: Table) -> None:
-        """Of a table that is left out."""
         self._of.pop(table.name, None)
 
     def check_share(self, table: Table, rows: int, *, so_far: bool = False) -> None:

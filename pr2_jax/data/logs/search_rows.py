@@ -7,7 +7,8 @@ import dataclasses
 import polars as pl
 
 from pr2_jax.data.logs.quarantine import Quarantine
-from pr2_jax.data.logs.reading import ReadTable, TableCount
+from pr2_jax.data.logs.reading import PART, ReadTable, TableCount
+from pr2_jax.data.logs.records import ROW
 from pr2_jax.data.outcomes import searched
 from pr2_jax.data.schema import OUTCOMES, RESULT_TYPES
 from pr2_jax.errors import BadInput
@@ -24,6 +25,7 @@ class SearchRows:
     sources: tuple[str, ...]
     first_ms: int  # of all rows, whatever their type
     last_ms: int
+    last_row: str  # its file and row, for messages
     written: dict[str, int]  # as LogTables.written
 
 
@@ -95,7 +97,9 @@ def search_rows(
         kept = searched(kept.rename({"playing_time": "play_ms"}))
         columns += ["play_ms", "duration_ms", "like", "follow", "forward", "told"]
     span = (int(rows["time_ms"].min()), int(rows["time_ms"].max()))
-    return SearchRows(kept.select(columns), sources, *span, written)
+    last = rows.row(int(rows["time_ms"].arg_max()), named=True)
+    last_row = f"{read.read.parts[last[PART]]}, row {last[ROW]}"
+    return SearchRows(kept.select(columns), sources, *span, last_row, written)
 
 
 def _numbered_sources(kept: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:

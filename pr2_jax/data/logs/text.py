@@ -184,7 +184,6 @@ class Match:
 
     @property
     def known(self) -> bool:
-        """Whether the log has the word."""
         return self.row > 0
 
 
@@ -227,13 +226,11 @@ class Lexicon:
         return found
 
     def of_id(self, raw: int) -> Match:
-        """The word of a raw id."""
         row = self._row_of_id(raw)
         return Match((self._texts[row] if row else None) or str(raw), row)
 
 
 def _alone(normal: str, begin: int, end: int) -> bool:
-    """Whether there are blanks, or nothing, before and behind."""
     return (begin == 0 or normal[begin - 1] == " ") and (end == len(normal) or normal[end] == " ")
 
 

@@ -61,7 +61,6 @@ def _readable(texts: pl.Series) -> pl.Series:
 
 
 def _numbered(lists: pl.Series, numbers: dict[str, int]) -> pl.Series:
-    """Lists of text as lists of their numbers."""
     rows = pl.DataFrame({"row": pl.int_range(len(lists), eager=True), "text": lists}).explode(
         "text", empty_as_null=False
     )

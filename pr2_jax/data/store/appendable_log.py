@@ -74,7 +74,6 @@ class AppendableLog:
         self._impressions: list[Impressions] = []
 
     def add(self, views: NewViews, searches: NewSearches) -> None:
-        """What happened next."""
         row, column = np.nonzero(searches.shown_BxS > 0)
         at = (row, column)
         query_B = np.array([self._row_of(words_Q) for words_Q in searches.words], np.int32)

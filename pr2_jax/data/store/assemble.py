@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -62,8 +63,9 @@ def rows_of(vocabulary_N: np.ndarray, raw: np.ndarray) -> np.ndarray:
     return np.where(found, place + 1, 0).astype(np.int32)
 
 
-def assemble(tables: LogTables) -> Assembled:
-    """Pure: the result depends on the content of the tables only, not on the order of users or videos in them."""
+def assemble(tables: LogTables) -> dict[str, Any]:
+    """The fields of a `LogStore` but its fingerprint. Pure: the result depends on the content of the tables only, not
+    on the order of users or videos in them."""
     cuts = cuts_of(tables.search, tables.start_ms, tables.end_ms)
     ids = {name: tables.feed[name].to_numpy() for name in ("user", "video")}
     user_vocabulary = vocabulary(ids["user"], tables.search["user"].to_numpy(), tables.users["user"].to_numpy())
@@ -87,22 +89,13 @@ def assemble(tables: LogTables) -> Assembled:
         impressions=len(impressions.video),
         events=len(events.user),
     )
-    return Assembled(
-        users=Users(user_vocabulary, profile, profile_sizes, first_event),
-        videos=videos,
-        queries=queries,
-        events=events,
-        sessions=sessions,
-        impressions=impressions,
-        words=words,
-        counts=counts,
-        cuts=cuts,
-        source_names=tables.sources,
-        kind_names=kind_names,
-    )
+    users = Users(user_vocabulary, profile, profile_sizes, first_event)
+    found = {"users": users, "videos": videos, "queries": queries, "words": words, "counts": counts, "cuts": cuts}
+    found |= {"events": events, "sessions": sessions, "impressions": impressions}
+    return found | {"source_names": tables.sources, "kind_names": kind_names}
 
 
-def assemble_like(tables: LogTables, like: Assembled) -> Assembled:
+def assemble_like(tables: LogTables, like: Assembled) -> dict[str, Any]:
     """Events, sessions and impressions of a log that is part of another; everything else is that one's.
 
     Rows, vocabularies, attributes and cuts are those of `like`; what it lacks goes to row 0. For the leak probe, which
@@ -119,19 +112,8 @@ def assemble_like(tables: LogTables, like: Assembled) -> Assembled:
     sessions, impressions = _sessions(shown)
     events, first_event = _events(tables.feed, shown, like.users.raw_id, like.videos.raw_id)
     sizes = {"sessions": len(sessions.raw_id), "impressions": len(impressions.video), "events": len(events.user)}
-    return Assembled(
-        users=dataclasses.replace(like.users, first_event=first_event),
-        videos=like.videos,
-        queries=like.queries,
-        events=events,
-        sessions=sessions,
-        impressions=impressions,
-        words=like.words,
-        counts=dataclasses.replace(like.counts, **sizes),
-        cuts=like.cuts,
-        source_names=like.source_names,
-        kind_names=like.kind_names,
-    )
+    users, counts = dataclasses.replace(like.users, first_event=first_event), dataclasses.replace(like.counts, **sizes)
+    return {"users": users, "events": events, "sessions": sessions, "impressions": impressions, "counts": counts}
 
 
 def _queries_of(like: Assembled, own: Queries) -> np.ndarray:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,11 @@ from pr2_jax.errors import StaleArtifact
 SCHEMA = f"log-store/{SCHEMA_VERSION}"
 MADE_BY = "pr2 ingest"
 TEXT_FILE = "words.text.json"
+GROUPS = {
+    "users": Users, "videos": Videos, "queries": Queries, "events": Events, "sessions": Sessions,
+    "impressions": Impressions, "words": Words,
+}  # fmt: skip
+"""Of columns, in the order of files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,20 +73,15 @@ class LogStore(Assembled):
         """Maps a store from disk. StaleArtifact where it is absent, half-written, damaged or of another schema."""
         directory = Path(directory)
         manifest = artifacts.require(directory, SCHEMA, MADE_BY)
-        groups: dict[str, dict[str, Any]] = {}
+        groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
         for name, said in manifest["columns"].items():
             group, field = name.split(".")
-            groups.setdefault(group, {})[field] = _map(directory / f"{name}.npy", said)
+            groups[group][field] = _map(directory / f"{name}.npy", said)
         groups["videos"].setdefault("content", None)
-        text = json.loads((directory / TEXT_FILE).read_text(encoding="utf-8"))
+        groups["users"]["profile_sizes"] = tuple(manifest["profile_sizes"])
+        groups["words"]["text"] = json.loads((directory / TEXT_FILE).read_text(encoding="utf-8"))
         return LogStore(
-            users=Users(**groups["users"], profile_sizes=tuple(manifest["profile_sizes"])),
-            videos=Videos(**groups["videos"]),
-            queries=Queries(**groups["queries"]),
-            events=Events(**groups["events"]),
-            sessions=Sessions(**groups["sessions"]),
-            impressions=Impressions(**groups["impressions"]),
-            words=Words(**groups["words"], text=text),
+            **{name: kind(**groups[name]) for name, kind in GROUPS.items()},
             counts=Counts(**manifest["counts"]),
             cuts=Cuts(**manifest["cuts"]),
             source_names=tuple(manifest["source_names"]),
@@ -93,9 +92,11 @@ class LogStore(Assembled):
     @staticmethod
     def from_tables(tables: LogTables, like: Assembled | None = None) -> LogStore:
         """The same store in memory, without touching the disk. `like`: as `assemble_like` has it."""
-        made = assemble(tables) if like is None else assemble_like(tables, like)
-        fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
-        return LogStore(**fields, fingerprint=_columns_digest(made, _described(made)))
+        if like is None:
+            made = LogStore(**assemble(tables), fingerprint="")
+        else:
+            made = dataclasses.replace(like, **assemble_like(tables, like))
+        return dataclasses.replace(made, fingerprint=_columns_digest(made, _described(made)))
 
     def user_row(self, raw: int) -> int:
         """Row of a raw user id; 0 where it is unknown."""
@@ -116,7 +117,6 @@ class LogStore(Assembled):
         return " ".join(self.words.text[word] or str(int(self.words.raw_id[word])) for word in words if word)
 
     def caption(self, raw: int, words: int) -> str:
-        """The first words of a video's caption."""
         row = _row_of(self.videos.raw_id, raw)
         caption = np.asarray(self.videos.words[self.videos.first_word[row] : self.videos.first_word[row + 1]])
         shown = self.text_of(caption[:words])
@@ -137,7 +137,6 @@ class LogStore(Assembled):
 
     @functools.cached_property
     def lexicon(self) -> Lexicon:
-        """The words by their texts and ids."""
         return Lexicon(self.words.text, lambda raw: _row_of(self.words.raw_id, raw))
 
     @functools.cached_property
@@ -175,18 +174,12 @@ class LogStore(Assembled):
         """
         keep_E = np.asarray(self.events.time_ms) < before_ms
         kept_before = np.concatenate([[0], np.cumsum(keep_E, dtype=np.int64)])
-        events = Events(**{f.name: getattr(self.events, f.name)[keep_E] for f in dataclasses.fields(Events)})
+        events = Events(**{name: column[keep_E] for name, column in vars(self.events).items()})
         sessions_left = int(np.searchsorted(self.sessions.time_ms, before_ms))  # sessions are in order of time
         shown_left = int(self.sessions.first_impression[sessions_left])
-        s = self.sessions
-        sessions = Sessions(
-            raw_id=s.raw_id[:sessions_left],
-            user=s.user[:sessions_left],
-            query=s.query[:sessions_left],
-            time_ms=s.time_ms[:sessions_left],
-            source=s.source[:sessions_left],
-            first_impression=s.first_impression[: sessions_left + 1],
-        )
+        cut = {name: column[:sessions_left] for name, column in vars(self.sessions).items()}
+        cut["first_impression"] = self.sessions.first_impression[: sessions_left + 1]
+        sessions = Sessions(**cut)
         counts = dataclasses.replace(
             self.counts, events=len(events.user), sessions=sessions_left, impressions=shown_left
         )
@@ -205,11 +198,9 @@ def _as_known(events: Events, before_ms: int) -> Events:
     """Without what had not been known before that time. A search result's click had been: it is why there is one."""
     open_E = np.asarray(events.known_ms) >= before_ms
     searched_E = np.asarray(events.surface) == SEARCH_SURFACE
-    columns = {name: getattr(events, name) for name in ("like", "follow", "forward", "play_ms")}
-    hidden = {name: np.where(open_E, np.zeros((), column.dtype), column) for name, column in columns.items()}
     return dataclasses.replace(
         events,
-        **hidden,
+        **_hidden(vars(events), open_E),
         click=np.where(open_E & ~searched_E, False, events.click),
         known_ms=np.where(open_E, NEVER_MS, events.known_ms),
         told=np.where(open_E, np.where(searched_E, CLICK, 0), events.told).astype(np.uint8),
@@ -224,10 +215,13 @@ def _results_as_known(shown: Impressions, sessions: Sessions, before_ms: int) ->
         return Impressions(**cut)
     time_ms = np.repeat(sessions.time_ms, np.diff(sessions.first_impression))
     open_R = time_ms + result_span_ms(cut["play_ms"], cut["duration_ms"], cut["told"]) >= before_ms
-    for name in ("play_ms", "like", "follow", "forward"):
-        cut[name] = np.where(open_R, np.zeros((), cut[name].dtype), cut[name])
-    cut["told"] = np.where(open_R, CLICK, cut["told"]).astype(np.uint8)
-    return Impressions(**cut)
+    return Impressions(**cut | _hidden(cut, open_R) | {"told": np.where(open_R, CLICK, cut["told"]).astype(np.uint8)})
+
+
+def _hidden(columns: Mapping[str, np.ndarray], open_N: np.ndarray) -> dict[str, np.ndarray]:
+    """What came of each row, 0 or False where that is still open."""
+    outcomes = {name: columns[name] for name in ("like", "follow", "forward", "play_ms")}
+    return {name: np.where(open_N, np.zeros((), column.dtype), column) for name, column in outcomes.items()}
 
 
 def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any], beside: Mapping[str, str]) -> LogStore:
@@ -239,7 +233,7 @@ def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any],
     directory = Path(directory)
     artifacts.refuse_foreign(directory)
     partial = directory.with_name(directory.name + ".partial")
-    _remove(partial)
+    artifacts.remove(partial)
     partial.mkdir(parents=True)
     try:
         for name, array in _arrays(store):
@@ -259,16 +253,16 @@ def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any],
             "kind_names": list(store.kind_names),
         }
         artifacts.write_json(partial / artifacts.MANIFEST, manifest)
-        _swap_in(partial, directory)
+        artifacts.swap_in(partial, directory)
     except BaseException:
-        _remove(partial)
+        artifacts.remove(partial)
         raise
     return LogStore.open(directory)
 
 
-def _arrays(made: Assembled) -> Iterable[tuple[str, np.ndarray]]:
+def _arrays(made: LogStore) -> Iterable[tuple[str, np.ndarray]]:
     """Every column as (`group.field`, array)."""
-    for group in ("users", "videos", "queries", "events", "sessions", "impressions", "words"):
+    for group in GROUPS:
         columns = getattr(made, group)
         for field in dataclasses.fields(columns):
             value = getattr(columns, field.name)
@@ -276,7 +270,7 @@ def _arrays(made: Assembled) -> Iterable[tuple[str, np.ndarray]]:
                 yield f"{group}.{field.name}", np.ascontiguousarray(value)
 
 
-def _described(made: Assembled) -> dict[str, dict[str, Any]]:
+def _described(made: LogStore) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "dtype": array.dtype.str,
@@ -287,7 +281,7 @@ def _described(made: Assembled) -> dict[str, dict[str, Any]]:
     }
 
 
-def _columns_digest(made: Assembled, columns: Mapping[str, Any]) -> str:
+def _columns_digest(made: LogStore, columns: Mapping[str, Any]) -> str:
     names = [made.words.text, made.users.profile_sizes, made.source_names, made.kind_names]
     return artifacts.digest([SCHEMA, columns, dataclasses.asdict(made.cuts), names])
 
@@ -312,18 +306,3 @@ def _map(path: Path, said: Mapping[str, Any]) -> np.ndarray:
         )
     array.flags.writeable = False
     return array
-
-
-def _remove(directory: Path) -> None:
-    (directory / artifacts.MANIFEST).unlink(missing_ok=True)
-    if directory.exists():
-        shutil.rmtree(directory)
-
-
-def _swap_in(partial: Path, directory: Path) -> None:
-    old = directory.with_name(directory.name + ".old")
-    _remove(old)
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    _remove(old)

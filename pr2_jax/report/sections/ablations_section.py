@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pr2_jax.config.ablation_config import WHOLE
+from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import Charts, Column, Section, Table, estimate
-from pr2_jax.report.charts import Row, Rows, tone_of
 from pr2_jax.report.workdir_reader import Work
 from pr2_jax.studies.ablation_tables import COLUMNS, EVERY, METRICS
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pr2_jax import artifacts
 from pr2_jax.abtest.experiment_metrics import METRICS
+from pr2_jax.drawing.charts import Plot, Row, Rows, Series, tone_of
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import MISSING, Charts, Column, Note, Section, Table, slug_of, text_of
-from pr2_jax.report.charts import Plot, Row, Rows, Series, tone_of
 from pr2_jax.report.sections import trial_section
 from pr2_jax.report.workdir_reader import Work, made_by
 

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
+from pr2_jax.evaluation.calibration_report import charts_of
 from pr2_jax.report.blocks import Charts, Column, Section, Table, estimate, text_of
-from pr2_jax.report.charts import Plot, Series
 from pr2_jax.report.workdir_reader import Work
 
-BEFORE_AFTER = (("before", 2), ("after", 1))
 COLUMNS = (
     ("rows", "count"), ("positives", "count"), ("raw_ece", "metric"), ("calibrated_ece", "metric"),
     ("chance_ece", "metric"), ("raw_pcoc", "metric"), ("calibrated_pcoc", "metric"), ("raw_logloss", "metric"),
@@ -21,7 +20,7 @@ def section(work: Work) -> Section:
     title, found = "Calibration", work.metrics.get("calibration")
     if not found:
         return Section("calibration", title, missing="pr2 evaluate --workdir DIR")
-    charts = [chart for name, parts in found["curves"].items() for chart in _charts(name, parts)]
+    charts = [chart for name, parts in found["curves"].items() for chart in charts_of(name, parts)]
     lines, groups = [], {}
     for ranker, parts in found["rankers"].items():
         groups[len(lines)] = ranker
@@ -60,23 +59,3 @@ def _place(part: str) -> tuple[int, int, str]:
         order.index(band) if band in order else len(order),
         part,
     )
-
-
-def _charts(name: str, parts: dict) -> list[Plot]:
-    ranker = name.partition(":")[0]
-    curves = [
-        Series(f"{when} calibration", parts[when]["predicted_B"], parts[when]["observed_B"], parts[when]["low_B"],
-               parts[when]["high_B"], marks=True, colour=colour)
-        for when, colour in BEFORE_AFTER
-    ]  # fmt: skip
-    spreads = []
-    for when, colour in BEFORE_AFTER:
-        spread = parts[when]["spread_W"]
-        filled = [(n + 0.5) / len(spread) for n, count in enumerate(spread) if count]
-        spreads.append(Series(f"{when} calibration", filled, [c for c in spread if c], colour=colour))
-    about = f"Observed share of clicks against the predicted probability of {name}, in bins of equally many rows."
-    return [
-        Plot(f"reliability_{ranker}", name, about, "predicted probability", "share clicked", curves, diagonal=True),
-        Plot(f"spread_{ranker}", f"{ranker}: how often it says what", f"Rows by the probability that {ranker} gives.",
-             "predicted probability", "rows per 0.01", spreads, log_y=True),
-    ]  # fmt: skip

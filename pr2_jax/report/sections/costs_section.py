@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pr2_jax import artifacts
 from pr2_jax.config.ablation_config import WHOLE
+from pr2_jax.drawing.charts import Row, Rows
 from pr2_jax.report.blocks import Charts, Column, Note, Section, Table
-from pr2_jax.report.charts import Row, Rows
 from pr2_jax.report.sections.training_section import RUNS
 from pr2_jax.report.workdir_reader import Work
 from pr2_jax.workdir import STAGES
@@ -50,29 +50,26 @@ def section(work: Work) -> Section:
 
 
 def _part(work: Work, name: str) -> list:
-    files = [path for path in (work.directory / name).rglob("*") if path.is_file()]
     manifest = work.json(f"{name}/{artifacts.MANIFEST}") or {}
-    return [name, manifest.get("seconds"), float(sum(path.stat().st_size for path in files)), len(files)]
+    return [name, manifest.get("seconds"), *_bytes(work.directory / name)]
 
 
 def _paces(work: Work) -> Table:
     lines = []
     for place in STEPS:
-        pace, parameters = work.json(f"{place}/pace.json"), _bytes(work.directory / place / "params")
+        pace, parameters = work.json(f"{place}/pace.json"), _bytes(work.directory / place / "params")[0]
         if pace or parameters:
             pace = pace or {}
             lines.append([place, pace.get("steps"), pace.get("seconds_a_step"), parameters])
-    heads = [
-        Column("model", "text"),
-        Column("steps", "count"),
-        Column("a step", "seconds"),
-        Column("parameters", "bytes"),
-    ]
+    forms = {"model": "text", "steps": "count", "a step": "seconds", "parameters": "bytes"}
+    heads = [Column(name, form) for name, form in forms.items()]
     return Table("training_pace", "Training: steps of the last process, compilation apart", heads, lines)
 
 
-def _bytes(directory: Path) -> float:
-    return float(sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()))
+def _bytes(directory: Path) -> tuple[float, int]:
+    """Of all files, and how many there are."""
+    sizes = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
+    return float(sum(sizes)), len(sizes)
 
 
 def _of_the_whole(work: Work) -> list[Table]:

@@ -10,8 +10,8 @@ from pr2_jax.data.columns import FEED_SURFACE
 from pr2_jax.data.ingest.log_coverage import lacks
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.report.blocks import Charts, Column, Note, Section, Table
-from pr2_jax.report.charts import Plot, Series
 from pr2_jax.report.workdir_reader import Work
 
 POINTS = 120
@@ -61,8 +61,7 @@ def section(work: Work) -> Section:
                 _by_day(work, "feed_views", "Feed views a day", time_ms[feed]),
                 _by_day(work, "result_clicks", "Clicked results a day", time_ms[~feed]),
                 _by_day(work, "searches", "Searches a day", np.asarray(store.sessions.time_ms)),
-                _frequency(work),
-                _concentration(work),
+                *_of_queries(work),
             ]),
             Table("counts", "What the log holds", [Column("what", "text"), Column("number", "plain")], counts),
             Table("files", "Rows of each file", heads, files, folded=True),
@@ -104,33 +103,24 @@ def _date(time_ms: int) -> str:
     return f"{datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC):%d %b}"
 
 
-def _counts_of_queries(work: Work) -> np.ndarray:
-    """Searches of each query that was asked, the most frequent first; the empty query is none."""
+def _of_queries(work: Work) -> list[Plot]:
+    """By rank, the most frequent query first, the empty one left out: searches of each, and what they make up."""
     count_Q = np.bincount(np.asarray(work.store.sessions.query), minlength=1)
     count_Q[0] = 0
-    return np.sort(count_Q[count_Q > 0])[::-1]
-
-
-def _ranks(count: int) -> np.ndarray:
-    return np.unique(np.geomspace(1, count, POINTS).round().astype(np.int64)) if count else np.zeros(0, np.int64)
-
-
-def _frequency(work: Work) -> Plot:
-    count_R = _counts_of_queries(work)
-    ranks = _ranks(len(count_R))
-    line = Series("queries", ranks.astype(float).tolist(), count_R[ranks - 1].astype(float).tolist())
-    once = float((count_R == 1).mean()) if len(count_R) else 0.0
-    about = f"Searches of each query by its rank, both axes logarithmic; {once:.0%} of queries were asked once."
-    return Plot("query_frequency", "How often queries are asked", about, "rank of the query", "searches", [line],
-                log_x=True, log_y=True)  # fmt: skip
-
-
-def _concentration(work: Work) -> Plot:
-    count_R = _counts_of_queries(work)
-    ranks = _ranks(len(count_R))
+    count_R = np.sort(count_Q[count_Q > 0])[::-1]
     share_R = np.cumsum(count_R) / max(1, count_R.sum())
-    line = Series("share", ranks.astype(float).tolist(), share_R[ranks - 1].tolist())
+    ranks = np.unique(np.geomspace(1, max(1, len(count_R)), POINTS).round().astype(np.int64))[: len(count_R)]
+    once = float((count_R == 1).mean()) if len(count_R) else 0.0
     half = int(np.searchsorted(share_R, 0.5)) + 1
-    about = f"Share of all searches that the most frequent queries make up; {half:,} queries make up half."
-    return Plot("query_share", "What the most frequent queries make up", about, "most frequent queries",
-                "share of searches", [line], log_x=True, from_zero=True, percent=True)  # fmt: skip
+    queries, share = (
+        Series(name, ranks.astype(float).tolist(), column_R[ranks - 1].astype(float).tolist())
+        for name, column_R in (("queries", count_R), ("share", share_R))
+    )
+    about = f"Searches of each query by its rank, both axes logarithmic; {once:.0%} of queries were asked once."
+    summed = f"Share of all searches that the most frequent queries make up; {half:,} queries make up half."
+    return [
+        Plot("query_frequency", "How often queries are asked", about, "rank of the query", "searches", [queries],
+             log_x=True, log_y=True),
+        Plot("query_share", "What the most frequent queries make up", summed, "most frequent queries",
+             "share of searches", [share], log_x=True, from_zero=True, percent=True),
+    ]  # fmt: skip

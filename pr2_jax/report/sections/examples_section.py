@@ -31,7 +31,7 @@ def section(work: Work) -> Section:
         return Section("examples", title, intro="No search of the test day has a query.")
     both = SideBySide.load(work.directory)
     examples = [_example(work, both, int(row)) for row in chosen]
-    withheld = both.system.withholds_clicked
+    withheld = both.system.fitted.choices.withholds_clicked
     differ = sum(one.only_ours for one in examples) / max(1, sum(len(one.comparison.lists["pr2"]) for one in examples))
     return Section(
         "examples",

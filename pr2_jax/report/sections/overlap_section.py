@@ -9,10 +9,10 @@ from pr2_jax import artifacts
 from pr2_jax.config.schema import CHANNELS
 from pr2_jax.data.batches.sessions import impressions_of, session_names
 from pr2_jax.data.history.refinding import found_before
+from pr2_jax.drawing.charts import Row, Rows
 from pr2_jax.evaluation.rankings import UNIQUE_DEPTH as DEPTH
 from pr2_jax.evaluation.refinding_report import FoundBefore
 from pr2_jax.report.blocks import Charts, Column, Section, Table
-from pr2_jax.report.charts import Row, Rows
 from pr2_jax.report.workdir_reader import Work
 
 WHAT = {"bm25": "words", "dr": "content vectors", "qrcf": "past views that fit the query", "pdr": "dual encoder"}
@@ -46,7 +46,7 @@ def section(work: Work) -> Section:
     bars = Rows("channel_shares", title_of_bars, about, axis, rows, part_names=names_of_parts, percent=True)
     heads = [Column("channel", "text"), Column("found", "percent"), Column("alone", "percent")]
     heads += [Column("shared", "percent"), *(Column(f"with {name}", "percent") for name in names)]
-    sets = _combinations(names, weight_P / total, found_PxC)
+    sets, sets_table = _sets(names, weight_P / total, found_PxC)
     best = max(lines, key=lambda line: line[2])
     every = float(weight_P[found_PxC.any(1)].sum()) / total
     before = FoundBefore(**work.metrics["found_before"])
@@ -58,9 +58,9 @@ def section(work: Work) -> Section:
         f"Of the videos clicked on the test day, within the best {DEPTH} of each channel. Each search weighs the same, "
         f"so that “found” is the channel's recall in the table above. {before.note}",
         [
-            Charts([bars, _sets_chart(names, sets)]),
+            Charts([bars, sets]),
             Table("channel_overlap", "Clicked videos found by each channel, alone and with each other", heads, lines),
-            _sets_table(names, sets),
+            sets_table,
         ],
     )
 
@@ -100,34 +100,24 @@ def _best(work: Work, name: str) -> pl.DataFrame:
         return kept.unique(["session", "video"], keep="first", maintain_order=True).collect()
 
 
-def _combinations(names: list[str], share_P: np.ndarray, found_PxC: np.ndarray) -> list[tuple[tuple[bool, ...], float]]:
-    """(which channels, share of clicked videos that exactly these found), the most frequent first."""
-    code_P = found_PxC @ (1 << np.arange(len(names)))
-    share = np.bincount(code_P, share_P, 1 << len(names))
-    order = sorted(range(1 << len(names)), key=lambda code: (-share[code], code))
-    return [(tuple(bool(code >> c & 1) for c in range(len(names))), float(share[code])) for code in order]
-
-
-def _sets_chart(names: list[str], sets: list[tuple[tuple[bool, ...], float]]) -> Rows:
+def _sets(names: list[str], share_P: np.ndarray, found_PxC: np.ndarray) -> tuple[Rows, Table]:
+    """Shares of clicked videos by exactly which channels found them, the most frequent combination first."""
+    share = np.bincount(found_PxC @ (1 << np.arange(len(names))), share_P, 1 << len(names))
+    lines = []
+    for code in sorted(range(1 << len(names)), key=lambda code: (-share[code], code)):
+        which = [bool(code >> place & 1) for place in range(len(names))]
+        said = " + ".join(name for name, has in zip(names, which, strict=True) if has) or "none"
+        lines.append([said, *("yes" if has else "no" for has in which), float(share[code])])
     rows = [
-        Row(" + ".join(n for n, has in zip(names, which, strict=False) if has) or "none of them", parts=(share,),
-            text=f"{share:.1%}")
-        for which, share in sets
-        if share > 0
-    ]  # fmt: skip
-    about = "Share of clicked videos by exactly which channels found them, the most frequent combination first."
-    return Rows("channel_sets", "Found by exactly these", about, "share of clicked videos", rows,
-                part_names=("found by exactly these",), percent=True)  # fmt: skip
-
-
-def _sets_table(names: list[str], sets: list[tuple[tuple[bool, ...], float]]) -> Table:
-    lines = [
-        [
-            " + ".join(n for n, has in zip(names, which, strict=True) if has) or "none",
-            *("yes" if has else "no" for has in which),
-            s,
-        ]
-        for which, s in sets
+        Row("none of them" if said == "none" else said, parts=(each,), text=f"{each:.1%}")
+        for said, *_, each in lines
+        if each > 0
     ]
+    about = "Share of clicked videos by exactly which channels found them, the most frequent combination first."
     heads = [Column("exactly these", "text"), *(Column(name, "text") for name in names), Column("share", "percent")]
-    return Table("channel_sets_table", "Clicked videos by exactly which channels found them", heads, lines, folded=True)
+    caption = "Clicked videos by exactly which channels found them"
+    return (
+        Rows("channel_sets", "Found by exactly these", about, "share of clicked videos", rows,
+             part_names=("found by exactly these",), percent=True),
+        Table("channel_sets_table", caption, heads, lines, folded=True),
+    )  # fmt: skip

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
+from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.evaluation.evaluate import CATALOGUE_COLUMNS, COMPARISONS, SLATE_COLUMNS
 from pr2_jax.evaluation.rankings import ORDER
 from pr2_jax.evaluation.refinding_report import FoundBefore
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import Charts, Column, Note, Section, Table, estimate
-from pr2_jax.report.charts import Row, Rows, tone_of
 from pr2_jax.report.workdir_reader import Work
 
 SLATES = ("random", "popularity", "bm25", "base", "qin", "oracle")

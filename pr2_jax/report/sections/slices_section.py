@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from pr2_jax.drawing.charts import BETTER, WORSE, Row, Rows, tone_of
 from pr2_jax.evaluation.refinding_report import FoundBefore
 from pr2_jax.evaluation.slices import MEASURES
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import Charts, Column, Note, Section, Table, estimate
-from pr2_jax.report.charts import BETTER, WORSE, Row, Rows, tone_of
 from pr2_jax.report.workdir_reader import Work
 
 ORDER = ("query", "history", "person", "popularity", "age", "found")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.report.blocks import Charts, Section
-from pr2_jax.report.charts import Plot, Series
 from pr2_jax.report.workdir_reader import Work
 
 RUNS = {
@@ -45,27 +47,26 @@ def _charts(model: str, curves: dict[str, list[dict[str, float]]]) -> list[Plot]
         for place in curves
     }
     metrics = [name for name in curves[main][0] if name not in ("step", "loss")]
-    parts = [name for name in metrics if not name.startswith(ENTROPY) and name != "top1"]
+
+    def of_runs(metric: str) -> list[Series]:
+        return [_series(names[place], lines, metric) for place, lines in curves.items()]
+
+    def of_main(wanted: Iterable[str]) -> list[Series]:
+        return [_series(name.removeprefix(ENTROPY).replace("_", " "), curves[main], name) for name in wanted]
+
     found = [
-        _plot(
-            model, "loss", f"{model}: loss", "loss", [_series(names[p], lines, "loss") for p, lines in curves.items()]
-        )
-    ]
-    if parts:
-        lines = [_series(name.replace("_", " "), curves[main], name) for name in parts]
-        found.append(_plot(model, "parts", f"{model}: parts of the loss", "loss", lines))
-    if "top1" in metrics:
-        lines = [_series(names[p], lines, "top1") for p, lines in curves.items()]
-        found.append(_plot(model, "top1", f"{model}: right video first in the batch", "share", lines, percent=True))
-    gates = [name for name in metrics if name.startswith(ENTROPY)]
-    if gates:
-        lines = [_series(name.removeprefix(ENTROPY).replace("_", " "), curves[main], name) for name in gates]
-        found.append(_plot(model, "gates", f"{model}: entropy of the expert gates", "nats", lines))
-    return found
+        _plot(model, "loss", "loss", "loss", of_runs("loss")),
+        _plot(model, "parts", "parts of the loss", "loss",
+              of_main(name for name in metrics if not name.startswith(ENTROPY) and name != "top1")),
+        _plot(model, "top1", "right video first in the batch", "share", of_runs("top1"), percent=True),
+        _plot(model, "gates", "entropy of the expert gates", "nats",
+              of_main(name for name in metrics if name.startswith(ENTROPY))),
+    ]  # fmt: skip
+    return [plot for plot in found if plot.series and plot.series[0].x]
 
 
 def _plot(model: str, what: str, title: str, y: str, lines: list[Series], percent: bool = False) -> Plot:
-    ends = "; ".join(f"{one.name} {one.y[0]:.3g} to {one.y[-1]:.3g}" for one in lines)
+    title, ends = f"{model}: {title}", "; ".join(f"{x.name} {x.y[0]:.3g} to {x.y[-1]:.3g}" for x in lines if x.y)
     return Plot(f"training_{model}_{what}", title, f"{title} by step: {ends}.", "step", y, lines, from_zero=percent,
                 percent=percent)  # fmt: skip
 

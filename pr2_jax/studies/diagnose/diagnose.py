@@ -1,17 +1,14 @@
 """`pr2 evaluate --diagnose`: known ways to fail, each measured on a finished work directory and held against what is
 normal.
 
-Measured is the validation day, on bounded samples of searches and videos. Of the test day one figure is read, how far
-its calibration has drifted, and nothing is chosen by it. Both files lie in `eval/`: an evaluation made anew, which is
+Measured is the validation day, on bounded samples of searches and videos. Of the test day one figure is read, predicted
+over observed clicks, and nothing is chosen by it. Both files lie in `eval/`: an evaluation made anew, which is
 one of another system, takes them away.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-
-import numpy as np
 
 from pr2_jax import artifacts
 from pr2_jax import workdir as stages
@@ -22,25 +19,21 @@ from pr2_jax.studies.diagnose import diagnosis
 from pr2_jax.studies.diagnose.diagnostic_checks import checks
 from pr2_jax.studies.diagnose.measure_ranking import RankingSigns
 from pr2_jax.studies.diagnose.measure_retrieval import RetrievalSigns
-from pr2_jax.studies.diagnose.ranking_diagnostics import curve_signs
 
 JSON, TEXT = "diagnosis.json", "diagnosis.txt"
-CURVES = {"content": "content", "preference": "preference", "pdr": "pdr", "qin": "qin/qin"}
-"""Where the training losses of each model lie."""
 
 
 def run(workdir: Path, config: Config) -> None:
     """Writes `eval/diagnosis.txt` and `eval/diagnosis.json`, the latter last: where it is there, so are both.
     StaleArtifact where a stage is missing, damaged or made from something else."""
     stages.require("eval", workdir, config)
-    system = System(workdir, config)
+    system = System.open(workdir, config)
     judge = diagnosis.Judge(config.evaluation.bootstrap, config.evaluation.seed)
     retrieval = RetrievalSigns(system, config, judge)
     searches = len(retrieval.day.sessions)
     if not searches:
         raise BadInput("no search of the validation day has a click: there is nothing to judge by")
     signs = retrieval.all() | RankingSigns(system, config, judge).all()
-    signs |= curve_signs({name: _losses(workdir / part) for name, part in CURVES.items()})
     findings = diagnosis.judge(checks(config.retrieval.qrcf.threshold), signs)
     title = (
         f"Diagnosis by {searches:,} searches of the validation day that have a click, ± half of the 95 % interval over "
@@ -53,11 +46,3 @@ def run(workdir: Path, config: Config) -> None:
 def print_text(workdir: Path) -> None:
     """What `run` found, to stdout."""
     print((workdir / "eval" / TEXT).read_text(encoding="utf-8"), end="")
-
-
-def _losses(trained: Path) -> np.ndarray:
-    """Those of the curve, in order; empty where none was kept. StaleArtifact where a line is torn."""
-    curve = trained / "curve.jsonl"
-    with artifacts.reading(trained):
-        lines = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
-        return np.array([json.loads(line)["loss"] for line in lines], np.float64)

@@ -58,10 +58,10 @@ def test_pasts_are_what_was_known_strictly_before(size, history, store, batches)
         assert chunk["video_E"][: len(events)].tolist() == e.video[events].tolist()
         assert not any(x[len(events) :].any() for x in chunk.values())
         told = np.array([[e.surface[n] == 0 and (e.told[n] & bit) > 0 for bit in (CLICK, PLAY, LIKE)] for n in events])
-        assert chunk["weight_Ex3"][: len(events)].tolist() == told.tolist()
+        assert chunk["weight_ExT"][: len(events)].tolist() == told.tolist()
         assert told.all(1).any()
         assert not told.all(0).any()
-        assert chunk["label_Ex3"][: len(events), 0].tolist() == e.click[events].tolist()
+        assert chunk["label_ExT"][: len(events), 0].tolist() == e.click[events].tolist()
         for place, event in enumerate(events):
             past = rows[(e.user[rows] == e.user[event]) & (e.known_ms[rows] < e.time_ms[event])]
             past = in_order_of_knowing(store, past)
@@ -78,10 +78,10 @@ def test_a_fold_held_out_is_not_predicted_but_remembered(store, batches):
         fold = fold_of(store, e.time_ms[rows])
         for held_out, part in enumerate(parts):
             chunk = part(step)
-            assert all(chunk[name].tobytes() == everything[name].tobytes() for name in chunk if name != "weight_Ex3")
-            want = everything["weight_Ex3"][: len(rows)] * (fold != held_out)[:, None]
-            assert chunk["weight_Ex3"][: len(rows)].tolist() == want.tolist()
-    assert all(0 < part(0)["weight_Ex3"].sum() < whole(0)["weight_Ex3"].sum() for part in parts)
+            assert all(chunk[name].tobytes() == everything[name].tobytes() for name in chunk if name != "weight_ExT")
+            want = everything["weight_ExT"][: len(rows)] * (fold != held_out)[:, None]
+            assert chunk["weight_ExT"][: len(rows)].tolist() == want.tolist()
+    assert all(0 < part(0)["weight_ExT"].sum() < whole(0)["weight_ExT"].sum() for part in parts)
 
 
 def test_a_step_is_a_function_of_its_number(batches):
@@ -102,4 +102,4 @@ def test_a_log_without_training_events(store, batches):
     chunk = made(0)
     assert made.steps_per_epoch == 1
     assert not chunk["video_E"].any()
-    assert not chunk["weight_Ex3"].any()
+    assert not chunk["weight_ExT"].any()

@@ -10,7 +10,7 @@ import pytest
 from pr2_jax.config import DataConfig
 from pr2_jax.data.batches.sessions import fold_of, impressions_of, period_of, training_sessions
 from pr2_jax.data.batches.slates import feed_slates, search_slates
-from pr2_jax.data.columns import CLICK, EVERYTHING, LIKE, PLAY
+from pr2_jax.data.columns import CLICK, EVERYTHING, FOLLOW, FORWARD, LIKE, PLAY
 from pr2_jax.data.history.labels import LongPlay
 
 DATA = DataConfig()
@@ -32,10 +32,10 @@ def test_search_slates_hold_each_result_once(size, store):
     i = store.impressions
     assert np.array_equal(slates.video_NxS[real], i.video[rows])
     assert np.array_equal(slates.position_NxS[real], i.position[rows])
-    assert np.array_equal(slates.label_NxSxT[real], np.stack([i.clicks[rows] > 0, rows < 0, rows < 0], 1))
-    assert np.array_equal(slates.weight_NxSxT, np.stack([real, real & False, real & False], -1))
+    assert np.array_equal(slates.label_NxSxY[real], np.stack([i.clicks[rows] > 0, *[rows < 0] * 4], 1))
+    assert np.array_equal(slates.told_NxSxY, np.stack([real, *[real & False] * 4], -1))
     assert not slates.video_NxS[~real].any()
-    assert not slates.label_NxSxT[~real].any()
+    assert not slates.label_NxSxY[~real].any()
     assert (slates.position_NxS[~real] == -1).all()
 
 
@@ -61,16 +61,17 @@ def test_feed_slates_hold_each_view_once(size, store, reader):
     views_of = np.unique(np.stack([e.user[rows], day, part]), axis=1, return_counts=True)[1]
     assert len(slates) == (-(-views_of // size)).sum()
     long_play = reader.long_play.label(e.play_ms[rows], e.duration_ms[rows])
-    assert np.array_equal(slates.label_NxSxT[real], np.stack([e.click[rows], long_play, e.like[rows]], 1))
-    told = np.stack([(e.told[rows] & bit) > 0 for bit in (CLICK, PLAY, LIKE)], 1)
-    assert np.array_equal(slates.weight_NxSxT[real], told)
+    labels = [e.click[rows], long_play, e.like[rows], e.follow[rows], e.forward[rows]]
+    assert np.array_equal(slates.label_NxSxY[real], np.stack(labels, 1))
+    told = np.stack([(e.told[rows] & bit) > 0 for bit in (CLICK, PLAY, LIKE, FOLLOW, FORWARD)], 1)
+    assert np.array_equal(slates.told_NxSxY[real], told)
     assert told.any(0).all()
     assert not told.all(0).any()
-    assert not slates.weight_NxSxT[~real].any()
+    assert not slates.told_NxSxY[~real].any()
     assert slates.is_feed_N.all()
     assert not slates.query_N.any()
     assert (slates.position_NxS == -1).all()
-    assert not slates.label_NxSxT[~real].any()
+    assert not slates.label_NxSxY[~real].any()
 
 
 def test_no_sessions_and_no_views(store, reader):
@@ -90,12 +91,14 @@ def test_outcomes_of_results_are_labels(store):
     long_play = LongPlay(np.array([20_000]), np.array([np.inf, 40_000.0]))
     plain, slates = search_slates(known, sessions, 6), search_slates(known, sessions, 6, long_play)
     at, real = slates.impression_NxS, slates.impression_NxS >= 0
-    np.testing.assert_array_equal(slates.weight_NxSxT[real], np.stack([real[real], told[at[real]] & PLAY > 0,
-                                                                        told[at[real]] & LIKE > 0], -1))  # fmt: skip
-    np.testing.assert_array_equal(slates.label_NxSxT[real][:, 1], play[at[real]] > 40_000)
-    np.testing.assert_array_equal(slates.label_NxSxT[real][:, 2], like[at[real]])
-    assert not plain.weight_NxSxT[..., 1].any()  # nobody says what a long play is
+    bits = {"click": CLICK, "long_play": PLAY, "like": LIKE, "follow": FOLLOW, "forward": FORWARD}
+    for label, bit in bits.items():
+        np.testing.assert_array_equal(slates.told(label)[real], told[at[real]] & bit > 0)
+    np.testing.assert_array_equal(slates.label("long_play")[real], play[at[real]] > 40_000)
+    for label in ("like", "follow", "forward"):
+        np.testing.assert_array_equal(slates.label(label)[real], like[at[real]])
+    assert not plain.told("long_play").any()  # nobody says what a long play is
     cut = int(slates.time_ms_N[-1]) + 50_000
     late = search_slates(known, sessions, 6, long_play, cut)
     played = (told[at] & PLAY > 0) & real
-    np.testing.assert_array_equal(late.weight_NxSxT[..., 1] > 0, played & (slates.time_ms_N[:, None] + 50_000 < cut))
+    np.testing.assert_array_equal(late.told("long_play"), played & (slates.time_ms_N[:, None] + 50_000 < cut))

@@ -14,6 +14,7 @@ from pr2_jax.data.batches.training_batches import (
     ContentBatches,
     EpochOrder,
     PdrBatches,
+    Positives,
     QinBatches,
     SlateReader,
     steps_for,
@@ -126,10 +127,16 @@ def plain_histories(store, users, times, n, *, engaged: bool) -> list[list[int]]
     return out
 
 
+def pdr_batches(reader, queries, config, hard_SxK=None) -> tuple[Positives, PdrBatches]:
+    positives = Positives.of(reader, config)
+    people_PxD = preference_of(positives.user_P, positives.time_ms_P)
+    return positives, PdrBatches(reader, positives, queries, people_PxD, config, DATA, hard_SxK)
+
+
 def test_pdr_batches(store, reader, queries):
     """Positives are engaged events of the training days; histories hold nothing at or after them."""
     config = PdrConfig(history=8, uniform_negatives=6, feed_share=0.4, optim=OPTIM)
-    batches = PdrBatches(reader, queries, preference_of, config, DATA)
+    positives, batches = pdr_batches(reader, queries, config)
     e, s, first = store.events, store.sessions, store.sessions.first_impression
     for step in range(15):
         batch = batches(step)
@@ -144,10 +151,10 @@ def test_pdr_batches(store, reader, queries):
         assert np.array_equal(batch["query_content_BxD"][:6], queries[s.query[session]])
         assert np.array_equal(batch["profile_BxP"][:6], store.users.profile[s.user[session]])
         assert np.array_equal(batch["preference_BxD"][:6], preference_of(s.user[session], s.time_ms[session]))
-        assert (batch["weight_Bx3"][:6] == [1, 0, 0]).all()
+        assert (batch["feedback_BxT"][:6] == [1, 0, 0]).all()
         want = plain_histories(store, s.user[session], s.time_ms[session], 8, engaged=True)
         assert [[v for v in row if v] for row in batch["history_BxH"][:6].tolist()] == want
-        feed = batches._feed_P[batches._feed_order.rows(step)]
+        feed = positives.event_F[batches._feed_order.rows(step)]
         want = plain_histories(store, e.user[feed], e.time_ms[feed], 8, engaged=True)
         assert [[v for v in row if v] for row in batch["history_BxH"][6:].tolist()] == want
         assert np.array_equal(batch["preference_BxD"][6:], preference_of(e.user[feed], e.time_ms[feed]))
@@ -157,20 +164,20 @@ def test_pdr_batches(store, reader, queries):
         assert (batch["session_B"][6:] < 0).all()
         assert not batch["words_BxQ"][6:].any()
         assert not batch["shown_B"][6:].any()
-        assert batch["weight_Bx3"][6:].any(1).all()
+        assert batch["feedback_BxT"][6:].any(1).all()
         assert batch["hard_BxK"].shape == (10, 0)
         check_shares(batches, step)
     feed = (e.surface == 0) & (e.known_ms < store.cuts.validation_ms)
-    assert feed[batches._feed_P].all()
-    assert np.isin(batches.positives_N[len(batches.search_positives[0]) :], e.video[feed]).all()
+    assert feed[positives.event_F].all()
+    assert np.isin(positives.video_P[positives.searches :], e.video[feed]).all()
 
 
 def test_pdr_hard_negatives_are_the_row_s_own(reader, queries):
     config = PdrConfig(history=8, uniform_negatives=6, feed_share=0.4, hard_negatives=3, optim=OPTIM)
-    easy = PdrBatches(reader, queries, preference_of, config, DATA)
-    sessions, videos = easy.search_positives
-    hard_PxK = 100 * np.arange(len(videos))[:, None] + np.arange(1, 6)[None, :]
-    batches = easy.with_hard(hard_PxK.astype(np.int32))
+    positives, easy = pdr_batches(reader, queries, config)
+    sessions, videos = positives.session_S, positives.video_P[: positives.searches]
+    hard_SxK = 100 * np.arange(len(videos))[:, None] + np.arange(1, 6)[None, :]
+    _, batches = pdr_batches(reader, queries, config, hard_SxK.astype(np.int32))
     for step in range(10):
         batch = batches(step)
         assert all(np.array_equal(batch[name], easy(step)[name]) for name in ("video_B", "session_B", "words_BxQ"))
@@ -200,7 +207,7 @@ def test_qin_batches(personal, store, reader, queries, rng):
         for part, rows, at in zip((search, feed), order, (slice(0, 7), slice(7, 10)), strict=True):
             picked = rows.rows(step)
             assert np.array_equal(batch["video_BxS"][at], part.video_NxS[picked])
-            assert np.array_equal(batch["label_BxSxT"][at], part.label_NxSxT[picked])
+            assert np.array_equal(batch["label_BxSxT"][at], part.label_NxSxY[picked][..., :3])
             assert np.array_equal(batch["query_content_BxD"][at], queries[part.query_N[picked]])
             if not personal:
                 continue

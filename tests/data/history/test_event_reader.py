@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pr2_jax.data.columns import SIGNALS
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.histories import window
 
@@ -47,7 +48,9 @@ def test_against_a_loop(engaged, n, reader, requests):
         assert video[b].tolist() == [0] * pad + [row[0] for row in want]
         assert not signals[b, :pad].any()
         assert not gap[b, :pad].any()
-        np.testing.assert_allclose(signals[b, pad:], np.array([row[1] for row in want]).reshape(-1, 8), rtol=1e-6)
+        np.testing.assert_allclose(
+            signals[b, pad:], np.array([row[1] for row in want]).reshape(-1, len(SIGNALS)), rtol=1e-6
+        )
         np.testing.assert_allclose(gap[b, pad:], [row[2] for row in want], rtol=1e-6)
         assert (gap[b, pad:] > 0).all()
 
@@ -66,7 +69,7 @@ def test_a_view_that_is_still_watched_is_seen_without_its_outcome(reader, reques
 
 def test_both_channels_and_all_kinds_of_engagement_are_read(reader, requests):
     signals = reader.engaged(*requests, 40)["signals_BxHxG"]
-    assert signals.reshape(-1, 8).any(0).all()
+    assert signals.reshape(-1, len(SIGNALS)).any(0).all()
     assert (signals[..., :4].any(-1) == signals.any(-1)).all()
 
 
@@ -82,5 +85,5 @@ def test_removing_the_future_changes_no_bit(reader, requests):
 def test_no_events_at_all(reader):
     empty = EventReader(reader.store.truncated(0), reader.long_play)
     got = empty.engaged(np.array([1, 2]), np.full(2, 2**60), 4)
-    assert got["signals_BxHxG"].shape == (2, 4, 8)
+    assert got["signals_BxHxG"].shape == (2, 4, len(SIGNALS))
     assert not any(x.any() for x in got.values())

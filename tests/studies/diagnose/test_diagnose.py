@@ -14,16 +14,16 @@ from pr2_jax.config.loader import override
 from pr2_jax.data.batches.training_batches import SlateReader
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.errors import StaleArtifact
-from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.qrcf import cosine_sample
+from pr2_jax.search.fitted_artifacts import Choices, FittedArtifacts
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
 from pr2_jax.studies.diagnose import diagnose, measure_ranking, measure_retrieval
 from pr2_jax.studies.diagnose.diagnosis import LOOK, UNKNOWN, Judge, Sign, judge
 from pr2_jax.studies.diagnose.diagnostic_checks import checks
 from pr2_jax.studies.diagnose.measure_ranking import HISTORY, RankingSigns, _slate
-from pr2_jax.studies.diagnose.measure_retrieval import RetrievalSigns, another, fallback_shares
-from pr2_jax.studies.diagnose.ranking_diagnostics import fit_signs
+from pr2_jax.studies.diagnose.measure_retrieval import RetrievalSigns, another
+from pr2_jax.studies.diagnose.ranking_diagnostics import position_signs
 
 JUDGE = Judge(draws=50, seed=0)
 
@@ -44,12 +44,12 @@ def reported(diagnosed) -> dict:
 
 @pytest.fixture(scope="module")
 def ranking(finished, micro_config) -> RankingSigns:
-    return RankingSigns(System(finished, micro_config), micro_config, JUDGE)
+    return RankingSigns(System.open(finished, micro_config), micro_config, JUDGE)
 
 
 @pytest.fixture(scope="module")
 def retrieval(finished, micro_config) -> RetrievalSigns:
-    return RetrievalSigns(System(finished, micro_config), micro_config, JUDGE)
+    return RetrievalSigns(System.open(finished, micro_config), micro_config, JUDGE)
 
 
 @pytest.fixture
@@ -78,39 +78,30 @@ def test_every_check_is_reported_in_both_files(diagnosed, reported):
     ill = sum(one["verdict"] == LOOK for one in reported.values())
     assert f"{ill or 'None'} of {len(keys)} checks" in " ".join(shown.split())
     known = [one for one in reported.values() if one["verdict"] != UNKNOWN]
-    assert len(known) > 25, "too little of the tiny log can be measured to test by"
+    assert len(known) > 10, "too little of the tiny log can be measured to test by"
 
 
 def test_the_rest_of_the_evaluation_stays_as_it_was(diagnosed, finished, micro_config):
     for path in (finished / "eval").iterdir():
         assert (diagnosed / "eval" / path.name).read_bytes() == path.read_bytes()
-    System(diagnosed, micro_config).require("eval")
+    System.open(diagnosed, micro_config).fitted.require("eval")
 
 
 def test_the_filter_s_own_seeds_are_counted(reported, finished, micro_config):
-    system = System(finished, micro_config)
+    system = System.open(finished, micro_config)
     retrieval = RetrievalSigns(system, micro_config, JUDGE)
     requests = retrieval.day.requests
     told = np.any(system.space.queries(requests.words_BxQ), axis=1)
-    past = (system.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"] > 0).any(1)
+    past = (system.log.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"] > 0).any(1)
     seeds = (system.seeds(requests).strength_BxK > 0)[told & past]
     assert reported["qrcf.coverage"]["measured"]["mean"] == pytest.approx(seeds.any(1).mean())
-    assert reported["qrcf.seeds"]["measured"]["mean"] == pytest.approx(seeds.sum(1).mean())
-    assert reported["qrcf.kept"]["measured"]["mean"] == pytest.approx(
-        seeds.sum() / _views(system, requests, told), abs=0.05
-    )
-
-
-def _views(system, requests, told):
-    history = system.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"]
-    return (history[told] > 0).sum()
 
 
 def test_the_ranker_looked_into_is_the_one_that_serves(ranking, finished, micro_config):
     """Logits of the validation day are the searcher's; gates are shares; the unknown position adds nothing."""
-    system, slates = System(finished, micro_config), ranking._slates
-    searcher = Searcher(system, system.snapshot(system.store.cuts.validation_ms), "pr2")
-    want = searcher.score(system.requests_of(slates), slates.query_N, slates.video_NxS)
+    system, slates = System.open(finished, micro_config), ranking._slates
+    searcher = Searcher.open(system, system.fitted.snapshot(system.store.cuts.validation_ms), "pr2")
+    want = searcher.score(system.encode(system.log.requests_of(slates)), slates.video_NxS)
     logit, added, gates = ranking._own
     real = slates.video_NxS > 0
     np.testing.assert_allclose(logit[real], want[real], atol=1e-4)
@@ -120,18 +111,18 @@ def test_the_ranker_looked_into_is_the_one_that_serves(ranking, finished, micro_
 
 def test_a_lent_history_is_the_other_person_s_and_nothing_else(ranking, micro_config, heard):
     slates, system = ranking._slates, ranking._system
-    reader = SlateReader(system.reader, system.query_vectors_NqxD, micro_config.qin, micro_config.data)
+    reader = SlateReader(system.log.reader, system.fitted.query_vectors_NqxD, micro_config.qin, micro_config.data)
     told = reader(slates.user_N, slates.time_ms_N, slates.query_N)
     assert {
         name for name in told if "history" in name or "recent" in name or "gap" in name or "signals" in name
     } == set(HISTORY)
-    own, *_ = ranking._outputs("qin", slates, ranking._features)
-    same, *_ = ranking._outputs("qin", slates, ranking._features, past_of_N=slates.user_N)
+    own, *_ = ranking._outputs(slates, ranking._features)
+    same, *_ = ranking._outputs(slates, ranking._features, past_of_N=slates.user_N)
     np.testing.assert_array_equal(own, same)
     batches = heard(measure_ranking, "in_blocks")
     other_N = np.roll(slates.user_N, 1)
-    ranking._outputs("qin", slates, ranking._features)
-    ranking._outputs("qin", slates, ranking._features, past_of_N=other_N)
+    ranking._outputs(slates, ranking._features)
+    ranking._outputs(slates, ranking._features, past_of_N=other_N)
     half = len(batches) // 2
     mine, lent = ([args[1] for args, *_ in calls] for calls in (batches[:half], batches[half:]))
     theirs = reader(other_N, slates.time_ms_N, slates.query_N)
@@ -142,51 +133,28 @@ def test_a_lent_history_is_the_other_person_s_and_nothing_else(ranking, micro_co
         np.testing.assert_array_equal(after, theirs[name] if name in HISTORY else before, err_msg=name)
 
 
-def test_three_askers_beside_the_person(ranking, heard):
-    """Base; the ranker with another's history and own numbers; another altogether, whose numbers are theirs too."""
+def test_two_askers_beside_the_person(ranking, heard):
+    """The ranker with another's history and own numbers; another altogether, whose numbers are theirs too."""
     calls, slates = heard(ranking, "_outputs"), ranking._slates
     measured = heard(measure_ranking, "history_signs")
     own, _, _ = ranking._own
     calls.clear()
     ranking._histories()
-    base, lent, stranger = calls
+    lent, stranger = calls
     other_N = slates.user_N[another(slates.user_N)]
-    assert [args[0] for args, *_ in calls] == ["base", "qin", "qin"]
-    for (_, asked, features), named, _ in (base, lent):
-        np.testing.assert_array_equal(asked.user_N, slates.user_N)
-        np.testing.assert_array_equal(features, ranking._features)
-        assert named.keys() == ({"past_of_N"} if named else set())
-    np.testing.assert_array_equal(lent[1]["past_of_N"], other_N)
-    (_, asked, features), named, _ = stranger
+    (asked, features), named, _ = lent
+    np.testing.assert_array_equal(asked.user_N, slates.user_N)
+    np.testing.assert_array_equal(features, ranking._features)
+    np.testing.assert_array_equal(named["past_of_N"], other_N)
+    (asked, features), named, _ = stranger
     theirs = dataclasses.replace(slates, user_N=other_N)
     np.testing.assert_array_equal(asked.user_N, other_N)
     np.testing.assert_array_equal(features, ranking._features_of(theirs, ranking._system.store.cuts.validation_ms))
     assert not named
     assert (features != ranking._features).any()
     ((args, _, _),) = measured
-    for got, want in zip(args[1:5], (own, base[2][0], lent[2][0], stranger[2][0]), strict=True):
+    for got, want in zip(args[1:4], (own, lent[2][0], stranger[2][0]), strict=True):
         np.testing.assert_array_equal(got, want[..., 0])
-
-
-def test_the_base_looked_into_is_the_one_that_serves(ranking, finished, micro_config):
-    system, slates = System(finished, micro_config), ranking._slates
-    searcher = Searcher(system, system.snapshot(system.store.cuts.validation_ms), "base")
-    want = searcher.score(system.requests_of(slates), slates.query_N, slates.video_NxS)
-    logit, _, _ = ranking._outputs("base", slates, ranking._features)
-    real = slates.video_NxS > 0
-    np.testing.assert_allclose(logit[real], want[real], atol=1e-4)
-    assert np.abs(logit - ranking._own[0])[real].max() > 0.01
-
-
-def test_over_fit_is_of_the_last_training_day(ranking, heard, monkeypatch):
-    monkeypatch.setattr(measure_ranking, "_slate", lambda slates: slates)
-    monkeypatch.setattr(measure_ranking, "fit_signs", lambda *of: {"given": of})
-    (trained, logit), (held, held_logit), _ = ranking._fit()["given"]
-    cuts = ranking._system.store.cuts
-    _lies_in(trained.time_ms_N, cuts.validation_ms - DAY_MS, cuts.validation_ms)
-    _lies_in(held.time_ms_N, cuts.validation_ms, cuts.test_ms)
-    assert logit.shape == trained.video_NxS.shape
-    np.testing.assert_array_equal(held_logit, ranking._own[0][..., 0])
 
 
 def _lies_in(time_ms_N, start_ms, stop_ms):
@@ -194,20 +162,19 @@ def _lies_in(time_ms_N, start_ms, stop_ms):
     assert start_ms <= time_ms_N.min() <= time_ms_N.max() < stop_ms
 
 
-def test_drift_is_of_the_probabilities_that_are_served(ranking, finished, micro_config, heard):
-    measured = heard(measure_ranking, "drift_signs")
-    ranking._drift()
-    days = {day.name.split()[0]: day for day in measured[0][0][0]}
-    assert list(days)[-2:] == ["validation", "test"]
-    system, cuts = System(finished, micro_config), ranking._system.store.cuts
-    test = ranking._of_day(cuts.test_ms, cuts.end_ms, measure_ranking.SESSIONS)
-    for name, slates, day_ms in (("validation", ranking._slates, cuts.validation_ms), ("test", test, cuts.test_ms)):
-        searcher = Searcher(system, system.snapshot(day_ms), "pr2")
-        requests, real = system.requests_of(slates), slates.video_NxS > 0
-        logits = searcher.score(requests, slates.query_N, slates.video_NxS)
-        want = searcher.probabilities(requests, slates.query_N, logits)[..., 0][real]
-        np.testing.assert_allclose(days[name].probability_N, want, atol=1e-5)
-        np.testing.assert_array_equal(days[name].label_N, slates.label_NxSxT[..., 0][real] > 0)
+def test_calibration_is_of_the_probabilities_that_are_served(ranking, finished, micro_config, heard):
+    measured = heard(measure_ranking, "calibration_signs")
+    ranking._calibration()
+    (((probability_N, label_N), _, _),) = measured
+    system, cuts = System.open(finished, micro_config), ranking._system.store.cuts
+    slates = ranking._of_day(cuts.test_ms, cuts.end_ms, measure_ranking.SESSIONS)
+    _lies_in(slates.time_ms_N, cuts.test_ms, cuts.end_ms)
+    searcher = Searcher.open(system, system.fitted.snapshot(cuts.test_ms), "pr2")
+    requests, real = system.log.requests_of(slates), slates.video_NxS > 0
+    logits = searcher.score(system.encode(requests), slates.video_NxS)
+    want = searcher.probabilities(requests, logits)[..., 0][real]
+    np.testing.assert_allclose(probability_N, want, atol=1e-5)
+    np.testing.assert_array_equal(label_N, slates.label("click")[real] > 0)
 
 
 def test_each_head_s_own_gates_on_the_rows_that_it_is_asked_about(ranking, heard, reported):
@@ -215,7 +182,7 @@ def test_each_head_s_own_gates_on_the_rows_that_it_is_asked_about(ranking, heard
     _, _, of_search = ranking._own
     calls, measured = heard(ranking, "_outputs"), heard(measure_ranking, "gate_signs")
     ranking._experts()
-    ((_, feed, _), _, (_, _, of_feed)) = calls[0]
+    ((feed, _), _, (_, _, of_feed)) = calls[0]
     gates = measured[0][0][0]
     assert (feed.session_N < 0).all()
     want = {
@@ -235,8 +202,6 @@ def test_each_head_s_own_gates_on_the_rows_that_it_is_asked_about(ranking, heard
 
 def test_nobody_is_somebody_else(reported):
     assert reported["pdr.without_person"]["measured"]["mean"] < 1
-    assert reported["pdr.person_moves"]["measured"]["mean"] > 1e-4
-    assert reported["pdr.query_moves"]["measured"]["mean"] > 1e-4
 
 
 def test_recall_is_of_the_last_training_day_against_the_validation_day(retrieval, heard):
@@ -259,10 +224,10 @@ def test_recall_is_of_the_last_training_day_against_the_validation_day(retrieval
 def test_a_day_without_slates_says_nothing(ranking):
     none = ranking._of_day(0, 1, 100)
     features = ranking._features_of(none, ranking._system.store.cuts.validation_ms)
-    logit, added, gates = ranking._outputs("qin", none, features)
+    logit, added, gates = ranking._outputs(none, features)
     assert len(none) == len(features) == len(logit) == len(added) == len(gates) == 0
-    signs = fit_signs((_slate(none), logit[..., 0]), (_slate(ranking._slates), ranking._own[0][..., 0]), JUDGE)
-    assert all(np.isnan(sign.value.mean) for sign in signs.values())
+    sign = position_signs(_slate(none), logit[..., 0], JUDGE)["qin.position_lean"]
+    assert np.isnan(sign.value.mean)
 
 
 def test_a_search_is_compared_with_one_of_another_query(rng):
@@ -273,27 +238,16 @@ def test_a_search_is_compared_with_one_of_another_query(rng):
     assert (another(np.repeat([3, 5], 20)) >= 20).sum() == 20
 
 
-def test_content_s_share_of_a_walk_by_hand():
-    """Seed 1 has its neighbours from content, seed 2 from clicks; 5 is reached by both, mostly by the second."""
-    neighbour = np.zeros((7, 2), np.int32)
-    weight = np.zeros((7, 2), np.float32)
-    neighbour[1], weight[1] = (4, 5), (1.0, 0.2)
-    neighbour[2], weight[2] = (5, 6), (0.5, 0.5)
-    seeds, strength = np.array([[1, 2], [2, 0], [1, 0], [0, 0]]), np.array([[1.0, 1], [1, 0], [1, 0], [0, 0]])
-    got = fallback_shares(seeds, strength, ItemSimilarity(neighbour, weight), np.arange(7) == 1)
-    np.testing.assert_allclose(got, [1 / 3, 0, 1, np.nan])
-
-
 def test_a_threshold_too_high_is_named(diagnosed, micro_config):
     fitted = json.loads((diagnosed / "index" / "fitted.json").read_text())
     named = _named_with(diagnosed, micro_config, fitted | {"epsilon": 0.999}, "_seeds")
-    assert {"qrcf.coverage", "qrcf.seeds", "qrcf.kept", "qrcf.moved"} <= named
+    assert named == {"qrcf.coverage"}
     (diagnosed / "index" / "fitted.json").write_text(json.dumps(fitted))
 
 
 def _named_with(place, config, fitted, part):
     (place / "index" / "fitted.json").write_text(json.dumps(fitted))
-    return _named(getattr(RetrievalSigns(System(place, config), config, JUDGE), part)())
+    return _named(getattr(RetrievalSigns(System.open(place, config), config, JUDGE), part)())
 
 
 def _named(signs):
@@ -302,16 +256,13 @@ def _named(signs):
 
 
 def test_an_adaptive_threshold_is_measured_by_its_own_cuts(finished, micro_config, monkeypatch):
-    """And has no quantile of past views that it could have moved away from."""
     config = override(micro_config, ["--config.retrieval.qrcf.threshold=adaptive"])
-    monkeypatch.setattr(System, "require", lambda self, stage: None)  # the index was made with one epsilon
-    system = System(finished, config)
+    monkeypatch.setattr(FittedArtifacts, "require", lambda self, stage: None)  # the index was made with one epsilon
+    system = System.open(finished, config)
     sample_N = cosine_sample(system.store, system.store.cuts.validation_ms, 64)
-    system.__dict__["fitted"] = {"epsilon": 2.0, "cosine_sample": sample_N.tolist(), "clicked": "withhold"}
-    signs = RetrievalSigns(system, config, JUDGE)._seeds()
-    assert 0 < signs["qrcf.kept"].value.mean < 1
-    assert signs["qrcf.seeds"].value.mean > 0
-    assert np.isnan(signs["qrcf.moved"].value)
+    made = Choices(2.0, sample_N.tolist(), "withhold")
+    system = dataclasses.replace(system, fitted=dataclasses.replace(system.fitted, made=made))
+    assert RetrievalSigns(system, config, JUDGE)._seeds()["qrcf.coverage"].value.mean > 0
 
 
 def test_collapsed_vectors_are_named(diagnosed, micro_config):
@@ -320,9 +271,9 @@ def test_collapsed_vectors_are_named(diagnosed, micro_config):
     rng = np.random.default_rng(0)
     noisy = sound[1:2] + 1e-3 * rng.normal(size=sound.shape)
     np.save(path, (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32))
-    named = _named(RetrievalSigns(System(diagnosed, micro_config), micro_config, JUDGE)._vectors())
+    named = _named(RetrievalSigns(System.open(diagnosed, micro_config), micro_config, JUDGE)._vectors())
     np.save(path, sound)
-    assert named == {"pdr.cosine", "pdr.rank", "pdr.duplicates"}
+    assert named == {"pdr.rank"}
 
 
 def test_an_unfinished_work_directory_is_named(diagnosed, micro_config, capsys):
@@ -332,7 +283,7 @@ def test_an_unfinished_work_directory_is_named(diagnosed, micro_config, capsys):
     (diagnosed / "kept.json").rename(diagnosed / "eval" / "manifest.json")
 
 
-@pytest.mark.parametrize("name", ["qin/scaler.npz", "qin/pr2.json", "preference/curve.jsonl", "qin/qin/curve.jsonl"])
+@pytest.mark.parametrize("name", ["qin/scaler.npz", "qin/pr2.json"])
 def test_a_damaged_file_ends_in_one_line(diagnosed, capsys, monkeypatch, name):
     """Whatever is measured before: that is left out here."""
     monkeypatch.setattr(RetrievalSigns, "all", lambda self: {})
@@ -351,7 +302,7 @@ def test_a_damaged_file_ends_in_one_line(diagnosed, capsys, monkeypatch, name):
 
 def test_the_json_comes_last(diagnosed, micro_config, monkeypatch):
     """Where it is there, so is the text."""
-    signs = {check.key: Sign(np.nan) for check in checks("quantile") if not check.name.endswith("_curve")}
+    signs = {check.key: Sign(np.nan) for check in checks("quantile")}
     monkeypatch.setattr(RetrievalSigns, "all", lambda self: signs)
     monkeypatch.setattr(RankingSigns, "all", lambda self: {})
     text = diagnosed / "eval" / "diagnosis.txt"

@@ -20,7 +20,7 @@ CHECK = Check("qin", "thing", "a thing, in units", low=1, high=2, below=LOW, abo
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_every_knob_is_a_field_and_every_check_has_a_name_of_its_own(threshold):
     every = checks(threshold)
-    assert len({check.key for check in every}) == len(every) > 30
+    assert len({check.key for check in every}) == len(every) >= 10
     for check in every:
         for side in (check.below, check.above):
             if side:

@@ -1,0 +1,63 @@
+"""A log up to some moment, and what depends on the log alone: histories, counters, and numbers about videos."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from pr2_jax.config import DataConfig
+from pr2_jax.data.batches.slates import Slates
+from pr2_jax.data.history.counters import Counters
+from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.data.history.histories import seen
+from pr2_jax.data.history.labels import LongPlay
+from pr2_jax.data.history.video_attributes import VideoNumbers, catalogue_arrays, query_words
+from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.types import Requests
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogView:
+    """One view of the log; each piece is made on first use. Another view of the same log is another object."""
+
+    store: LogStore
+    config: DataConfig
+    long_play: LongPlay  # as the training days define it, whatever the view holds
+
+    @classmethod
+    def of(cls, store: LogStore, config: DataConfig) -> LogView:
+        return cls(store, config, LongPlay.fit(store, store.cuts.validation_ms, config))
+
+    @functools.cached_property
+    def reader(self) -> EventReader:
+        """Histories."""
+        return EventReader(self.store, self.long_play)
+
+    @functools.cached_property
+    def counters(self) -> Counters:
+        """Counts of the log as they stood at any moment."""
+        return Counters(self.store)
+
+    @functools.cached_property
+    def numbers(self) -> VideoNumbers:
+        """Durations and ages of videos as they stood at any moment."""
+        return VideoNumbers(self.store)
+
+    @functools.cached_property
+    def catalogue(self) -> dict[str, np.ndarray]:
+        """Video attributes as the training days knew them."""
+        return catalogue_arrays(self.store, self.store.cuts.validation_ms, self.config)
+
+    def requests(self, sessions_N: np.ndarray, *, withhold: bool) -> Requests:
+        """The searches of some sessions. `withhold`: videos clicked before from retrieval."""
+        sessions = self.store.sessions
+        user, time_ms, query = (np.asarray(x)[sessions_N] for x in (sessions.user, sessions.time_ms, sessions.query))
+        gone = seen(self.store, user, time_ms) if withhold else ()
+        return Requests(user, time_ms, query_words(self.store, query, self.config), gone, query)
+
+    def requests_of(self, slates: Slates) -> Requests:
+        """The requests of slates, for ranking alone: nothing is withheld."""
+        words = query_words(self.store, slates.query_N, self.config)
+        return Requests(slates.user_N, slates.time_ms_N, words, query_B=slates.query_N)

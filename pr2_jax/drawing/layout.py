@@ -1,0 +1,231 @@
+"""Where everything of a chart stands: shapes with the classes of the page's style sheet, and no colour of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+from pr2_jax.drawing.axes import Axis, short, span, ticks
+from pr2_jax.drawing.charts import Chart, Plot, Row, Rows, Series
+
+WIDTH = 360
+"""Units; about pixels on a phone, so that the text keeps its size."""
+HEIGHT, TOP, LEFT, RIGHT, BOTTOM = 236, 24, 46, 14, 40
+ROW, HEADING = 34, 26
+LABEL_LETTERS = 40
+"""Of a row's label, of which a letter takes about 6.3 units; the value stands to its right."""
+
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """`line` and `area` take any number of points, `box` two opposite corners, `dot` and `text` one."""
+
+    kind: str
+    style: str  # classes
+    points: Points
+    text: str = ""
+    title: str = ""  # what it says when it is pointed at
+    radius: float = 0.0
+
+
+def shapes(chart: Chart) -> tuple[list[Shape], int]:
+    """All of a chart but its title and legend, and the height that it takes; the width is WIDTH."""
+    return _rows(chart) if isinstance(chart, Rows) else _plot(chart)
+
+
+def legend_of(chart: Chart) -> list[tuple[str, str]]:
+    """Class and name of each series or part; empty where there is only one."""
+    if isinstance(chart, Rows):
+        found = [(f"block p{number}", name) for number, name in enumerate(chart.part_names, 1)]
+    else:
+        found = [(f"{_sample(chart, x)} s{colour_of(chart.series, n)}", x.name) for n, x in enumerate(chart.series)]
+    return found if len(found) > 1 else []
+
+
+def _sample(chart: Plot, one: Series) -> str:
+    if chart.bars:
+        return "block"
+    if not any(math.isfinite(y) for y in one.y):
+        return "shade"
+    return "stroke" if one.line else "spot"
+
+
+def colour_of(series: Sequence[Series], place: int) -> int:
+    """The number of a series' colour and dash, from 1."""
+    return series[place].colour or place % 6 + 1
+
+
+def _plot(chart: Plot) -> tuple[list[Shape], int]:
+    x, y = axes_of(chart)
+    out = [_text(4, 13, chart.y_title, "axis"), *_grid(chart, x, y)]
+    if chart.diagonal:
+        low, high = max(x.low, y.low), min(x.high, y.high)
+        out.append(_line([(x.at(low), y.at(low)), (x.at(high), y.at(high))], "reference"))
+    if chart.level is not None and y.low <= chart.level <= y.high:
+        out.append(_line([(x.start, y.at(chart.level)), (x.end, y.at(chart.level))], "reference"))
+    taken: list[tuple[float, float]] = []
+    for place, one in enumerate(chart.series):
+        number = colour_of(chart.series, place)
+        out += _bars(chart, one, number, x, y) if chart.bars else _series(one, number, x, y, taken)
+    return out, HEIGHT
+
+
+def axes_of(chart: Plot) -> tuple[Axis, Axis]:
+    """Both axes, in the units of the picture."""
+    every = chart.series
+    xs = [v for one in every for v in one.x]
+    ys = [v for one in every for part in (one.y, one.low, one.high) for v in part]
+    ys += [] if chart.level is None else [chart.level]
+    x_low, x_high = span(xs, chart.log_x, room=0.03)
+    if chart.bars and xs:
+        x_low, x_high = min(xs) - 0.6, max(xs) + 0.6
+    y_low, y_high = span(ys, chart.log_y, chart.from_zero or chart.bars)
+    if chart.diagonal:
+        x_low, y_low = 0.0, 0.0
+        x_high = y_high = max(x_high, y_high)
+    x = Axis(x_low, x_high, LEFT, WIDTH - RIGHT, chart.log_x)
+    return x, Axis(y_low, y_high, HEIGHT - BOTTOM, TOP, chart.log_y)
+
+
+def _grid(chart: Plot, x: Axis, y: Axis) -> Iterable[Shape]:
+    for value in ticks(y.low, y.high, 5, chart.log_y):
+        at = y.at(value)
+        yield _line([(x.start, at), (x.end, at)], "grid")
+        yield _text(x.start - 5, at + 4, short(value, chart.percent), "tick end")
+    labels = chart.x_labels or [(value, short(value)) for value in ticks(x.low, x.high, 5, chart.log_x)]
+    step = -(-len(labels) // 5)
+    for value, text in labels[::step] if chart.x_labels else labels:
+        yield _line([(x.at(value), y.start), (x.at(value), y.start + 4)], "tickmark")
+        yield _text(x.at(value), y.start + 16, text, "tick middle")
+    yield _line([(x.start, y.start), (x.end, y.start)], "tickmark")
+    yield _text((x.start + x.end) / 2, HEIGHT - 6, chart.x_title, "axis middle")
+
+
+def _bars(chart: Plot, one: Series, number: int, x: Axis, y: Axis) -> Iterable[Shape]:
+    width = abs(x.at(1) - x.at(0)) * 0.78
+    names = dict(chart.x_labels)
+    for at, value in zip(one.x, one.y, strict=True):
+        left, top = x.at(at) - width / 2, min(y.at(value), y.start)
+        said = f"{names.get(at, short(at))}: {value:,.6g} ({one.name})"
+        yield Shape("box", f"bar s{number}", [(left, top), (left + width, y.start)], title=said)
+
+
+def _series(one: Series, number: int, x: Axis, y: Axis, taken: list[tuple[float, float]]) -> Iterable[Shape]:
+    for run in _runs(one.x, one.low, one.high):
+        above = [(x.at(a), y.at(high)) for a, _, high in run]
+        below = [(x.at(a), y.at(low)) for a, low, _ in run]
+        yield Shape("area", f"band s{number}", [*above, *below[::-1]])
+    for run in _runs(one.x, one.y) if one.line else ():
+        yield _line([(x.at(a), y.at(b)) for a, b in run], f"line s{number}{' faint' * one.faint}")
+    for place, (a, b) in enumerate(zip(one.x, one.y, strict=True) if one.marks else ()):
+        if not (math.isfinite(a) and math.isfinite(b)):
+            continue
+        label = one.labels[place] if one.labels else ""
+        said = f"{one.name} {label}: {short(a)}, {b:.4g}"
+        yield Shape("dot", f"mark s{number}", [(x.at(a), y.at(b))], title=said, radius=3.4)
+        free = [at for at in _beside(x.at(a), y.at(b)) if label and not _crowded(at, taken)]
+        if free:
+            taken.append(free[0])
+            yield _text(*free[0], label, f"tick middle t{number}")
+
+
+def _beside(x: float, y: float) -> list[tuple[float, float]]:
+    """Where a label may stand: above its mark, below, to the right, to the left."""
+    return [(x, y - 8), (x, y + 17), (min(x + 22, WIDTH - RIGHT), y + 4), (x - 22, y + 4)]
+
+
+def _crowded(at: tuple[float, float], taken: Iterable[tuple[float, float]]) -> bool:
+    return any(abs(at[0] - x) < 30 and abs(at[1] - y) < 12 for x, y in taken)
+
+
+def _rows(chart: Rows) -> tuple[list[Shape], int]:
+    headings = sum(bool(row.group) and row.group != before for row, before in _with_group_before(chart.rows))
+    height = 8 + ROW * len(chart.rows) + HEADING * headings + 42
+    x = rows_axis(chart)
+    top, bottom = 4, height - 40
+    out = [_line([(x.at(v), top), (x.at(v), bottom)], "grid") for v in ticks(x.low, x.high, 5)]
+    if chart.zero:
+        out.append(_line([(x.at(0), top), (x.at(0), bottom)], "zero"))
+    at = top
+    for row, before in _with_group_before(chart.rows):
+        if row.group and row.group != before:
+            out.append(_text(4, at + 17, row.group, "heading"))
+            at += HEADING
+        out += _row(chart, row, x, at)
+        at += ROW
+    for value in ticks(x.low, x.high, 5):
+        out.append(_text(x.at(value), bottom + 15, short(value, chart.percent), "tick middle"))
+    out.append(_text(WIDTH / 2, height - 5, chart.x_title, "axis middle"))
+    return out, height
+
+
+def rows_axis(chart: Rows) -> Axis:
+    """The axis that all rows share."""
+    if chart.part_names:
+        return Axis(0.0, max([sum(row.parts) for row in chart.rows] or [0.0]) or 1.0, 12, WIDTH - 18)
+    ends = [v for row in chart.rows if row.value for v in (row.value.mean, row.value.low, row.value.high)]
+    return Axis(*span([*ends, *([0.0] if chart.zero else [])], room=0.03), 12, WIDTH - 18)
+
+
+def value_text(chart: Rows, row: Row) -> str:
+    """What stands to the right of the label."""
+    if row.text or row.value is None:
+        return row.text
+    value, scale, digits = row.value, 100 if chart.percent else 1, 1 if chart.percent else 3
+    if not math.isfinite(value.mean):
+        return "not known"
+    unit, sign = "%" if chart.percent else "", "+" if chart.zero else ""
+    half = (value.high - value.low) / 2 * scale
+    around = f" ±{half:.{digits}f}" if math.isfinite(half) else ""
+    alone = ", too few people" if chart.zero and not around else ""
+    return f"{round(value.mean * scale, digits) + 0.0:{sign}.{digits}f}{around}{unit}{alone}"
+
+
+def _row(chart: Rows, row: Row, x: Axis, at: float) -> Iterable[Shape]:
+    said = value_text(chart, row)
+    most = LABEL_LETTERS + 12 - len(said)
+    label = row.label if len(row.label) <= most else row.label[: most - 1] + "…"
+    yield _text(4, at + 13, label, "label", row.label if label != row.label else "")
+    yield _text(WIDTH - 4, at + 13, said, "label end")
+    middle = at + 23
+    if row.parts:
+        start = 0.0
+        for number, (part, name) in enumerate(zip(row.parts, chart.part_names, strict=True), 1):
+            left, right = x.at(start), x.at(start + part)
+            title = f"{row.label}, {name}: {part:.4g}"
+            yield Shape("box", f"bar p{number}", [(left, middle - 5), (right, middle + 5)], title=title)
+            start += part
+    elif row.value and math.isfinite(row.value.mean):
+        low, high = (v if math.isfinite(v) else row.value.mean for v in (row.value.low, row.value.high))
+        title = f"{row.label}: {row.value.mean:.4f} [{low:.4f}, {high:.4f}]"
+        yield _line([(x.at(low), middle), (x.at(high), middle)], f"interval {row.tone}")
+        yield Shape("dot", f"dot {row.tone}", [(x.at(row.value.mean), middle)], title=title, radius=4.2)
+
+
+def _with_group_before(rows: Sequence[Row]) -> Iterable[tuple[Row, str]]:
+    return zip(rows, ["", *(row.group for row in rows)], strict=False)
+
+
+def _runs(*columns: Sequence[float]) -> Iterable[list[tuple[float, ...]]]:
+    """Stretches of points that are all finite."""
+    run: list[tuple[float, ...]] = []
+    for point in zip(*columns, strict=True) if all(len(c) for c in columns) else ():
+        if all(math.isfinite(v) for v in point):
+            run.append(point)
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _line(points: Points, style: str) -> Shape:
+    return Shape("line", style, points)
+
+
+def _text(x: float, y: float, text: str, style: str, title: str = "") -> Shape:
+    return Shape("text", style, [(x, y)], text, title)

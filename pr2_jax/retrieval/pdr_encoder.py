@@ -1,0 +1,34 @@
+"""The trained dual encoder as functions on NumPy arrays: live requests and the whole catalogue."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.encoders.batching import REQUEST_BLOCK, all_videos, in_blocks
+from pr2_jax.retrieval.encoded_requests import EncodedRequests
+from pr2_jax.types import Functions
+
+
+class PdrEncoder:
+    """Query-user vectors for live requests and video vectors for the index."""
+
+    def __init__(self, functions: Functions, history: int, reader: EventReader) -> None:
+        """`history`: engaged events read of each person."""
+        self._functions, self._history, self._reader = functions, history, reader
+
+    def __call__(self, encoded: EncodedRequests) -> np.ndarray:
+        """Unit vectors `[B, D]`."""
+        requests, store = encoded.requests, self._reader.store
+        batch = {
+            "words_BxQ": requests.words_BxQ,
+            "query_content_BxD": encoded.query_BxD,
+            "profile_BxP": np.asarray(store.users.profile)[requests.user_B],
+            "preference_BxD": encoded.people.preference_NxD,
+            **self._reader.engaged(requests.user_B, requests.time_ms_B, self._history),
+        }
+        return in_blocks(self._functions["pdr_query_user"], batch, REQUEST_BLOCK)
+
+    def videos(self) -> np.ndarray:
+        """Unit vectors of the whole catalogue, `[V, D]`; row 0 (unknown) is zero."""
+        return all_videos(self._functions["pdr_video"], self._reader.store.counts.videos)
