@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -137,14 +138,26 @@ def micro_config(micro_arguments) -> Config:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, micro_config) -> Path:
-    """A work directory in which every stage has been made. Shared: copy it before changing anything in it."""
+def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`shared(name, make)`: a directory that one worker makes and all read. Copy it before changing anything in it."""
+
+    def shared(name: str, make: Callable[[Path], None]) -> Path:
+        place = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:  # a directory of the worker's own, in that of the run
+            place = place.parent
+        with (place / f"{name}.lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if lock.tell() == 0:  # who comes second finds it made
+                make(place / name)
+                lock.write("made")
+        return place / name
+
+    return shared
+
+
+@pytest.fixture(scope="session")
+def finished(shared, micro_config) -> Path:
+    """A work directory in which every stage has been made."""
     from pr2_jax import pipeline  # not above: bm25s runs JAX when it is imported, which settles the devices
 
-    place = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # shared by the workers: who comes second finds it made
-        place = place.parent
-    with (place / "finished.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        pipeline.run(place / "finished", micro_config, None)
-    return place / "finished"
+    return shared("finished", lambda place: pipeline.run(place, micro_config, None))

@@ -135,7 +135,9 @@ def test_killed_and_carried_on_is_the_unbroken_run(finished, micro_arguments, mi
     It is told that all before and after is fresh, but for the evaluation, which another process thus repeats. That the
     store and all other training repeat is shown in data/test_world_ingest.py and stages/test_training_days.py.
     """
-    directory = shutil.copytree(finished, tmp_path / "w", ignore=shutil.ignore_patterns("pdr", "eval"))
+    directory = shutil.copytree(finished, tmp_path / "w")
+    for name in ("pdr", "eval"):
+        shutil.rmtree(directory / name)
     _kill_when(directory / "pdr.partial" / "checkpoints", ["run", *micro_arguments, "--workdir", str(directory)])
     assert sorted(path.name for path in directory.glob("*.partial")) == ["pdr.partial"]
     assert not (directory / "pdr").exists()

@@ -11,13 +11,15 @@ from pr2_jax.stages.export_artifact import export
 
 
 @pytest.fixture(scope="session")
-def artifact(finished, tmp_path_factory) -> Path:
+def artifact(finished, shared) -> Path:
     """Shared: copy it before changing anything in it."""
-    place = tmp_path_factory.mktemp("serving")
-    workdir = shutil.copytree(finished, place / "w")
-    export(workdir, place / "a")
-    shutil.rmtree(workdir)
-    return place / "a"
+
+    def exported(place: Path) -> None:
+        workdir = shutil.copytree(finished, place.with_name("exported_from"))
+        export(workdir, place)
+        shutil.rmtree(workdir)
+
+    return shared("artifact", exported)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pr2_jax.search.system import System
 from pr2_jax.stages.export_artifact import functions_of, real_batches
 
 NAMES = ["base", "content_query", "content_video", "pdr_query_user", "pdr_video"]
-NAMES += ["qin", "preference_logits", "preference_says", "preference_video"]
+NAMES += ["preference_logits", "preference_says", "preference_video", "qin"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -87,7 +87,7 @@ def test_programs_are_for_all_platforms_and_open_in_their_batch(exported):
 
 def test_what_several_read_is_stored_and_loaded_once(exported):
     readers = [name for name in NAMES if "frozen/content" in exported.manifest["functions"][name]["weights"]]
-    assert readers == ["base", "pdr_query_user", "pdr_video", "qin", "preference_video"]
+    assert readers == ["base", "pdr_query_user", "pdr_video", "preference_video", "qin"]
     files = {exported.manifest["functions"][name]["weights"]["frozen/content"] for name in readers}
     assert files == {"content/video_vectors.npy"}
     assert len({id(exported[name].weights["frozen"]["content"]) for name in readers}) == 1
