@@ -27,14 +27,13 @@ from pr2_jax.config import ContentConfig, OptimConfig
 from pr2_jax.errors import Pr2Error
 from pr2_jax.models.content import ContentTask
 from pr2_jax.training import resource_limits
-from pr2_jax.training.checkpoint import CHECKPOINTS
+from pr2_jax.training.checkpoint import CHECKPOINTS, HALF_WRITTEN
 from pr2_jax.training.loop import fit
 
 STEPS, EVERY = 120, 3
 VIDEOS, WORDS, AUTHORS, CATEGORIES = 4_000, 4_000, 500, 50
 OPTIM = OptimConfig(batch=64, checkpoint_every=EVERY, table_optimizer="row_adagrad")
 CONFIG = ContentConfig(width=32, hidden=64, uniform_negatives=64, optim=OPTIM)
-HALF_WRITTEN = "*.orbax-checkpoint-tmp"
 TRIES = 100
 """Draws of one moment: a run may be done before it comes."""
 

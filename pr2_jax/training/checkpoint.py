@@ -30,7 +30,7 @@ from pr2_jax.training import resource_limits
 from pr2_jax.training.distributed import alone, is_first
 
 PyTree = Any
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, HALF_WRITTEN = "checkpoints", "*.orbax-checkpoint-tmp"
 SCHEMA = "checkpoint-1"
 
 
@@ -77,10 +77,11 @@ class Checkpoints:
         policies = ocp.training.preservation_policies
         self._facts = json.loads(json.dumps({"schema": SCHEMA, **(facts or {})}))
         self._place = directory.resolve() / CHECKPOINTS
+        # Here and not by Orbax, whose thread might still be at it when the next one opens the directory.
+        for half in self._place.glob(HALF_WRITTEN) if is_first() else ():
+            shutil.rmtree(half, ignore_errors=True)
         with _quiet():
-            self._checkpointer = ocp.training.Checkpointer(
-                self._place, preservation_policy=policies.LatestN(keep), cleanup_tmp_directories=True
-            )
+            self._checkpointer = ocp.training.Checkpointer(self._place, preservation_policy=policies.LatestN(keep))
 
     @property
     def steps(self) -> list[int]:

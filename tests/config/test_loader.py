@@ -263,3 +263,37 @@ def test_a_config_of_before_is_read(tmp_path):
     data["retrieval"]["channels"], data["qin"]["inputs"] = "bm25+dr+qrcf+pdr", "video+preference"
     (tmp_path / "config.json").write_text(json.dumps(data))
     assert loader.read(tmp_path / "config.json") == config
+
+
+def test_weights_of_heads_by_their_old_paths(tmp_path):
+    """On the command line, in an ablation file and in a config that was saved before heads were data."""
+    old = {"qin.long_play_weight": 0.7, "base.like_weight": 0.1, "pdr.click_weight": 2.0}
+    config = loader.override(Config(), [f"--config.{path}={value}" for path, value in old.items()])
+    assert config == loader.replaced(Config(), old)
+    assert [head.weight for head in config.qin.prediction_heads] == [1.0, 0.7, 0.2]
+    assert [head.weight for head in config.base.prediction_heads] == [1.0, 0.3, 0.1]
+    assert [head.weight for head in config.pdr.feedback_heads] == [2.0, 0.5, 0.2]
+    saved = loader.to_dict(config)
+    for model, field in (("qin", "prediction_heads"), ("base", "prediction_heads"), ("pdr", "feedback_heads")):
+        saved[model] |= {f"{head['name']}_weight": head["weight"] for head in saved[model].pop(field)}
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert loader.read(tmp_path / "config.json") == config
+    loader.save(config, tmp_path / "new.json")
+    assert loader.read(tmp_path / "new.json") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("prediction_heads.liek.weight=1", "config.qin.prediction_heads has no field 'liek', did you mean 'like'?"),
+        ("prediction_heads.like.wait=1", "config.qin.prediction_heads.like has no field 'wait'"),
+        ("prediction_heads.like=1", "config.qin.prediction_heads.like is a section: set one of name, label, weight"),
+        ("prediction_heads=1", "config.qin.prediction_heads is a list: set a field of one of click, long_play, like"),
+        ("prediction_heads.like.weight=much", "config.qin.prediction_heads.like.weight = 'much': expected float"),
+        ("prediction_heads.like.label=comment", "label = 'comment', expected one of click, long_play, like, follow"),
+    ],
+)
+def test_a_wrong_head_is_named(override, message):
+    with pytest.raises(BadConfig) as error:
+        loader.override(Config(), [f"--config.qin.{override}"])
+    assert message in str(error.value)

@@ -13,6 +13,7 @@ import pytest
 from pr2_jax.errors import BadInput, Pr2Error
 from pr2_jax.training import loop, resource_limits
 from pr2_jax.training.loop import fit
+from pr2_jax.training.mesh import ints
 
 EXHAUSTED = "RESOURCE_EXHAUSTED: Out of memory allocating 4096 bytes.\nAnd a long list of allocations."
 
@@ -38,6 +39,7 @@ def test_a_batch_that_is_largest_is_what_to_lower(toy, batch_at, optim, tmp_path
     def large(step):
         return batch_at(step) | {"history_BxH": np.zeros((4, 1_000_000), np.int32)}
 
+    monkeypatch.setattr(type(toy), "schema", toy.schema | {"history_BxH": ints("B", "H")})
     monkeypatch.setattr(loop, "make_step", lambda *_: _exhausted)
     with pytest.raises(
         Pr2Error, match=r"are batch.history_BxH int32\[4, 1000000\] 16.0 MB, .*: lower toy.optim.batch$"
