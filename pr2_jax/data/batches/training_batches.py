@@ -65,12 +65,7 @@ class ContentBatches:
     """(query, clicked video) pairs of training sessions and (caption words, video) pseudo-queries."""
 
     def __init__(
-        self,
-        store: LogStore,
-        sessions_N: np.ndarray,
-        caption_VxC: np.ndarray,
-        config: ContentConfig,
-        data: DataConfig,
+        self, store: LogStore, sessions_N: np.ndarray, caption_VxC: np.ndarray, config: ContentConfig, data: DataConfig
     ) -> None:
         """BadInput where there is neither a click nor a caption to learn from."""
         self._store, self._caption, self._config, self._data = store, caption_VxC, config, data
