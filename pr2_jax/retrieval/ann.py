@@ -168,7 +168,8 @@ def build_index(
     )
     _write_report(directory, report, config.ann_reorder)
     if approximate:
-        report = _with_recall(report, load_index(directory), _sample_queries(told_NxD, queries_NxD))
+        pool_NxD = told_NxD if queries_NxD is None else np.asarray(queries_NxD, np.float32)
+        report = _with_recall(report, load_index(directory), pool_NxD)
         _write_report(directory, report, config.ann_reorder)
     return report
 
@@ -211,14 +212,9 @@ def _build_scann(vectors_NxD: np.ndarray, directory: pathlib.Path, leaves: int, 
         searcher.serialize(str(directory), relative_path=True)
 
 
-def _sample_queries(told_NxD: np.ndarray, queries_NxD: np.ndarray | None) -> np.ndarray:
-    pool_NxD = told_NxD if queries_NxD is None else np.asarray(queries_NxD, np.float32)
+def _with_recall(report: IndexReport, index: Index, pool_NxD: np.ndarray) -> IndexReport:
     pick = np.random.default_rng(0).permutation(len(pool_NxD))[:RECALL_QUERIES]
-    return pool_NxD[np.sort(pick)]
-
-
-def _with_recall(report: IndexReport, index: Index, query_NxD: np.ndarray) -> IndexReport:
-    k = min(report.recall_at, report.rows)
+    query_NxD, k = pool_NxD[np.sort(pick)], min(report.recall_at, report.rows)
     found = index.search(query_NxD, k)
     exact = index.exact(query_NxD, k)
     # Counted by score, not by id: a video that ties with the k-th exact one is as good.

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from pr2_jax.config import QrcfConfig
-from pr2_jax.data.history.histories import laid_out
+from pr2_jax.data.history.histories import laid_out, place_in_run
 from pr2_jax.data.outcomes import clicked_ms
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.errors import StaleArtifact
@@ -145,20 +145,14 @@ def engagement(store: LogStore, before_ms: int, config: QrcfConfig, seed: int = 
     user, video = user[order], video[order]
     first = np.sort(np.unique(user * videos + video, return_index=True)[1])
     user, video = user[first], video[first]
-    keep = _rank_within(user) < config.max_items_per_user
+    keep = place_in_run(user) < config.max_items_per_user
     user, video = user[keep], video[keep]
     # A sample of each item's users: its first ones in a random order.
     shuffled = np.random.default_rng(seed).permutation(len(video))
     shuffled = shuffled[np.argsort(video[shuffled], kind="stable")]
-    kept = shuffled[_rank_within(video[shuffled]) < config.max_users_per_item]
+    kept = shuffled[place_in_run(video[shuffled]) < config.max_users_per_item]
     ones = np.ones(len(kept), np.float32)
     return sp.csr_array((ones, (user[kept], video[kept])), shape=(users, videos), dtype=np.float32)
-
-
-def _rank_within(group_N: np.ndarray) -> np.ndarray:
-    """Position of each entry within its run of equal groups."""
-    start = np.flatnonzero(np.r_[True, group_N[1:] != group_N[:-1]]) if len(group_N) else np.zeros(0, np.int64)
-    return np.arange(len(group_N)) - np.repeat(start, np.diff(np.r_[start, len(group_N)]))
 
 
 def _swing(active_UxN: sp.csr_array, size_U: np.ndarray, m: int, config: QrcfConfig) -> Iterator[Block]:

@@ -31,6 +31,11 @@ from pr2_jax.data.logs.search_rows import SESSION
 from pr2_jax.data.schema import CATEGORIES, PROFILE
 
 
+EVENT_TYPES = dict(user=np.int32, video=np.int32, query=np.int32, time_ms=np.int64, surface=np.int8)
+EVENT_TYPES |= dict(click=bool, like=bool, follow=bool, forward=bool)
+EVENT_TYPES |= dict(play_ms=np.int64, duration_ms=np.int64, known_ms=np.int64, told=np.uint8)
+
+
 @dataclasses.dataclass(frozen=True)
 class Assembled:
     """The content of a store, by group of columns (columns.py)."""
@@ -198,34 +203,21 @@ def _sessions(shown: pl.DataFrame) -> tuple[Sessions, Impressions]:
 def _events(
     feed: pl.DataFrame, shown: pl.DataFrame, user_vocabulary: np.ndarray, video_vocabulary: np.ndarray
 ) -> tuple[Events, np.ndarray]:
-    """Both surfaces in one order, and where each user's events begin."""
+    """The events of both surfaces, and where each user's begin."""
     clicked = _with_outcomes(shown.filter(pl.col("clicks") > 0))
-    views, clicks = len(feed), len(clicked)
-
-    def both(of_feed: np.ndarray, of_search: np.ndarray, dtype: type) -> np.ndarray:
-        return np.concatenate([of_feed.astype(dtype), of_search.astype(dtype)])[order]
-
-    def column(name: str, dtype: type) -> np.ndarray:
-        return both(feed[name].to_numpy(), clicked[name].to_numpy(), dtype)
-
-    user = np.concatenate([rows_of(user_vocabulary, feed["user"].to_numpy()), clicked["user"].to_numpy()])
-    time_ms = np.concatenate([feed["time_ms"].to_numpy(), clicked["time_ms"].to_numpy()])
-    order = outcomes.ordered(user, time_ms)  # stable: feed before search, file order within each
-    events = Events(
-        user=user[order].astype(np.int32),
-        video=both(rows_of(video_vocabulary, feed["video"].to_numpy()), clicked["video"].to_numpy(), np.int32),
-        query=both(np.zeros(views), clicked["query"].to_numpy(), np.int32),
-        time_ms=time_ms[order],
-        surface=both(np.full(views, FEED_SURFACE), np.full(clicks, SEARCH_SURFACE), np.int8),
-        click=both(feed["click"].to_numpy(), np.ones(clicks, bool), bool),
-        like=column("like", bool),
-        follow=column("follow", bool),
-        forward=column("forward", bool),
-        play_ms=column("play_ms", np.int64),
-        duration_ms=column("duration_ms", np.int64),
-        known_ms=column("known_ms", np.int64),
-        told=column("told", np.uint8),
+    clicked = clicked.with_columns(click=pl.lit(True), surface=pl.lit(SEARCH_SURFACE))
+    views = feed.with_columns(
+        pl.Series("user", rows_of(user_vocabulary, feed["user"].to_numpy())),
+        pl.Series("video", rows_of(video_vocabulary, feed["video"].to_numpy())),
+        query=pl.lit(0),
+        surface=pl.lit(FEED_SURFACE),
     )
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([views[name].to_numpy(), clicked[name].to_numpy()])
+
+    order = outcomes.ordered(column("user"), column("time_ms"))  # stable: feed before search, file order within each
+    events = Events(**{name: column(name)[order].astype(kind) for name, kind in EVENT_TYPES.items()})
     return events, np.searchsorted(events.user, np.arange(len(user_vocabulary) + 1)).astype(np.int64)
 
 
