@@ -143,7 +143,6 @@ class RankingFeatures:
         found |= _named(appeal, *(f"appeal_{label}" for label in PREFERENCE_LABELS))
         if personal:
             found |= self._personal(encoded, video_NxS, similarity) | self._preferences(encoded, video_NxS, logits)
-            found |= {"clicks_of_video": self._clicks(requests, video_NxS)} if self._again else {}
         columns = [found.pop(name, np.zeros((1, 1))) for name in FEATURES]
         if found:
             raise ValueError(f"no feature is called {', '.join(found)}")
@@ -151,12 +150,12 @@ class RankingFeatures:
 
     def _relevance(self, encoded: EncodedRequests, video_NxS: np.ndarray) -> dict[str, np.ndarray]:
         counters, requests = self._counters, encoded.requests
-        time_Nx1, query_N = requests.time_ms_B[:, None], requests.query_B
+        time_Nx1 = requests.time_ms_B[:, None]
         vectors_NxSxD = np.asarray(encoded.encoders.space.videos_VxD)[video_NxS]
-        known_N = query_N > 0
-        searches_Nx1 = np.where(known_N, counters.query_searches.before(query_N, requests.time_ms_B), 0)[:, None]
-        clicks_NxS = counters.query_video_clicks.before(pair(query_N[:, None], video_NxS), time_Nx1)
-        clicks_NxS = np.where(known_N[:, None], clicks_NxS, 0)
+        query_Nx1 = requests.query_B[:, None]
+        searches_Nx1 = np.where(query_Nx1 > 0, counters.query_searches.before(query_Nx1, time_Nx1), 0)
+        clicks_NxS = counters.query_video_clicks.before(pair(query_Nx1, video_NxS), time_Nx1)
+        clicks_NxS = np.where(query_Nx1 > 0, clicks_NxS, 0)
         return {
             "bm25": self._bm25.scores(requests.words_BxQ, video_NxS),
             "content_cosine": np.einsum("nd,nsd->ns", encoded.query_BxD, vectors_NxSxD),
@@ -197,7 +196,7 @@ class RankingFeatures:
         views = counters.user_video_views.before(pair(user_Nx1, video_NxS), time_Nx1) * known_Nx1
         popularity_NxS = counters.video_clicks.before(video_NxS, time_Nx1)
         item_cf, qrcf = np.split(walked((encoded.latest, encoded.seeds), np.tile(video_NxS, (2, 1)), similarity), 2)
-        return {
+        found = {
             "item_cf": item_cf,
             "item_cf_by_clicks": item_cf / (popularity_NxS + PRIOR_SHOWN),
             "qrcf": qrcf,
@@ -207,10 +206,10 @@ class RankingFeatures:
             "user_clicks": total_Nx1,
             "views_of_video": views,
         }
-
-    def _clicks(self, requests: Requests, video_NxS: np.ndarray) -> np.ndarray:
-        user_Nx1, time_Nx1 = requests.user_B[:, None], requests.time_ms_B[:, None]
-        return self._counters.user_video_clicks.before(pair(user_Nx1, video_NxS), time_Nx1) * (user_Nx1 > 0)
+        if self._again:
+            clicks_NxS = counters.user_video_clicks.before(pair(user_Nx1, video_NxS), time_Nx1)
+            found["clicks_of_video"] = clicks_NxS * known_Nx1
+        return found
 
     def _preferences(
         self, encoded: EncodedRequests, video_NxS: np.ndarray, preference_NxSxT: np.ndarray

@@ -32,9 +32,6 @@ class FusionWeights:
     relevance: float = 0.0  # exponent a_r
     relevance_floor: float = 0.0  # results below this relevance come after all others
 
-    def to_dict(self) -> dict[str, list[float] | float]:
-        return dataclasses.asdict(self) | {"alpha_T": list(self.alpha_T), "beta_T": list(self.beta_T)}
-
     @classmethod
     def from_dict(cls, values: dict) -> FusionWeights:
         return cls(tuple(values["alpha_T"]), tuple(values["beta_T"]), values["relevance"], values["relevance_floor"])

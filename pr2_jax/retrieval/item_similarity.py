@@ -103,7 +103,7 @@ class ContentNeighbours:
 
 
 def fit(
-    store: LogStore, before_ms: int, config: QrcfConfig, content: ContentNeighbours | None = None, seed: int = 0
+    store: LogStore, before_ms: int, config: QrcfConfig, content: ContentNeighbours | None = None
 ) -> ItemSimilarity:
     """Similarity from the clicks known strictly before `before_ms`.
 
@@ -112,7 +112,7 @@ def fit(
     videos = len(store.videos.raw_id)
     # A video is no neighbour of itself, and row 0 of none.
     m = max(min(config.neighbours, NEIGHBOUR_CELLS // videos, videos - 2), 1)
-    clicks_UxV = engagement(store, before_ms, config, seed)
+    clicks_UxV = engagement(store, before_ms, config)
     # Swing counts pairs of users, so that a video with one user has no partner.
     least = 2 if config.similarity == "swing" else 1
     active = np.flatnonzero(np.bincount(clicks_UxV.indices, minlength=videos) >= least)

@@ -33,8 +33,6 @@ ROUNDS = 3
 MOST_SESSIONS = 1_000
 """Sessions that weights are chosen on; more change them little."""
 
-Objective = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""(scores [B, K], clicked [B, K], valid [B, K], positives [B]) -> value [B], greater is better."""
 Scorer = Callable[[np.ndarray], np.ndarray]
 """ids [B, N] (-1 = padding) -> the channel's scores [B, N] of those videos."""
 
@@ -144,13 +142,9 @@ def merge(
 
 
 def choose_weights(
-    channels: Mapping[str, Candidates],
-    clicked: Sequence[np.ndarray],
-    objective: Objective = retrieval_objective,
-    grid: Sequence[float] = WEIGHT_GRID,
-    scorers: Mapping[str, Scorer] | None = None,
+    channels: Mapping[str, Candidates], clicked: Sequence[np.ndarray], scorers: Mapping[str, Scorer] | None = None
 ) -> dict[str, float]:
-    """Weights (sum 1) that maximise the objective over validation requests, by coordinate search from equal weights.
+    """Weights (sum 1) that maximise `retrieval_objective` over validation requests, by coordinate search.
 
     `clicked`: B arrays of clicked video rows; requests without one are left out.
     """
@@ -170,9 +164,9 @@ def choose_weights(
         if score.shape[1] > OBJECTIVE_DEPTH:
             best = np.argpartition(-score, OBJECTIVE_DEPTH - 1, axis=1)[:, :OBJECTIVE_DEPTH]
             score, hit = np.take_along_axis(score, best, 1), np.take_along_axis(hit, best, 1)
-        return float(objective(score, hit, np.isfinite(score), positives_B).mean())
+        return float(retrieval_objective(score, hit, np.isfinite(score), positives_B).mean())
 
-    grids = dict.fromkeys(range(len(names)), grid)
+    grids = dict.fromkeys(range(len(names)), WEIGHT_GRID)
     weight_C = np.array(coordinate_search(value, [1.0] * len(names), grids, lambda trial: sum(trial) > 0), np.float32)
     return {name: float(w) for name, w in zip(names, weight_C / weight_C.sum(), strict=True)}
 

@@ -149,7 +149,7 @@ def epsilon_at(cosine_N: np.ndarray, quantile: float) -> float:
     return float(np.quantile(cosine_N, quantile)) if len(cosine_N) else 0.0
 
 
-def cosine_sample(store: LogStore, before_ms: int, size: int, seed: int = 0) -> np.ndarray:
+def cosine_sample(store: LogStore, before_ms: int, size: int) -> np.ndarray:
     """Sample of videos for the adaptive threshold: ascending rows `[N]`, at most `size`, engaged with before
     `before_ms`. Every such video is equally likely, however popular (docs/decisions/014-qrcf-threshold.md).
 
@@ -158,5 +158,5 @@ def cosine_sample(store: LogStore, before_ms: int, size: int, seed: int = 0) -> 
     index = store.engaged_index
     past = index.rows[index.known_ms < before_ms]
     video_N = np.setdiff1d(np.asarray(store.events.video)[past], [0])
-    drawn_N = np.random.default_rng(seed).permutation(video_N)[:size]
+    drawn_N = np.random.default_rng(0).permutation(video_N)[:size]
     return np.sort(drawn_N) if len(drawn_N) else np.zeros(1, np.int32)

@@ -46,7 +46,7 @@ class Calibrated:
 
     def save(self, path: Path) -> None:
         heads = [{name: array.tolist() for name, array in head.to_dict().items()} for head in self.heads]
-        path.write_text(json.dumps({"heads": heads, "fusion": self.fusion.to_dict()}) + "\n")
+        path.write_text(json.dumps({"heads": heads, "fusion": dataclasses.asdict(self.fusion)}) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Calibrated:

@@ -30,7 +30,6 @@ from pr2_jax.data.logs.log_tables import LogTables
 from pr2_jax.data.logs.search_rows import SESSION
 from pr2_jax.data.schema import CATEGORIES, PROFILE
 
-
 EVENT_TYPES = dict(user=np.int32, video=np.int32, query=np.int32, time_ms=np.int64, surface=np.int8)
 EVENT_TYPES |= dict(click=bool, like=bool, follow=bool, forward=bool)
 EVENT_TYPES |= dict(play_ms=np.int64, duration_ms=np.int64, known_ms=np.int64, told=np.uint8)
