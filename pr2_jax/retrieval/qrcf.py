@@ -77,7 +77,7 @@ class SeedFilter:
     def __call__(self, requests: Requests, query_BxD: np.ndarray | None = None) -> Seeds:
         """Seeds of each request; the latest ones where the log tells nothing of any video.
 
-        `query_BxD`: content vectors of the queries, where somebody has them already.
+        `query_BxD`: content vectors of the queries, if already computed.
         """
         if not self._told:
             return self.latest(requests)

@@ -78,9 +78,8 @@ class AppendableLog:
         first = np.concatenate([[0], np.cumsum((searches.shown_BxS > 0).sum(axis=1))]).astype(np.int64)
         user_B, source_B = searches.user_B.astype(np.int32), searches.source_B.astype(np.int32)
         self._sessions.append(Sessions(searches.raw_id_B, user_B, query_B, searches.time_ms_B, source_B, first))
-        video_R, position_R, clicks_R = (
-            x.astype(np.int32) for x in (searches.shown_BxS[at], column, searches.clicks_BxS[at])
-        )
+        of_results = searches.shown_BxS[at], column, searches.clicks_BxS[at]
+        video_R, position_R, clicks_R = (x.astype(np.int32) for x in of_results)
         self._impressions.append(Impressions(video_R, position_R, clicks_R, **self._outcomes(searches, at)))
         self._events += [_watched(views), _clicked(searches, query_B, row[clicks_R > 0], column[clicks_R > 0])]
 
@@ -106,13 +105,8 @@ class AppendableLog:
         sessions = _joined(Sessions, self._sessions, first="first_impression")
         impressions = _joined(Impressions, self._impressions)
         queries = self._queries()
-        counts = dataclasses.replace(
-            base.counts,
-            events=len(events.user),
-            sessions=len(sessions.user),
-            impressions=len(impressions.video),
-            queries=len(queries.first_word) - 1,
-        )
+        sizes = {"events": len(events.user), "sessions": len(sessions.user), "impressions": len(impressions.video)}
+        counts = dataclasses.replace(base.counts, **sizes, queries=len(queries.first_word) - 1)
         return dataclasses.replace(
             base,
             users=dataclasses.replace(base.users, first_event=first_event),
