@@ -29,13 +29,14 @@ def withhold_seen(ids_BxN: np.ndarray, scores_BxN: np.ndarray, seen: Sequence[np
     kept = np.take_along_axis(keep_BxN, order_BxN, 1)
     ids = np.where(kept, np.take_along_axis(ids_BxN, order_BxN, 1), NO_VIDEO).astype(np.int32)
     scores = np.where(kept, np.take_along_axis(scores_BxN, order_BxN, 1), -np.inf).astype(np.float32)
-    return padded(ids, scores, k)
+    return Candidates(padded(ids, k, NO_VIDEO), padded(scores, k, -np.inf))
 
 
-def padded(ids_BxN: np.ndarray, scores_BxN: np.ndarray, k: int) -> Candidates:
-    """At most k results, padded to k."""
-    pad = [(0, 0), (0, max(0, k - ids_BxN.shape[1]))]
-    return Candidates(np.pad(ids_BxN, pad, constant_values=NO_VIDEO), np.pad(scores_BxN, pad, constant_values=-np.inf))
+def padded(x_BxN: np.ndarray, k: int, value: float = 0) -> np.ndarray:
+    """Columns padded to k with `value`."""
+    short = k - x_BxN.shape[1]
+    pad = [(0, 0), (0, short), *[(0, 0)] * (x_BxN.ndim - 2)]
+    return np.pad(x_BxN, pad, constant_values=value) if short > 0 else x_BxN
 
 
 def best_of(ids_N: np.ndarray, scores_N: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -124,11 +124,9 @@ def rank(pooled: Pool, weights: Mapping[str, float], k: int) -> Merged:
     score_BxN = np.where(pooled.ids_BxN > 0, pooled.sources_BxNxC @ weight_C, -np.inf).astype(np.float32)
     order_BxK = np.argsort(-score_BxN, axis=1, kind="stable")[:, :k]
     ids, scores = (np.take_along_axis(x, order_BxK, 1) for x in (pooled.ids_BxN, score_BxN))
-    best = padded(ids, scores, k)
-    pad = [(0, 0), (0, k - ids.shape[1]), (0, 0)]
     of_channels = pooled.sources_BxNxC, pooled.found_BxNxC
-    sources, found = (np.pad(np.take_along_axis(x, order_BxK[:, :, None], 1), pad) for x in of_channels)
-    return Merged(best.ids_BxK, best.scores_BxK, sources, found, pooled.channels)
+    sources, found = (padded(np.take_along_axis(x, order_BxK[:, :, None], 1), k) for x in of_channels)
+    return Merged(padded(ids, k, NO_VIDEO), padded(scores, k, -np.inf), sources, found, pooled.channels)
 
 
 def merge(
