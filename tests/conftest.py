@@ -31,8 +31,10 @@ def _compilation_cache() -> str:
 
 
 # Before any array is made, which settles the number of devices and reads the flags. Compiling is most of the suite's
-# time: the older emitters of loops take a third less of it, and without optimisations it halves.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+# time: the older emitters of loops take a third less of it, one piece a program is less than many, and without
+# optimisations it halves.
+FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
