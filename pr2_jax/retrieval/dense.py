@@ -1,4 +1,4 @@
-"""Dense channels: a vector for the request, the nearest videos from an index."""
+"""Dense retrieval: the videos nearest to a request's vector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pr2_jax.types import NO_VIDEO, Candidates
 
 @dataclasses.dataclass(frozen=True)
 class DenseChannel:
-    """`dr` encodes the query alone, `pdr` the query and the person. A zero vector finds nothing."""
+    """`dr` encodes the query, `pdr` the query and the person. A zero vector finds nothing."""
 
     name: str
     encode: Callable[[EncodedRequests], np.ndarray]

@@ -1,4 +1,4 @@
-"""The trained dual encoder as functions on NumPy arrays: live requests and the whole catalogue."""
+"""PDR's trained dual encoder on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ class PdrEncoder:
     """Query-user vectors for live requests and video vectors for the index."""
 
     def __init__(self, functions: Functions, history: int, reader: EventReader) -> None:
-        """`history`: engaged events read of each person."""
+        """`history`: number of engaged events read per person."""
         self._functions, self._history, self._reader = functions, history, reader
 
     def __call__(self, encoded: EncodedRequests) -> np.ndarray:
-        """Unit vectors `[B, D]`."""
         requests, store = encoded.requests, self._reader.store
         batch = {
             "words_BxQ": requests.words_BxQ,
@@ -30,5 +29,5 @@ class PdrEncoder:
         return in_blocks(self._functions["pdr_query_user"], batch, REQUEST_BLOCK)
 
     def videos(self) -> np.ndarray:
-        """Unit vectors of the whole catalogue, `[V, D]`; row 0 (unknown) is zero."""
+        """Unit vectors of the catalogue, `[V, D]`; row 0 (unknown) is zero."""
         return all_videos(self._functions["pdr_video"], self._reader.store.counts.videos)

@@ -49,7 +49,7 @@ def test_it_is_trained_calibrated_and_fused(ranked, config, capsys):
     lines = [json.loads(line) for line in (ranked / "qin" / "qin" / "curve.jsonl").read_text().splitlines()]
     assert {*NAMES, "gate_entropy_subscription"} <= lines[-1].keys()
     assert all(np.isfinite(line["subscription"]) and line["subscription"] > 0 for line in lines)
-    system = System(ranked, config)
+    system = System.open(ranked, config)
     assert labels_told(system.store)["follow"]
     for name in ("pr2", "base"):
         fitted = Calibrated.load(ranked / "qin" / f"{name}.json")
@@ -71,17 +71,17 @@ def test_it_is_in_answers_and_tables(ranked):
 
 def test_rows_that_do_not_tell_its_label_add_nothing(ranked, config):
     """Search rows of this log tell of clicks alone: there the new head's labels have no say in the loss."""
-    system = System(ranked, config)
+    system = System.open(ranked, config)
     search = search_slates(system.store, training_sessions(system.store), 4)
     assert not search.told("follow").any()
-    feed = feed_slates(system.reader, 0, system.store.cuts.validation_ms, 4)
+    feed = feed_slates(system.log.reader, 0, system.store.cuts.validation_ms, 4)
     told = feed.told("follow")
     assert told.any()
     assert np.array_equal(feed.label("follow")[told], np.asarray(system.store.events.follow)[feed.impression_NxS[told]])
     use = system.columns(config.qin)
-    task = qin_task(system.store, config.qin, system.catalogue, np.asarray(system.space.videos_VxD), len(use))
-    vectors = system.query_vectors_NqxD
-    reading = train_qin.SlateReader(system.reader, vectors, config.qin, config.data)
+    task = qin_task(system.store, config.qin, system.log.catalogue, np.asarray(system.space.videos_VxD), len(use))
+    vectors = system.fitted.query_vectors_NqxD
+    reading = train_qin.SlateReader(system.log.reader, vectors, config.qin, config.data)
     features = [np.zeros((*part.video_NxS.shape, len(use)), np.float32) for part in (search, feed)]
     batch = train_qin.QinBatches(reading, search, features[0], feed, features[1], config.qin)(0)
     assert batch["label_BxSxT"].shape[2] == batch["weight_BxSxT"].shape[2] == len(NAMES)
@@ -101,10 +101,10 @@ def test_rows_that_do_not_tell_its_label_add_nothing(ranked, config):
 
 def test_the_other_heads_are_drawn_alike(config, micro_config, finished):
     """Parameters are seeded by their names: one more head leaves those of the others as they were."""
-    system = System(finished, micro_config)
+    system = System.open(finished, micro_config)
 
     def head(ranker, name: str) -> np.ndarray:
-        task = qin_task(system.store, ranker, system.catalogue, np.asarray(system.space.videos_VxD), 5)
+        task = qin_task(system.store, ranker, system.log.catalogue, np.asarray(system.space.videos_VxD), 5)
         return np.asarray(jax.jit(task.init)(jax.random.key(1))[f"head_{name}"]["kernel"])
 
     for name in NAMES[:3]:

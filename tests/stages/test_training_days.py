@@ -116,7 +116,7 @@ def test_a_fold_of_preference_predicts_nothing_of_its_days(finished, micro_confi
         store, folds = batches._store, set()
         for step in range(batches.steps_per_epoch):
             chunk, rows = batches(step), batches.events(step)
-            folds |= set(fold_of(store, store.events.time_ms[rows[chunk["weight_Ex3"][: len(rows), 0] > 0]]))
+            folds |= set(fold_of(store, store.events.time_ms[rows[chunk["weight_ExT"][: len(rows), 0] > 0]]))
         predicted[directory.name] = folds
         made = finished / "preference" / ("." if directory.name == "preference" else directory.name)
         params, tables = load_model(task, made)

@@ -214,7 +214,7 @@ def test_opened_equals_in_memory_and_is_read_only(store, tiny_dir, tmp_path):
 def test_other_schema_is_refused_naming_both(store, tmp_path):
     path = tmp_path / "store" / artifacts.MANIFEST
     path.write_text(path.read_text().replace(store_module.SCHEMA, "log-store/0"))
-    with pytest.raises(StaleArtifact, match=r"schema 'log-store/0', this version reads 'log-store/2'.*pr2 ingest"):
+    with pytest.raises(StaleArtifact, match=r"schema 'log-store/0', this version reads 'log-store/3'.*pr2 ingest"):
         LogStore.open(tmp_path / "store")
 
 
