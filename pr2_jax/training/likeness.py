@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-KEPT = 64
+KEPT = 16
 """Programs of each kind, the last ones asked for."""
 
 

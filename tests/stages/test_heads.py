@@ -110,9 +110,10 @@ def test_the_other_heads_are_drawn_alike(config, micro_config, finished):
     """Parameters are seeded by their names: one more head leaves those of the others as they were."""
     system = System.open(finished, micro_config)
 
-    def head(ranker, name: str) -> np.ndarray:
+    def drawn(ranker) -> dict:
         task = qin_task(system.store, ranker, system.log.catalogue, np.asarray(system.space.videos_VxD), 5)
-        return np.asarray(jax.jit(task.init)(jax.random.key(1))[f"head_{name}"]["kernel"])
+        return jax.jit(task.init)(jax.random.key(1))
 
+    more, fewer = drawn(config.qin), drawn(micro_config.qin)
     for name in NAMES[:3]:
-        assert np.array_equal(head(config.qin, name), head(micro_config.qin, name))
+        assert np.array_equal(*(np.asarray(params[f"head_{name}"]["kernel"]) for params in (more, fewer)))
