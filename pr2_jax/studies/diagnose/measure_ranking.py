@@ -18,7 +18,7 @@ from pr2_jax.data.batches.training_batches import SlateReader
 from pr2_jax.data.history.histories import past_events
 from pr2_jax.encoders.batching import in_blocks
 from pr2_jax.ranking.features import FEATURES, Scaler
-from pr2_jax.ranking.query_numbers import QueryNumbers
+from pr2_jax.ranking.query_map import QueryNumbers
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
 from pr2_jax.stages.train_qin import FEATURE_BLOCK, slate_features
