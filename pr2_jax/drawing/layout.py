@@ -1,4 +1,4 @@
-"""Layout of a chart, its axes and ticks: shapes with the classes of the page's style sheet, and no colour of their own."""
+"""Layout of a chart, its axes and ticks: shapes with classes of the page's style sheet and no colour of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends a run: SIGTERM, after the running step is saved; a full disk or device, in one line that says the remedy."""
+"""What ends a run: SIGTERM, after the running step is saved; a full disk or device, in one line with the remedy."""
 
 from __future__ import annotations
 

@@ -279,7 +279,8 @@ def _between(value_L: np.ndarray, odd_K: np.ndarray, upto_K: np.ndarray) -> np.n
     return total[upto_K] - total[odd_K + 1]
 
 
-QUOTE, COMMA = b'"', b","
+QUOTE_BYTE, COMMA_BYTE = b'"', b","
+"""As text in a line; above they are numbers."""
 
 
 def mended(line: bytes, cells: int, read: Collection[int]) -> bytes | None:
@@ -298,20 +299,20 @@ def mended(line: bytes, cells: int, read: Collection[int]) -> bytes | None:
         if end == len(line):
             break
         at = end + 1
-    return COMMA.join(found) if len(found) == cells else None
+    return COMMA_BYTE.join(found) if len(found) == cells else None
 
 
 def _cell(line: bytes, at: int) -> tuple[int, bool]:
     """Where the cell that begins at `at` ends (-1 = not in this line), and whether quotes stand where none may."""
-    end = _found(line, COMMA, at)
-    if not line.startswith(QUOTE, at):
-        return end, QUOTE in line[at:end]
-    close = line.find(QUOTE, at + 1)
-    while close >= 0 and line.startswith(QUOTE, close + 1):  # doubled: a character of the cell
-        close = line.find(QUOTE, close + 2)
+    end = _found(line, COMMA_BYTE, at)
+    if not line.startswith(QUOTE_BYTE, at):
+        return end, QUOTE_BYTE in line[at:end]
+    close = line.find(QUOTE_BYTE, at + 1)
+    while close >= 0 and line.startswith(QUOTE_BYTE, close + 1):  # doubled: a character of the cell
+        close = line.find(QUOTE_BYTE, close + 2)
     if close < 0:
         return -1, True
-    end = _found(line, COMMA, close)
+    end = _found(line, COMMA_BYTE, close)
     return end, end != close + 1
 
 
