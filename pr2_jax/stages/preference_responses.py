@@ -12,7 +12,7 @@ from pr2_jax.encoders.preference_regression import standardised
 from pr2_jax.search.system import System
 
 
-def answers(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out: int | None) -> Answers:
+def responses(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out: int | None) -> Answers:
     """Every feed view known before the validation cut that tells whether it was stayed with, every shown result.
 
     `held_out`: a part of the days that is left out.

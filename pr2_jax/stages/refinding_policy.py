@@ -16,7 +16,7 @@ import numpy as np
 from pr2_jax import console
 from pr2_jax.data.history.histories import seen
 from pr2_jax.evaluation.judged_day import Day, day_of
-from pr2_jax.evaluation.rankings import list_values
+from pr2_jax.evaluation.rankings import catalogue_metrics
 from pr2_jax.metrics.expected_gain import NDCG_DEPTH
 from pr2_jax.metrics.standard_error import standard_error
 from pr2_jax.retrieval import merge
@@ -37,7 +37,7 @@ def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
     if asked != "auto":
         return {"clicked": asked}
     day = day_of(system, cuts.validation_ms, cuts.test_ms, withhold=False)
-    share = day.found_before.again / max(1, day.found_before.clicks)
+    share = day.refinding.again / max(1, day.refinding.clicks)
     by: dict[str, Any] = {"share": share}
     said = f"clicked before: {share:.1%} of the clicks of the validation day are on it"
     if not share:
@@ -75,6 +75,6 @@ def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> np.ndarr
         mine = {name: found[name] for name in pipelines(system.config)[pipeline].channels}
         weights = merge.choose_weights(mine, day.clicked, scorers=scorers)
         merged = merge.merge(mine, weights, NDCG_DEPTH, scorers)
-        worth, _ = list_values(day, merged.ids_BxK, merged.scores_BxK)
-        reached.append(worth["ndcg@10"])
+        metrics, _ = catalogue_metrics(day, merged.ids_BxK, merged.scores_BxK)
+        reached.append(metrics["ndcg@10"])
     return np.mean(reached, axis=0)

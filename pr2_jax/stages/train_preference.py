@@ -30,7 +30,7 @@ from pr2_jax.models.build_tasks import preference_task
 from pr2_jax.models.model_functions import load_model, preference_functions
 from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.search.system import System
-from pr2_jax.stages.preference_responses import answers
+from pr2_jax.stages.preference_responses import responses
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
@@ -116,7 +116,7 @@ def _fit_people(
     start_VxD = preference_regression.whitened(videos_VxD if videos_VxD.any() else known[1], videos_VxD.shape[1])
     videos = Videos(appeal_V, start_VxD, np.asarray(system.store.videos.author), tuple(known))
     for out, part in parts.items():
-        found = answers(system, scale, appeal_V, part)
+        found = responses(system, scale, appeal_V, part)
         factors = latent_factors.fit(system.config.preference, found, videos, system.store.counts.users)
         if not all(np.isfinite(array).all() for array in factors):
             raise NotFinite(

@@ -22,11 +22,10 @@ from pr2_jax.config.loader import to_dict
 from pr2_jax.config.schema import THRESHOLDS, Config, QrcfConfig
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.errors import BadConfig, BadInput
-from pr2_jax.evaluation.judged_day import Day, day_of
-from pr2_jax.evaluation.rankings import list_values
-from pr2_jax.evaluation.refinding_report import FoundBefore
+from pr2_jax.evaluation.judged_day import Day, Refinding, day_of
+from pr2_jax.evaluation.rankings import catalogue_metrics
 from pr2_jax.metrics import diversity
-from pr2_jax.metrics.per_session import Values
+from pr2_jax.metrics.per_session import PerSession
 from pr2_jax.metrics.per_session import load as load_values
 from pr2_jax.metrics.per_session import save as save_values
 from pr2_jax.retrieval import merge
@@ -84,7 +83,7 @@ class Judged:
     """A point with its values by `ALONE`, `MERGED` and, where they were fitted, `REFITTED`."""
 
     point: Point
-    worth: dict[str, Values]
+    metrics: dict[str, PerSession]
     epsilon: float  # mean over queries where adaptive
     weights: dict[str, float] | None = None  # of the refitted merge
 
@@ -122,7 +121,7 @@ Pairs = list[tuple[Judged, Judged]]
 """An adaptive point, and one epsilon that keeps as many seeds."""
 
 
-def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs, FoundBefore]:
+def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs, Refinding]:
     """Judges every point that `out/points/` does not hold yet, and refits the merge of the best. The last is the day's.
 
     Beside the grid's points: the adaptive ones of the configured K, each with a point of as many seeds.
@@ -139,26 +138,26 @@ def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[
         _once(out, f"{REFITTED}_{point.name}", lambda point=point: study.refit(judged[point]))
     for point in chosen:
         again = _read(out, point, f"{REFITTED}_{point.name}")
-        judged[point] = dataclasses.replace(again, worth=judged[point].worth | again.worth)
+        judged[point] = dataclasses.replace(again, metrics=judged[point].metrics | again.metrics)
     pairs = []
     for one in console.progress(list(judged.values()), "equally many seeds", unit=" points"):
         if one.point.threshold == "adaptive" and one.point.k == config.retrieval.qrcf.k:
             point = study.alike(one)
             _once(out, point.name, lambda point=point: study.judge(point))
             pairs.append((one, _read(out, point, point.name)))
-    return list(judged.values()), pairs, study.day.found_before
+    return list(judged.values()), pairs, study.day.refinding
 
 
 def objective(judged: Judged, by: str) -> float:
     """What merge weights are chosen by, too: the mean of recall@100 and NDCG@10."""
-    return float(np.nanmean((judged.worth[by]["recall@100"] + judged.worth[by]["ndcg@10"]) / 2))
+    return float(np.nanmean((judged.metrics[by]["recall@100"] + judged.metrics[by]["ndcg@10"]) / 2))
 
 
 def best_of(judged: Iterable[Judged], by: str, most: int) -> set[Point]:
     """The best points of each family; among equals the one with fewer seeds at most and the stricter cut."""
     found = set()
     for name in THRESHOLDS:
-        mine = [one for one in judged if one.point.threshold == name and by in one.worth]
+        mine = [one for one in judged if one.point.threshold == name and by in one.metrics]
         mine.sort(key=lambda one: (-objective(one, by), one.point.k, -one.point.quantile))
         found |= {one.point for one in mine[:most]}
     return found
@@ -233,8 +232,8 @@ class Study:
         vectors_VxD, category_VxL, author_V = self._system.space.videos_VxD, store.videos.category, store.videos.author
         alone.metrics.update(diversity.list_metrics(own.ids_BxK, self._query_SxD, vectors_VxD, category_VxL, author_V))
         merged = self._merge(own, self._system.fitted.choices.merge_weights[PIPELINE])
-        worth = {ALONE: alone, MERGED: self._values(merged.ids_BxK, merged.scores_BxK)}
-        return Judged(point, worth, epsilon)
+        metrics = {ALONE: alone, MERGED: self._values(merged.ids_BxK, merged.scores_BxK)}
+        return Judged(point, metrics, epsilon)
 
     def refit(self, judged: Judged) -> Judged:
         """The merge with weights chosen for this point; the index's stay where the search finds none better, for it
@@ -249,7 +248,7 @@ class Study:
         if objective(found, REFITTED) >= objective(judged, MERGED):
             return found
         kept = self._system.fitted.choices.merge_weights[PIPELINE]
-        return dataclasses.replace(found, worth={REFITTED: judged.worth[MERGED]}, weights=kept)
+        return dataclasses.replace(found, metrics={REFITTED: judged.metrics[MERGED]}, weights=kept)
 
     def alike(self, judged: Judged) -> Point:
         """The quantile of one epsilon, to four decimals, with which searches have as many seeds on average."""
@@ -257,7 +256,7 @@ class Study:
         relevance_SxK = self._filter(lax)(
             self.day.requests, self._query_SxD
         ).relevance_BxK  # of which stricter cuts keep the first
-        wanted, steps = float(judged.worth[ALONE]["seeds"].mean()), 10_000
+        wanted, steps = float(judged.metrics[ALONE]["seeds"].mean()), 10_000
 
         def excess(step: int) -> float:
             epsilon = max(epsilon_at(self._past_cosine_N, step / steps), LEAST)
@@ -272,8 +271,8 @@ class Study:
     def _merge(self, own: Candidates, weights: dict[str, float]) -> Merged:
         return merge.merge(self._together(own), weights, DEPTH, self._system.scorers(self.day.requests))
 
-    def _values(self, ids_SxK: np.ndarray, scores_SxK: np.ndarray) -> Values:
-        found, _ = list_values(self.day, ids_SxK, scores_SxK)
+    def _values(self, ids_SxK: np.ndarray, scores_SxK: np.ndarray) -> PerSession:
+        found, _ = catalogue_metrics(self.day, ids_SxK, scores_SxK)
         kept = {name: found[name] for name in ("recall@10", "recall@100", "ndcg@10")}
         return dataclasses.replace(found, metrics=kept)
 
@@ -299,7 +298,7 @@ def _once(out: Path, name: str, make: Callable[[], Judged]) -> None:
     if place.with_suffix(".json").exists():
         return
     judged = make()
-    save_values(beside, judged.worth)
+    save_values(beside, judged.metrics)
     beside.replace(place)
     artifacts.write_json(place.with_suffix(".json"), {"epsilon": judged.epsilon, "weights": judged.weights})
 

@@ -13,7 +13,7 @@ from pr2_jax.config.schema import THRESHOLDS, Config
 from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.drawing.painters import png
 from pr2_jax.evaluation import results_table
-from pr2_jax.evaluation.refinding_report import FoundBefore
+from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.studies.qrcf_sweep import ALONE, MERGED, REFITTED, Judged, Pairs, best_of, configured, objective
 
@@ -30,12 +30,12 @@ AXES = (
 DRAWN = "recall@100"
 
 
-def write(out: Path, judged: Sequence[Judged], pairs: Pairs, found_before: FoundBefore, config: Config) -> None:
+def write(out: Path, judged: Sequence[Judged], pairs: Pairs, found_before: Refinding, config: Config) -> None:
     """`points.csv`, `table.txt`, `table.md` and `frontier.png` into `out`."""
     beyond = {other.point: other for _, other in pairs if other.point not in {one.point for one in judged}}
     points = _points_csv(out / "points.csv", [*judged, *beyond.values()], config)
     title = (
-        f"QRCF on the validation day, {len(judged[0].worth[ALONE].session_N):,} searches: QRCF alone; @pr2: merged "
+        f"QRCF on the validation day, {len(judged[0].metrics[ALONE].session_N):,} searches: QRCF alone; @pr2: merged "
         "with the other channels,\nweights of the index. entropy: category labels of the top 10, in nats; "
         f"{found_before.rule}.\n{found_before.note}"
     )
@@ -57,13 +57,15 @@ def name_of(judged: Judged) -> str:
 
 
 def _alone(judged: Judged) -> dict[str, float]:
-    own = {"epsilon": judged.epsilon} | {name: _mean(value_N) for name, value_N in judged.worth[ALONE].metrics.items()}
-    return own | {f"{name}@pr2": _mean(judged.worth[MERGED][name]) for name in OF_THE_MERGE}
+    own = {"epsilon": judged.epsilon} | {
+        name: _mean(value_N) for name, value_N in judged.metrics[ALONE].metrics.items()
+    }
+    return own | {f"{name}@pr2": _mean(judged.metrics[MERGED][name]) for name in OF_THE_MERGE}
 
 
 def _refitted(judged: Judged, config: Config) -> dict[str, Interval | float]:
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
-    return {name: judged.worth[REFITTED].interval(name, draws, seed) for name in OF_THE_MERGE} | judged.weights
+    return {name: judged.metrics[REFITTED].interval(name, draws, seed) for name in OF_THE_MERGE} | judged.weights
 
 
 def _mean(value_N: np.ndarray) -> float:
@@ -97,13 +99,13 @@ def _verdict(judged: Sequence[Judged], pairs: Pairs, config: Config) -> list[str
 def _difference(said: str, one: Judged, other: Judged, by: str, config: Config) -> list[str]:
     lines = [f"  {said}: {name_of(one)} - {name_of(other)}"]
     for name in OF_THE_MERGE:
-        v = one.worth[by].less(other.worth[by], name, config.evaluation.bootstrap, config.evaluation.seed)
+        v = one.metrics[by].less(other.metrics[by], name, config.evaluation.bootstrap, config.evaluation.seed)
         lines.append(f"    {name:<10} {v.mean:+.4f} [{v.low:+.4f}, {v.high:+.4f}]")
     return lines
 
 
 def _kept(judged: Judged) -> str:
-    values = judged.worth[ALONE]
+    values = judged.metrics[ALONE]
     return f"{_mean(values['seeds']):.1f} seeds in {_mean(values['coverage']):.1%}"
 
 
@@ -115,7 +117,7 @@ def _points_csv(path: Path, judged: Sequence[Judged], config: Config) -> list[di
         point = one.point
         row = {"threshold": point.threshold, "quantile": f"{point.quantile:g}", "k": str(point.k)}
         row |= {"configured": str(int(point == configured(config.retrieval.qrcf))), "epsilon": f"{one.epsilon:.6f}"}
-        for by, values in one.worth.items():
+        for by, values in one.metrics.items():
             for name in values.metrics:
                 found = values.interval(name, draws, seed)
                 for end, number in (("", found.mean), ("_low", found.low), ("_high", found.high)):
