@@ -1,5 +1,5 @@
-"""What people of the training days answered to what they were shown, in the feed and in searches, as the preference fit
-reads it (encoders/latent_factors.py)."""
+"""Responses of the training days, to feed views and search results, that the preference fit learns from
+(encoders/latent_factors.py)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from pr2_jax.search.system import System
 
 
 def responses(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out: int | None) -> Answers:
-    """Every feed view known before the validation cut that tells whether it was stayed with, every shown result.
+    """Feed views known before the validation cut that tell a click, and all shown results, but those of `held_out`, a
+    part of the days.
 
-    `held_out`: a part of the days that is left out.
-
-    A view is a "yes" where the person stayed, a result where it was clicked. Results are clicked less often than feed
-    views are stayed with, whoever is asked: their offset is the log odds of a click, less the mean appeal of what is
-    shown. An offset by how well a result fits its query does no better on the validation days.
+    A response is positive where the view was stayed with or the result clicked. Results have the lower rate: their
+    offset is the log odds of a click, less the mean appeal of the shown videos.
     """
     parts = [_feed(system, held_out), _searches(system, appeal_V, held_out)]
     user_E, video_E, yes_E, offset_E, duration_ms_E = (np.concatenate(column) for column in zip(*parts, strict=True))

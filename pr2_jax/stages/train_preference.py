@@ -1,9 +1,8 @@
-"""Trains the preference space on the feed views of the training days and freezes a vector for every video.
+"""Trains preference embeddings on the feed views of the training days and freezes a vector for every video.
 
-Like the content towers it is trained three times, on all training days and without each fold of them, since the ranker
-also trains on feed views: what it is told about a view must come from a space that has not learnt from that view. The
-fit of people and videos that follows takes seconds, so that there the days are cut finer: what the ranker trains on was
-then fitted to nearly as many answers as what it will serve with, and is as good.
+Like the content towers they are trained three times (cross-fitting), since the ranker also trains on feed views. The
+latent factors of people and videos that follow take seconds to fit, so that their folds are finer: the ranker trains on
+factors from nearly as many responses as those that it serves with.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ VECTORS = "video_vectors.npy"
 def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `params/` and `video_vectors.npy [V, D]` into `out` and each of its folds; zeros without feed views.
 
-    What people's own regressions read, `preference_fit.FILES`, goes into `out` and each of its parts.
+    What people's own regressions read, `preference_regression.FILES`, goes into `out` and each of its parts.
     """
     system = System.open(workdir, config)
     task = preference_task(system.store, config, system.log.catalogue, np.asarray(system.fitted.vectors("content")))
@@ -73,7 +72,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 
 
 def _train_space(system: System, config: Config, task: PreferenceTask, held_out: int | None, out: Path) -> None:
-    """The vectors come last, by a rename: they say that the rest is whole."""
+    """The vectors are written last, by a rename: they mark the directory complete."""
     distributed.first(lambda: out.mkdir(exist_ok=True))
     batches = TimelineBatches(system.log.reader, config.preference, held_out)
     learns = _has_views(system.store, held_out)
@@ -90,7 +89,7 @@ def _train_space(system: System, config: Config, task: PreferenceTask, held_out:
 
 
 def _has_views(store: LogStore, held_out: int | None) -> bool:
-    """Is there a feed view to learn the space from? Without one its vectors are zeros, not what chance began with."""
+    """Is there a feed view to train on? Without one the vectors are zeros, not their random initial values."""
     time_ms_E = np.asarray(store.events.time_ms)
     viewed_E = (np.asarray(store.events.surface) == FEED_SURFACE) & (time_ms_E < store.cuts.validation_ms)
     viewed_E &= told_labels(store.events.told, PREFERENCE_LABELS).any(axis=-1)
@@ -100,11 +99,10 @@ def _has_views(store: LogStore, held_out: int | None) -> bool:
 def _fit_people(
     system: System, functions: Functions, fold: int | None, space: Path, parts: dict[Path, int | None]
 ) -> None:
-    """What people's own regressions read, from all answers outside a part of the days, for each of these parts.
+    """What people's own regressions read, from all responses outside each of these parts of the days.
 
-    They start from a preference space, and read content vectors, that have not learnt from the parts' whole fold
-    either. On answers to searches alone, where the space is empty, they start from the widest axes of the content
-    vectors.
+    The fit starts from preference embeddings, and reads content vectors, that were not trained on the parts' fold
+    either. Where there are no feed views it starts from the widest axes of the content vectors.
     """
     videos_VxD = np.load(space / VECTORS)
     appeal_V = _appeal(functions, videos_VxD)
@@ -125,13 +123,11 @@ def _fit_people(
         out.mkdir(exist_ok=True)
         artifacts.save_array(out / preference_regression.DURATIONS, scale)
         artifacts.save_array(out / preference_regression.PRECISION, factors.precision_ZxZ)
-        artifacts.save_array(
-            out / preference_regression.FILE, factors.video_VxB
-        )  # last: it says that the rest is there
+        artifacts.save_array(out / preference_regression.FILE, factors.video_VxB)  # last: it marks the rest complete
 
 
 def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
-    """Logit of a click on each video by nobody in particular, `[V]`."""
+    """Click logit of each video for a person without a past, `[V]`."""
     no_habit_VxG = np.zeros((len(videos_VxD), len(SIGNALS)), np.float32)
     nobody = People(np.zeros_like(videos_VxD), no_habit_VxG, no_habit_VxG[:, 0])
     batch = {"item_NxSxD": videos_VxD[:, None]} | nobody._asdict()
@@ -139,7 +135,7 @@ def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
 
 
 def _report(system: System, space: PreferenceEncoder) -> None:
-    """How well the feed views of the validation day are told apart."""
+    """Logs AUC on the feed views of the validation day."""
     cuts = system.store.cuts
     views = feed_slates(system.log.reader, cuts.validation_ms, cuts.test_ms, 1)
     if not len(views):
@@ -149,14 +145,12 @@ def _report(system: System, space: PreferenceEncoder) -> None:
     fits = space.fit.people(views.user_N, views.time_ms_N)
     durations = system.log.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
     own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + space.fit.appeal(views.video_NxS))[:, 0]
-    told = [(label, views.told(label)[:, 0]) for label in PREFERENCE_LABELS]
-    found = {label: auc(views.label(label)[rows, 0], logits[rows, 0, t]) for t, (label, rows) in enumerate(told)}
-    clicks_told = told[0][1]
-    fitted = auc(views.label("click")[clicks_told, 0], own_N[clicks_told])
-    shown = ", ".join(f"{label} {_figure(value)}" for label, value in found.items())
-    own = _figure(fitted)
+
+    def figure(label: str, logit_N: np.ndarray) -> str:
+        rows = views.told(label)[:, 0]
+        value = auc(views.label(label)[rows, 0], logit_N[rows])
+        return f"{value:.3f}" if np.isfinite(value) else "-"
+
+    shown = ", ".join(f"{label} {figure(label, logits[:, 0, t])}" for t, label in enumerate(PREFERENCE_LABELS))
+    own = figure("click", own_N)
     console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}; by own regression {own}")
-
-
-def _figure(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) else "-"

@@ -38,22 +38,21 @@ def checks(threshold: str) -> tuple[Check, ...]:
         for task in ("click", "long_play", "like")
     ]  # fmt: skip
     towers = [
-        Check(f"fit.{model}_recall", f"recall@100 of {channel} on a training day less the validation day's", high=0.25,
+        Check(f"fit.{model}_recall", f"recall@100 of {name} on a training day less the validation day's", high=0.25,
               above=Fault("training clicks are remembered, not understood; a fault where the validation day's recall "
                           "does not suffer from fewer passes",
                           f"{model}.optim.epochs", f"lower it, or raise {model}.dropout"))
-        for model, channel in (("pdr", "pdr"), ("content", "dr"))
+        for model, name in (("pdr", "pdr"), ("content", "dr"))
     ]  # fmt: skip
     return (
         Check("qrcf.coverage", "share of searches with at least one seed, of people with a past view and a known word",
               low=0.9, below=Fault("the threshold is too high: QRCF has nothing, or little, to start from",
                                    FITTED[threshold], "lower it")),
-        Check("pdr.rank", "effective rank of the video vectors, share of pdr.width",
-              low=0.15, below=Fault("the video vectors have collapsed into one direction: whatever is asked gets about "
-                                    "the same videos", "pdr.uniform_negatives", "raise it, or lower pdr.temperature")),
-        Check("pdr.hubs", "share of the slots that the 1 % most retrieved videos fill, less the same of dr",
-              high=0.15, above=Fault("a few videos come up whatever is asked (hubs)", "pdr.hard_negatives",
-                                     "raise it")),
+        Check("pdr.rank", "effective rank of the video vectors, share of pdr.width", low=0.15, below=Fault(
+            "the video vectors have collapsed into one direction: whatever is asked gets about the same videos",
+            "pdr.uniform_negatives", "raise it, or lower pdr.temperature")),
+        Check("pdr.hubs", "share of the slots that the 1 % most retrieved videos fill, less the same of dr", high=0.15,
+              above=Fault("a few videos come up whatever is asked (hubs)", "pdr.hard_negatives", "raise it")),
         Check("pdr.without_person", "share of the top 10 that stays when the person is taken away, mean",
               low=0.1, below=Fault("the query is ignored: the person alone decides", "pdr.feed_share",
                                    "lower it: rows with a query teach the query"),
@@ -61,24 +60,21 @@ def checks(threshold: str) -> tuple[Check, ...]:
                                     "raise it: rows without a query teach the person")),
         *experts,
         Check("qin.position_lean", "rank correlation of scores with the order shown, less that of clicks, mean",
-              high=0.2, above=Fault("where a result stood says more than what it is: what the log's engine did comes "
-                                    "back", "qin.position_dropout", "lower it")),
+              high=0.2, above=Fault(
+                  "where a result stood says more than what it is: what the log's engine did comes back",
+                  "qin.position_dropout", "lower it")),
         # Two neighbours that change places in a slate of ten make .012.
-        Check("qin.history_moves",
-              "1 - rank correlation of a slate's scores, own history against another person's",
-              low=0.02, below=Fault("histories are read but hardly change an order: what is known of the person comes "
-                                    "from the numbers", "qin.history",
-                                    "lower it and save its cost, or leave groups out of qin.inputs"),
+        Check("qin.history_moves", "1 - rank correlation of a slate's scores, own history against another person's",
+              low=0.02, below=Fault(
+                  "histories are read but hardly change an order: what is known of the person comes from the numbers",
+                  "qin.history", "lower it and save its cost, or leave groups out of qin.inputs"),
               high=0.5, above=Fault("orders hang on single histories", "qin.dropout", "raise it")),
-        Check("qin.person_worth", "session AUC lost when another person asks, mean",
-              low=0.01, below=Fault("the ranker ignores the person", "qin.inputs",
-                                    "name links, habits and preference")),
+        Check("qin.person_worth", "session AUC lost when another person asks, mean", low=0.01, below=Fault(
+            "the ranker ignores the person", "qin.inputs", "name links, habits and preference")),
         *towers,
-        Check("scores.last_day", "PCOC of the test day, binomial interval",
-              low=0.9, below=Fault("clicks are more likely than said", "scores.calibration",
-                                   "platt has the least to drift"),
-              high=1.1, above=Fault("clicks are less likely than said", "scores.calibration",
-                                    "platt has the least to drift")),
+        Check("scores.last_day", "PCOC of the test day, binomial interval", low=0.9, high=1.1,
+              below=Fault("clicks are more likely than said", "scores.calibration", "platt has the least to drift"),
+              above=Fault("clicks are less likely than said", "scores.calibration", "platt has the least to drift")),
     )  # fmt: skip
 
 
