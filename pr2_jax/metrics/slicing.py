@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.metrics.per_session import Values
+from pr2_jax.metrics.per_session import PerSession
 
 FEW_USERS = 10
 """A slice with fewer people gets no interval: resampling so few of them says nothing about others."""
@@ -111,7 +111,9 @@ def least(number_M: np.ndarray, sizes_N: np.ndarray) -> np.ndarray:
     return np.minimum.reduceat(number_M, first_N) if len(first_N) else np.zeros(0, np.int64)
 
 
-def compare(worth: Mapping[str, Values], measure: Measure, sessions_N: np.ndarray, draws: int, seed: int) -> Compared:
+def compare(
+    worth: Mapping[str, PerSession], measure: Measure, sessions_N: np.ndarray, draws: int, seed: int
+) -> Compared:
     """One measure over the sessions with these rows of the store."""
     one, other = (
         values.rows(np.isin(values.session_N, sessions_N))
@@ -127,7 +129,7 @@ def compare(worth: Mapping[str, Values], measure: Measure, sessions_N: np.ndarra
 
 
 def compare_slices(
-    worth: Mapping[str, Values],
+    worth: Mapping[str, PerSession],
     measures: Sequence[Measure],
     slicing: Slicing,
     sessions_N: np.ndarray,

@@ -79,7 +79,7 @@ class Work:
         return self.json("eval/metrics.json") or {}
 
     @functools.cached_property
-    def values(self) -> dict[str, per_session.Values]:
+    def values(self) -> dict[str, per_session.PerSession]:
         """What each ranking was worth in each session of the test day."""
         return self._read(f"eval/{SESSIONS}", per_session.load, {})
 

@@ -1,4 +1,4 @@
-"""What is fitted on the validation day once a ranker is trained: calibration of each head, then fusion weights."""
+"""Fits score calibration of each head, then fusion weights, on the validation day."""
 
 from __future__ import annotations
 

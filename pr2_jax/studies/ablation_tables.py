@@ -13,7 +13,7 @@ from pr2_jax.config import EvaluationConfig
 from pr2_jax.config.ablation_config import WHOLE, Ablation
 from pr2_jax.evaluation import results_table
 from pr2_jax.metrics.bootstrap import Interval, number
-from pr2_jax.metrics.per_session import Values, mean_of
+from pr2_jax.metrics.per_session import PerSession, mean_of
 
 METRICS = {
     "channel": ("", "recall@100"),  # of the channel that is changed
@@ -41,7 +41,7 @@ class Result:
     """One variant trained with one seed."""
 
     ablation: Ablation
-    days: dict[str, dict[str, Values]]  # day to ranking to values
+    days: dict[str, dict[str, PerSession]]  # day to ranking to values
     costs: dict[str, float]  # those that are known
 
 

@@ -22,9 +22,9 @@ from pr2_jax.config import Config, ablation_config
 from pr2_jax.config.ablation_config import WHOLE, Ablation
 from pr2_jax.config.loader import to_dict
 from pr2_jax.evaluation.judged_day import Day, day_of
-from pr2_jax.evaluation.rankings import answers, catalogue, searchers_of, values
-from pr2_jax.metrics import per_session as session_values
-from pr2_jax.metrics.per_session import Values
+from pr2_jax.evaluation.rankings import rank_catalogue, rank_day, searchers_of, session_metrics
+from pr2_jax.metrics import per_session
+from pr2_jax.metrics.per_session import PerSession
 from pr2_jax.search.system import System
 from pr2_jax.stages import train_qin
 from pr2_jax.studies.ablation_tables import Result, write_tables
@@ -58,7 +58,7 @@ def run(workdir: Path, config: Config, file: Path, seeds: int, make: Make) -> No
             console.log(f"{ablation.title}, seed {number}")
             _judge(workdir, place, ablation, ablation.config(seeded), make, withhold=withhold)
             results.append(_read(place, ablation))
-    notes = {name: day.found_before.note for name, day in before.items()}
+    notes = {name: day.refinding.note for name, day in before.items()}
     write_tables(results, config.evaluation, workdir / DIRECTORY, notes)
 
 
@@ -86,8 +86,8 @@ def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make:
     with artifacts.writing(place / JUDGED, claim, stages.SCHEMA) as out:
         for name in DAYS:
             day = day_of(system, *days_of(system)[name], withhold=withhold)
-            found = values(system, answers(system, config, day, ("pr2",) if ablation.ranked else ()))
-            session_values.save(out / f"{name}.npz", found)
+            found = session_metrics(system, rank_day(system, config, day, ("pr2",) if ablation.ranked else ()))
+            per_session.save(out / f"{name}.npz", found)
         costs = _costs(system, config, day, ablation.ranked)
         artifacts.write_json(out / COSTS, costs)
     _drop(place, whole)
@@ -153,12 +153,12 @@ def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, 
         searchers, seconds = searchers_of(system, some, pipelines), []
         for _ in range(3):  # the first compiles
             started = time.perf_counter()
-            catalogue(system, config, some, searchers)
+            rank_catalogue(system, config, some, searchers)
             seconds.append(time.perf_counter() - started)
         out[name] = 1e3 * min(seconds[1:]) / max(1, len(some.sessions))
     return out
 
 
 def _read(place: Path, ablation: Ablation) -> Result:
-    found: dict[str, dict[str, Values]] = {name: session_values.load(place / JUDGED / f"{name}.npz") for name in DAYS}
+    found: dict[str, dict[str, PerSession]] = {name: per_session.load(place / JUDGED / f"{name}.npz") for name in DAYS}
     return Result(ablation, found, json.loads((place / JUDGED / COSTS).read_text()))

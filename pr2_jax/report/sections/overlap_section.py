@@ -10,8 +10,8 @@ from pr2_jax.config.schema import CHANNELS
 from pr2_jax.data.batches.sessions import impressions_of, session_names
 from pr2_jax.data.history.histories import found_before
 from pr2_jax.drawing.charts import Row, Rows
+from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.evaluation.rankings import UNIQUE_DEPTH as DEPTH
-from pr2_jax.evaluation.refinding_report import FoundBefore
 from pr2_jax.report.blocks import Charts, Column, Section, Table
 from pr2_jax.report.workdir_reader import Work
 
@@ -49,7 +49,7 @@ def section(work: Work) -> Section:
     sets, sets_table = _sets(names, weight_P / total, found_PxC)
     best = max(lines, key=lambda line: line[2])
     every = float(weight_P[found_PxC.any(1)].sum()) / total
-    before = FoundBefore(**work.metrics["found_before"])
+    before = Refinding(**work.metrics["found_before"])
     return Section(
         "channels",
         title,

@@ -8,8 +8,8 @@ import numpy as np
 
 from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.evaluation.evaluate import CATALOGUE_COLUMNS, COMPARISONS, SLATE_COLUMNS
+from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.evaluation.rankings import ORDER
-from pr2_jax.evaluation.refinding_report import FoundBefore
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import Charts, Column, Note, Section, Table, estimate
 from pr2_jax.report.workdir_reader import Work
@@ -47,7 +47,7 @@ def section(work: Work) -> Section:
     names = [name for name in LINES if name in rows] + sorted(rows.keys() - set(LINES))
     whole = [name for name in names if not name.startswith("slate.")]
     shown = [name for name in names if name.startswith("slate.")]
-    before = FoundBefore(**work.metrics["found_before"])
+    before = Refinding(**work.metrics["found_before"])
     blocks = [
         Charts(
             [_dots(rows, whole, "recall@100", "retrieval"), _dots(rows, whole, "ndcg@10", "retrieval"), _wins(work)]
