@@ -1,4 +1,4 @@
-"""Where the ticks of an axis lie, and what they say."""
+"""Axes, and the places and labels of their ticks."""
 
 from __future__ import annotations
 

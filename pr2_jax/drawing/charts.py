@@ -1,4 +1,4 @@
-"""Charts as plain data; whatever draws them shows these numbers alone."""
+"""Charts as plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where everything of a chart stands: shapes with the classes of the page's style sheet, and no colour of their own."""
+"""The layout of a chart: shapes with the classes of the page's style sheet."""
 
 from __future__ import annotations
 

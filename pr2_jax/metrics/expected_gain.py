@@ -1,7 +1,4 @@
-"""Expected relevance by rank: the ground on which weights are chosen here and everything is measured in evaluation.
-
-Equal scores share their ranks' expected relevance, so a constant scorer lands at chance.
-"""
+"""Expected relevance by rank, with ties averaged: the basis of recall and NDCG. A constant scorer lands at chance."""
 
 from __future__ import annotations
 
@@ -48,6 +45,6 @@ def ndcg(gains_SxK: np.ndarray, positives_S: np.ndarray) -> np.ndarray:
 def retrieval_objective(
     scores_SxK: np.ndarray, clicked_SxK: np.ndarray, valid_SxK: np.ndarray, positives_S: np.ndarray
 ) -> np.ndarray:
-    """What merge weights are chosen by, float64 [S]: mean of recall@100 (candidates) and NDCG@10 (their order)."""
+    """The objective of merge weights, float64 [S]: mean of recall@100 (candidates) and NDCG@10 (their order)."""
     gains_SxK = expected_gains(scores_SxK, clicked_SxK, valid_SxK)
     return (recall(gains_SxK, positives_S, 100) + ndcg(gains_SxK, positives_S)) / 2

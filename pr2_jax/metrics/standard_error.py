@@ -1,4 +1,4 @@
-"""How far the mean of a difference may be chance."""
+"""Standard errors clustered by user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def standard_error(values_N: np.ndarray, user_N: np.ndarray) -> float:
-    """Of the mean of the values, clustered by user: what one person does is not independent. 0 without values."""
+    """Standard error of the mean, clustered by user since a person's values are not independent. 0 without values."""
     if not len(values_N):
         return 0.0
     _, group_N = np.unique(user_N, return_inverse=True)
