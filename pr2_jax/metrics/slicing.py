@@ -35,8 +35,7 @@ class Slicing:
         return np.searchsorted(self.from_K, self.number_N, side="right") - 1
 
     def bounds(self, k: int) -> tuple[int, int | None]:
-        """The least and the greatest number of slice k, None = no end; the greatest is below the least of an empty
-        range."""
+        """The least and the greatest number of slice k; None = no end. In an empty slice greatest < least."""
         return self.from_K[k], self.from_K[k + 1] - 1 if k + 1 < len(self.from_K) else None
 
     def label(self, k: int) -> str:

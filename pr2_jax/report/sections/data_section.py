@@ -26,7 +26,7 @@ SAID = {
     "feed_views": "feed views",
     "queries": "distinct queries",
     "words": "distinct words",
-    "videos_with_content": "videos with brought vectors",
+    "videos_with_content": "videos with content vectors of the log",
     "days": "days",
 }
 
