@@ -1,7 +1,4 @@
-"""What a ranking was worth in each session: what tables, slices and ablations are averages of.
-
-Rankings of one day are rows of the same sessions, so that any two can be compared session by session.
-"""
+"""Per-session metrics of a ranking. Rankings of one day have the same sessions, so any two can be paired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gains and who loses: the test day by query, person and clicked video (evaluation/slices.py)."""
+"""Paired differences by slices of query, person and clicked video (evaluation/slices.py)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _difference(one: dict, measure: str) -> Interval:
 
 
 def _finding(lines: list[tuple[str, dict]]) -> str:
-    """Of the slices with people enough for an interval."""
+    """Counts slices with enough people for an interval."""
     told = [(f"{name} {one['name']}", _difference(one, CHARTED[0])) for name, one in lines]
     tones = [(name, tone_of(value)) for name, value in told if math.isfinite(value.low)]
     better, worse = ([name for name, tone in tones if tone == wanted] for wanted in (BETTER, WORSE))
