@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -31,8 +31,10 @@ def _compilation_cache() -> str:
 
 
 # Before any array is made, which settles the number of devices and reads the flags. Compiling is most of the suite's
-# time: the older emitters of loops take a third less of it, and without optimisations it halves.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+# time: the older emitters of loops take a third less of it, one piece a program is less than many, and without
+# optimisations it halves.
+FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -52,6 +54,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needy = sorted({item.path for item in items if "finished" in item.fixturenames}, reverse=True)
     place = {path: number for number, path in enumerate(needy)}
     items.sort(key=lambda item: (2 * min(place[item.path], 1), place[item.path]) if item.path in place else (1, 0))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_of_ones_own_are_forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Else a worker ends with gigabytes of them. Those of the finished work directory's models serve many files."""
+    yield
+    if not any("finished" in item.fixturenames for item in request.session.items if item.path == request.path):
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +157,7 @@ def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
             place = place.parent
         with (place / f"{name}.lock").open("a+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if lock.tell() == 0:  # who comes second finds it made
+            if lock.seek(0, os.SEEK_END) == 0:  # who comes second finds it made
                 make(place / name)
                 lock.write("made")
         return place / name

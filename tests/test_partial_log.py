@@ -19,6 +19,8 @@ from pr2_jax.report.sections import calibration_section, data_section, overlap_s
 from pr2_jax.report.workdir_reader import Work
 from pr2_jax.search.engine import SearchEngine
 
+pytestmark = pytest.mark.slow
+
 
 def _clicks_of(store: LogStore) -> pl.DataFrame:
     """`src_inter` of a store, unclicked results left out."""

@@ -129,6 +129,7 @@ def test_a_stage_that_raises_leaves_nothing_that_looks_whole(made, directory, mi
     assert not list(directory.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_killed_and_carried_on_is_the_unbroken_run(finished, micro_arguments, micro_config, tmp_path, capsys):
     """SIGKILL in the middle of PDR's training; the same command again ends in the same bytes.
 

@@ -1,4 +1,4 @@
-"""A log up to some moment, and what depends on the log alone: histories, counters, and numbers about videos."""
+"""A view of the log, and what depends on the log alone: histories, counters and video attributes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pr2_jax.types import Requests
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LogView:
-    """One view of the log; each piece is made on first use. Another view of the same log is another object."""
+    """One view of the log; each piece is made on first use."""
 
     store: LogStore
     config: DataConfig
-    long_play: LongPlay  # as the training days define it, whatever the view holds
+    long_play: LongPlay  # fitted on the training days, whatever the view holds
 
     @classmethod
     def of(cls, store: LogStore, config: DataConfig) -> LogView:
@@ -32,32 +32,29 @@ class LogView:
 
     @functools.cached_property
     def reader(self) -> EventReader:
-        """Histories."""
         return EventReader(self.store, self.long_play)
 
     @functools.cached_property
     def counters(self) -> Counters:
-        """Counts of the log as they stood at any moment."""
         return Counters(self.store)
 
     @functools.cached_property
     def numbers(self) -> VideoNumbers:
-        """Durations and ages of videos as they stood at any moment."""
         return VideoNumbers(self.store)
 
     @functools.cached_property
     def catalogue(self) -> dict[str, np.ndarray]:
-        """Video attributes as the training days knew them."""
+        """Video attributes as of the validation cut."""
         return catalogue_arrays(self.store, self.store.cuts.validation_ms, self.config)
 
     def requests(self, sessions_N: np.ndarray, *, withhold: bool) -> Requests:
-        """The searches of some sessions. `withhold`: videos clicked before from retrieval."""
+        """The requests of some sessions. `withhold`: keep videos that the person clicked before out of retrieval."""
         sessions = self.store.sessions
         user, time_ms, query = (np.asarray(x)[sessions_N] for x in (sessions.user, sessions.time_ms, sessions.query))
         gone = seen(self.store, user, time_ms) if withhold else ()
         return Requests(user, time_ms, query_words(self.store, query, self.config), gone, query)
 
     def requests_of(self, slates: Slates) -> Requests:
-        """The requests of slates, for ranking alone: nothing is withheld."""
+        """The requests of slates, for ranking: nothing is withheld."""
         words = query_words(self.store, slates.query_N, self.config)
         return Requests(slates.user_N, slates.time_ms_N, words, query_B=slates.query_N)

@@ -1,1 +1,1 @@
-"""From the ranker's head probabilities to one calibrated, fused score."""
+"""Ranking: features, the QIN ranker, calibration of its heads, and their fusion into one score."""

@@ -1,8 +1,6 @@
-"""Calibration of one head's probabilities: Platt, isotonic or by the query, fitted on one window, applied to another.
+"""Calibration of a head's probabilities: Platt, isotonic, or a map that depends on the query (query_map.py).
 
-All are increasing maps, so that they never reverse two results of a search. A fitted calibrator is two numbers
-(Platt), two arrays of knots (isotonic) or the weights of a map that depends on the query (query_map.py); NumPy and
-jax.numpy apply it alike.
+All are increasing maps, so that two results of a search never change places. NumPy and jax.numpy apply them alike.
 """
 
 from __future__ import annotations
@@ -14,27 +12,27 @@ import numpy as np
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
-from pr2_jax.metrics.standard_error import standard_error
+from pr2_jax.metrics.bootstrap import standard_error
 from pr2_jax.ranking.query_map import FLOOR, QueryMap, fit_query_map, logit
 
 LEAST_POSITIVES = 50
-"""Fewer clicks than this cannot carry isotonic steps; Platt's two numbers are fitted instead."""
+"""Clicks that an isotonic map needs."""
 LEAST_FOR_QUERY = 200
-"""Nor, with fewer than this, some fifty weights that depend on the query."""
+"""Clicks that a map of the query needs, which has some fifty weights."""
 LEAST_FOR_PLATT = 5
-"""With fewer clicks or fewer unclicked rows nothing is learned, and probabilities pass unchanged."""
+"""Clicks, and unclicked rows, that Platt scaling needs. With fewer, probabilities pass unchanged."""
 MOST_KNOTS = 512
 
 
 @dataclasses.dataclass(frozen=True)
 class Platt:
-    """p' = sigmoid(slope * logit(p) + bias), slope > 0. Slope 1 and bias 0 change nothing."""
+    """Platt scaling: p' = sigmoid(slope * logit(p) + bias), slope > 0. Slope 1 and bias 0 change nothing."""
 
     slope: float = 1.0
     bias: float = 0.0
 
     def apply(self, probability, xp: ModuleType = np, query=None):
-        """Same shape as given; `xp` is numpy or jax.numpy. `query` is not read: all calibrators are called alike."""
+        """`xp` is numpy or jax.numpy. `query` is not read; it is here because all calibrators are called alike."""
         z = self.slope * logit(probability, xp) + self.bias
         return xp.clip(1 / (1 + xp.exp(-z)), FLOOR, 1 - FLOOR)
 
@@ -44,13 +42,12 @@ class Platt:
 
 @dataclasses.dataclass(frozen=True)
 class Isotonic:
-    """Monotone and piecewise linear through one knot for each pooled block of rows and one at each end of [0, 1]."""
+    """Isotonic regression: piecewise linear through a knot per pooled block and one at each end of [0, 1]."""
 
     x_K: np.ndarray  # float64, ascending probabilities as the ranker gives them
     y_K: np.ndarray  # float64, non-descending calibrated probabilities
 
     def apply(self, probability, xp: ModuleType = np, query=None):
-        """As `Platt.apply`."""
         return xp.interp(probability, xp.asarray(self.x_K), xp.asarray(self.y_K))
 
     def to_dict(self) -> dict[str, np.ndarray]:
@@ -59,10 +56,9 @@ class Isotonic:
 
 @dataclasses.dataclass(frozen=True)
 class Unlearned:
-    """Of a head that no training row had a label for: what it says is noise, and its probabilities are not known."""
+    """Calibration of a head without training labels: its output is noise, so that every probability is NaN."""
 
     def apply(self, probability, xp: ModuleType = np, query=None):
-        """NaN throughout, of the same shape."""
         return xp.full_like(probability, xp.nan)
 
     def to_dict(self) -> dict[str, np.ndarray]:
@@ -73,7 +69,7 @@ Calibrator = Platt | Isotonic | QueryMap | Unlearned
 
 
 def from_dict(arrays: dict[str, np.ndarray]) -> Calibrator:
-    """The calibrator that `to_dict` wrote; bit for bit the same map."""
+    """The calibrator that `to_dict` wrote, bit for bit."""
     if "platt" in arrays:
         slope, bias = arrays["platt"]
         return Platt(float(slope), float(bias))
@@ -85,11 +81,11 @@ def from_dict(arrays: dict[str, np.ndarray]) -> Calibrator:
 
 
 def fit_platt(labels_N: np.ndarray, probabilities_N: np.ndarray) -> Platt:
-    """Logistic regression of the label on the logit, with Platt's smoothed targets; slope kept positive."""
+    """Logistic regression of the label on the logit with Platt's smoothed targets and a positive slope."""
     labels_N = np.asarray(labels_N, bool)
     logit_N = logit(np.asarray(probabilities_N, np.float64))
     positives, negatives = int(labels_N.sum()), int((~labels_N).sum())
-    # [lit: Platt 1999] targets a little inside 0 and 1, as if one more row of each kind had been seen.
+    # [lit: Platt 1999] targets as if one more row of each kind had been seen.
     target_N = np.where(labels_N, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
@@ -99,31 +95,30 @@ def fit_platt(labels_N: np.ndarray, probabilities_N: np.ndarray) -> Platt:
         gradient = np.array([(error_N * logit_N).mean() * slope, error_N.mean()])
         return float((np.logaddexp(0, z_N) - target_N * z_N).mean()), gradient
 
-    # Bounds keep a head without any signal from running off to a slope of 0.
+    # Without bounds the slope of a head without signal would run to 0.
     found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-5.0, 5.0), (-20.0, 20.0)])
     return Platt(float(np.exp(found.x[0])), float(found.x[1]))
 
 
 def fit_isotonic(labels_N: np.ndarray, probabilities_N: np.ndarray) -> Isotonic:
-    """Pool-adjacent-violators on rows sorted by probability; equal probabilities are one point.
+    """Pool-adjacent-violators on rows by probability; equal probabilities are one point.
 
-    Each pooled block of rows becomes one knot at its mean probability. Its height is smoothed as if one more row with
-    the window's click rate had been seen, lest a block without clicks be certain.
+    Each pooled block becomes a knot at its mean probability. Its height is smoothed as if it had one more row with the
+    overall click rate, so that a block without clicks is not certain.
     """
     x_X, group_N = np.unique(np.asarray(probabilities_N, np.float64), return_inverse=True)
     rows_X = np.bincount(group_N).astype(np.float64)
     clicks_X = np.bincount(group_N, weights=np.asarray(labels_N, np.float64))
     base = clicks_X.sum() / rows_X.sum()
     rows_K, clicks_K, mass_K = _pool(clicks_X / rows_X, rows_X, (rows_X, clicks_X, x_X * rows_X))
-    # Smoothing draws small blocks towards the base rate and may break the order: pool once more.
+    # Smoothing may break the order: pool once more.
     smooth_K = (clicks_K + base) / (rows_K + 1)
     rows_K, height_K, mass_K = _pool(smooth_K, rows_K, (rows_K, smooth_K * rows_K, mass_K))
     x_K, y_K = mass_K / rows_K, height_K / rows_K
     if len(x_K) > MOST_KNOTS:
         kept = np.unique(np.linspace(0, len(x_K) - 1, MOST_KNOTS).astype(np.int64))
         x_K, y_K = x_K[kept], y_K[kept]
-    # Beyond the outer blocks the map goes on rising, towards half way to certainty: a flat end would tie the very
-    # results at the top that a ranking is about.
+    # Beyond the outer blocks the map rises half way to certainty. A flat end would tie the top results.
     inner = (x_K > 0) & (x_K < 1)
     low = y_K[0] if x_K[0] == 0 else y_K[0] / 2
     high = y_K[-1] if x_K[-1] == 1 else (1 + y_K[-1]) / 2
@@ -146,12 +141,11 @@ def fit(
     kind: str = "auto",
     query_NxF: np.ndarray | None = None,
 ) -> Calibrator:
-    """Of identity, Platt, isotonic and, where the query's numbers are given, the map that depends on it, the one with
-    the lowest log loss on the users held out; then refitted on all rows. The last has to win by a standard error.
+    """The calibrator with the lowest log loss on held-out users, refitted on all rows.
 
-    `kind` (one of `CALIBRATIONS`) may name one instead, which is fitted without competition. Rows are those on which
-    the head has a label. With too few positives for a kind Platt takes its place, with hardly any the identity is
-    returned: it is the best that is known.
+    Candidates are the identity, Platt, isotonic and, given `query_NxF`, the query map, which has to win by a standard
+    error. `kind` (one of `CALIBRATIONS`) fits that one instead. Rows are those where the head has a label. With too few
+    positives for a kind Platt takes its place; with fewer than `LEAST_FOR_PLATT` it is the identity.
     """
     labels_N, p_N = np.asarray(labels_N, bool), np.asarray(probabilities_N, np.float64)
     if not np.isfinite(p_N).all() or ((p_N < 0) | (p_N > 1)).any():
@@ -169,7 +163,7 @@ def fit(
     best_N, chosen = held.losses(Platt()), None
     for name in fitting.kinds():
         loss_N = held.losses(fitting.fitted(name, seed))
-        # What is asked of every request of every day has to win by more than chance.
+        # The query map costs a look-up per request, so that it has to win by more than chance.
         noise = standard_error(loss_N - best_N, held.user_N) if name == "query" else 0.0
         if loss_N.mean() < best_N.mean() - noise:
             best_N, chosen = loss_N, name
@@ -190,10 +184,10 @@ class _Rows:
         return _Rows(self.label_N[keep_N], self.probability_N[keep_N], self.user_N[keep_N], query_NxF)
 
     def kinds(self) -> list[str]:
-        """What these rows can carry, the simplest first."""
+        """Kinds that these rows have enough clicks for, the simplest first."""
         clicks = self.label_N.sum()
-        isotonic = ["isotonic"] if clicks >= LEAST_POSITIVES else []
-        return ["platt", *isotonic, *(["query"] if self.query_NxF is not None and clicks >= LEAST_FOR_QUERY else [])]
+        query = self.query_NxF is not None and clicks >= LEAST_FOR_QUERY
+        return ["platt", *["isotonic"] * bool(clicks >= LEAST_POSITIVES), *["query"] * bool(query)]
 
     def fitted(self, kind: str, seed: int) -> Calibrator:
         if kind == "isotonic":

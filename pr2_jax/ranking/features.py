@@ -1,9 +1,7 @@
-"""What the ranker is told in numbers about a request and a result, as it stood at the moment of the request.
+"""Ranking features of a request and a result, as of the moment of the request.
 
-Counters, durations and ages answer for any time (data/history/counters.py, data/history/video_attributes.py);
-item-to-item scores come from the snapshot of the request's own day, which saw nothing of that day
-(retrieval/item_similarity.py). Content and preference vectors are frozen: whoever computes features of training rows
-hands in spaces that have not learnt from those rows.
+Counters, durations and ages answer for any time (data/history). Item-to-item scores come from a snapshot made before
+the request's day. Content and preference vectors are frozen; training rows need encoders that were not trained on them.
 """
 
 from __future__ import annotations
@@ -59,32 +57,32 @@ GROUPS: dict[str, dict[str, bool]] = {
     },
     "again": {"clicks_of_video": HEAVY},
 }
-"""The columns, by the groups that `QinConfig.inputs` names, each with whether its tail is heavy; "again" goes with
-habits where people find again what they clicked. A ranker reads whole groups."""
+"""The columns by group, each with whether its tail is heavy. `QinConfig.inputs` names the groups of a ranker; "again"
+joins "habits" where people may find again what they clicked."""
 IMPERSONAL = ("relevance", "video")
 FEATURES = tuple(name for group in GROUPS.values() for name in group)
 HEAVY_TAILED = tuple(name for group in GROUPS.values() for name, heavy in group.items() if heavy)
 DENSE_VIDEOS, DENSE_CELLS = 1_000_000, 8_000_000
-"""Catalogues up to which a request's reached videos are laid out whole to be read, and cells laid out at once; of
-larger ones each read searches its row, which takes longer but no longer the larger they are."""
+"""`walked` reads dense rows up to this catalogue size, so many cells at once. Beyond it, it searches sparse rows, whose
+time does not grow with the catalogue."""
 PRIOR_SHOWN = 3.0
-"""Results shown that a rate has to earn before it counts: rate = clicks / (shown + prior)."""
+"""Shrinks a rate: clicks / (shown + prior)."""
 
 
 def groups(config: QinConfig, *, again: bool = False) -> tuple[str, ...]:
-    """Which of `GROUPS` a ranker reads. `again`: people find again what they clicked."""
-    asked = (*config.inputs, *["again"] * (again and "habits" in config.inputs))
-    return tuple(name for name in asked if config.personal or name in IMPERSONAL)
+    """The groups that a ranker reads. `again`: people may find again what they clicked."""
+    named = (*config.inputs, *["again"] * (again and "habits" in config.inputs))
+    return tuple(name for name in named if config.personal or name in IMPERSONAL)
 
 
 def columns(config: QinConfig, *, again: bool = False) -> np.ndarray:
-    """Which columns a ranker reads, ascending; the base ranker knows nothing of the person, whatever it names."""
+    """The columns that a ranker reads, ascending. A ranker that is not personal reads none of the person."""
     return np.flatnonzero(np.isin(FEATURES, [name for group in groups(config, again=again) for name in GROUPS[group]]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Scaler:
-    """Standardises columns; heavy-tailed ones first become `log1p(x / median of the non-zero)`."""
+    """Standardises columns. Heavy-tailed ones first become `log1p(x / median of the non-zero)`."""
 
     unit_F: np.ndarray  # 0 = not heavy-tailed
     mean_F: np.ndarray
@@ -92,7 +90,6 @@ class Scaler:
 
     @classmethod
     def fit(cls, features_NxF: np.ndarray) -> Scaler:
-        """From rows of the training days."""
         heavy_F = np.isin(FEATURES, HEAVY_TAILED)
         unit_F = np.zeros(len(FEATURES), np.float32)
         for column in np.flatnonzero(heavy_F):
@@ -108,7 +105,7 @@ class Scaler:
         return np.where(unit_F > 0, np.log1p(np.maximum(features_xF, 0) / divisor_F), features_xF).astype(np.float32)
 
     def __call__(self, features_xF: np.ndarray) -> np.ndarray:
-        """Standardised, clipped to ±5: a value far outside the training days' range must not run away with a head."""
+        """Standardised and clipped to ±5, so that a value outside the training range cannot dominate a head."""
         scaled = (self._bend(features_xF, self.unit_F) - self.mean_F) / self.deviation_F
         return np.clip(scaled, -5, 5).astype(np.float32)
 
@@ -122,10 +119,10 @@ class Scaler:
 
 
 class RankingFeatures:
-    """Computes `[N, S, F]` raw features of N requests with S results each."""
+    """Raw features `[N, S, F]` of N requests with S results each."""
 
     def __init__(self, counters: Counters, numbers: VideoNumbers, bm25: Bm25Channel, *, again: bool = False) -> None:
-        """`again`: the person's clicks on each result are counted; else that column is 0."""
+        """`again`: count the person's own clicks on each result; else that column is 0."""
         self._counters, self._numbers, self._bm25, self._again = counters, numbers, bm25, again
 
     def __call__(
@@ -135,11 +132,8 @@ class RankingFeatures:
         similarity: ItemSimilarity | None,
         needed: Collection[str] = tuple(GROUPS),
     ) -> np.ndarray:
-        """`similarity`: the snapshot to walk.
-
-        Where no group of the person is `needed`, their columns are 0 and nothing of the person is read, no
-        `similarity` either.
-        """
+        """Without a personal group among `needed`, personal columns are 0, and neither the person nor `similarity` (the
+        snapshot to walk) is read."""
         personal = not set(needed) <= set(IMPERSONAL)
         requests, preference = encoded.requests, encoded.encoders.preference
         nobody_N = np.zeros_like(requests.user_B)
@@ -149,7 +143,6 @@ class RankingFeatures:
         found |= _named(appeal, *(f"appeal_{label}" for label in PREFERENCE_LABELS))
         if personal:
             found |= self._personal(encoded, video_NxS, similarity) | self._preferences(encoded, video_NxS, logits)
-            found |= {"clicks_of_video": self._clicks(requests, video_NxS)} if self._again else {}
         columns = [found.pop(name, np.zeros((1, 1))) for name in FEATURES]
         if found:
             raise ValueError(f"no feature is called {', '.join(found)}")
@@ -157,12 +150,12 @@ class RankingFeatures:
 
     def _relevance(self, encoded: EncodedRequests, video_NxS: np.ndarray) -> dict[str, np.ndarray]:
         counters, requests = self._counters, encoded.requests
-        time_Nx1, query_N = requests.time_ms_B[:, None], requests.query_B
+        time_Nx1 = requests.time_ms_B[:, None]
         vectors_NxSxD = np.asarray(encoded.encoders.space.videos_VxD)[video_NxS]
-        known_N = query_N > 0
-        searches_Nx1 = np.where(known_N, counters.query_searches.before(query_N, requests.time_ms_B), 0)[:, None]
-        clicks_NxS = counters.query_video_clicks.before(pair(query_N[:, None], video_NxS), time_Nx1)
-        clicks_NxS = np.where(known_N[:, None], clicks_NxS, 0)
+        query_Nx1 = requests.query_B[:, None]
+        searches_Nx1 = np.where(query_Nx1 > 0, counters.query_searches.before(query_Nx1, time_Nx1), 0)
+        clicks_NxS = counters.query_video_clicks.before(pair(query_Nx1, video_NxS), time_Nx1)
+        clicks_NxS = np.where(query_Nx1 > 0, clicks_NxS, 0)
         return {
             "bm25": self._bm25.scores(requests.words_BxQ, video_NxS),
             "content_cosine": np.einsum("nd,nsd->ns", encoded.query_BxD, vectors_NxSxD),
@@ -203,7 +196,7 @@ class RankingFeatures:
         views = counters.user_video_views.before(pair(user_Nx1, video_NxS), time_Nx1) * known_Nx1
         popularity_NxS = counters.video_clicks.before(video_NxS, time_Nx1)
         item_cf, qrcf = np.split(walked((encoded.latest, encoded.seeds), np.tile(video_NxS, (2, 1)), similarity), 2)
-        return {
+        found = {
             "item_cf": item_cf,
             "item_cf_by_clicks": item_cf / (popularity_NxS + PRIOR_SHOWN),
             "qrcf": qrcf,
@@ -213,11 +206,10 @@ class RankingFeatures:
             "user_clicks": total_Nx1,
             "views_of_video": views,
         }
-
-    def _clicks(self, requests: Requests, video_NxS: np.ndarray) -> np.ndarray:
-        """The person's own clicks on each result."""
-        user_Nx1, time_Nx1 = requests.user_B[:, None], requests.time_ms_B[:, None]
-        return self._counters.user_video_clicks.before(pair(user_Nx1, video_NxS), time_Nx1) * (user_Nx1 > 0)
+        if self._again:
+            clicks_NxS = counters.user_video_clicks.before(pair(user_Nx1, video_NxS), time_Nx1)
+            found["clicks_of_video"] = clicks_NxS * known_Nx1
+        return found
 
     def _preferences(
         self, encoded: EncodedRequests, video_NxS: np.ndarray, preference_NxSxT: np.ndarray
@@ -237,9 +229,9 @@ def _named(part_xF: np.ndarray, *names: str) -> dict[str, np.ndarray]:
 
 
 def walked(seeds: Sequence[Seeds], video_NxS: np.ndarray, similarity: ItemSimilarity) -> np.ndarray:
-    """`sum_b strength_b sim(b, v)` for given results: the channel's score, read off for chosen videos.
+    """QRCF's score of given results: `sum_b strength_b sim(b, v)`.
 
-    Several batches of seeds are walked one below the other: a sparse product costs more to set up than to compute.
+    All batches of seeds share one sparse product, because its set-up costs more than its arithmetic.
     """
     size, requests = len(similarity.neighbour_VxM), len(video_NxS)
     strength_NxK, seed_NxK = (np.concatenate([getattr(s, x) for s in seeds]) for x in ("strength_BxK", "video_BxK"))

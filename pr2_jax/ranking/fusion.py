@@ -1,8 +1,8 @@
 """Fusion of calibrated heads into one ranking score (docs/method.md, Fusion).
 
-`score = (r + offset)^a_r * prod_t (1 + beta_t p_t)^alpha_t`, beta_t = 1 / mean(p_t): a head's average result multiplies
-by 2^alpha whatever the head's base rate, and the +1 keeps near-zero probabilities from wiping out the other heads. The
-relevance term stands in front: without it, engagement drifts to clickbait.
+`score = (r + offset)^a_r * prod_t (1 + beta_t p_t)^alpha_t` with beta_t = 1 / mean(p_t). A head's average result
+multiplies by 2^alpha, whatever its base rate. The +1 keeps near-zero probabilities from wiping out the other heads.
+The relevance term keeps engagement from drifting to clickbait.
 """
 
 from __future__ import annotations
@@ -12,28 +12,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pr2_jax.metrics.expected_gain import expected_gains, ndcg, recall
-from pr2_jax.metrics.standard_error import standard_error
+from pr2_jax.metrics.bootstrap import standard_error
+from pr2_jax.metrics.ranking_metrics import expected_gains, ndcg, recall
 from pr2_jax.retrieval.merge import coordinate_search
 
 ALPHA_GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 RELEVANCE_GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 FLOOR_GRID = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 RELEVANCE_OFFSET = 0.05
-"""Relevance 0 divides the score by at most (1.05 / 0.05)^a_r rather than by infinity."""
+"""Bounds the factor of relevance 0 at (0.05 / 1.05)^a_r, instead of 0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FusionWeights:
-    """Fitted on the validation day; serialised as plain numbers."""
+    """Exponents and scales of the fused score, fitted on the validation day."""
 
     alpha_T: tuple[float, ...]
     beta_T: tuple[float, ...]
     relevance: float = 0.0  # exponent a_r
     relevance_floor: float = 0.0  # results below this relevance come after all others
-
-    def to_dict(self) -> dict[str, list[float] | float]:
-        return dataclasses.asdict(self) | {"alpha_T": list(self.alpha_T), "beta_T": list(self.beta_T)}
 
     @classmethod
     def from_dict(cls, values: dict) -> FusionWeights:
@@ -41,13 +38,12 @@ class FusionWeights:
 
 
 def fuse(probabilities_NxT: np.ndarray, relevance_N: np.ndarray, weights: FusionWeights) -> np.ndarray:
-    """float32 [N] (or [..., ] for [..., T]): log of the fused score, greater is better.
+    """Log of the fused score, float32 [N] (or [...] for [..., T]). The log has the product's order and cannot overflow.
 
-    `relevance_N` in [0, 1]. The logarithm orders as the product does and cannot overflow. Results under the relevance
-    floor lose a constant greater than any score can make up for, and keep their order among themselves.
+    `relevance_N` in [0, 1]. Results under the relevance floor come after all others, in the same order.
     """
     beta_T, alpha_T = np.asarray(weights.beta_T, np.float64), np.asarray(weights.alpha_T, np.float64)
-    # A head without a weight may be one that was never learned, whose probabilities are NaN.
+    # Probabilities of a head with weight 0 may be NaN.
     log_NxT = np.where(alpha_T > 0, np.log1p(beta_T * np.asarray(probabilities_NxT, np.float64)), 0.0)
     relevance_N = np.clip(np.asarray(relevance_N, np.float64), 0, 1)
     score_N = log_NxT @ alpha_T + weights.relevance * np.log(relevance_N + RELEVANCE_OFFSET)
@@ -65,10 +61,9 @@ def choose_weights(
 ) -> FusionWeights:
     """Exponents that maximise mean NDCG@10 over validation sessions, by coordinate search.
 
-    Starts at the click head (the first) alone, so that the result is never worse than it on these sessions. beta_t is
-    1 / mean calibrated probability over valid results; a head whose probabilities are NaN keeps exponent 0.
-    `positives_S`: clicked videos of a session, found or not (default: those in the list); sessions without one are left
-    out. Deterministic; the first of equals stays.
+    The search starts at the click head (the first) alone and never ends worse. A head whose probabilities are NaN keeps
+    exponent 0. `positives_S`: clicked videos of a session, found or not (default: those in the list); sessions without
+    one are left out.
     """
     clicked_SxK = clicked_SxK & valid_SxK
     positives_S = clicked_SxK.sum(1) if positives_S is None else positives_S
@@ -102,11 +97,11 @@ def choose_floor(
     tolerance: float,
     positives_S: np.ndarray | None = None,
 ) -> FusionWeights:
-    """The weights with the highest relevance floor that costs no more than noise on validation sessions.
+    """The weights with the highest relevance floor whose cost on validation sessions is within noise.
 
-    Floors are tried upwards until one lowers NDCG@10 (the first results) or recall@100 (how far the list is worth
-    reading) by more than `tolerance` standard errors of the difference to the best floor so far, paired by session and
-    clustered by user (as the one-standard-error rule, [lit: Breiman 1984]). With a tolerance of 0 there is no floor.
+    Floors are tried upwards until one lowers NDCG@10 or recall@100 by more than `tolerance` standard errors of the
+    difference to the best floor so far, paired by session and clustered by user (the one-standard-error rule, [lit:
+    Breiman 1984]). With a tolerance of 0 there is no floor.
     """
     clicked_SxK = clicked_SxK & valid_SxK
     positives_S = clicked_SxK.sum(1) if positives_S is None else positives_S

@@ -1,10 +1,9 @@
-"""Calibration that knows the query: a monotone piecewise-linear map of the ranker's logit, another one for each query.
+"""Calibration that depends on the query: a monotone piecewise-linear map of the ranker's logit, one per query.
 
-[lit: SBCR, arXiv 2406.08010, Kuaishou video search] fits such a map after the ranker and apart from its loss: the query
-sets the height of every piece, and no height is negative. There a network reads the query and a softmax gives the
-heights of the pieces of [0, 1]. [ours] A validation day of a smaller log has some thousand rows, so here pieces lie
-between quantiles of the logit, their slopes and one offset are linear in a few numbers of the query, and a penalty
-draws all towards Platt's two numbers. Slopes are softplus, hence positive: no query's results change their order.
+[lit: SBCR, arXiv 2406.08010, Kuaishou video search] fits such a map after the ranker: a network reads the query, and a
+softmax gives the heights of the pieces of [0, 1]. [ours] A smaller log has too few rows for a network. Pieces lie
+between quantiles of the logit; their slopes and one offset are linear in a few features of the query; a penalty draws
+them towards Platt scaling. Softplus keeps slopes positive, so that no query's results change their order.
 """
 
 from __future__ import annotations
@@ -16,22 +15,25 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from pr2_jax.data.history.counters import Counters
+from pr2_jax.types import Requests
+
 FLOOR = 1e-6
 """Calibrated probabilities stay this far from 0 and 1."""
 FARTHEST = 3.0
-"""Standardised numbers of a query are cut here: a query unlike all of the fitting day must not run away."""
+"""Standardised features of a query are clipped here, because a query may be unlike all of the fitting day."""
 LEAST_SLOPE = 0.01
-"""Distinct results stay distinct."""
+"""Keeps distinct results distinct."""
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
-"""Of the logit: inner knots. Closer at the top, where clicks are."""
+"""Inner knots, as quantiles of the logit. They are closer at the top, where clicks are."""
 MOST_ROWS = 50_000
-"""Of a longer day that many rows are taken, evenly: plenty for some fifty weights."""
+"""Rows, evenly spread, that a map is fitted to: plenty for some fifty weights."""
 PENALTIES = (3_000.0, 300.0, 30.0, 3.0)
-"""Weights of the penalty, in rows; that with the lowest log loss on users held out is taken."""
+"""Candidate weights of the penalty, in rows. Log loss on held-out users chooses."""
 
 
 def logit(probability, xp: ModuleType = np):
-    """Of probabilities kept `FLOOR` away from 0 and 1."""
+    """Logit of probabilities clipped to [FLOOR, 1 - FLOOR]."""
     p = xp.clip(probability, FLOOR, 1 - FLOOR)
     return xp.log(p) - xp.log1p(-p)
 
@@ -47,16 +49,13 @@ class QueryMap:
     slope_KxG: np.ndarray  # [K, 1 + F] likewise, before softplus
 
     def apply(self, probability, xp: ModuleType = np, query=None):
-        """Same shape as given; `xp` is numpy or jax.numpy.
-
-        `query` `[..., F]`: its leading axes are the first ones of `probability` (`[B, F]` for `[B, S]` or `[B]`).
-        """
+        """As `Platt.apply`. `query` `[..., F]` has the leading axes of `probability`, as `[B, F]` for `[B, S]`."""
         if query is None:
             raise ValueError("this calibration depends on the query: its numbers must be given")
         axes = query.ndim
         mean, deviation, bias_weight = (_under(array, axes) for array in (*self.scale_2xF, self.bias_G[1:]))
         query = xp.clip((query - mean) / deviation, -FARTHEST, FARTHEST)
-        # Products summed by rows, not by a matrix product, whose last bit depends on the number of rows.
+        # Not a matrix product, whose last bit depends on the number of rows.
         bias = self.bias_G[0] + (query * bias_weight).sum(-1)
         constant, weight = _under(self.slope_KxG[:, 0], axes), _under(self.slope_KxG[:, 1:], axes + 1)
         slope = LEAST_SLOPE + _softplus(constant + (query[..., None, :] * weight).sum(-1), xp)
@@ -92,7 +91,7 @@ def fit_query_map(
 ) -> QueryMap:
     """The map with the lowest penalised log loss; `start` is Platt's slope and bias on the same rows.
 
-    The penalty is chosen on half of the users, fitted on the other half; then all rows are fitted. Deterministic.
+    The penalty is chosen on half of the users after fitting on the other half; then all rows are fitted.
     """
     taken = slice(None)
     if len(labels_N) > MOST_ROWS:
@@ -112,7 +111,7 @@ def fit_query_map(
     if len(users) > 1:
         fitted, held = rows.kept(fitting_N), rows.kept(~fitting_N)
         found = []
-        for each in PENALTIES:  # each begins where the heavier one before ended
+        for each in PENALTIES:  # each starts at the solution of the heavier penalty
             found.append(_solve(fitted, plain, each, found[-1] if found else theta))
         best = int(np.argmin([held.loss(one, plain)[0] for one in found]))
         penalty, theta = PENALTIES[best], found[best]
@@ -123,7 +122,7 @@ def fit_query_map(
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """What a map is fitted to."""
+    """Rows to fit a map to."""
 
     label_N: np.ndarray
     way_NxK: np.ndarray
@@ -146,7 +145,7 @@ class _Rows:
         error_N = expit(z_N) - self.label_N
         raw_error_NxK = error_N[:, None] * self.way_NxK * expit(raw_NxK)
         gradient = np.r_[error_N @ self.query_NxG, (raw_error_NxK.T @ self.query_NxG).reshape(-1)] / rows
-        # The offset itself is free; all else is drawn towards the same straight line for every query.
+        # The constant offset is free; the rest is drawn towards Platt's line.
         away = theta - np.r_[plain.bias_G, plain.slope_KxG.reshape(-1)]
         away[0] = 0.0
         value = (np.logaddexp(0, z_N) - self.label_N * z_N).mean() + 0.5 * penalty / rows * (away @ away)
@@ -161,7 +160,7 @@ def _solve(rows: _Rows, plain: QueryMap, penalty: float, start: np.ndarray) -> n
 
 
 def _platt(start: tuple[float, float], origin: float, knots_P: np.ndarray, scale_2xF: np.ndarray) -> QueryMap:
-    """The map that is Platt's for every query."""
+    """Platt scaling as a map."""
     slope, bias = max(start[0], 2 * LEAST_SLOPE), start[1]
     features = scale_2xF.shape[1] + 1
     bias_G, slope_KxG = np.zeros(features), np.zeros((len(knots_P) - 1, features))
@@ -171,15 +170,44 @@ def _platt(start: tuple[float, float], origin: float, knots_P: np.ndarray, scale
 
 
 def _ways(x, knots_P: np.ndarray, origin: float, xp: ModuleType):
-    """`[..., K]`: how much of the way from `origin` to each logit lies in each piece, negative below the origin."""
+    """`[..., K]`: the length in each piece of the way from `origin` to each logit, negative below the origin."""
     low, high = _under(knots_P[:-1], x.ndim + 1), _under(knots_P[1:], x.ndim + 1)
     return xp.clip(x[..., None], low, high) - np.clip(origin, low, high)
 
 
 def _under(array: np.ndarray, axes: int) -> np.ndarray:
-    """The array with that many axes, new ones in front: JAX is told to broadcast nothing unasked."""
+    """The array with that many axes, new ones in front; JAX may not promote ranks here."""
     return array.reshape((1,) * (axes - array.ndim) + array.shape)
 
 
 def _softplus(x, xp: ModuleType):
     return xp.logaddexp(x, xp.zeros_like(x))
+
+
+QUERY_NUMBERS = ("log_searches", "seen", "words", "click_share", "share_known")
+PRIOR_SHOWN = 20.0
+"""Results shown, about two searches, at which the click share has half its weight [ours]."""
+
+
+class QueryNumbers:
+    """`[N, F]` features of N queries, float64; none depends on the person or on a video."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def __call__(self, requests: Requests) -> np.ndarray:
+        counters, time_ms_N, query_N = self._counters, requests.time_ms_B, requests.query_B
+        searches_N, shown_N, clicks_N = (
+            np.where(np.asarray(query_N) > 0, counter.before(query_N, time_ms_N), 0)
+            for counter in (counters.query_searches, counters.query_shown, counters.query_clicks)
+        )
+        # The share is shrunk towards 0, and `share_known` says how far: the map's weights find the mean.
+        known_N = shown_N / (shown_N + PRIOR_SHOWN)
+        parts = [
+            np.log1p(searches_N),
+            searches_N > 0,
+            (requests.words_BxQ > 0).sum(1),
+            clicks_N / (shown_N + PRIOR_SHOWN),
+            known_N,
+        ]
+        return np.stack(parts, axis=-1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A trained QIN as a function: requests and candidates in, logits of the heads out."""
+"""A trained QIN ranker as a function of requests and candidates."""
 
 from __future__ import annotations
 
@@ -13,22 +13,16 @@ from pr2_jax.types import ModelFunction
 
 REQUEST_BLOCK = 64
 RESULT_BLOCK = 512
-"""Requests and results scored in one call at most; both are padded to a power of two."""
+"""Most requests and results scored in one call; both are padded to a power of two."""
 
 
 class Ranker:
-    """Scores search results. The shown position is absent here: it only ever explained the past."""
+    """Scores search results. Training reads the shown position; serving has none."""
 
     def __init__(
-        self,
-        function: ModelFunction,
-        config: QinConfig,
-        requests: SlateReader,
-        scaler: Scaler,
-        *,
-        again: bool = False,
+        self, function: ModelFunction, config: QinConfig, requests: SlateReader, scaler: Scaler, *, again: bool = False
     ) -> None:
-        """`config` and `again` say which columns of the features the function reads."""
+        """`config` and `again` select the feature columns that the function reads."""
         self._function, self._requests, self._scaler = function, requests, scaler
         self._heads = len(config.prediction_heads)
         self._columns, self.needs = columns(config, again=again), groups(config, again=again)
@@ -36,16 +30,14 @@ class Ranker:
     def logits(
         self, encoded: EncodedRequests, video_NxS: np.ndarray, features_NxSxF: np.ndarray, is_feed: bool = False
     ) -> np.ndarray:
-        """`[N, S, T]` logits; `video_NxS` is padded with 0 (whose logits mean nothing), features are raw."""
-        asked = encoded.requests
-        results = video_NxS.shape[1]
+        """`[N, S, T]` logits; `video_NxS` is padded with 0, whose logits mean nothing; features are raw."""
+        r, results = encoded.requests, video_NxS.shape[1]
         width = padded_size(results, RESULT_BLOCK)
         parts = []
-        for start in range(0, len(asked), REQUEST_BLOCK):
+        for start in range(0, len(r), REQUEST_BLOCK):
             rows = slice(start, start + REQUEST_BLOCK)
-            of = asked.user_B[rows], asked.time_ms_B[rows], asked.words_BxQ[rows], encoded.query_BxD[rows]
-            request = self._requests.live(*of)
-            request["is_feed_B"] = np.full(len(of[0]), is_feed, np.float32)
+            request = self._requests.live(r.user_B[rows], r.time_ms_B[rows], r.words_BxQ[rows], encoded.query_BxD[rows])
+            request["is_feed_B"] = np.full(len(r.user_B[rows]), is_feed, np.float32)
             blocks = [
                 self._block(request, video_NxS[rows, at : at + width], features_NxSxF[rows, at : at + width], width)
                 for at in range(0, results, width)

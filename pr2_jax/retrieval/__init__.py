@@ -1,1 +1,1 @@
-"""Retrieval channels behind one contract (`types.Channel`), and how their results are merged."""
+"""Retrieval channels behind one contract (`encoded_requests.Channel`), and the merge of their results."""

@@ -1,8 +1,8 @@
-"""The nearest-video index behind `dr` and `pdr`: ScaNN where it pays and exists, exact search elsewhere.
+"""Approximate nearest-neighbour index of `dr` and `pdr`: ScaNN on large catalogues, exact search otherwise.
 
-The only file that touches ScaNN. What its 1.4.2 does, and this file therefore guards against: a NaN
-in a tree build ends the process; fewer points than leaves is an error; too few candidates come back as (row 0, NaN);
-a relative path makes an index that never loads; document ids are stored as a pickle; the build prints to stderr.
+No other file uses ScaNN. Version 1.4.2 has these traps: a NaN in a tree build ends the process; fewer points than
+leaves is an error; missing results come back as (row 0, NaN); an index saved under a relative path never loads;
+document ids are stored as a pickle; the build prints to stderr.
 """
 
 from __future__ import annotations
@@ -22,31 +22,29 @@ import numpy as np
 from pr2_jax.config import RetrievalConfig
 from pr2_jax.errors import BadInput, StaleArtifact
 from pr2_jax.retrieval.candidates import withhold_seen
-from pr2_jax.retrieval.exact import ExactSearch, exact_search
+from pr2_jax.retrieval.exact import ExactSearch
 from pr2_jax.types import Candidates
 
 try:
     from scann import scann_ops_pybind as scann
-except ImportError:  # no wheel for this platform: the exact index answers in its place
+except ImportError:  # no wheel for this platform: search is exact
     scann = None
-
-__all__ = ["Index", "IndexReport", "build_index", "exact_search", "load_index"]
 
 SCHEMA = 1
 RECALL_QUERIES = 256
 TRAINING_POINTS = 250_000
 POINTS_PER_RESULT = 100
-"""Leaves searched hold at least so many videos for each result asked for: a share of the leaves alone finds too few in
-a small catalogue (docs/decisions/020-exact-for-fitting.md). On a million videos it asks for 1 % of them."""
+"""Least number of videos in the searched leaves, per result. In a small catalogue a fixed share of the leaves holds too
+few (docs/decisions/020-exact-for-fitting.md)."""
 REORDER_PER_RESULT = 8
-"""Quantised results rescored exactly for each result asked for."""
+"""Quantised results that are rescored exactly, per result."""
 PARALLEL_BATCH = 32
-"""From this many queries on ScaNN's thread pool is faster than one thread; the results are the same."""
+"""From this many queries on ScaNN's thread pool is faster than one thread. The results are the same."""
 
 
 @dataclasses.dataclass(frozen=True)
 class IndexReport:
-    """What was built, and how much of the exact answer it finds."""
+    """Size, settings and measured recall of an index."""
 
     kind: str  # "scann" or "exact"
     rows: int  # videos that have a vector
@@ -54,7 +52,7 @@ class IndexReport:
     leaves: int
     leaves_searched: int
     recall_at: int
-    recall: float  # mean share of the exact top `recall_at` found, on `queries` queries
+    recall: float  # mean share of the exact top `recall_at` that is found, on `queries` queries
     queries: int
     build_seconds: float
     bytes: int
@@ -70,7 +68,7 @@ class IndexReport:
 
 
 class Index:
-    """`search` is the same whatever stands behind it. Made by `load_index`."""
+    """An opened index, approximate or exact. `load_index` makes it."""
 
     def __init__(self, report: IndexReport, vectors_VxD: np.ndarray, row_N: np.ndarray, searcher, reorder: int):
         self.report = report
@@ -78,18 +76,18 @@ class Index:
         self._row_N = row_N
         self._searcher = searcher
         self._reorder = reorder
-        # Row 0 and then what may be found: a vector of zeros says nothing, and would stand before every cosine below 0.
+        # Vectors of zeros are left out of exact search: their score 0 would beat every negative cosine.
         self._row_of_M = np.concatenate([[0], row_N]).astype(np.int32)
-        self._exact = ExactSearch(self._told_MxD) if searcher is None else None
+        self._whole = len(self._row_of_M) == len(vectors_VxD)
+        self._exact = self._exact_search() if searcher is None else None
 
-    @property
-    def _told_MxD(self) -> np.ndarray:
-        return self.vectors_VxD if len(self._row_of_M) == len(self.vectors_VxD) else self.vectors_VxD[self._row_of_M]
+    def _exact_search(self) -> ExactSearch:
+        return ExactSearch(self.vectors_VxD if self._whole else self.vectors_VxD[self._row_of_M])
 
     def exact(self, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
-        """As `search`, with every vector compared."""
-        exact = self._exact or ExactSearch(self._told_MxD)
-        if len(self._row_of_M) == len(self.vectors_VxD):
+        """As `search`, by comparing every vector."""
+        exact = self._exact or self._exact_search()
+        if self._whole:
             return exact.search(query_BxD, k, seen)
         found = exact.search(query_BxD, k + max((len(s) for s in seen), default=0))
         return withhold_seen(self._row_of_M[np.maximum(found.ids_BxK, 0)], found.scores_BxK, seen, k)
@@ -97,7 +95,7 @@ class Index:
     def search(self, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
         """The k unseen videos with the greatest inner product, best first, padded with -1 / -inf.
 
-        `seen` is () or B sorted arrays of video rows. More is fetched than asked for, so that the seen can be left out.
+        `seen`: () or B sorted arrays of video rows. As many more results are fetched as seen ones may be dropped.
         """
         query_BxD = np.ascontiguousarray(query_BxD, np.float32)
         if query_BxD.ndim != 2 or query_BxD.shape[1] != self.report.width:
@@ -107,12 +105,10 @@ class Index:
         if not len(query_BxD):
             return Candidates(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
         fetch = min(k + max((len(s) for s in seen), default=0), self.report.rows)
-        # A fixed share of the leaves starves a deep k on a small catalogue.
         enough = math.ceil(POINTS_PER_RESULT * fetch * self.report.leaves / self.report.rows)
         leaves = min(max(self.report.leaves_searched, enough), self.report.leaves)
-        search = self._searcher.search_batched
-        if len(query_BxD) >= PARALLEL_BATCH:
-            search = self._searcher.search_batched_parallel
+        parallel = len(query_BxD) >= PARALLEL_BATCH
+        search = self._searcher.search_batched_parallel if parallel else self._searcher.search_batched
         at_BxN, score_BxN = search(
             query_BxD,
             final_num_neighbors=fetch,
@@ -135,10 +131,10 @@ def build_index(
     config: RetrievalConfig,
     queries_NxD: np.ndarray | None = None,
 ) -> IndexReport:
-    """Writes an index of unit vectors (row 0 and zeros left out) into `directory` and measures its recall.
+    """Writes an index of unit vectors into `directory` and measures its recall. Row 0 and zero vectors are left out.
 
-    `queries_NxD`: queries to measure recall on, at most 256 of them; without any, videos stand in for queries.
-    Raises BadInput where a vector is not finite. Builds by ScaNN are not bit-reproducible: keep the index.
+    Recall is measured on at most `RECALL_QUERIES` of `queries_NxD`, or of the videos themselves. BadInput where a
+    vector is not finite. ScaNN's builds are not bit-reproducible: keep the index.
     """
     started = time.perf_counter()
     vectors_VxD = np.ascontiguousarray(vectors_VxD, np.float32)
@@ -173,15 +169,16 @@ def build_index(
     )
     _write_report(directory, report, config.ann_reorder)
     if approximate:
-        report = _with_recall(report, load_index(directory), _sample_queries(told_NxD, queries_NxD))
+        pool_NxD = told_NxD if queries_NxD is None else np.asarray(queries_NxD, np.float32)
+        report = _with_recall(report, load_index(directory), pool_NxD)
         _write_report(directory, report, config.ann_reorder)
     return report
 
 
 def load_index(directory: os.PathLike | str, *, exact: bool = False) -> Index:
-    """Opens what `build_index` wrote. `exact`, or a platform without ScaNN: every vector is compared.
+    """Opens what `build_index` wrote. Search is exact with `exact`, or without ScaNN.
 
-    ScaNN's builds differ from run to run, so whatever is fitted or trained on results must ask for exact ones.
+    Fitting and training need `exact`, because ScaNN's builds differ from run to run.
     """
     directory = pathlib.Path(directory)
     path = directory / "index.json"
@@ -216,17 +213,12 @@ def _build_scann(vectors_NxD: np.ndarray, directory: pathlib.Path, leaves: int, 
         searcher.serialize(str(directory), relative_path=True)
 
 
-def _sample_queries(told_NxD: np.ndarray, queries_NxD: np.ndarray | None) -> np.ndarray:
-    pool_NxD = told_NxD if queries_NxD is None else np.asarray(queries_NxD, np.float32)
+def _with_recall(report: IndexReport, index: Index, pool_NxD: np.ndarray) -> IndexReport:
     pick = np.random.default_rng(0).permutation(len(pool_NxD))[:RECALL_QUERIES]
-    return pool_NxD[np.sort(pick)]
-
-
-def _with_recall(report: IndexReport, index: Index, query_NxD: np.ndarray) -> IndexReport:
-    k = min(report.recall_at, report.rows)
+    query_NxD, k = pool_NxD[np.sort(pick)], min(report.recall_at, report.rows)
     found = index.search(query_NxD, k)
     exact = index.exact(query_NxD, k)
-    # Counted by score, not by id: a video that ties with the k-th exact one is as good an answer.
+    # Counted by score, not by id: a video that ties with the k-th exact one is as good.
     floor_N = exact.scores_BxK[:, -1:] - 1e-5
     recall = float((found.scores_BxK >= floor_N).mean()) if len(query_NxD) else 1.0
     return dataclasses.replace(report, recall=recall, queries=len(query_NxD))
@@ -241,7 +233,7 @@ def _write_report(directory: pathlib.Path, report: IndexReport, reorder: int):
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """ScaNN's C++ writes to file descriptor 2 whatever its log levels say."""
+    """Redirects file descriptor 2: ScaNN's C++ ignores log levels."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

@@ -1,29 +1,26 @@
-"""BM25 over captions (bm25s): the lexical channel, and BM25 of any (query, video) pair as a ranking feature."""
+"""BM25 over captions (bm25s): a lexical retrieval channel and a ranking feature."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import bm25s
 import numpy as np
 
 from pr2_jax.config import RetrievalConfig
+from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.retrieval.candidates import best_of
 from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.types import NO_VIDEO, Candidates
-
-if TYPE_CHECKING:
-    from pr2_jax.data.store.log_store import LogStore
 
 logging.getLogger("bm25s").setLevel(logging.ERROR)  # bm25s sets itself to DEBUG when imported
 
 
 class Bm25Channel:
-    """Caption words against query words; both are word rows, so nothing is tokenised twice.
+    """BM25 of query words against caption words, both as word rows of the store.
 
-    bm25s computes the score of every (word, video) once and keeps it as postings; a query is a sum of at most Q
-    posting lists. A word that stands twice in a query counts twice. Only matching videos (score > 0) are returned.
+    bm25s computes the score of every (word, video) pair once. A query's score is the sum of its words' postings; a
+    repeated word counts twice. Only videos with a score above 0 are returned.
     """
 
     name = "bm25"
@@ -35,12 +32,12 @@ class Bm25Channel:
         first_V = np.concatenate([[0], np.cumsum(known)])[first_V]
         captions = np.split(words[known], first_V[1:-1])[1:] if self._videos > 1 else []
         self._first_posting, self._video, self._score = _postings(captions, store.counts.words, config)
-        # (word, video) keys ascend because postings are word-major with ascending videos: pairs by binary search.
+        # Postings are word-major with ascending videos, so that these keys ascend and can be searched.
         word = np.repeat(np.arange(len(self._first_posting) - 1, dtype=np.int64), np.diff(self._first_posting))
         self._key = word * self._videos + self._video
 
     def retrieve(self, encoded: EncodedRequests, k: int) -> Candidates:
-        """See `Channel`; ties in ascending video row."""
+        """As `Channel`; ties by ascending video row."""
         requests = encoded.requests
         ids_BxK = np.full((len(requests), k), NO_VIDEO, np.int32)
         scores_BxK = np.full((len(requests), k), -np.inf, np.float32)
@@ -54,7 +51,7 @@ class Bm25Channel:
         return Candidates(ids_BxK, scores_BxK)
 
     def scores(self, words_BxQ: np.ndarray, ids_BxS: np.ndarray) -> np.ndarray:
-        """float32 [B, S]: BM25 of each request's query against its own videos; 0 where nothing matches or id <= 0."""
+        """BM25 of each request's query against its own videos, float32 [B, S]; 0 where nothing matches or id <= 0."""
         total_BxS = np.zeros(ids_BxS.shape, np.float32)
         if not len(self._key):
             return total_BxS
@@ -81,7 +78,7 @@ def _postings(captions: list[np.ndarray], words: int, config: RetrievalConfig):
     """(first [W + 1], video, score) with ascending videos within a word; video rows start at 1."""
     if not any(len(c) for c in captions):
         return np.zeros(words + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
-    # Row 0 is no document: it must count neither in the document frequencies nor in the mean length.
+    # Row 0 is no document. Counting it would change document frequencies and the mean length.
     bm25 = bm25s.BM25(k1=config.bm25_k1, b=config.bm25_b, method="lucene", backend="numpy", csc_backend="scipy")
     vocabulary = {word: word for word in range(words)}
     bm25.index(([c.tolist() for c in captions], vocabulary), create_empty_token=False, show_progress=False)

@@ -1,4 +1,4 @@
-"""A batch of requests with what the models make of it, each part computed once and taken by everybody who needs it."""
+"""Encoded requests: query vectors, people and seeds of a batch of requests, each computed once, on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pr2_jax.types import Candidates, People, Requests
 
 
 class Encoders(Protocol):
-    """What turns a request into vectors: a `System`, or what stands in for it among training rows."""
+    """Frozen encoders of a `System`, or of a fold of cross-fitting."""
 
     space: ContentEncoder
     preference: PreferenceEncoder
@@ -25,7 +25,7 @@ class Encoders(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedRequests:
-    """B requests. A part that nobody asks for is never computed: `base` has no seeds."""
+    """B requests and their encodings. Unused ones are never computed: pipeline `base` has no seeds."""
 
     requests: Requests
     encoders: Encoders
@@ -34,25 +34,25 @@ class EncodedRequests:
         return len(self.requests)
 
     def take(self, rows: np.ndarray) -> EncodedRequests:
-        """Some of them; all of them are this object.
+        """Some of the requests, encoded anew; the object itself where they are all.
 
-        Fewer are encoded anew: the last bit of a matrix product depends on how many rows are multiplied at once.
+        Rows of the encodings would not do: the last bit of a matrix product depends on the number of its rows.
         """
         return self if len(rows) == len(self) else EncodedRequests(self.requests.take(rows), self.encoders)
 
     @functools.cached_property
     def query_BxD(self) -> np.ndarray:
-        """Content vectors of the queries; zero where no word is known."""
+        """Content vectors of the queries; zero without a known word."""
         return self.encoders.space.queries(self.requests.words_BxQ)
 
     @functools.cached_property
     def people(self) -> People:
-        """The people in the preference space, as they were known just before their requests."""
+        """The people's preference embeddings just before their requests."""
         return self.encoders.preference.people(self.requests.user_B, self.requests.time_ms_B)
 
     @functools.cached_property
     def fits(self) -> Fits:
-        """Their own regressions in that space."""
+        """The people's preference regressions just before their requests."""
         return self.encoders.preference.fit.people(self.requests.user_B, self.requests.time_ms_B)
 
     @property
@@ -72,10 +72,10 @@ class EncodedRequests:
 
 
 class Channel(Protocol):
-    """The one contract of every retrieval channel."""
+    """A retrieval channel."""
 
     name: str
 
     def retrieve(self, encoded: EncodedRequests, k: int) -> Candidates:
-        """Returns the k best unseen videos of the catalogue for each request. Row 0 is never returned."""
+        """The k best unseen videos of the catalogue for each request, never row 0."""
         ...

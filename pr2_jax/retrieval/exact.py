@@ -1,4 +1,4 @@
-"""Exact maximum inner product search, jitted: the reference of every approximate index and its small-catalogue twin."""
+"""Exact maximum inner product search, jitted: the index of small catalogues, and the reference for recall."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pr2_jax.retrieval.candidates import withhold_seen
 from pr2_jax.types import Candidates
 
 CHUNK = 50_000
-"""Videos scored at once: as fast as the whole catalogue, with a fraction of its score memory."""
+"""Videos scored at once. It bounds the memory for scores."""
 BATCH = 256
-"""Most requests scored at once; smaller batches are padded to a power of two, so few shapes are ever compiled."""
+"""Requests scored at once. Smaller batches are padded to a power of two, so that few shapes are compiled."""
 
 
 @functools.partial(jax.jit, static_argnames=("k",))
@@ -31,10 +31,9 @@ def _top_inner_products(chunks_NxMxD: jax.Array, rows: int, query_BxD: jax.Array
         score_BxM = jnp.where(((row_M > 0) & (row_M < rows))[None, :], query_BxD @ vectors_MxD.T, -jnp.inf)
         # NaN would sort first.
         score, at = jax.lax.top_k(jnp.nan_to_num(score_BxM, nan=-jnp.inf, posinf=None, neginf=-jnp.inf), kept)
-        # Earlier chunks stand in front: among equal scores the merge keeps the lower row.
-        both = jnp.concatenate([best[0], score], 1)
+        # Earlier chunks stand in front, so that the lower row wins a tie.
         both_rows = jnp.concatenate([best[1], row_M[at]], 1)
-        score, at = jax.lax.top_k(both, k)
+        score, at = jax.lax.top_k(jnp.concatenate([best[0], score], 1), k)
         return (score, jnp.take_along_axis(both_rows, at, 1)), None
 
     empty = jnp.full((len(query_BxD), k), -jnp.inf), jnp.zeros((len(query_BxD), k), jnp.int32)
@@ -43,7 +42,7 @@ def _top_inner_products(chunks_NxMxD: jax.Array, rows: int, query_BxD: jax.Array
 
 
 class ExactSearch:
-    """All videos against all queries. `vectors_VxD` float32; row 0 is never returned."""
+    """Every video against every query; row 0 is never returned."""
 
     def __init__(self, vectors_VxD: np.ndarray):
         self.rows, self.width = vectors_VxD.shape
@@ -68,8 +67,3 @@ class ExactSearch:
         if not parts:
             return Candidates(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
         return Candidates(np.concatenate([p.ids_BxK for p in parts]), np.concatenate([p.scores_BxK for p in parts]))
-
-
-def exact_search(vectors_VxD: np.ndarray, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
-    """`ExactSearch` for one use; keep the object where the same vectors are searched again."""
-    return ExactSearch(vectors_VxD).search(query_BxD, k, seen)

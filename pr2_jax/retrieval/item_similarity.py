@@ -1,7 +1,7 @@
-"""Item-to-item similarity from engagement: Swing, or cosine with shrinkage (docs/method.md, Item similarity).
+"""Item-to-item similarity from clicks: Swing, or cosine with shrinkage (docs/method.md, Item similarity).
 
-Both see clicks of both channels strictly before `before_ms`, capped to the latest items of a user and to a seeded
-sample of an item's users. A similarity is held as padded [V, M] neighbour lists, ready for a jitted gather.
+Both read the clicks of both surfaces strictly before `before_ms`: the latest items of each user, and a seeded sample of
+each item's users. The result is padded [V, M] neighbour lists.
 """
 
 from __future__ import annotations
@@ -12,35 +12,34 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 import scipy.sparse as sp
 
 from pr2_jax.config import QrcfConfig
+from pr2_jax.data.history.histories import laid_out, place_in_run
 from pr2_jax.data.outcomes import clicked_ms
+from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.errors import StaleArtifact
+from pr2_jax.retrieval.candidates import best_of
 from pr2_jax.retrieval.exact import ExactSearch
-
-if TYPE_CHECKING:
-    from pr2_jax.data.store.log_store import LogStore
 
 Block = tuple[int, np.ndarray, np.ndarray]
 """(first row, columns [B, K], weights [B, K]): the best entries of some rows, best first, weight 0 = padding."""
 BLOCK_CELLS = 16_000_000
 """Cells of an item x item block whose best entries are picked at once."""
 DENSE_CELLS = 100_000_000
-"""Largest item x item block summed densely (float32, 400 MB); larger catalogues are summed sparsely."""
+"""Largest item x item sum held densely (float32, 400 MB). Larger ones are sparse."""
 SPARSE_CELLS = 60_000_000
-"""Entries the sparse sum may hold between prunings to each item's best (about 0.7 GB)."""
+"""Entries of the sparse sum (about 0.7 GB). Beyond it only each item's best stay."""
 POSTINGS = 2_000_000
-"""Shared clicks of pairs of users looked at once (about 100 MB)."""
+"""Shared clicks of pairs of users processed at once (about 100 MB)."""
 NEIGHBOUR_CELLS = 200_000_000
-"""Largest [V, M] (1.6 GB for ids and weights): M shrinks on larger catalogues. Long lists pay where people are few
+"""Largest [V, M] (1.6 GB for ids and weights); M shrinks on larger catalogues. Long lists pay where people are few
 (docs/decisions/015-item-similarity-and-merge.md)."""
 FALLBACK_ROWS = 200_000
-"""Most videos given content neighbours; engaged videos come first, for only they can be seeds."""
+"""Most videos with content neighbours. Clicked videos come first, because only they can be seeds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,7 @@ class ItemSimilarity:
 
     @functools.cached_property
     def matrix(self) -> sp.csr_array:
-        """The neighbour lists as one sparse [V, V] matrix, row = seed."""
+        """The neighbour lists as a sparse [V, V] matrix, row = seed."""
         kept = np.nonzero(self.weight_VxM > 0)
         size = len(self.neighbour_VxM)
         return sp.csr_array((self.weight_VxM[kept], (kept[0], self.neighbour_VxM[kept])), shape=(size, size))
@@ -65,20 +64,19 @@ class ItemSimilarity:
 
     @classmethod
     def load(cls, directory: os.PathLike | str) -> ItemSimilarity:
-        """Memory-mapped. Raises StaleArtifact where a file is missing or the two do not belong together."""
+        """Memory-mapped. StaleArtifact where a file is missing or the two do not match."""
         directory = pathlib.Path(directory)
         for name in ("neighbour.npy", "weight.npy"):
             if not (directory / name).exists():
                 raise StaleArtifact(f"{directory / name}: not found; build the index again (pr2 index)")
-        neighbour = np.load(directory / "neighbour.npy", mmap_mode="r")
-        weight = np.load(directory / "weight.npy", mmap_mode="r")
+        neighbour, weight = (np.load(directory / f"{name}.npy", mmap_mode="r") for name in ("neighbour", "weight"))
         if neighbour.shape != weight.shape:
             raise StaleArtifact(f"{directory}: neighbour.npy has shape {neighbour.shape}, weight.npy {weight.shape}")
         return cls(neighbour, weight)
 
 
 class ContentNeighbours:
-    """The m nearest videos by content, searched once for each video however many snapshots ask for it."""
+    """The m nearest videos by content. Each video is searched once, for all snapshots."""
 
     def __init__(self, content_VxD: np.ndarray, m: int) -> None:
         self.told_V = np.abs(content_VxD).sum(1) > 0
@@ -97,24 +95,25 @@ class ContentNeighbours:
         m = self._id_VxM.shape[1]
         if len(new_N) and m:
             found = self._search.search(self._content_VxD[new_N], m, seen=new_N[:, None].astype(np.int32))
-            self._cosine_VxM[new_N] = np.where(found.scores_BxK > 0, found.scores_BxK, 0)
-            self._id_VxM[new_N] = np.where(found.scores_BxK > 0, found.ids_BxK, 0)
+            real = found.scores_BxK > 0
+            self._cosine_VxM[new_N] = np.where(real, found.scores_BxK, 0)
+            self._id_VxM[new_N] = np.where(real, found.ids_BxK, 0)
             self._searched_V[new_N] = True
         return self._id_VxM[rows_N], self._cosine_VxM[rows_N]
 
 
 def fit(
-    store: LogStore, before_ms: int, config: QrcfConfig, content: ContentNeighbours | None = None, seed: int = 0
+    store: LogStore, before_ms: int, config: QrcfConfig, content: ContentNeighbours | None = None
 ) -> ItemSimilarity:
-    """Similarity of videos by who was known to click them before `before_ms`; nothing at or after it is looked at.
+    """Similarity from the clicks known strictly before `before_ms`.
 
     Videos without a co-clicked partner get their neighbours from `content`.
     """
     videos = len(store.videos.raw_id)
-    # Neither row 0 nor the video itself is a neighbour.
+    # A video is no neighbour of itself, and row 0 of none.
     m = max(min(config.neighbours, NEIGHBOUR_CELLS // videos, videos - 2), 1)
-    clicks_UxV = engagement(store, before_ms, config, seed)
-    # Swing counts pairs of users: a video with one user has no partner, and the sums leave it out.
+    clicks_UxV = engagement(store, before_ms, config)
+    # Swing counts pairs of users, so that a video with one user has no partner.
     least = 2 if config.similarity == "swing" else 1
     active = np.flatnonzero(np.bincount(clicks_UxV.indices, minlength=videos) >= least)
     active_UxN = clicks_UxV[:, active]
@@ -134,44 +133,37 @@ def fit(
 
 
 def engagement(store: LogStore, before_ms: int, config: QrcfConfig, seed: int = 0) -> sp.csr_array:
-    """float32 [U, V] of ones: who was known to click what before `before_ms`, after both caps."""
+    """Clicks known before `before_ms`, as ones in float32 [U, V], after both caps."""
     events = store.events
     at = np.flatnonzero(np.asarray(events.click) & (np.asarray(events.video) > 0))
     time_ms = clicked_ms(events, at)
     at, time_ms = at[time_ms < before_ms], time_ms[time_ms < before_ms]
     user, video = np.asarray(events.user)[at].astype(np.int64), np.asarray(events.video)[at].astype(np.int64)
     users, videos = len(store.users.raw_id), len(store.videos.raw_id)
-    # Latest first within a user, then one row a pair: the cap keeps each user's most recent items.
+    # Latest first within a user, then one row per pair: the cap keeps each user's latest items.
     order = np.lexsort((video, -time_ms, user))
     user, video = user[order], video[order]
     first = np.sort(np.unique(user * videos + video, return_index=True)[1])
     user, video = user[first], video[first]
-    keep = _rank_within(user) < config.max_items_per_user
+    keep = place_in_run(user) < config.max_items_per_user
     user, video = user[keep], video[keep]
-    # A seeded sample of an item's users: a random order, then the first ones of each item.
+    # A sample of each item's users: its first ones in a random order.
     shuffled = np.random.default_rng(seed).permutation(len(video))
     shuffled = shuffled[np.argsort(video[shuffled], kind="stable")]
-    kept = shuffled[_rank_within(video[shuffled]) < config.max_users_per_item]
-    return sp.csr_array(
-        (np.ones(len(kept), np.float32), (user[kept], video[kept])), shape=(users, videos), dtype=np.float32
-    )
-
-
-def _rank_within(group_N: np.ndarray) -> np.ndarray:
-    """Position of each entry within its run of equal groups; `group_N` must be grouped."""
-    start = np.flatnonzero(np.r_[True, group_N[1:] != group_N[:-1]]) if len(group_N) else np.zeros(0, np.int64)
-    return np.arange(len(group_N)) - np.repeat(start, np.diff(np.r_[start, len(group_N)]))
+    kept = shuffled[place_in_run(video[shuffled]) < config.max_users_per_item]
+    ones = np.ones(len(kept), np.float32)
+    return sp.csr_array((ones, (user[kept], video[kept])), shape=(users, videos), dtype=np.float32)
 
 
 def _swing(active_UxN: sp.csr_array, size_U: np.ndarray, m: int, config: QrcfConfig) -> Iterator[Block]:
-    """Best rows of s(i,j) = sum over pairs of users a < c of both: w_a w_c / (alpha + |I_a ∩ I_c|), degree-normalised.
+    """Swing, degree-normalised: s(i,j) = sum of w_a w_c / (alpha + |I_a ∩ I_c|) over pairs of users a < c of i and j.
 
-    `size_U`: items of each user, w_u = (user_alpha + size_u)^-user_beta. The weight given out is
-    (s(i,j) / sqrt(d_i d_j))^power with d_i = sum_j s(i,j): Swing's plain sums grow with the square of popularity, so
-    that a few popular seeds would drown all others (docs/decisions/015-item-similarity-and-merge.md).
+    `size_U`: items of each user; w_u = (user_alpha + size_u)^-user_beta. The weight is (s(i,j) / sqrt(d_i d_j))^power
+    with d_i = sum_j s(i,j). Plain sums grow with the square of popularity, so that a few popular seeds would drown all
+    others (docs/decisions/015-item-similarity-and-merge.md).
 
-    Of users a, those after a that share two items with one of them make a row each of a small matrix Z, which holds
-    their common items, and s grows by Z^T diag(w_a w_c / (alpha + n_ac)) Z.
+    Each pair (a, c) that shares two items or more is a row of Z, which marks the shared items. A step adds
+    Z^T diag(w_a w_c / (alpha + n_ac)) Z for the pairs of some users a.
     """
     users, items = active_UxN.shape
     weight_U = ((config.swing_user_alpha + size_U) ** -config.swing_user_beta).astype(np.float32)
@@ -195,10 +187,10 @@ def _swing(active_UxN: sp.csr_array, size_U: np.ndarray, m: int, config: QrcfCon
 
 
 def _runs_of_users(active_UxN: sp.csr_array, alone: bool) -> Iterator[tuple[int, int]]:
-    """(first, end) of users that are summed at once; `alone`: one at a time."""
+    """(first, end) of the users a of a step; `alone`: one user per step."""
     users = active_UxN.shape[0]
     if alone:
-        yield from ((user, user + 1) for user in range(users))
+        yield from itertools.pairwise(range(users + 1))
         return
     by_item_N = np.bincount(active_UxN.indices, minlength=active_UxN.shape[1])
     postings_E = np.concatenate([[0], np.cumsum(by_item_N[active_UxN.indices])])[active_UxN.indptr]
@@ -215,20 +207,19 @@ def _runs_of_users(active_UxN: sp.csr_array, alone: bool) -> Iterator[tuple[int,
 def _postings_after(
     by_item: sp.csc_array, active_UxN: sp.csr_array, first: int, end: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(user counted from `first`, later user, item) of all that users in [first, end) share with users after them."""
+    """(user counted from `first`, later user, item): every item that a user of [first, end) shares with a later one."""
     low, high = active_UxN.indptr[[first, end]]
     items = active_UxN.indices[low:high]
     user = np.repeat(np.arange(end - first), np.diff(active_UxN.indptr[first : end + 1]))
-    start, stop = by_item.indptr[items], by_item.indptr[items + 1]
-    length = (stop - start).astype(np.int64)
-    at = np.repeat(start - np.r_[0, np.cumsum(length)[:-1]], length) + np.arange(length.sum())
-    other, user = by_item.indices[at], np.repeat(user, length)
+    start = by_item.indptr[items]
+    length = (by_item.indptr[items + 1] - start).astype(np.int64)
+    other, user = by_item.indices[laid_out(start, length)], np.repeat(user, length)
     after = other > user + first
     return user[after], other[after], np.repeat(items, length)[after]
 
 
 class _DenseSum:
-    """The whole item x item sum in one array."""
+    """The item x item sum as one array."""
 
     def __init__(self, items: int):
         self._sum_NxN = np.zeros((items, items), np.float32)
@@ -251,7 +242,7 @@ class _DenseSum:
 
 
 class _SparseSum:
-    """The same sum held as sparse rows; where it outgrows its budget, only each item's `keep` best pairs stay."""
+    """The same sum as sparse rows. Beyond `SPARSE_CELLS` only each item's `keep` best pairs stay."""
 
     def __init__(self, items: int, keep: int):
         self._keep = keep
@@ -286,27 +277,23 @@ def _without_diagonal(rows_NxN: sp.csr_array) -> sp.csr_array:
 
 
 def _best_entries(rows_BxN: sp.csr_array, m: int) -> sp.csr_array:
-    """The m greatest entries of each row, the first of equal ones, in ascending order of columns.
+    """The m greatest entries of each row in ascending order of columns; of equal ones the first.
 
-    Row by row: sorting all entries would take several times as long.
+    Row by row, which is several times as fast as sorting all entries.
     """
     rows_BxN.sort_indices()
     data, kept = rows_BxN.data, np.ones(rows_BxN.nnz, bool)
     for low, high in itertools.pairwise(rows_BxN.indptr.tolist()):
         if high - low > m:
-            part = data[low:high]
-            least = np.partition(part, high - low - m)[high - low - m]
-            above = part > least
-            equal = np.flatnonzero(part == least)[: m - np.count_nonzero(above)]
-            kept[low:high] = above
-            kept[low + equal] = True
+            kept[low:high] = False
+            kept[low + best_of(np.arange(high - low), data[low:high], m)[0]] = True
     row = np.repeat(np.arange(rows_BxN.shape[0]), np.diff(rows_BxN.indptr))[kept]
     return sp.csr_array((data[kept], (row, rows_BxN.indices[kept])), shape=rows_BxN.shape)
 
 
 def _best_of_rows(rows_BxN: sp.csr_array, m: int) -> tuple[np.ndarray, np.ndarray]:
-    """(column [B, m], value [B, m]) of the m greatest entries of each row, best first, ties by ascending column, 0
-    where it has fewer."""
+    """(columns, values) [B, m] of the m greatest entries of each row, best first, ties by ascending column, padded with
+    0."""
     best = _best_entries(rows_BxN, m)
     length = np.diff(best.indptr)
     row = np.repeat(np.arange(len(length)), length)
@@ -319,7 +306,7 @@ def _best_of_rows(rows_BxN: sp.csr_array, m: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _cosine(active_UxN: sp.csr_array, m: int, config: QrcfConfig) -> Iterator[Block]:
-    """Best rows of |U_i ∩ U_j| / sqrt((|U_i| + shrinkage) (|U_j| + shrinkage)), by blocks of items."""
+    """Cosine with shrinkage: |U_i ∩ U_j| / sqrt((|U_i| + shrinkage) (|U_j| + shrinkage)), by blocks of items."""
     inverse_N = 1 / np.sqrt(np.bincount(active_UxN.indices, minlength=active_UxN.shape[1]) + config.shrinkage)
     scaled_UxN = (active_UxN @ sp.diags_array(inverse_N.astype(np.float32))).tocsr()
     by_item_NxU = scaled_UxN.T.tocsr()
@@ -332,10 +319,9 @@ def _cosine(active_UxN: sp.csr_array, m: int, config: QrcfConfig) -> Iterator[Bl
 
 
 def _fall_back_on_content(neighbour_VxM, weight_VxM, clicks_UxV, content: ContentNeighbours) -> None:
-    """Neighbours by content for videos that share no pair of users with any other.
+    """Gives content neighbours to videos without a co-clicked partner.
 
-    Their weight is the cosine times what a co-clicked neighbour of that rank weighs in the median video, so that a seed
-    known by content alone speaks neither louder nor much softer than others.
+    The weight is the cosine times the median weight of co-clicked neighbours at that rank, to put both on one scale.
     """
     linked = weight_VxM[:, 0] > 0
     lonely = np.flatnonzero(~linked & content.told_V)
@@ -346,5 +332,4 @@ def _fall_back_on_content(neighbour_VxM, weight_VxM, clicks_UxV, content: Conten
     m = min(ids.shape[1], weight_VxM.shape[1])
     usual_M = np.median(weight_VxM[linked, :m], axis=0) if linked.any() else np.ones(m, np.float32)
     weight = cosines[:, :m] * usual_M
-    neighbour_VxM[lonely[:, None], np.arange(m)] = np.where(weight > 0, ids[:, :m], 0)
-    weight_VxM[lonely[:, None], np.arange(m)] = weight
+    neighbour_VxM[lonely, :m], weight_VxM[lonely, :m] = np.where(weight > 0, ids[:, :m], 0), weight

@@ -1,14 +1,14 @@
-"""One list out of several channels, each result remembering which channels found it and how strongly.
+"""Merge of the channels' results into one list by a weighted sum of normalised scores (docs/method.md, Merge).
 
-Scores of channels are not comparable, so each is first brought to (0, 1] within a request:
+Scores are normalised to (0, 1] within a request and a channel:
 
-- `bm25` and `qrcf` are sums of evidence where 0 means none: s / s_max. Subtracting the least returned score instead
-  would blow tiny differences up: for a one-word query all of BM25's matches score nearly alike.
+- `bm25` and `qrcf` are sums of evidence, 0 means none: s / s_max. Subtracting the least returned score would inflate
+  tiny differences: all matches of a one-word query score nearly alike in BM25.
 - Inner products (`dr`, `pdr`) have no such zero: (s - s_k) / (s_max - s_k), where s_k is the last score returned.
-  What a channel did not return scored at most s_k, so that counting it as 0 is consistent.
+  Videos that the channel did not return scored at most s_k, and count as 0.
 
-A channel's list ends at its depth, not where its evidence ends: BM25 matches 4,000 films to "drama" and returns 1,000.
-A `scorer` gives such a channel's real scores for what the others found (docs/method.md, Merge).
+A channel's list ends at its depth, perhaps before its evidence ends. A `Scorer` gives that channel's scores of the
+videos that other channels found.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pr2_jax.data.batches.sessions import evenly_spread
-from pr2_jax.metrics.expected_gain import retrieval_objective
+from pr2_jax.metrics.ranking_metrics import retrieval_objective
+from pr2_jax.retrieval.candidates import padded
 from pr2_jax.types import NO_VIDEO, Candidates
 
 EVIDENCE_CHANNELS = frozenset({"bm25", "qrcf"})
 LEAST = np.float32(1e-6)
-"""Normalised score of the weakest result returned: above 0, which means that the channel did not return it."""
+"""Normalised score of the weakest result. It is above 0, because 0 means that the channel did not return a video."""
 WEIGHT_GRID = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 OBJECTIVE_DEPTH = 100
-"""Results handed to the objective; it may not look deeper."""
+"""Results per session that the objective sees."""
 ROUNDS = 3
 MOST_SESSIONS = 1_000
-"""Sessions that weights are chosen on; more change them little and cost time."""
+"""Sessions that weights are chosen on; more change them little."""
 
-Objective = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""(scores [B, K], clicked [B, K], valid [B, K], positives [B]) -> value [B], greater is better."""
 Scorer = Callable[[np.ndarray], np.ndarray]
-"""ids [B, N] (-1 = padding) -> the channel's own float32 scores [B, N] of those videos for those requests."""
+"""ids [B, N] (-1 = padding) -> the channel's scores [B, N] of those videos."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,25 +44,22 @@ class Merged:
     ids_BxK: np.ndarray  # int32 video rows
     scores_BxK: np.ndarray  # float32, weighted sum of the sources
     sources_BxKxC: np.ndarray  # float32 in [0, 1], normalised score; 0 = nothing from that channel
-    found_BxKxC: np.ndarray  # bool, whether the channel itself returned it (a scorer may add to sources, not here)
+    found_BxKxC: np.ndarray  # bool, whether the channel returned it (a scorer adds to sources only)
     channels: tuple[str, ...]  # names of the last axis
 
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """The union of all channels' results in ascending id, before any weight is applied."""
+    """The union of all channels' results by ascending id, not yet weighted."""
 
     ids_BxN: np.ndarray  # int32, -1 = padding
     sources_BxNxC: np.ndarray
     found_BxNxC: np.ndarray
     channels: tuple[str, ...]
 
-    def take(self, rows: np.ndarray) -> Pool:
-        return Pool(self.ids_BxN[rows], self.sources_BxNxC[rows], self.found_BxNxC[rows], self.channels)
-
 
 def _scale(candidates: Candidates, evidence: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(floor [B, 1], span [B, 1]) that bring a channel's scores to [0, 1]; span 0 = all results are alike."""
+    """(floor, span) [B, 1] of a channel's scores; span 0 = all results are alike."""
     found_BxK = candidates.ids_BxK > 0
     top_B = np.where(found_BxK, candidates.scores_BxK, -np.inf).max(1, initial=-np.inf)
     least_B = np.where(found_BxK, candidates.scores_BxK, np.inf).min(1, initial=np.inf)
@@ -73,47 +69,39 @@ def _scale(candidates: Candidates, evidence: bool) -> tuple[np.ndarray, np.ndarr
 
 
 def normalise(scores_BxN: np.ndarray, found_BxN: np.ndarray, floor_Bx1: np.ndarray, span_Bx1: np.ndarray) -> np.ndarray:
-    """float32 [B, N] in (0, 1] where found, else 0; a single result, or several alike, get 1."""
+    """float32 [B, N] in (0, 1] where found, else 0; all 1 where all results are alike."""
     safe_BxN = np.where(found_BxN, scores_BxN, 0)
     scaled_BxN = np.where(span_Bx1 > 0, (safe_BxN - floor_Bx1) / np.where(span_Bx1 > 0, span_Bx1, 1), 1)
     return np.where(found_BxN, np.clip(scaled_BxN, LEAST, 1), 0).astype(np.float32)
 
 
 def pool(channels: Mapping[str, Candidates], scorers: Mapping[str, Scorer] | None = None) -> Pool:
-    """Joins the channels' results video by video; channels with a scorer rate what only others returned, too."""
+    """Joins the channels' results by video. Scorers add their channels' scores of videos that only others returned."""
     pooled = _union(channels)
-    sources_BxNxC = pooled.sources_BxNxC
-    for name, scorer in (scorers or {}).items():
-        if name not in pooled.channels:
-            continue
-        c = pooled.channels.index(name)
-        score_BxN = np.asarray(scorer(pooled.ids_BxN), np.float32)
-        floor, span = _scale(channels[name], name in EVIDENCE_CHANNELS)
-        missing = (pooled.ids_BxN > 0) & ~pooled.found_BxNxC[:, :, c] & (score_BxN > floor) & (span > 0)
-        sources_BxNxC[:, :, c] += normalise(score_BxN, missing, floor, span)
+    for c, name in enumerate(pooled.channels):
+        if scorers and name in scorers:
+            score_BxN = np.asarray(scorers[name](pooled.ids_BxN), np.float32)
+            floor, span = _scale(channels[name], name in EVIDENCE_CHANNELS)
+            missing = (pooled.ids_BxN > 0) & ~pooled.found_BxNxC[:, :, c] & (score_BxN > floor) & (span > 0)
+            pooled.sources_BxNxC[:, :, c] += normalise(score_BxN, missing, floor, span)
     return pooled
 
 
 def _union(channels: Mapping[str, Candidates]) -> Pool:
-    names = tuple(channels)
-    lists = [channels[name] for name in names]
-    scaled_BxCK = np.concatenate(
-        [
-            normalise(c.scores_BxK, c.ids_BxK > 0, *_scale(c, name in EVIDENCE_CHANNELS))
-            for name, c in zip(names, lists, strict=True)
-        ],
-        axis=1,
-    )
+    names, lists = tuple(channels), list(channels.values())
+    scales = [_scale(c, name in EVIDENCE_CHANNELS) for name, c in channels.items()]
+    scaled = [normalise(c.scores_BxK, c.ids_BxK > 0, *scale) for c, scale in zip(lists, scales, strict=True)]
+    scaled_BxCK = np.concatenate(scaled, axis=1)
     ids_BxCK = np.concatenate([c.ids_BxK for c in lists], 1).astype(np.int64)
     requests, width = ids_BxCK.shape
     if not ids_BxCK.size:
         nothing = np.zeros((requests, 0, len(names)), np.float32)
         return Pool(np.zeros((requests, 0), np.int32), nothing, nothing.astype(bool), names)
     channel_CK = np.repeat(np.arange(len(names)), [c.ids_BxK.shape[1] for c in lists])
-    # Sorting ids with their column packed behind them is one plain integer sort; padding goes last.
-    nothing = np.iinfo(np.int64).max
-    packed = np.sort(np.where(ids_BxCK > 0, ids_BxCK * width + np.arange(width), nothing), axis=1)
-    found = packed != nothing
+    # One integer sort of (id, column) packed into one number; padding goes last.
+    padding = np.iinfo(np.int64).max
+    packed = np.sort(np.where(ids_BxCK > 0, ids_BxCK * width + np.arange(width), padding), axis=1)
+    found = packed != padding
     ids_BxCK, column_BxCK = np.divmod(packed, width)
     starts = found.copy()
     starts[:, 1:] &= ids_BxCK[:, 1:] != ids_BxCK[:, :-1]
@@ -135,16 +123,10 @@ def rank(pooled: Pool, weights: Mapping[str, float], k: int) -> Merged:
     weight_C = np.array([weights[name] for name in pooled.channels], np.float32)
     score_BxN = np.where(pooled.ids_BxN > 0, pooled.sources_BxNxC @ weight_C, -np.inf).astype(np.float32)
     order_BxK = np.argsort(-score_BxN, axis=1, kind="stable")[:, :k]
-    ids = np.take_along_axis(pooled.ids_BxN, order_BxK, 1)
-    scores = np.take_along_axis(score_BxN, order_BxK, 1)
-    sources = np.take_along_axis(pooled.sources_BxNxC, order_BxK[:, :, None], 1)
-    found = np.take_along_axis(pooled.found_BxNxC, order_BxK[:, :, None], 1)
-    short = k - ids.shape[1]
-    if short > 0:
-        ids = np.pad(ids, ((0, 0), (0, short)), constant_values=NO_VIDEO)
-        scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
-        sources, found = (np.pad(x, ((0, 0), (0, short), (0, 0))) for x in (sources, found))
-    return Merged(ids, scores, sources, found, pooled.channels)
+    ids, scores = (np.take_along_axis(x, order_BxK, 1) for x in (pooled.ids_BxN, score_BxN))
+    of_channels = pooled.sources_BxNxC, pooled.found_BxNxC
+    sources, found = (padded(np.take_along_axis(x, order_BxK[:, :, None], 1), k) for x in of_channels)
+    return Merged(padded(ids, k, NO_VIDEO), padded(scores, k, -np.inf), sources, found, pooled.channels)
 
 
 def merge(
@@ -153,43 +135,36 @@ def merge(
     k: int,
     scorers: Mapping[str, Scorer] | None = None,
 ) -> Merged:
-    """Joins, weighs and orders the channels' results; a channel of weight 0 still lends its candidates."""
+    """`pool`, then `rank`. A channel of weight 0 still adds candidates."""
     return rank(pool(channels, scorers), weights, k)
 
 
 def choose_weights(
-    channels: Mapping[str, Candidates],
-    clicked: Sequence[np.ndarray],
-    objective: Objective = retrieval_objective,
-    grid: Sequence[float] = WEIGHT_GRID,
-    scorers: Mapping[str, Scorer] | None = None,
+    channels: Mapping[str, Candidates], clicked: Sequence[np.ndarray], scorers: Mapping[str, Scorer] | None = None
 ) -> dict[str, float]:
-    """Weights (sum 1) that maximise the objective, the mean of recall@100 and NDCG@10, over validation requests.
+    """Weights (sum 1) that maximise `retrieval_objective` over validation requests, by coordinate search.
 
-    `clicked`: B arrays of clicked video rows; requests without one count for nothing. Coordinate search from equal
-    weights: every value of the grid for one channel after the other, until a round brings no gain. Deterministic; among
-    equals the value tried first stays.
+    `clicked`: B arrays of clicked video rows; requests without one are left out.
     """
     names = tuple(channels)
     counted = np.flatnonzero([len(videos) > 0 for videos in clicked])
     picked = counted[evenly_spread(len(counted), MOST_SESSIONS)]
     if not len(picked):
         return dict.fromkeys(names, 1 / len(names))
-    pooled = pool(channels, scorers).take(picked)
-    clicked_BxN = _clicked(pooled.ids_BxN, [clicked[b] for b in picked])
-    positives_B = np.array([len(np.unique(clicked[b])) for b in picked])
+    pooled = pool(channels, scorers)
+    ids_BxN, sources_BxNxC = pooled.ids_BxN[picked], pooled.sources_BxNxC[picked]
+    videos = [clicked[b] for b in picked]
+    clicked_BxN = np.stack([np.isin(ids_N, of) for ids_N, of in zip(ids_BxN, videos, strict=True)]) & (ids_BxN > 0)
+    positives_B = np.array([len(np.unique(of)) for of in videos])
 
     def value(weights: Sequence[float]) -> float:
-        weight_C = np.array(weights, np.float32)
-        score_BxN = np.where(pooled.ids_BxN > 0, pooled.sources_BxNxC @ weight_C, -np.inf)
-        if score_BxN.shape[1] > OBJECTIVE_DEPTH:
-            best = np.argpartition(-score_BxN, OBJECTIVE_DEPTH - 1, axis=1)[:, :OBJECTIVE_DEPTH]
-            score, hit = np.take_along_axis(score_BxN, best, 1), np.take_along_axis(clicked_BxN, best, 1)
-        else:
-            score, hit = score_BxN, clicked_BxN
-        return float(objective(score, hit, np.isfinite(score), positives_B).mean())
+        score, hit = np.where(ids_BxN > 0, sources_BxNxC @ np.array(weights, np.float32), -np.inf), clicked_BxN
+        if score.shape[1] > OBJECTIVE_DEPTH:
+            best = np.argpartition(-score, OBJECTIVE_DEPTH - 1, axis=1)[:, :OBJECTIVE_DEPTH]
+            score, hit = np.take_along_axis(score, best, 1), np.take_along_axis(hit, best, 1)
+        return float(retrieval_objective(score, hit, np.isfinite(score), positives_B).mean())
 
-    grids = dict.fromkeys(range(len(names)), grid)
+    grids = dict.fromkeys(range(len(names)), WEIGHT_GRID)
     weight_C = np.array(coordinate_search(value, [1.0] * len(names), grids, lambda trial: sum(trial) > 0), np.float32)
     return {name: float(w) for name, w in zip(names, weight_C / weight_C.sum(), strict=True)}
 
@@ -200,8 +175,11 @@ def coordinate_search(
     grids: Mapping[int, Sequence[float]],
     allowed: Callable[[Sequence[float]], bool],
 ) -> list[float]:
-    """The numbers of the greatest value that `ROUNDS` rounds from `start` reach: every value of its grid for one place
-    after the other, in the order of `grids`, until a round brings no gain. The first of equals stays."""
+    """Coordinate search: numbers of the greatest value, from `start`.
+
+    Each place tries every value of its grid, in the order of `grids`, until a round brings no gain, at most `ROUNDS`
+    rounds. The first of equals stays.
+    """
     best, reached = start, value(start)
     for _ in range(ROUNDS):
         before = reached
@@ -214,10 +192,3 @@ def coordinate_search(
         if reached <= before:
             break
     return best
-
-
-def _clicked(ids_BxN: np.ndarray, clicked: Sequence[np.ndarray]) -> np.ndarray:
-    found = np.zeros(ids_BxN.shape, bool)
-    for b, videos in enumerate(clicked):
-        found[b] = np.isin(ids_BxN[b], videos)
-    return found & (ids_BxN > 0)

@@ -1,11 +1,9 @@
-"""QRCF, query-relevant collaborative filtering (docs/method.md, QRCF).
+"""QRCF, query-relevant collaborative filtering: the seeds of a request (docs/method.md, QRCF).
 
-`S(u, q) = topK over behaviours b of cos(e_q, e_b), kept where cos >= epsilon`; each kept behaviour walks to its
-item-to-item neighbours: `score(v | u, q) = sum_{b in S} w_b cos(e_q, e_b)^gamma sim(b, v)`. Epsilon is one number, or
-one a query (`retrieval.qrcf.threshold = "adaptive"`); either is fitted on the training days.
-
-The arithmetic is in models/qrcf_arithmetic.py; here histories are read and filtered. The walk is a channel
-(qrcf_channel.py).
+Seeds are the past events b most similar to the query: `S(u, q) = topK_b cos(e_q, e_b), kept where cos >= epsilon`.
+From each seed QRCF walks to its item-to-item neighbours (qrcf_channel.py):
+`score(v | u, q) = sum_{b in S} w_b cos(e_q, e_b)^gamma sim(b, v)`. Epsilon is one number, or one per query
+(`retrieval.qrcf.threshold = "adaptive"`), and is fitted on the training days.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ from pr2_jax.types import Requests
 
 DAY_SECONDS = 86_400.0
 ROUNDING = 1e-6
-"""Between cosines of the same float32 unit vectors: the video that sets an adaptive cut passes it as a past view, in
-whatever order its cosine was summed up, which depends on the size of the block."""
+"""Tolerance between two cosines of the same float32 vectors, which depend on the block size in the last bits: the video
+that sets an adaptive threshold must pass it as a past event."""
 ENGAGEMENT_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.5)
-"""What a click, like, follow, forward and long play add to a behaviour's weight w_b [ours]."""
+"""Weights of a click, like, follow, forward and long play in w_b [ours]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Seeds:
 
 
 class SeedFilter:
-    """Reads histories, weighs behaviours by engagement and age, and keeps the query-relevant ones."""
+    """Selects query-relevant past events, weighted by engagement and age."""
 
     def __init__(
         self,
@@ -63,11 +61,11 @@ class SeedFilter:
         epsilon: float,
         sample_N: Sequence[int] | np.ndarray | None = None,
     ) -> None:
-        """`sample_N`, video rows (`cosine_sample`), is what the adaptive threshold reads in place of `epsilon`."""
+        """`sample_N`: video rows (`cosine_sample`), for the adaptive threshold in place of `epsilon`."""
         self._reader, self.space, self._config = reader, space, config
         self.epsilon = epsilon
         self._vectors_VxD = jnp.asarray(space.videos_VxD)
-        # Where nothing is told of any video no past view is nearer to a query than another: all of them count.
+        # Without content vectors no past event is nearer to a query than another: the latest are the seeds.
         self._told = bool(np.any(space.videos_VxD))
         if config.threshold == "adaptive":
             if sample_N is None:
@@ -75,7 +73,7 @@ class SeedFilter:
             self._sample_NxD = self._vectors_VxD[np.asarray(sample_N, np.int32)]
 
     def weights(self, history: dict[str, np.ndarray]) -> np.ndarray:
-        """w_b `[B, H]`: engagement times a half-life in days; 0 for padding."""
+        """w_b `[B, H]`: log of the engagement, decayed by age; 0 for padding."""
         signals_BxHxG = history["signals_BxHxG"]
         engagement_BxH = signals_BxHxG[..., : len(ENGAGEMENT_WEIGHTS)] @ np.array(ENGAGEMENT_WEIGHTS, np.float32)
         age_days_BxH = history["gap_seconds_BxH"] / DAY_SECONDS
@@ -85,7 +83,7 @@ class SeedFilter:
     def __call__(self, requests: Requests, query_BxD: np.ndarray | None = None) -> Seeds:
         """Seeds of each request; the latest ones where the log tells nothing of any video.
 
-        `query_BxD`: content vectors of the queries, where somebody has them already.
+        `query_BxD`: content vectors of the queries, if already computed.
         """
         return self.both(requests, query_BxD)[0]
 
@@ -109,7 +107,7 @@ class SeedFilter:
         return Seeds(video_BxK, weight_BxK, (weight_BxK > 0).astype(np.float32))
 
     def cuts(self, query_BxD: np.ndarray) -> np.ndarray | np.float32:
-        """The least cosine of a seed: `[B, 1]` where it is adaptive, else epsilon."""
+        """The least cosine of a seed: `[B, 1]` if adaptive, else epsilon."""
         if self._config.threshold != "adaptive":
             return np.float32(self.epsilon)
         passing = round((1 - self._config.adaptive_quantile) * len(self._sample_NxD))
@@ -119,22 +117,15 @@ class SeedFilter:
         """Filters a block on the device, where the content vectors are: the history travels as ids."""
         c, real = self._config, len(query_BxD)
         size = padded_size(real, REQUEST_BLOCK)
-        # Few people have long histories: work on as many columns (a power of two) as this block needs.
+        # Few people have long histories: use no more columns (a power of two) than this block needs.
         longest = max(int((video_BxH > 0).sum(1).max(initial=0)), c.k)
         width = padded_size(longest, video_BxH.shape[1])
         pad = [(0, size - real), (0, 0)]
-        # Turned round, so that among equally relevant views the latest wins.
+        # Latest first, so that the latest wins a tie.
         video_BxH, weight_BxH = video_BxH[:, -width:][:, ::-1], weight_BxH[:, -width:][:, ::-1]
         query_BxD = np.pad(query_BxD, pad)
-        found = filter_ids(
-            self._vectors_VxD,
-            query_BxD,
-            np.pad(video_BxH, pad),
-            np.pad(weight_BxH, pad),
-            self.cuts(query_BxD),
-            np.float32(c.gamma),
-            c.k,
-        )
+        past = np.pad(video_BxH, pad), np.pad(weight_BxH, pad)
+        found = filter_ids(self._vectors_VxD, query_BxD, *past, self.cuts(query_BxD), np.float32(c.gamma), c.k)
         position, strength, relevance = (np.asarray(x)[:real] for x in found)
         video_BxK = np.where(strength > 0, np.take_along_axis(video_BxH, position, 1), 0)
         return Seeds(video_BxK.astype(np.int32), strength, relevance)
@@ -145,8 +136,7 @@ def _no_seeds(k: int) -> Seeds:
 
 
 def past_cosines(reader: EventReader, space: ContentEncoder, config: QrcfConfig, requests: Requests) -> np.ndarray:
-    """cos(query, past view) `[N]` of all views that these searches look back on; queries without a known word say
-    nothing."""
+    """cos(query, past event) `[N]` of the histories of these searches; queries without a known word are left out."""
     history = reader.engaged(requests.user_B, requests.time_ms_B, config.history)
     query_BxD = space.queries(requests.words_BxQ)
     told_B = np.any(query_BxD, axis=1)
@@ -155,24 +145,23 @@ def past_cosines(reader: EventReader, space: ContentEncoder, config: QrcfConfig,
 
 
 def fit_epsilon(reader: EventReader, space: ContentEncoder, config: QrcfConfig, requests: Requests) -> float:
-    """Epsilon as a quantile of cos(query, past view) over some training requests; refit after every new embedding."""
+    """Epsilon: a quantile of cos(query, past event) over training requests. Refit it after every new embedding."""
     return epsilon_at(past_cosines(reader, space, config, requests), config.epsilon_quantile)
 
 
 def epsilon_at(cosine_N: np.ndarray, quantile: float) -> float:
-    """A quantile of `past_cosines`; 0 where nobody had a past."""
+    """A quantile of `past_cosines`; 0 without any."""
     return float(np.quantile(cosine_N, quantile)) if len(cosine_N) else 0.0
 
 
-def cosine_sample(store: LogStore, before_ms: int, size: int, seed: int = 0) -> np.ndarray:
-    """What the adaptive threshold measures queries by: rows `[N]`, ascending, of at most `size` videos that anybody had
-    engaged with before `before_ms`, each as likely as any other. Row 0, whose cosines are 0, where there is none.
+def cosine_sample(store: LogStore, before_ms: int, size: int) -> np.ndarray:
+    """Sample of videos for the adaptive threshold: ascending rows `[N]`, at most `size`, engaged with before
+    `before_ms`. Every such video is equally likely, however popular (docs/decisions/014-qrcf-threshold.md).
 
-    Videos, not views, which popular ones fill; and their cosines as they are, with no distribution fitted to them
-    (docs/decisions/014-qrcf-threshold.md).
+    Row 0, whose cosines are 0, where there is none.
     """
     index = store.engaged_index
     past = index.rows[index.known_ms < before_ms]
     video_N = np.setdiff1d(np.asarray(store.events.video)[past], [0])
-    drawn_N = np.random.default_rng(seed).permutation(video_N)[:size]
+    drawn_N = np.random.default_rng(0).permutation(video_N)[:size]
     return np.sort(drawn_N) if len(drawn_N) else np.zeros(1, np.int32)

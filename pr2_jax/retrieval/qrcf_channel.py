@@ -1,4 +1,4 @@
-"""QRCF as a retrieval channel: from the seeds of a request to their item-to-item neighbours."""
+"""QRCF as a retrieval channel: a walk from the seeds of a request to their item-to-item neighbours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pr2_jax.types import NO_VIDEO, Candidates, Requests
 
 
 class QrcfChannel:
-    """Walk and top-k."""
+    """Ranks videos by the summed strength of the seeds that they neighbour."""
 
     name = "qrcf"
 
@@ -25,20 +25,21 @@ class QrcfChannel:
         return self.from_seeds(encoded.seeds, encoded.requests, k)
 
     def from_seeds(self, seeds: Seeds, requests: Requests, k: int) -> Candidates:
-        """The walk alone, for seeds however they were made."""
+        """As `retrieve`, from any seeds."""
         ids = np.full((len(requests), k), NO_VIDEO, np.int32)
         scores = np.full((len(requests), k), -np.inf, np.float32)
         for start in range(0, len(requests), REQUEST_BLOCK):
-            stop = min(start + REQUEST_BLOCK, len(requests))
-            size = padded_size(stop - start, REQUEST_BLOCK)
-            pad = [(0, size - (stop - start)), (0, 0)]
-            found, score = walk(
-                np.pad(seeds.video_BxK[start:stop], pad), np.pad(seeds.strength_BxK[start:stop], pad),
-                self._neighbour, self._weight, _pad_seen(requests.seen[start:stop], size), k,
-            )  # fmt: skip
-            width = min(k, found.shape[1])
-            ids[start:stop, :width] = np.asarray(found)[: stop - start, :width]
-            scores[start:stop, :width] = np.asarray(score)[: stop - start, :width]
+            rows = slice(start, min(start + REQUEST_BLOCK, len(requests)))
+            real = rows.stop - start
+            size = padded_size(real, REQUEST_BLOCK)
+            video, strength = (
+                np.pad(x[rows], [(0, size - real), (0, 0)]) for x in (seeds.video_BxK, seeds.strength_BxK)
+            )
+            seen = _pad_seen(requests.seen[rows], size)
+            found, score = (
+                np.asarray(x)[:real, :k] for x in walk(video, strength, self._neighbour, self._weight, seen, k)
+            )
+            ids[rows, : found.shape[1]], scores[rows, : found.shape[1]] = found, score
         return Candidates(ids, scores)
 
 

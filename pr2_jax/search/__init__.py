@@ -1,1 +1,1 @@
-"""From a person and a query to ranked videos."""
+"""Search: from a person and a query to ranked videos."""

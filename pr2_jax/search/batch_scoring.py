@@ -1,4 +1,4 @@
-"""`pr2 score`: a file of requests in, ranked results out, block by block."""
+"""`pr2 score`: batch scoring of a file of requests, block by block."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TAG = "pr2"
 
 
 def score_file(place: Path, requests: Path, out: Path, k: int) -> None:
-    """Writes the k best videos of every request to `out`: `.parquet` columns, or a TREC `.run`.
+    """Writes the k best videos of every request to `out`, as `.parquet` or TREC `.run`.
 
-    Memory holds one block. The file appears whole or not at all. Unknown users and queries without a known word are
-    served (by relevance, by preference, or by popularity) and counted.
+    Memory holds one block. `out` appears whole or not at all. Unknown users and queries without a known word are served
+    too, and counted.
     """
     if out.suffix not in (".parquet", ".run"):
         raise BadInput(f"{out}: results are written as .parquet or .run, not {out.suffix or 'a file without ending'}")
@@ -65,7 +65,7 @@ def _rank(engine: SearchEngine, block: RequestBlock, k: int, counts: dict[str, i
 
 
 class _Trec:
-    """`request Q0 video rank score pr2`, a line a result."""
+    """Writer of a TREC run: lines `request Q0 video rank score pr2`."""
 
     def __init__(self, out: Path) -> None:
         self._out, self._partial = out, out.with_name(out.name + ".partial")
@@ -89,7 +89,7 @@ class _Trec:
 
 
 class _Parquet:
-    """Blocks as small files beside the result, joined by streaming at the end."""
+    """Writer of Parquet: a file per block, joined by streaming at the end."""
 
     def __init__(self, out: Path) -> None:
         self._out, self._parts, self._count = out, out.with_name(out.name + ".partial"), 0

@@ -1,4 +1,4 @@
-"""The Python door: `SearchEngine.load(place).search(user, query, k)`."""
+"""The search API in Python: `SearchEngine.load(place).search(user, query, k)`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pr2_jax.types import Requests
 
 @dataclasses.dataclass(frozen=True)
 class Because:
-    """A past view that led to a result: its raw video id and its share of the item-to-item score."""
+    """A past event that led to a result."""
 
-    video_id: int
-    share: float
+    video_id: int  # raw
+    share: float  # of the result's item-to-item score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Result:
     video_id: int  # raw
     score: float  # fused, comparable within one search only
     relevance: float  # merged retrieval score, 1 = the search's best
-    heads: dict[str, float]  # calibrated probabilities of what could be learned
+    heads: dict[str, float]  # calibrated probabilities of learned heads
     channels: dict[str, float]  # normalised scores of the channels that found it
-    because: tuple[Because, ...]  # "because you watched ..."
-    clicked_before: bool = False  # by the person; such videos are found where the log is one in which people do
+    because: tuple[Because, ...]  # strongest first
+    clicked_before: bool = False  # by the person; False for all where such videos are withheld
 
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """A word of a query: as the log has it, or as it was typed where the log does not know it."""
+    """A word of a query, as the log has it, or as typed if the log does not know it."""
 
     text: str
     known: bool
@@ -49,16 +49,16 @@ class Word:
 
 @dataclasses.dataclass(frozen=True)
 class SearchResults:
-    """Best first, and what was understood."""
+    """The results of a search, and its query and user as understood."""
 
-    results: tuple[Result, ...]
+    results: tuple[Result, ...]  # best first
     known_user: bool
-    words: tuple[Word, ...]  # of the query, in its order
-    unknown_words: tuple[str, ...]  # those of them that the log does not know
+    words: tuple[Word, ...]  # in the order of the query
+    unknown_words: tuple[str, ...]
 
 
 class SearchEngine:
-    """Searches as of the end of the last search day: what the log holds up to then is the past."""
+    """Serves searches as of the end of the last search day of the log."""
 
     def __init__(self, system: System, name: str = "pr2") -> None:
         self.system, self.now_ms = system, system.store.cuts.end_ms
@@ -66,16 +66,14 @@ class SearchEngine:
 
     @classmethod
     def load(cls, place: Path | str, config: Config | None = None, name: str = "pr2") -> SearchEngine:
-        """Opens a finished work directory or a serving artifact. StaleArtifact names what is missing or damaged and
-        the command to run."""
+        """Opens a finished work directory or a serving artifact. StaleArtifact: as `open_system`."""
         return cls(open_system(Path(place), config), name)
 
     def search(self, user: int | None, query: str | Sequence[int | str], k: int = 10) -> SearchResults:
-        """Ranked videos for a raw user id (None or unknown: nobody in particular) and words or raw word ids.
+        """The k best videos for a raw user id (None or unknown: no person) and a text, or a list of words and word ids.
 
-        A text is read as people type (`data/logs/text.py`), a list word by word.
-        A query without a known word is answered from the person's preference, a person without a past by relevance, and
-        neither by what is popular. Videos clicked before are marked, or left out (`search.clicked`).
+        Without a known word results follow the person's preference, without a past relevance, without both popularity.
+        Videos clicked before are marked, or left out (`search.clicked`).
         """
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise BadInput(f"k = {k!r}, expected a whole number above 0")
@@ -92,7 +90,7 @@ class SearchEngine:
         return SearchResults(tuple(self._results(encoded, ranked, k)), row > 0, words, unknown)
 
     def encode(self, user_B: np.ndarray, words: Sequence[np.ndarray]) -> EncodedRequests:
-        """Requests of now: user rows and ragged word rows."""
+        """Requests as of `now_ms`, from user rows and ragged word rows."""
         system = self.system
         words_BxQ = padded_words(words, system.config.data)
         query_B = np.array([system.store.query_of_words.get(given.tobytes(), 0) for given in words], np.int32)
@@ -100,7 +98,7 @@ class SearchEngine:
         return system.encode(Requests(user_B, time_ms_B, words_BxQ, system.withheld(user_B, time_ms_B), query_B))
 
     def rank(self, encoded: EncodedRequests, k: int) -> Ranked:
-        """Retrieves, ranks and orders a batch; at least k results where the catalogue has them."""
+        """Retrieves and ranks; at least k results where the catalogue has them."""
         depth = max(k, self.system.config.search.candidates)
         merged = self.searcher.candidates(encoded, self.searcher.retrieve(encoded), depth)
         return self.searcher.rank(encoded, merged)
@@ -109,33 +107,27 @@ class SearchEngine:
         ids_K = ranked.ids_BxK[0][ranked.ids_BxK[0] > 0][:k]
         raw = np.asarray(self.system.store.videos.raw_id)[ids_K]
         because = self._because(encoded, ids_K)
-        # What is withheld is not among the results.
-        asked = encoded.requests
-        before = asked.seen or seen(self.system.store, asked.user_B, asked.time_ms_B)
-        before_K = np.isin(ids_K, before[0])
-        return [
-            Result(
-                video_id=int(raw[n]),
-                score=float(ranked.scores_BxK[0, n]),
-                relevance=float(ranked.relevance_BxK[0, n]),
-                heads={
-                    head: float(p)
-                    for head, p in zip(ranked.heads, ranked.probabilities_BxKxT[0, n], strict=True)
-                    if np.isfinite(p)
-                },
-                channels={
-                    name: float(ranked.sources_BxKxC[0, n, c])
-                    for c, name in enumerate(ranked.channels)
-                    if ranked.found_BxKxC[0, n, c]
-                },
-                because=because[n],
-                clicked_before=bool(before_K[n]),
+        r = encoded.requests
+        before_K = np.isin(ids_K, (r.seen or seen(self.system.store, r.user_B, r.time_ms_B))[0])
+        results = []
+        for n in range(len(ids_K)):
+            heads = zip(ranked.heads, ranked.probabilities_BxKxT[0, n].tolist(), strict=True)
+            found = zip(ranked.channels, ranked.sources_BxKxC[0, n].tolist(), ranked.found_BxKxC[0, n], strict=True)
+            results.append(
+                Result(
+                    video_id=int(raw[n]),
+                    score=float(ranked.scores_BxK[0, n]),
+                    relevance=float(ranked.relevance_BxK[0, n]),
+                    heads={head: p for head, p in heads if np.isfinite(p)},
+                    channels={name: score for name, score, by in found if by},
+                    because=because[n],
+                    clicked_before=bool(before_K[n]),
+                )
             )
-            for n in range(len(ids_K))
-        ]
+        return results
 
     def _because(self, encoded: EncodedRequests, ids_K: np.ndarray, most: int = 3) -> list[tuple[Because, ...]]:
-        """The QRCF seeds that reach each video, strongest first; none where nothing of the person was asked."""
+        """The QRCF seeds that reach each video, strongest first; none in an impersonal pipeline."""
         if self.searcher.pipeline.impersonal or not len(ids_K):
             return [()] * len(ids_K)
         seeds, similarity = encoded.seeds, self.searcher.snapshot.similarity

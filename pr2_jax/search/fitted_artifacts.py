@@ -1,4 +1,4 @@
-"""What the stages left beside the models in a work directory or serving artifact, opened on first use."""
+"""Fitted artifacts of a work directory or serving artifact (indices, snapshots, choices), opened on first use."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ from pr2_jax.retrieval.item_similarity import ContentNeighbours, ItemSimilarity
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What was counted strictly before a moment."""
+    """Item similarity and popularity strictly before a moment."""
 
-    similarity: ItemSimilarity | None  # None where nobody who serves from it walks
+    similarity: ItemSimilarity | None  # None if no pipeline served from it walks
     popularity_V: np.ndarray  # clicks per video, float32
 
     @staticmethod
     def load(directory: Path) -> Snapshot:
-        """Memory-mapped."""
         with artifacts.reading(directory):
             popularity = np.load(directory / "popularity.npy", mmap_mode="r")
             return Snapshot(ItemSimilarity.load(directory), popularity)
@@ -36,22 +35,21 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """What the index stage chose on the training days and on the validation day."""
+    """Choices of the index stage, from the training days and the validation day."""
 
     epsilon: float  # QRCF's threshold
-    cosine_sample: Sequence[int] | None = None  # video rows, where the threshold is adaptive
-    clicked: str = ""  # "show" or "withhold": may be found again what the person clicked before?
-    clicked_by: Mapping[str, Any] | None = None  # the figures, where the log decided that
+    cosine_sample: Sequence[int] | None = None  # video rows, if the threshold is adaptive
+    clicked: str = ""  # "show" or "withhold" videos that the person clicked before
+    clicked_by: Mapping[str, Any] | None = None  # the figures, if the log decided that
     merge_weights: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)  # by pipeline
 
     @property
     def withholds_clicked(self) -> bool:
-        """Whether nobody finds again what they clicked before."""
         return self.clicked == "withhold"
 
     def save(self, path: Path) -> None:
-        told = {name: value for name, value in vars(self).items() if value is not None}
-        path.write_text(json.dumps(told, indent=1) + "\n")
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        path.write_text(json.dumps(known, indent=1) + "\n")
 
     @staticmethod
     def load(path: Path) -> Choices:
@@ -60,13 +58,13 @@ class Choices:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FittedArtifacts:
-    """Of one directory. The same for every view of the log: none of it depends on what happened since it was made."""
+    """Fitted artifacts of a directory, the same for every view of the log."""
 
     directory: Path
     config: Config
-    store: LogStore  # as it was when everything was fitted
+    store: LogStore  # as of fitting
     verified: bool = False  # a serving artifact, which is checked whole when it is opened
-    made: Choices | None = None  # those of an index that is still being made
+    made: Choices | None = None  # of an index in the making
 
     def require(self, stage: str) -> None:
         """StaleArtifact where a stage is missing or was made from something else."""
@@ -75,7 +73,6 @@ class FittedArtifacts:
 
     @functools.cached_property
     def choices(self) -> Choices:
-        """The index stage's."""
         if self.made is not None:
             return self.made
         self.require("index")
@@ -83,7 +80,7 @@ class FittedArtifacts:
             return Choices.load(self.directory / "index" / "fitted.json")
 
     def vectors(self, space: str) -> np.ndarray:
-        """Of every video in a frozen space, `content` or `preference`."""
+        """Video vectors of a frozen space, `content` or `preference`."""
         self.require(space)
         with artifacts.reading(self.directory / space):
             return np.load(self.directory / space / "video_vectors.npy", mmap_mode="r")
@@ -94,21 +91,18 @@ class FittedArtifacts:
         return np.load(self.directory / "content" / "query_vectors.npy", mmap_mode="r")
 
     def index(self, name: str, *, exact: bool = False) -> Index:
-        """The nearest-video index of `dr` or `pdr`. `exact`: as what is fitted must see it."""
+        """The index of `dr` or `pdr`. Fitting needs `exact`."""
         with artifacts.reading(self.directory / "index"):
             return load_index(self.directory / "index" / name, exact=exact)
 
     def snapshot(self, as_of_ms: int) -> Snapshot:
-        """The one that the index holds for that moment."""
         self.require("index")
         return Snapshot.load(self.directory / "index" / f"as_of_{as_of_ms}")
 
     @functools.cached_property
     def bm25(self) -> Bm25Channel:
-        """Captions against queries."""
         return Bm25Channel(self.store, self.config.retrieval)
 
     @functools.cached_property
     def content_neighbours(self) -> ContentNeighbours:
-        """The nearest videos by content, searched as they are asked for."""
         return ContentNeighbours(np.asarray(self.vectors("content")), self.config.retrieval.qrcf.content_fallback)

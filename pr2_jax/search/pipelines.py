@@ -1,4 +1,4 @@
-"""The pipelines: which channels are merged, which ranker orders, and whose candidates its scores were fused on."""
+"""Search pipelines: which channels are merged, which ranker orders, and on whose candidates its scores were fused."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ import dataclasses
 from pr2_jax.config.schema import CHANNELS, Config
 
 PERSONAL = frozenset({"qrcf", "pdr"})
-"""Channels that know the person."""
+"""Channels that read the person's past."""
 COMPARED = ("base", "pr2")
-"""The two that are compared. `base` knows nothing of the person: bm25, dr, and the ranker without the person."""
+"""The control, without the person, and the treatment."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """From a request to a ranked list."""
+    """Channels, ranker and score maps under one name."""
 
     name: str
     channels: tuple[str, ...]  # in the order of `CHANNELS`
     ranker: str  # "base" or "qin"
-    scores_from: str  # of COMPARED: on its candidates the ranker's scores were fused
+    scores_from: str  # of COMPARED: the pipeline on whose candidates the ranker's scores were fused
 
     @property
     def merged(self) -> str:
-        """What evaluation calls the merged list before ranking."""
+        """Evaluation's name of the merged list before ranking."""
         return "+".join(self.channels) if self.ranker == "base" else self.name
 
     @property
     def impersonal(self) -> bool:
-        """Whether neither its channels nor its ranker know the person."""
         return self.ranker == "base" and not PERSONAL & set(self.channels)
 
 

@@ -1,8 +1,9 @@
-"""Reading a file of requests, block by block, by the rules of ingest: CSV or Parquet with `user_id` and `query`."""
+"""Reader of request files (CSV or Parquet with `user_id` and `query`), block by block, by the rules of ingest."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from pr2_jax.data.logs import records
-from pr2_jax.data.logs.cells import LARGEST_EXACT, WORD_LIST, is_textual, parse_words, whole
 from pr2_jax.data.logs.mapping import listed
+from pr2_jax.data.logs.parsing import LARGEST_EXACT, WORD_LIST, is_textual, parse_words, whole
 from pr2_jax.data.logs.sources import CSV, PARQUET, Part
 from pr2_jax.data.schema import MISSING
 from pr2_jax.errors import BadInput
@@ -26,37 +27,35 @@ BLANK = "__blank__"
 
 @dataclasses.dataclass(frozen=True)
 class RequestBlock:
-    """Some consecutive requests. A query is a text, or a list of words and raw word ids."""
+    """Consecutive requests. A query is a text, or a list of words and raw word ids."""
 
     key: list[str]
-    user: list[int | None]  # None = nobody in particular
+    user: list[int | None]  # None = no person
     query: list[str | list[int | str]]
-    blank: int = 0  # rows of a CSV passed over among them, because every cell is empty
+    blank: int = 0  # skipped rows of a CSV, in which every cell is empty
 
 
 def read_requests(path: Path) -> Iterator[RequestBlock]:
-    """Blocks of requests in file order, some perhaps without any. BadInput names what cannot be used.
+    """Blocks of requests in file order; a block may be empty. BadInput names the request that cannot be used.
 
-    A missing user (also NaN) is nobody in particular. A request without a `request_id` is called by its number among
-    the file's requests (1, 2, ...); where another one has that name, N-2, N-3, ..., the first that none has. Lines of a
-    CSV in which every cell is empty are no requests.
+    A missing user (also NaN) is no person. A request without a `request_id` gets its number among the file's requests
+    (1, 2, ...), or the first of N-2, N-3, ... that no other request has.
     """
     given, start = _given_keys(path), 0
     for frame in _frames(path):
         for rows in frame.iter_slices(BLOCK):
-            asked = rows.filter(~rows[BLANK])
-            users, queries = _users(path, asked[USER], start), _queries(path, asked[QUERY], start)
-            keys = _keys(asked, start, given)
-            yield RequestBlock(keys, users, queries, len(rows) - len(asked))
-            start += len(asked)
+            requests = rows.filter(~rows[BLANK])
+            users, queries = _users(path, requests[USER], start), _queries(path, requests[QUERY], start)
+            yield RequestBlock(_keys(requests, start, given), users, queries, len(rows) - len(requests))
+            start += len(requests)
     if not start:
         raise BadInput(f"{path}: no request in it; expected rows of {COLUMNS}")
 
 
 def _frames(path: Path) -> Iterator[pl.DataFrame]:
-    """USER, QUERY and, where the file has it, KEY as they stand there, and BLANK: a line of a CSV without a value.
+    """Columns USER, QUERY and, if the file has it, KEY, unparsed; BLANK marks lines of a CSV without a value.
 
-    Records are found as ingest finds them; one that cannot be parsed is refused with its line.
+    BadInput names the line of a malformed record.
     """
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
@@ -79,7 +78,7 @@ def _frames(path: Path) -> Iterator[pl.DataFrame]:
 
 
 def _given_keys(path: Path) -> set[str]:
-    """All that the file gives, so that a made one can differ. BadInput where one is given twice."""
+    """All request ids of the file. BadInput names one that occurs twice."""
     given: set[str] = set()
     number = 0
     for frame in _frames(path):
@@ -98,19 +97,16 @@ def _given_keys(path: Path) -> set[str]:
 
 def _keys(rows: pl.DataFrame, start: int, given: set[str]) -> list[str]:
     keys = _texts(rows[KEY]) if KEY in rows.columns else [None] * len(rows)
-    return [_made(start + n, given) if key is None else key for n, key in enumerate(keys, 1)]
+    return [_unused(start + n, given) if key is None else key for n, key in enumerate(keys, 1)]
 
 
-def _made(number: int, given: set[str]) -> str:
-    name, turn = str(number), 1
-    while name in given:
-        turn += 1
-        name = f"{number}-{turn}"
-    return name
+def _unused(number: int, given: set[str]) -> str:
+    names = itertools.chain([str(number)], (f"{number}-{turn}" for turn in itertools.count(2)))
+    return next(name for name in names if name not in given)
 
 
 def _texts(cells: pl.Series) -> list[str | None]:
-    """As text, None where missing; whole numbers that a table holds as floats are written without a point."""
+    """As text, None where missing; whole numbers held as floats are written without a point."""
     if cells.dtype.is_float():
         values = [int(value) if _is_whole(value) else value for value in cells.fill_nan(None)]
     else:
@@ -119,7 +115,7 @@ def _texts(cells: pl.Series) -> list[str | None]:
 
 
 def _stripped(cells: pl.Series) -> pl.Series:
-    """Text without blanks around it, null where it says "missing"; NaN is null; anything else as it is."""
+    """Text without blanks around it, null where it is a word for "missing"; NaN becomes null."""
     if is_textual(cells.dtype):
         text = cells.cast(pl.String).str.strip_chars()
         return text.set(text.is_in(MISSING), None)
@@ -130,7 +126,7 @@ def _users(path: Path, cells: pl.Series, start: int) -> list[int | None]:
     raw = _stripped(cells.cast(pl.String) if cells.dtype.is_decimal() else cells)
     if raw.dtype.is_numeric() or is_textual(raw.dtype):
         users = raw.to_frame("user").select(whole(pl.col("user"), raw.dtype)).to_series()
-    else:  # of dates, truths and lists none is an id
+    else:  # dates, booleans and lists are no ids
         users = pl.Series([None] * len(raw), dtype=pl.Int64)
     bad = users.is_null() & raw.is_not_null()
     if bad.any():
@@ -152,10 +148,8 @@ def _queries(path: Path, cells: pl.Series, start: int) -> list[str | list[int | 
         as_list = texts.str.starts_with("[")
         readable = as_list & texts.str.contains(WORD_LIST)
         ids = parse_words(texts.set(~readable, None)).to_list()
-        found = [
-            ids[n] if readable[n] else [None] if as_list[n] else text  # so that it is refused below
-            for n, text in enumerate(texts)
-        ]
+        # A list that cannot be read becomes [None], which is refused below.
+        found = [ids[n] if readable[n] else [None] if as_list[n] else text for n, text in enumerate(texts)]
         shown = texts.to_list()
     for number, (query, text) in enumerate(zip(found, shown, strict=True), start + 1):
         if not isinstance(query, str) and None in query:
@@ -166,7 +160,7 @@ def _queries(path: Path, cells: pl.Series, start: int) -> list[str | list[int | 
 
 
 def _element(word: object) -> str | int | None:
-    """A word, or a word id that may be written as a float; None for anything else."""
+    """A word, or a word id, perhaps held as a float; None for anything else."""
     if isinstance(word, str):
         return word
     return whole_number(int(word) if _is_whole(word) else word)

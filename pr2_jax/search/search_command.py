@@ -1,4 +1,4 @@
-"""`pr2 search`: one search as a table or as JSON."""
+"""`pr2 search`: prints one search as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pr2_jax.search.engine import Result, SearchEngine, SearchResults, Word
 from pr2_jax.search.requests_file import whole_number
 
 PIPE_WIDTH = 160
-"""Columns of the table where output is no terminal."""
+"""Width of the table if the output is no terminal."""
 
 
 def print_search(place: Path, user: str, query: str, k: int, as_json: bool) -> None:
@@ -38,14 +38,14 @@ def print_search(place: Path, user: str, query: str, k: int, as_json: bool) -> N
 
 
 def understood(words: Sequence[Word]) -> str:
-    """In a line: the known words, then the unknown ones."""
+    """A line with the known words, then the unknown ones."""
     known = " · ".join(word.text for word in words if word.known)
     unknown = ", ".join(word.text for word in words if not word.known)
     return (known or "(no known word)") + (f"  (unknown: {unknown})" if unknown else "")
 
 
 def _without_words(query: str, found: SearchResults) -> str:
-    """Why there is nothing to go by, "" where there is."""
+    """Why the query has no known word; "" if it has one."""
     if not query.strip():
         return "the query is empty"
     if not found.words:

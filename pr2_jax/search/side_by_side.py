@@ -1,4 +1,4 @@
-"""One person and one query, answered by two systems: what each shows and why, in words for people to read."""
+"""Side-by-side comparison of two pipelines on one search: their results with captions and reasons."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ CAPTION_WORDS = 12
 
 @dataclasses.dataclass(frozen=True)
 class Past:
-    """Something that the person did, a feed view or a click on a search result."""
+    """A past event of the person."""
 
     video_id: int  # raw
     caption: str
-    days_ago: float  # before the moment of the search
-    searched: bool  # found by search, not in the feed
+    days_ago: float  # before the search
+    searched: bool  # a clicked search result, not a feed view
     engaged: bool  # clicked, liked, followed or forwarded
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """A result of one of the systems."""
+    """A result of one of the pipelines."""
 
     result: Result
     caption: str
-    because: tuple[tuple[str, float], ...]  # captions of the past views that led to it, and their shares
-    elsewhere: tuple[int | None, ...]  # places among the other systems' results, from 1; None = not among them
+    because: tuple[tuple[str, float], ...]  # captions of the past events that led to it, and their shares
+    elsewhere: tuple[int | None, ...]  # its places in the other pipelines' results, from 1; None = not among them
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Of one search."""
+    """One search by several pipelines."""
 
     user: int | None  # raw
     query: str
@@ -49,11 +49,11 @@ class Comparison:
     words: tuple[Word, ...]
     unknown_words: tuple[str, ...]
     past: tuple[Past, ...]  # latest first
-    lists: dict[str, tuple[Shown, ...]]  # by system, best first
+    lists: dict[str, tuple[Shown, ...]]  # by pipeline, best first
 
 
 class SideBySide:
-    """Engines over one opened work directory or serving artifact."""
+    """Several pipelines over one work directory or serving artifact."""
 
     def __init__(self, engines: dict[str, SearchEngine]) -> None:
         self.engines = engines
@@ -66,9 +66,9 @@ class SideBySide:
         return cls({name: SearchEngine(system, name) for name in names})
 
     def search(self, user: int | None, query: str, k: int = 10, past: int = 12, depth: int = 0) -> Comparison:
-        """The k best of each system for a raw user id, beside the last `past` things that the person did.
+        """The k best of each pipeline, and the person's last `past` events.
 
-        Places among the other systems' results are looked for in their `depth` best, k if that is more.
+        `Shown.elsewhere` looks at max(k, depth) results of the other pipelines.
         """
         found = {name: engine.search(user, query, max(k, depth)) for name, engine in self.engines.items()}
         places = {name: {r.video_id: n for n, r in enumerate(f.results, 1)} for name, f in found.items()}
@@ -83,7 +83,7 @@ class SideBySide:
         return Comparison(user, query, one.known_user, one.words, one.unknown_words, self.past(user, past), lists)
 
     def past(self, user: int | None, most: int) -> tuple[Past, ...]:
-        """The last things that a person did, latest first; none of somebody unknown."""
+        """The last events of a person, latest first; none of an unknown user."""
         store, now_ms = self.system.store, next(iter(self.engines.values())).now_ms
         row = 0 if user is None else store.user_row(user)
         (first,), (end,) = latest(store, np.array([row]), np.array([now_ms]), most)
@@ -101,5 +101,4 @@ class SideBySide:
         )
 
     def caption(self, video_id: int) -> str:
-        """The first words of a caption."""
         return self.system.store.caption(video_id, CAPTION_WORDS)

@@ -1,7 +1,7 @@
-"""A log, what was fitted to it, and the models, composed into channels, features and rankers.
+"""A log, its fitted artifacts and its models, composed into channels, features and rankers.
 
-LogView           store, histories, counters            another one for each view of the log
-FittedArtifacts   choices, indices, snapshots, BM25     one for a work directory or serving artifact
+LogView           store, histories, counters            one per view of the log
+FittedArtifacts   choices, indices, snapshots, BM25     one per work directory or serving artifact
 Models            trained functions                     of a work directory, or exported
 """
 
@@ -30,11 +30,10 @@ from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import Index
-from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.encoded_requests import Channel, EncodedRequests, Encoders
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.merge import Merged, Scorer
-from pr2_jax.retrieval.pdr_encoder import PdrEncoder
+from pr2_jax.retrieval.pdr_encoder import DenseChannel, PdrEncoder
 from pr2_jax.retrieval.qrcf import SeedFilter
 from pr2_jax.retrieval.qrcf_channel import QrcfChannel
 from pr2_jax.search.fitted_artifacts import FittedArtifacts, Snapshot
@@ -42,12 +41,12 @@ from pr2_jax.search.pipelines import Pipeline
 from pr2_jax.types import Candidates, Functions, Models, Requests
 
 SPACES = ("content", "preference")
-"""The frozen ones, as their directories are called."""
+"""Directories of the frozen spaces."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class System:
-    """One log with one set of models. Pieces are opened on first use, so that a stage needs only those it reads."""
+    """One log with one set of models. Each piece is opened on first use, so that a stage needs only what it reads."""
 
     log: LogView
     fitted: FittedArtifacts
@@ -55,8 +54,8 @@ class System:
 
     @classmethod
     def open(cls, directory: Path, config: Config) -> System:
-        """A work directory, finished or not. StaleArtifact, on use, names a stage that is missing or stale."""
-        from pr2_jax.search.trained_models import TrainedModels  # not above: what is exported needs no model code
+        """A work directory, finished or not. On use, StaleArtifact names a stage that is missing or stale."""
+        from pr2_jax.search.trained_models import TrainedModels  # not above: a serving artifact needs no model code
 
         log = LogView.of(LogStore.open(directory / workdir.STORE), config.data)
         fitted = FittedArtifacts(directory, config, log.store)
@@ -80,17 +79,14 @@ class System:
 
     @functools.cached_property
     def space(self) -> ContentEncoder:
-        """The frozen content space."""
         return self._content(self.workdir / "content")
 
     @functools.cached_property
     def preference(self) -> PreferenceEncoder:
-        """The frozen preference space."""
         return self._preference(self.workdir / "preference", self.workdir / "preference")
 
     @functools.cached_property
     def seeds(self) -> SeedFilter:
-        """QRCF's filter with the threshold fitted to this content space."""
         choices = self.fitted.choices
         qrcf = self.config.retrieval.qrcf
         return SeedFilter(self.log.reader, self.space, qrcf, choices.epsilon, choices.cosine_sample)
@@ -100,12 +96,12 @@ class System:
         return seen(self.store, user_B, time_ms_B) if self.fitted.choices.withholds_clicked else ()
 
     def encode(self, requests: Requests, held_out: int | None = None) -> EncodedRequests:
-        """`held_out`: training rows of that part of the training days, by spaces that have not learnt from it."""
+        """`held_out`: a part of the training days. Its rows need encoders that were not trained on it."""
         return EncodedRequests(requests, self if held_out is None else self._held_out[held_out])
 
     @functools.cached_property
     def _held_out(self) -> dict[int, Encoders]:
-        """By part of the training days."""
+        """Cross-fitted encoders, by part of the training days."""
         out = {}
         for part in training_parts(self.fitted.store).tolist():
             content, preference = (workdir.fold_directory(self.workdir / space, part % FOLDS) for space in SPACES)
@@ -125,12 +121,11 @@ class System:
 
     @functools.cached_property
     def pdr(self) -> PdrEncoder:
-        """The trained dual encoder."""
         self.fitted.require("pdr")
         return self.pdr_encoder(self.models.functions("pdr", self.workdir / "pdr"))
 
     def pdr_encoder(self, functions: Functions) -> PdrEncoder:
-        """A dual encoder, also one still in training, over this log."""
+        """A dual encoder over this log, perhaps still in training."""
         return PdrEncoder(functions, self.config.pdr.history, self.log.reader)
 
     def channels(
@@ -141,7 +136,7 @@ class System:
         exact: bool = False,
         index: Callable[[str], Index] | None = None,
     ) -> dict[str, Channel]:
-        """Channels by name. `exact`: as what is fitted must see them; `index`: opens the index of `dr` or `pdr`."""
+        """Channels by name. Fitting needs `exact`. `index` opens the index of `dr` or `pdr`."""
         index = index or functools.partial(self.fitted.index, exact=exact)
         open_channel = {
             "bm25": lambda: self.fitted.bm25,
@@ -152,36 +147,35 @@ class System:
         return {name: open_channel[name]() for name in names}
 
     def scorers(self, requests: Requests) -> dict[str, Scorer]:
-        """Channels that can cheaply rate what only other channels returned: BM25 matches far more than it returns."""
+        """Scorers for the merge. Only BM25 matches far more than it returns and is cheap to compute."""
         return {"bm25": lambda ids_BxN: self.fitted.bm25.scores(requests.words_BxQ, ids_BxN)}
 
     def merged(self, pipeline: Pipeline, requests: Requests, found: Mapping[str, Candidates], k: int) -> Merged:
-        """One list of a pipeline's channels, with the weights of the validation day."""
+        """Merges a pipeline's channels with the weights of the validation day."""
         mine = {name: found[name] for name in pipeline.channels}
         return merge.merge(mine, self.fitted.choices.merge_weights[pipeline.name], k, self.scorers(requests))
 
     def similarity_as_of(self, before_ms: int) -> ItemSimilarity:
-        """Item-to-item similarity fitted on what was strictly before that time."""
+        """Item-to-item similarity from clicks strictly before that time."""
         qrcf = self.config.retrieval.qrcf
         return item_similarity.fit(self.store, before_ms, qrcf, self.fitted.content_neighbours)
 
     @property
     def counts_own_clicks(self) -> bool:
-        """Whether a ranker is told of the person's own clicks on a result: where they may find it again."""
+        """Whether rankers read the person's own clicks on a result: only where people may find it again."""
         return not self.fitted.choices.withholds_clicked
 
     @functools.cached_property
     def features(self) -> RankingFeatures:
-        """The ranker's features over this log."""
         log = self.log
         return RankingFeatures(log.counters, log.numbers, self.fitted.bm25, again=self.counts_own_clicks)
 
     def columns(self, ranker: QinConfig) -> np.ndarray:
-        """Of those features the columns that a ranker reads."""
+        """The feature columns that a ranker reads."""
         return columns(ranker, again=self.counts_own_clicks)
 
     def ranker(self, name: str, directory: Path) -> Ranker:
-        """`qin` or `base`, from a finished ranker directory or one in the making."""
+        """The ranker `qin` or `base` of a ranker directory, finished or in the making."""
         config = self.config.qin if name == "qin" else self.config.base
         requests = SlateReader(self.log.reader, None, config, self.config.data)
         with artifacts.reading(directory):
@@ -192,7 +186,7 @@ class System:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _HeldOut:
-    """Spaces that have not learnt from a part of the training days. Seeds are the same: the filter learns nothing."""
+    """Encoders that were not trained on a part of the training days. The seed filter is not trained, and shared."""
 
     space: ContentEncoder
     preference: PreferenceEncoder
@@ -212,7 +206,7 @@ def open_system(place: Path, config: Config | None = None) -> System:
         exported = ServingArtifact.open(place)
         try:
             config = read(place / workdir.CONFIG_FILE)
-        except BadConfig as error:  # whole, so of a version with other fields
+        except BadConfig as error:  # undamaged, so that another version with other fields wrote it
             raise StaleArtifact(f"{error}: of another version of pr2; make {place} anew with `{MADE_BY}`") from None
         log = LogView.of(LogStore.open(place / workdir.STORE), config.data)
         return System(log, FittedArtifacts(place, config, log.store, verified=True), exported)

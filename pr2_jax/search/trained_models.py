@@ -1,4 +1,4 @@
-"""The functions of the models that lie in a work directory. What is served from an artifact never imports this."""
+"""Trained models of a work directory. Serving from an artifact never imports this."""
 
 from __future__ import annotations
 
@@ -31,25 +31,23 @@ FUNCTIONS = {
 
 
 class TrainedModels:
-    """Tasks over one log, each made once, and finished models, each loaded and compiled once."""
+    """Tasks and trained models over one log, each loaded once."""
 
     def __init__(self, log: LogView, fitted: FittedArtifacts) -> None:
         self._log, self._fitted, self._tasks, self._loaded = log, fitted, {}, {}
 
     def functions(self, model: str, directory: Path) -> Functions:
-        """Of a model whose parameters lie in `directory`."""
         if (model, directory) not in self._loaded:
             task = self.task(model)
             self._loaded[model, directory] = FUNCTIONS[model](task, *load_model(task, directory))
         return self._loaded[model, directory]
 
     def insides(self, ranker: str, directory: Path) -> ModelFunction:
-        """Of `qin` or `base`: logits, what positions add, and gates (models/model_functions.py)."""
+        """Logits, position terms and gates of `qin` or `base` (models/model_functions.py)."""
         task = self.task(ranker)
         return ranker_insides(task, *load_model(task, directory))
 
     def task(self, model: str) -> Task:
-        """Of `content`, `preference`, `pdr`, `qin` or `base`."""
         if model not in self._tasks:
             self._tasks[model] = self._make(model)
         return self._tasks[model]

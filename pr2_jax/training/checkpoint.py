@@ -169,7 +169,8 @@ class Checkpoints:
                 if resource_limits.out_of_memory(error):
                     raise
                 why = f"it cannot be read, {_line(list(causes(error))[-1])}"
-            gc.collect()  # what a failed read left behind complains now, unheard, and not later
+            if why:
+                gc.collect()  # what a failed read left behind complains now, unheard, and not later
         if not _everywhere(why is None):
             return None, why or "another process cannot read it"
         if checksum(state) != told["checksum"]:

@@ -102,7 +102,7 @@ def test_without_scann_its_index_is_searched_exactly(
     vectors = unit_vectors(rng, 400)
     ann.build_index(vectors, tmp_path, APPROXIMATE)
     monkeypatch.setattr(ann, "scann", None)
-    got, want = ann.load_index(tmp_path).search(vectors[1:4], 7), exact.exact_search(vectors, vectors[1:4], 7)
+    got, want = ann.load_index(tmp_path).search(vectors[1:4], 7), exact.ExactSearch(vectors).search(vectors[1:4], 7)
     np.testing.assert_array_equal(got.ids_BxK, want.ids_BxK)
 
 
@@ -111,7 +111,7 @@ def test_what_is_fitted_can_ask_for_results_that_no_build_changes(tmp_path: Path
     vectors, config = unit_vectors(rng, 3000), dataclasses.replace(APPROXIMATE, ann_search_share=0.01)
     ann.build_index(vectors, tmp_path, config)
     query = unit_vectors(rng, 40)
-    want = exact.exact_search(vectors, query, 5).ids_BxK
+    want = exact.ExactSearch(vectors).search(query, 5).ids_BxK
     assert (ann.load_index(tmp_path).search(query, 5).ids_BxK != want).any(), "or this shows nothing"
     np.testing.assert_array_equal(ann.load_index(tmp_path, exact=True).search(query, 5).ids_BxK, want)
 
@@ -150,9 +150,9 @@ def test_chunked_equals_whole(rng: np.random.Generator, monkeypatch: pytest.Monk
     # Small integers: many ties, and sums that no order of addition can change.
     vectors = rng.integers(-2, 3, (300, 8)).astype(np.float32)
     query = rng.integers(-2, 3, (5, 8)).astype(np.float32)
-    whole = exact.exact_search(vectors, query, 40)
+    whole = exact.ExactSearch(vectors).search(query, 40)
     monkeypatch.setattr(exact, "CHUNK", 32)
-    chunked = exact.exact_search(vectors, query, 40)
+    chunked = exact.ExactSearch(vectors).search(query, 40)
     np.testing.assert_array_equal(chunked.ids_BxK, whole.ids_BxK)
     score = query @ vectors.T
     score[:, 0] = -np.inf

@@ -22,6 +22,8 @@ from pr2_jax.simulation.world import World
 PLAN = Plan(arms=("base", "pr2", "oracle"), days=3, aa_days=2, warm_up=1)
 COMMAND = ["--arms", "base,pr2,oracle", "--days", "3", "--aa-days", "2", "--warm-up", "1"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):

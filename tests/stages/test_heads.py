@@ -20,6 +20,7 @@ from pr2_jax.search.engine import SearchEngine
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
 from pr2_jax.stages import train_qin
+from pr2_jax.studies.diagnose import diagnose
 from pr2_jax.training.embedding_tables import gather, init_tables
 
 NAMES = ["click", "long_play", "like", "subscription"]
@@ -69,6 +70,12 @@ def test_it_is_in_answers_and_tables(ranked):
     assert "subscription" in (ranked / "eval" / "calibration.txt").read_text()
 
 
+def test_it_is_diagnosed(ranked, config, capsys):
+    diagnose.run(ranked, config)
+    found = json.loads((ranked / "eval" / diagnose.JSON).read_text())["findings"]
+    assert {f"qin.expert_{name}" for name in NAMES} <= {f"{one['part']}.{one['name']}" for one in found}
+
+
 def test_rows_that_do_not_tell_its_label_add_nothing(ranked, config):
     """Search rows of this log tell of clicks alone: there the new head's labels have no say in the loss."""
     system = System.open(ranked, config)
@@ -103,9 +110,10 @@ def test_the_other_heads_are_drawn_alike(config, micro_config, finished):
     """Parameters are seeded by their names: one more head leaves those of the others as they were."""
     system = System.open(finished, micro_config)
 
-    def head(ranker, name: str) -> np.ndarray:
+    def drawn(ranker) -> dict:
         task = qin_task(system.store, ranker, system.log.catalogue, np.asarray(system.space.videos_VxD), 5)
-        return np.asarray(jax.jit(task.init)(jax.random.key(1))[f"head_{name}"]["kernel"])
+        return jax.jit(task.init)(jax.random.key(1))
 
+    more, fewer = drawn(config.qin), drawn(micro_config.qin)
     for name in NAMES[:3]:
-        assert np.array_equal(head(config.qin, name), head(micro_config.qin, name))
+        assert np.array_equal(*(np.asarray(params[f"head_{name}"]["kernel"]) for params in (more, fewer)))

@@ -22,6 +22,8 @@ ABLATIONS = {
 }
 """
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def studied(finished, tmp_path_factory):

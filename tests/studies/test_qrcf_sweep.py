@@ -28,6 +28,8 @@ from pr2_jax.types import Requests
 GRID = Grid(quantile=(0.3, 0.9), adaptive=(0.5, 0.9), k=(2, 10, 50, 10_000), refitted=1)
 OUT = qrcf_sweep.DIRECTORY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def swept(finished, micro_config, tmp_path_factory):

@@ -1,9 +1,8 @@
-"""Whole timelines as training batches: every event of a chunk learns from all that was known of its person before it.
+"""Training batches of the preference embeddings: chunks of whole timelines.
 
-A batch of histories copies each event once for every later event that looks back at it, N·H reads for N events. Here
-the events of some people lie end to end, in the order in which their outcomes were known, and each says where its past
-begins and ends in the chunk, so that prefix sums (models/preference.py) give every past at the price of one read an
-event.
+A batch of histories would read N·H events for N predictions. A chunk holds the events of some people one after the
+other, by when their outcomes were known, and says where in the chunk each event's past begins and ends. Prefix sums
+(models/preference.py) then give every past from one read per event.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from pr2_jax.data.batches.sessions import fold_of
 from pr2_jax.data.batches.training_batches import ALL, HostBatch, Rows
 from pr2_jax.data.columns import FEED_SURFACE
 from pr2_jax.data.history.event_reader import EventReader
-from pr2_jax.data.history.histories import known_end
+from pr2_jax.data.history.histories import known_end, place_in_run
 from pr2_jax.data.history.labels import columns_of, labels_of
 from pr2_jax.data.outcomes import told_labels
 
 
 class TimelineBatches:
-    """Events known before the validation cut, people in a new order every pass, cut into chunks of `optim.batch`.
+    """Timelines of the training days, people shuffled every pass, cut into chunks of `optim.batch` events.
 
-    Feed views are what is predicted, as far as their labels are told; clicked search results are part of the past only.
-    A timeline that a cut divides begins anew behind it: those events see a shorter past, never a later one.
-    `held_out`: a fold of the training days whose views are not predicted either.
+    Targets are the known labels of feed views; clicked search results are part of the past only. A timeline that is cut
+    begins anew in the next chunk, so that those events see a shorter past.
+    `held_out`: a fold of the training days whose views are no targets.
     """
 
     def __init__(self, reader: EventReader, config: PreferenceConfig, held_out: int | None = None) -> None:
@@ -49,16 +48,16 @@ class TimelineBatches:
         return max(1, min(optim.max_steps, round(optim.epochs * self.steps_per_epoch)))
 
     def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """People in this pass's order, and where each timeline ends in the row of all timelines."""
+        """People in the order of a pass, and where each timeline ends in that order."""
         people = np.random.default_rng([self._config.optim.seed, 4, epoch]).permutation(len(self._length_U))
         return people, np.cumsum(self._length_U[people])
 
     def events(self, step: int) -> np.ndarray:
-        """The event rows of a step's chunk, timeline after timeline; fewer than a batch at the end of a pass."""
+        """The event rows of a step's chunk; fewer than a batch at the end of a pass."""
         return self._store.outcome_index.rows[self._places(step)]
 
     def _places(self, step: int) -> np.ndarray:
-        """The same as places in `store.outcome_index`."""
+        """As `events`, in the order of `store.outcome_index`."""
         size = self._config.optim.batch
         epoch, chunk = divmod(step, self.steps_per_epoch)
         people, stop = self._order(epoch)
@@ -67,15 +66,14 @@ class TimelineBatches:
         return self._first_U[people[at]] + place - (stop[at] - self._length_U[people[at]])
 
     def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
-        """The chunk of a step (`PreferenceTask.schema`); weight 1 = predicted. It ends in padding of video 0 and weight
-        0.
+        """The chunk of a step (`PreferenceTask.schema`), padded with video 0 and weight 0; weight 1 = target.
 
-        A chunk is one piece that every device needs whole, so that every process builds it: `rows` does not matter."""
+        Every device needs the whole chunk, so that every process builds it whatever `rows` says.
+        """
         e, index, place = self._store.events, self._store.outcome_index, self._places(step)
         row = index.rows[place]
         user, time_ms = np.asarray(e.user)[row], np.asarray(e.time_ms)[row]
-        opens = np.flatnonzero(np.r_[True, user[1:] != user[:-1]]) if len(row) else np.zeros(0, np.int64)
-        start = np.repeat(opens, np.diff(np.r_[opens, len(row)]))  # of the timeline, in the chunk
+        start = np.arange(len(row)) - place_in_run(user)  # of the timeline, in the chunk
         end = np.maximum(known_end(index, user, time_ms) - place[start], 0) + start
         first = np.maximum(start, end - self._config.history)
         pad = self._config.optim.batch - len(row)

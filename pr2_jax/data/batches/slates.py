@@ -1,4 +1,4 @@
-"""Slates: what one person was shown at one moment, as the ranker trains on it and is judged on it."""
+"""Slates: the results that a person was shown at one moment, for training and judging rankers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 
 from pr2_jax.config import LABELS
-from pr2_jax.data.batches.sessions import day_start_ms, evenly_spread, impressions_of, period_of
+from pr2_jax.data.batches.sessions import day_start_ms, evenly_spread, impressions_of
 from pr2_jax.data.columns import FEED_SURFACE, NEVER_MS
 from pr2_jax.data.history.event_reader import EventReader
+from pr2_jax.data.history.histories import place_in_run
 from pr2_jax.data.history.labels import LongPlay, labels_of
 from pr2_jax.data.outcomes import result_known_ms, told_labels
 from pr2_jax.data.store.log_store import LogStore
@@ -17,7 +18,7 @@ from pr2_jax.data.store.log_store import LogStore
 
 @dataclasses.dataclass(frozen=True)
 class Slates:
-    """N slates of up to S results, each one request."""
+    """N slates of up to S results; each is one request."""
 
     session_N: np.ndarray  # rows of sessions, -1 = feed
     user_N: np.ndarray
@@ -33,43 +34,39 @@ class Slates:
         return len(self.user_N)
 
     def sample(self, most: int) -> Slates:
-        """At most that many of them, evenly spread."""
+        """At most `most` of them, evenly spread."""
         rows = evenly_spread(len(self), most)
-        return Slates(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+        return Slates(*(column[rows] for column in vars(self).values()))
 
     def label(self, name: str) -> np.ndarray:
-        """bool `[N, S]`: which results have this label."""
+        """bool `[N, S]`: whether a result has this label."""
         return self.label_NxSxY[..., LABELS.index(name)]
 
     def told(self, name: str) -> np.ndarray:
-        """bool `[N, S]`: of which results the log tells it."""
+        """bool `[N, S]`: whether the log tells this label of a result."""
         return self.told_NxSxY[..., LABELS.index(name)]
 
     @property
     def is_feed_N(self) -> np.ndarray:
-        """bool."""
         return self.session_N < 0
 
 
 def _cut(rows: np.ndarray, owner: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts each owner's consecutive rows into slates of `size` at most: rows `[N, S]` (-1 padded) and the owners."""
-    first = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if len(owner) else np.zeros(0, np.int64)
-    length = np.diff(np.r_[first, len(owner)])
-    within = np.arange(len(owner)) - np.repeat(first, length)
-    opens = np.flatnonzero(within % size == 0)
-    slate = np.cumsum(within % size == 0) - 1
-    out = np.full((len(opens), size), -1, np.int64)
-    out[slate, within % size] = rows
+    """Cuts each owner's consecutive rows into slates of at most `size`: rows `[N, S]` (-1 padded) and the owners."""
+    column = place_in_run(owner) % size
+    opens = column == 0
+    out = np.full((np.count_nonzero(opens), size), -1, np.int64)
+    out[np.cumsum(opens) - 1, column] = rows
     return out, owner[opens]
 
 
 def search_slates(
     store: LogStore, sessions_N: np.ndarray, size: int, long_play: LongPlay | None = None, before_ms: int = NEVER_MS
 ) -> Slates:
-    """Sessions as slates; one with more than `size` results becomes several.
+    """Sessions as slates; a session with more than `size` results becomes several.
 
-    Clicks are told always, all else where the log has outcomes of results and they were known before `before_ms`;
-    `long_play` says which plays were long, without it none is told.
+    Clicks are always told; other outcomes if the log has them and they were known before `before_ms`; long plays only
+    with `long_play`.
     """
     rows, owner = impressions_of(store, sessions_N)
     cut_NxS, index_N = _cut(rows, owner, size)
@@ -91,7 +88,7 @@ def search_slates(
 def _result_told(
     store: LogStore, session_N: np.ndarray, at_NxS: np.ndarray, long_play: LongPlay | None, before_ms: int
 ) -> np.ndarray:
-    """bool `[N, S, Y]`: what the log tells of results, as it was known before that time."""
+    """bool `[N, S, Y]`: which labels of results were known before that time."""
     i = store.impressions
     if i.told is None:
         return np.broadcast_to(np.array(LABELS) == "click", (*at_NxS.shape, len(LABELS)))
@@ -105,19 +102,17 @@ def _result_told(
 
 
 def feed_slates(reader: EventReader, start_ms: int, stop_ms: int, size: int) -> Slates:
-    """Feed views that began and were known in [start_ms, stop_ms) as slates of one person, day and fold each; the first
-    view's time counts.
+    """Feed views that began and were known in [start_ms, stop_ms), as slates of one person, day and period.
 
-    What the model is told is as old as that first view, so that views of different days are no slate: it would hide
-    from a view what the person had done since.
+    The time of the first view is that of the request, so that later views miss what the person did in between. A slate
+    is therefore no longer than a day.
     """
     e = reader.store.events
     time_ms = np.asarray(e.time_ms)
     known = np.asarray(e.known_ms) < stop_ms  # and so it had begun
     rows = np.flatnonzero((np.asarray(e.surface) == FEED_SURFACE) & (time_ms >= start_ms) & known)
-    day, period = day_start_ms(reader.store, time_ms[rows]), period_of(reader.store, time_ms[rows])
-    together = np.stack([np.asarray(e.user)[rows], day, period])
-    _, owner = np.unique(together, axis=1, return_inverse=True)
+    day, period = day_start_ms(reader.store, time_ms[rows]), reader.store.periods(time_ms[rows])
+    _, owner = np.unique(np.stack([np.asarray(e.user)[rows], day, period]), axis=1, return_inverse=True)
     cut_NxS, _ = _cut(rows, owner.reshape(-1), size)
     real, at = cut_NxS >= 0, np.maximum(cut_NxS, 0)
     return Slates(

@@ -1,6 +1,6 @@
-"""Training batches. Each builder is a pure function of the step number: position in the data = step (training/loop.py).
+"""Training batches as pure functions of the step number, so that a resumed run sees the same data (training/loop.py).
 
-Arrays are fresh memory every time: a device array may alias the NumPy buffer that it came from.
+Every call allocates new arrays, because a device array may alias the NumPy buffer that it came from.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pr2_jax.errors import BadInput
 HostBatch = dict[str, np.ndarray]
 Rows = slice | np.ndarray
 ALL = slice(None)
-"""Every row of a batch. With several processes each builds its own ascending rows; what a batch draws by chance is
-always drawn whole, so that the shares of any number of processes make up the same batch."""
+"""Every row of a batch. Of several processes each builds some ascending rows. Random numbers are drawn for the whole
+batch, so that any number of processes builds the same batch."""
 
 
 class EpochOrder:
-    """Shuffled passes over n rows, cut into batches of one size; the last rows of a pass open the next batch."""
+    """Shuffled passes over n rows, cut into equal batches; the last rows of a pass open the next batch."""
 
     def __init__(self, n: int, batch: int, seed: int) -> None:
         self.n, self.batch, self._seed = n, batch, seed
@@ -40,7 +40,6 @@ class EpochOrder:
         return np.random.default_rng([self._seed, epoch]).permutation(self.n)
 
     def rows(self, step: int) -> np.ndarray:
-        """The rows of a step, `[batch]`."""
         if not self.batch:
             return np.zeros(0, np.int64)
         position = np.arange(step * self.batch, (step + 1) * self.batch, dtype=np.int64)
@@ -49,29 +48,24 @@ class EpochOrder:
 
 
 def steps_for(rows: int, batch: int, epochs: float, max_steps: int) -> int:
-    """Steps of a run, from counts: `epochs` passes, at most `max_steps`, at least one."""
+    """Steps of `epochs` passes, at most `max_steps`, at least one."""
     return max(1, min(max_steps, round(rows * epochs / batch)))
 
 
 def _parts(rows: Rows, *sizes: int) -> list[np.ndarray]:
-    """Of a batch that is made of parts of these sizes: which rows of each part are asked for."""
+    """Splits rows of a batch that consists of parts of these sizes: the rows within each part."""
     place = np.arange(sum(sizes))[rows]
     first = np.cumsum((0, *sizes))
     return [place[(place >= a) & (place < b)] - a for a, b in itertools.pairwise(first)]
 
 
 class ContentBatches:
-    """(query, clicked video) pairs of training sessions and (caption words, video) pseudo-queries."""
+    """Batches of (query, clicked video) pairs and of pseudo-queries (caption words, video)."""
 
     def __init__(
-        self,
-        store: LogStore,
-        sessions_N: np.ndarray,
-        caption_VxC: np.ndarray,
-        config: ContentConfig,
-        data: DataConfig,
+        self, store: LogStore, sessions_N: np.ndarray, caption_VxC: np.ndarray, config: ContentConfig, data: DataConfig
     ) -> None:
-        """BadInput where there is neither a click nor a caption to learn from."""
+        """BadInput if there is neither a click nor a caption to learn from."""
         self._store, self._caption, self._config, self._data = store, caption_VxC, config, data
         rows, owner = impressions_of(store, sessions_N)
         clicked = np.asarray(store.impressions.clicks)[rows] > 0
@@ -89,14 +83,13 @@ class ContentBatches:
 
     @property
     def positives_N(self) -> np.ndarray:
-        """Videos as they are drawn as positives: the unigram of logQ."""
+        """Videos in the proportions in which they are positives, for the logQ correction."""
         odds = self._pseudo / max(self._order.batch, 1)
         repeats = max(1, round(odds * len(self._video_P) / max(1, len(self._captioned))))
         return np.concatenate([self._video_P, np.repeat(self._captioned, repeats)])
 
     @property
     def steps(self) -> int:
-        """Passes over the clicked pairs or, where they are more, over the captions."""
         optim, rows = self._config.optim, max(len(self._video_P), len(self._captioned))
         return steps_for(rows, self._order.batch or self._pseudo, optim.epochs, optim.max_steps)
 
@@ -105,16 +98,15 @@ class ContentBatches:
         clicked, pseudo = _parts(rows, self._order.batch, self._pseudo)
         pair = self._order.rows(step)[clicked]
         pseudo_video = rng.choice(self._captioned, self._pseudo) if self._pseudo else np.zeros(0, np.int64)
-        words = [query_words(self._store, self._query_P[pair], self._data)]
-        words.append(self._pseudo_queries(pseudo_video, pseudo, rng))
+        words = query_words(self._store, self._query_P[pair], self._data)
         return {
-            "words_BxQ": np.concatenate(words),
+            "words_BxQ": np.concatenate([words, self._pseudo_queries(pseudo_video, pseudo, rng)]),
             "video_B": np.concatenate([self._video_P[pair], pseudo_video[pseudo]]).astype(np.int32),
             "uniform_N": rng.integers(1, self._store.counts.videos, self._config.uniform_negatives, dtype=np.int32),
         }
 
     def _pseudo_queries(self, videos_B: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One to three words of the captions of these rows, drawn without replacement."""
+        """One to three caption words of each of these rows, drawn without replacement."""
         chance_BxC = rng.random((len(videos_B), self._caption.shape[1]))[rows]
         keep = rng.integers(1, 4, len(videos_B))[rows]
         caption_BxC = self._caption[videos_B[rows]]
@@ -122,23 +114,23 @@ class ContentBatches:
         width = self._data.query_tokens
         picked_BxQ = np.take_along_axis(caption_BxC, order[:, :width], axis=1)
         picked_BxQ = np.where(np.arange(picked_BxQ.shape[1])[None, :] < keep[:, None], picked_BxQ, 0)
-        return np.pad(picked_BxQ, ((0, 0), (0, width - picked_BxQ.shape[1]))).astype(np.int32)
+        return np.pad(picked_BxQ, [(0, 0), (0, width - picked_BxQ.shape[1])]).astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Positives:
-    """What PDR learns from: P engaged events of the training days, clicked results first, then feed views."""
+    """Positives of PDR: P engaged events of the training days, clicked results first, then feed views."""
 
-    session_S: np.ndarray  # of each clicked result, its row of sessions
-    event_F: np.ndarray  # rows of events of the feed views
+    session_S: np.ndarray  # session row of each clicked result
+    event_F: np.ndarray  # event row of each feed view
     user_P: np.ndarray
     time_ms_P: np.ndarray
     video_P: np.ndarray
-    feedback_PxT: np.ndarray  # bool: labels of `PdrConfig.feedback_heads`, False where it cannot be known in time
+    feedback_PxT: np.ndarray  # bool: labels of `PdrConfig.feedback_heads`, False if not known in time
 
     @classmethod
     def of(cls, reader: EventReader, config: PdrConfig) -> Positives:
-        """Of a log. A feed view counts where any of the labels holds."""
+        """A feed view is a positive if it has any of the labels."""
         store, e = reader.store, reader.store.events
         use = columns_of(head.label for head in config.feedback_heads)
         sessions = training_sessions(store)
@@ -161,12 +153,12 @@ class Positives:
 
     @property
     def searches(self) -> int:
-        """How many are clicked results."""
+        """Number of clicked results."""
         return len(self.session_S)
 
 
 def _result_labels(reader: EventReader, session_N: np.ndarray, row_N: np.ndarray) -> np.ndarray:
-    """bool `[N, Y]` of clicked results: the click, and what else came of it where that was known in time."""
+    """Labels of clicked results, bool `[N, Y]`: the click, and others if known in time."""
     store, i = reader.store, reader.store.impressions
     label_NxY = labels_of(i, row_N, reader.long_play)
     if i.told is not None:
@@ -178,7 +170,7 @@ def _result_labels(reader: EventReader, session_N: np.ndarray, row_N: np.ndarray
 
 
 class PdrBatches:
-    """Positives from search and from the feed (whose query is empty), in fixed shares."""
+    """Batches of positives from search and from the feed, whose query is empty, in fixed shares."""
 
     def __init__(
         self,
@@ -190,8 +182,8 @@ class PdrBatches:
         data: DataConfig,
         hard_SxK: np.ndarray | None = None,
     ) -> None:
-        """`preference_PxD`: the people behind the positives, each just before its time, in the preference space.
-        `hard_SxK`: hard negatives of each clicked result, 0 = none."""
+        """`preference_PxD`: preference embeddings of the people just before the positives. `hard_SxK`: hard negatives
+        of each clicked result, 0 = none."""
         self._reader, self._positives, self._config, self._data = reader, positives, config, data
         self._queries, self._preference, self._hard = query_vectors_NqxD, preference_PxD, hard_SxK
         feed, optim = len(positives.event_F), config.optim
@@ -235,7 +227,7 @@ class PdrBatches:
         }
 
     def _shown(self, session_B: np.ndarray, chance_B: np.ndarray) -> np.ndarray:
-        """One result of each session, clicked or not: the engine held it relevant."""
+        """A random result of each session, clicked or not: the engine ranked it as relevant."""
         store = self._reader.store
         first = np.asarray(store.sessions.first_impression)
         length = first[session_B + 1] - first[session_B]
@@ -244,23 +236,23 @@ class PdrBatches:
 
 
 class SlateReader:
-    """The request side of slates: everything that the ranker reads but the results' features."""
+    """Requests as rankers read them: all inputs but the results and their features."""
 
     def __init__(
         self, reader: EventReader, query_vectors_NqxD: np.ndarray | None, config: QinConfig, data: DataConfig
     ) -> None:
-        """Without `query_vectors_NqxD` for live requests alone."""
+        """`query_vectors_NqxD`: not needed for `live`."""
         self._reader, self._queries, self._config, self._data = reader, query_vectors_NqxD, config, data
 
     def __call__(self, user_B: np.ndarray, time_ms_B: np.ndarray, query_B: np.ndarray) -> HostBatch:
-        """Requests whose query is a row of the store."""
+        """Requests by query rows of the store."""
         words = query_words(self._reader.store, query_B, self._data)
         return self.live(user_B, time_ms_B, words, self._queries[query_B])
 
     def live(
         self, user_B: np.ndarray, time_ms_B: np.ndarray, words_BxQ: np.ndarray, content_BxD: np.ndarray
     ) -> HostBatch:
-        """Requests with any query."""
+        """Requests by query words and vectors."""
         c = self._config
         batch = {
             "words_BxQ": words_BxQ,
@@ -275,7 +267,7 @@ class SlateReader:
 
 
 class QinBatches:
-    """Slates of search results and of feed views, mixed in fixed shares."""
+    """Batches of search slates and feed slates in fixed shares."""
 
     def __init__(
         self,
@@ -302,10 +294,10 @@ class QinBatches:
         return steps_for(len(self._parts[0][0]), self._orders[0].batch, optim.epochs, optim.max_steps)
 
     def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
-        asked = _parts(rows, *(order.batch for order in self._orders))
+        shares = _parts(rows, *(order.batch for order in self._orders))
         picked = [
-            (slates, features, order.rows(step)[part])
-            for (slates, features), order, part in zip(self._parts, self._orders, asked, strict=True)
+            (slates, features, order.rows(step)[share])
+            for (slates, features), order, share in zip(self._parts, self._orders, shares, strict=True)
             if order.batch
         ]
 

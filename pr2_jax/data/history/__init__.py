@@ -1,1 +1,1 @@
-"""Point-in-time reads: what was known of a person, a video or a query strictly before a moment."""
+"""Point-in-time reads of the log: only what was known strictly before a moment."""

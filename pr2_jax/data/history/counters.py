@@ -1,7 +1,7 @@
-"""Counts as they stood at any moment: how often was this video clicked before that request?
+"""Point-in-time counters: how often was a video clicked before a request?
 
-A nightly table of counts would be a day old for some rows and would leak for others. Here each counter keeps its
-events sorted by (key, time), and two binary searches answer for any time: O(log E) a question, no leak possible.
+A nightly table of counts would be stale for some rows and leak into others. A counter here sorts its events by (key,
+time) and answers for any time by binary search, in O(log E).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pr2_jax.data.outcomes import clicked_ms
 from pr2_jax.data.store.log_store import LogStore
 
 STAMPS = 1 << 62
-"""Most (key, time) stamps."""
+"""Greatest number of distinct (key, time) stamps."""
 
 
 class TimedCounter:
     """Number of events with a key strictly before a time."""
 
     def __init__(self, keys_E: np.ndarray, times_E: np.ndarray) -> None:
-        """Keys are non-negative int64; times are ms. Both in any order."""
+        """Keys are non-negative int64, times ms, in any order."""
         keys_E, times_E = np.asarray(keys_E, np.int64), np.asarray(times_E, np.int64)
         self._keys, slot_E = np.unique(keys_E, return_inverse=True)
         self._origin = int(times_E.min()) if len(times_E) else 0
         self._span = int(times_E.max()) - self._origin + 2 if len(times_E) else 2
         self._moments: np.ndarray | None = None
-        if self._span > STAMPS // max(len(self._keys), 1):  # a stray time decades away: moments are numbered instead
+        if self._span > STAMPS // max(len(self._keys), 1):  # a stray time decades away: number the moments instead
             self._moments = np.unique(times_E)
             self._span = len(self._moments) + 1
         self._stamp = np.sort(slot_E * self._span + self._since(times_E))
@@ -45,7 +45,7 @@ class TimedCounter:
         return np.where(found_x, last_x - self._first[slot_x], 0)
 
     def _since(self, times_x: np.ndarray) -> np.ndarray:
-        """In [0, span): of two times the greater one's is greater, unless no event lies at or between them."""
+        """Times as numbers in [0, span), in the same order; equal only if no event lies between."""
         if self._moments is not None:
             return np.searchsorted(self._moments, times_x)
         return np.clip(times_x - self._origin, 0, self._span - 1)
@@ -57,9 +57,10 @@ def pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Counters:
-    """The counters that the ranker's features need, each built on first use.
+    """Counters for ranking features, each built on first use. A key of two rows is `pair(first, second)`.
 
-    Clicks count from when they were known, views and results from when they began.
+    Clicks are of both surfaces unless the name says search, and count from when they were known; views and results
+    count from when they began.
     """
 
     def __init__(self, store: LogStore) -> None:
@@ -73,46 +74,42 @@ class Counters:
         self._session = np.repeat(np.arange(len(impressions_S)), impressions_S)
 
     def clicked_before(self, user_N: np.ndarray, video_N: np.ndarray, times_N: np.ndarray) -> np.ndarray:
-        """bool [N]: had the user clicked the video strictly before the time? As `user_video_clicks` would say, but
-        only the pairs that are asked for are sorted."""
-        asked, at_N = np.unique(pair(user_N, video_N), return_inverse=True)
-        if not len(asked):
+        """bool [N]: had the user clicked the video strictly before the time?
+
+        As `user_video_clicks.before(...) > 0`, but sorts only the pairs in question."""
+        pairs, at_N = np.unique(pair(user_N, video_N), return_inverse=True)
+        if not len(pairs):
             return np.zeros(0, bool)
         keys_E = pair(self._user, self._video)
-        slot_E = np.minimum(np.searchsorted(asked, keys_E), len(asked) - 1)
-        mine_E = asked[slot_E] == keys_E
-        first_A = np.full(len(asked), np.iinfo(np.int64).max)
+        slot_E = np.minimum(np.searchsorted(pairs, keys_E), len(pairs) - 1)
+        mine_E = pairs[slot_E] == keys_E
+        first_A = np.full(len(pairs), np.iinfo(np.int64).max)
         np.minimum.at(first_A, slot_E[mine_E], self._time[mine_E])
         return first_A[at_N] < times_N
 
     @functools.cached_property
     def video_clicks(self) -> TimedCounter:
-        """Clicks on a video, both surfaces."""
         return TimedCounter(self._video, self._time)
 
     @functools.cached_property
     def video_search_clicks(self) -> TimedCounter:
-        """Search results clicked."""
         return self._of_results(lambda query, video: video, clicked=True)
 
     @functools.cached_property
     def video_shown(self) -> TimedCounter:
-        """Search results shown."""
+        """Search results."""
         return self._of_results(lambda query, video: video)
 
     @functools.cached_property
     def query_video_clicks(self) -> TimedCounter:
-        """Clicks on a video for a query, key `pair(query, video)`."""
         return self._of_results(pair, clicked=True)
 
     @functools.cached_property
     def query_shown(self) -> TimedCounter:
-        """Search results shown for a query."""
         return self._of_results(lambda query, video: query)
 
     @functools.cached_property
     def query_clicks(self) -> TimedCounter:
-        """Search results clicked for a query, whatever the video."""
         return self._of_results(lambda query, video: query, clicked=True)
 
     def _of_results(self, key: Callable[[np.ndarray, np.ndarray], np.ndarray], clicked: bool = False) -> TimedCounter:
@@ -124,33 +121,29 @@ class Counters:
 
     @functools.cached_property
     def query_searches(self) -> TimedCounter:
-        """Searches for a query."""
         return TimedCounter(np.asarray(self.store.sessions.query), np.asarray(self.store.sessions.time_ms))
 
     @functools.cached_property
     def user_clicks(self) -> TimedCounter:
-        """Clicks of a user, both surfaces."""
         return TimedCounter(self._user, self._time)
 
     @functools.cached_property
     def user_video_views(self) -> TimedCounter:
-        """Views of a video by a user, clicked or not, key `pair(user, video)`."""
+        """Events, clicked or not."""
         events = self.store.events
         return TimedCounter(pair(events.user, events.video), np.asarray(events.time_ms))
 
     @functools.cached_property
     def user_video_clicks(self) -> TimedCounter:
-        """Clicks of a user on a video, both surfaces, key `pair(user, video)`."""
         return TimedCounter(pair(self._user, self._video), self._time)
 
     @functools.cached_property
     def user_author_clicks(self) -> TimedCounter:
-        """Clicks of a user on an author, key `pair(user, author)`."""
         return TimedCounter(pair(self._user, np.asarray(self.store.videos.author)[self._video]), self._time)
 
     @functools.cached_property
     def user_category_clicks(self) -> TimedCounter:
-        """Clicks of a user on a category of any level, key `pair(user, category)`."""
+        """Categories of all levels."""
         category_ExL = np.asarray(self.store.videos.category)[self._video]
         levels = category_ExL.shape[1]
         keys = pair(np.repeat(self._user, levels), category_ExL.reshape(-1))

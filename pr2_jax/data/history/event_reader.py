@@ -1,4 +1,4 @@
-"""Past events as the models read them: video rows, engagement signals, time gaps."""
+"""Histories as models read them: video rows, engagement signals and time gaps of past events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pr2_jax.data.store.log_store import LogStore
 
 @dataclasses.dataclass(frozen=True)
 class EventReader:
-    """Turns requests into padded histories. Only what is strictly before each request is ever touched."""
+    """Reads padded histories of requests, strictly before each request."""
 
     store: LogStore
     long_play: LongPlay
@@ -26,14 +26,14 @@ class EventReader:
         return {"history_BxH": video, "signals_BxHxG": signals, "gap_seconds_BxH": gap}
 
     def recent(self, user_B: np.ndarray, time_ms_B: np.ndarray, n: int) -> dict[str, np.ndarray]:
-        """The n latest events whatever comes of them, also one still watched: `recent_BxR` and its companions."""
+        """The n latest events, engaged or not, outcome known or not: `recent_BxR` and its companions."""
         video, signals, gap = self.read(window(self.store, user_B, time_ms_B, n), time_ms_B)
         return {"recent_BxR": video, "recent_signals_BxRxG": signals, "recent_gap_BxR": gap}
 
     def signals(self, events_x: np.ndarray, before_ms_x: np.ndarray | None = None) -> np.ndarray:
-        """Engagement of event rows, float32 `[..., G]` with the columns `SIGNALS`, 0 where it is not told.
+        """Engagement of event rows, float32 `[..., G]` with the columns `SIGNALS`, 0 where the log does not tell.
 
-        `before_ms_x`: as it was known just before these times; without it, as it is known in the end.
+        `before_ms_x`: as known just before these times; without it, as known at the end of the log.
         """
         e = self.store.events
         play, duration = np.asarray(e.play_ms[events_x], np.float32), np.asarray(e.duration_ms[events_x], np.float32)
@@ -50,7 +50,7 @@ class EventReader:
         }
         if before_ms_x is not None:
             known = e.known_ms[events_x] < before_ms_x
-            # A search result is an event because it was clicked: only the rest of its outcome is known later.
+            # A search event is a click, known when it began; the rest of its outcome is known later.
             outcome = {name: x * (known | searched if name == "click" else known) for name, x in outcome.items()}
         found = outcome | {"searched": searched}
         return np.stack([found[name] for name in SIGNALS], axis=-1).astype(np.float32)

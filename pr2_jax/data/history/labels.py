@@ -1,4 +1,4 @@
-"""Labels and counts taken from the log, each with the time before which it was taken."""
+"""Labels and counts from the log, each as of a moment."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from pr2_jax.data.store.log_store import LogStore
 
 @dataclasses.dataclass(frozen=True)
 class LongPlay:
-    """Played longer than a quantile of the views of videos about as long [lit: D2Q]."""
+    """A long play: playing time above a quantile of its duration bucket [lit: D2Q]."""
 
     edges_ms: np.ndarray  # int64 [G - 1], ascending: lower ends of duration buckets 1, 2, ...
     thresholds_ms: np.ndarray  # float64 [G]
 
     @staticmethod
     def fit(store: LogStore, before_ms: int, config: DataConfig) -> LongPlay:
-        """Of views known strictly before `before_ms`, in the feed and of clicked results: duration buckets of equal
-        counts, a play-time quantile in each. Views of which playing time or duration is not told do not count."""
-        duration_N, play_N = _views(store, before_ms)
+        """From events known strictly before `before_ms` with playing time and duration: buckets of equal counts."""
+        e = store.events
+        keep = (np.asarray(e.known_ms) < before_ms) & ((np.asarray(e.told) & PLAY) > 0)
+        duration_N, play_N = np.asarray(e.duration_ms)[keep], np.asarray(e.play_ms)[keep]
         if not len(duration_N):
             return LongPlay(np.zeros(0, np.int64), np.full(1, np.inf))
         shares = np.arange(1, config.duration_buckets) / config.duration_buckets
         edges = np.unique(np.quantile(duration_N, shares, method="higher")).astype(np.int64)
-        edges = edges[edges > duration_N.min()]  # no bucket without a view
+        edges = edges[edges > duration_N.min()]  # no empty bucket
         bucket_N = np.searchsorted(edges, duration_N, side="right")
         order = np.lexsort((play_N, bucket_N))
         first_G = np.searchsorted(bucket_N[order], np.arange(len(edges) + 2))
@@ -39,26 +40,25 @@ class LongPlay:
         return LongPlay(edges, thresholds)
 
     def label(self, play_ms: np.ndarray, duration_ms: np.ndarray) -> np.ndarray:
-        """bool, same shape. Nothing is a long play of a video whose duration is not known, 0; whether there is a label
-        at all, `told` says."""
+        """bool, same shape; False where the duration is not known (0)."""
         threshold = self.thresholds_ms[np.searchsorted(self.edges_ms, duration_ms, side="right")]
         return (np.asarray(play_ms) > threshold) & (np.asarray(duration_ms) > 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Durations:
-    """How long each video is, and since when the log has said so.
+    """Durations of videos, as known at any moment.
 
-    The item table holds no durations, feed views do. The first view that tells one counts, and not, say, the median of
-    all: what is known at a moment is then either this value or nothing, for any moment and in O(1).
+    Only feed views tell durations. The first view that tells one counts, so that the answer for a moment is this value
+    or nothing, in O(1).
     """
 
-    duration_ms_V: np.ndarray  # int64, 0 = no view ever tells
-    since_ms_V: np.ndarray  # int64, when that view began
+    duration_ms_V: np.ndarray  # int64, 0 = never known
+    since_ms_V: np.ndarray  # int64, when the view that tells it began
 
     @staticmethod
     def of(store: LogStore) -> Durations:
-        """From feed views with a duration above 0; of several at one time the shortest duration."""
+        """From feed views with a duration above 0; the shortest of several at one time."""
         e = store.events
         keep = (np.asarray(e.surface) == FEED_SURFACE) & (np.asarray(e.duration_ms) > 0)
         video_N, time_N, duration_N = (np.asarray(x)[keep] for x in (e.video, e.time_ms, e.duration_ms))
@@ -69,13 +69,13 @@ class Durations:
         return Durations(duration_V, since_V)
 
     def before(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
-        """int64, of the shape that both broadcast to: durations told strictly before each time, 0 = not yet known."""
+        """int64 durations known strictly before each time, 0 = not yet known; the arguments are broadcast."""
         return np.where(self.since_ms_V[video_x] < time_ms_x, self.duration_ms_V[video_x], 0)
 
 
 def labels_of(columns: Events | Impressions, rows_x: np.ndarray, long_play: LongPlay | None) -> np.ndarray:
-    """bool `[..., Y]`: which of `LABELS` rows of the log have. What is not told is False; so is every long play where
-    nobody says what that is."""
+    """bool `[..., Y]`: the labels of rows of the log. Unknown ones are False, and so is long play without
+    `long_play`."""
     click = columns.clicks if isinstance(columns, Impressions) else columns.click
     found = dict.fromkeys(LABELS, np.zeros(np.shape(rows_x), bool)) | {"click": np.asarray(click)[rows_x] > 0}
     if columns.told is not None:
@@ -88,19 +88,12 @@ def labels_of(columns: Events | Impressions, rows_x: np.ndarray, long_play: Long
 
 
 def columns_of(labels: Iterable[str]) -> list[int]:
-    """Where these labels stand in the last axis of `[..., Y]`."""
+    """Indices of these labels in the last axis of `[..., Y]`."""
     return [LABELS.index(label) for label in labels]
 
 
 def popularity(store: LogStore, before_ms: int) -> np.ndarray:
-    """float32 [V]: clicks of each video known before that time, in the feed and in searches."""
+    """float32 [V]: clicks of each video known before that time, of both surfaces."""
     clicked = np.flatnonzero(store.events.click)
     clicked = clicked[clicked_ms(store.events, clicked) < before_ms]
     return np.bincount(np.asarray(store.events.video)[clicked], minlength=store.counts.videos).astype(np.float32)
-
-
-def _views(store: LogStore, before_ms: int) -> tuple[np.ndarray, np.ndarray]:
-    """(duration, play time) of the views that were known before that time and tell both."""
-    e = store.events
-    keep = (np.asarray(e.known_ms) < before_ms) & ((np.asarray(e.told) & PLAY) > 0)
-    return np.asarray(e.duration_ms)[keep], np.asarray(e.play_ms)[keep]

@@ -1,4 +1,4 @@
-"""The leak probe: a request's features must not change when everything at or after it is taken out of the log."""
+"""Leak probe: a request's features must be the same bits when the future is removed from the log."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pr2_jax.errors import Pr2Error
 
 
 class LeakFound(Pr2Error):
-    """A feature of a search depends on something that had not happened yet."""
+    """A feature of a search depends on its future."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Searches:
-    """N searches by what was known when they began, so that they outlive the removal of their own session."""
+    """N searches by what was known when they began. Unlike session rows, they survive the removal of the future."""
 
     user_N: np.ndarray  # int32
     query_N: np.ndarray  # int32 rows of store.queries
@@ -29,27 +29,25 @@ class Searches:
 
     @staticmethod
     def of(store: LogStore, sessions: np.ndarray) -> Searches:
-        """The searches that began the given session rows."""
         s, rows = store.sessions, np.asarray(sessions)
         return Searches(s.user[rows], s.query[rows], s.time_ms[rows], s.source[rows])
 
     def only(self, place: int) -> Searches:
-        """One of them, still with a leading axis."""
-        cut = slice(place, place + 1)
-        return Searches(self.user_N[cut], self.query_N[cut], self.time_ms_N[cut], self.source_N[cut])
+        """One of them, with a leading axis."""
+        return Searches(*(column[place : place + 1] for column in vars(self).values()))
 
 
 Features = Mapping[str, np.ndarray]
 FeatureFn = Callable[[LogStore, Searches], Features]
-"""Named arrays with one leading row a search."""
+"""Named arrays with a row per search."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Past:
-    """A log without its future: by `store.truncated`, or made anew from raw files (evaluation/raw_leak_probe.py)."""
+    """A log without its future: `store.truncated`, or a store from cut raw files (evaluation/raw_leak_probe.py)."""
 
-    at: Callable[[int], LogStore]  # everything strictly before a time, and nothing else
-    first_ms: int = 0  # up to then there is nothing
+    at: Callable[[int], LogStore]  # the log strictly before a time
+    first_ms: int = 0  # the log is empty up to then
 
 
 def sample_sessions(store: LogStore, count: int, seed: int, start_ms: int, stop_ms: int) -> np.ndarray:
@@ -60,11 +58,10 @@ def sample_sessions(store: LogStore, count: int, seed: int, start_ms: int, stop_
 
 
 def probe(store: LogStore, sessions: np.ndarray, feature_fn: FeatureFn, past: Past | None = None) -> None:
-    """Computes every feature of the sampled sessions twice, with and without the future, and compares bit for bit.
+    """Compares the features of sessions with and without the future, bit for bit.
 
-    Features of all sessions are computed in one batch on the whole log, then each alone on the past at its time, by
-    default `store.truncated(t)`, so a feature that depends on the rest of its batch is found too. Raises LeakFound
-    naming the session and the feature.
+    On the whole log all sessions are one batch. On the past (default: `store.truncated`) each is alone, which also
+    finds features that depend on the rest of a batch. LeakFound names the session and the feature.
     """
     past = past or Past(store.truncated)
     searches = Searches.of(store, sessions)

@@ -1,4 +1,4 @@
-"""The attributes of videos as dense arrays, ready for the video towers and the ranker."""
+"""Video attributes as dense arrays for the video towers and the ranker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store.log_store import LogStore
 
 FEW_VIDEOS = 4.0
-"""An author with this many videos has half of a style [ours]."""
+"""Shrinkage of an author's style: with this many videos it has half its weight [ours]."""
 
 
 def pad_ragged(first_N1: np.ndarray, values: np.ndarray, rows: np.ndarray, width: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def query_words(store: LogStore, queries_N: np.ndarray, config: DataConfig) -> n
 
 
 def padded_words(words: Sequence[np.ndarray], config: DataConfig) -> np.ndarray:
-    """int32 word rows `[N, Q]` of N lists of them, cut or padded with 0."""
+    """int32 word rows `[N, Q]` from N arrays of word rows, cut or padded with 0."""
     words_NxQ = np.zeros((len(words), config.query_tokens), np.int32)
     for row, given in zip(words_NxQ, words, strict=True):
         row[: min(len(given), len(row))] = given[: len(row)]
@@ -40,13 +40,13 @@ def padded_words(words: Sequence[np.ndarray], config: DataConfig) -> np.ndarray:
 
 
 def _log_age(upload_ms_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
-    """float32 `[..., 2]`: log age at each time, and whether the upload is known."""
+    """float32 `[..., 2]`: log age at each time, and whether the upload time is known."""
     age_days_x = np.maximum(time_ms_x - upload_ms_x, 0) / DAY_MS
     return _with_flag(np.log1p(age_days_x) / 5 - 1, upload_ms_x > 0)
 
 
 def _with_flag(value_x: np.ndarray, known_x: np.ndarray) -> np.ndarray:
-    """float32 `[..., 2]`: the value, 0 where it is not known, and the flag."""
+    """float32 `[..., 2]`: the value, 0 where unknown, and whether it is known."""
     return np.stack(np.broadcast_arrays(np.where(known_x, value_x, 0), known_x), axis=-1).astype(np.float32)
 
 
@@ -54,30 +54,27 @@ VIDEO_NUMBERS = ("log_duration", "has_duration", "log_age", "has_age")
 
 
 class VideoNumbers:
-    """Log duration and log age of videos, each with a flag that it is known, as they stood at any moment."""
+    """Log duration and log age of videos as of any moment, each with a flag whether it is known."""
 
     def __init__(self, store: LogStore) -> None:
         self._durations, self._upload_V = Durations.of(store), np.asarray(store.videos.upload_ms)
 
     def __call__(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
-        """float32 `[..., 4]`, `VIDEO_NUMBERS`, over the shape that both broadcast to. Age counts back from the time."""
+        """float32 `[..., 4]`, the columns `VIDEO_NUMBERS`; the arguments are broadcast."""
         duration_x = self.durations(video_x, time_ms_x)
-        log_x = np.log1p(duration_x / 1000) / 5 - 1
-        return np.concatenate(
-            [_with_flag(log_x, duration_x > 0), _log_age(self._upload_V[video_x], time_ms_x)], axis=-1
-        )
+        log_duration = _with_flag(np.log1p(duration_x / 1000) / 5 - 1, duration_x > 0)
+        return np.concatenate([log_duration, _log_age(self._upload_V[video_x], time_ms_x)], axis=-1)
 
     def durations(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
-        """Milliseconds, 0 where nothing had told them yet."""
+        """Milliseconds, 0 where not yet known."""
         return self._durations.before(video_x, time_ms_x)
 
 
 def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dict[str, np.ndarray]:
-    """`caption [V, C]`, `author [V]`, `category [V, L]`, `numbers [V, 2]`; where vectors are brought, these as unit
-    vectors, `brought [V, F]`, and `style [V, 2F]`.
+    """`caption [V, C]`, `author [V]`, `category [V, L]`, `numbers [V, 2]` (log age at `before_ms`, and whether it is
+    known); given content vectors, these as unit vectors, `brought [V, F]`, and `style [V, 2F]`.
 
-    `numbers` are log age at `before_ms` and whether it is known. No durations: only feed views tell them, so that a
-    vector made from them would say of a training row whether its video came up in the feed afterwards.
+    Durations would leak: only feed views tell them, so that they reveal whether a video came up in the feed later.
     """
     videos = store.videos
     size = len(videos.raw_id)
@@ -96,17 +93,16 @@ def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dic
 
 
 def described(catalogue: dict[str, np.ndarray]) -> np.ndarray:
-    """bool [V]: has a video a caption, an author, a category or a brought vector? Of others a content vector would say
-    nothing but that."""
+    """bool [V]: has a video a caption, an author, a category or a brought vector? Others need no content vector."""
     known = [catalogue[name] for name in ("caption", "author", "category", "brought") if name in catalogue]
     return np.any([(each != 0).reshape(len(each), -1).any(1) for each in known], axis=0)
 
 
 def styles(content_VxF: np.ndarray, author_V: np.ndarray, category_VxL: np.ndarray) -> np.ndarray:
-    """What a video shows beside its subject, float32 `[V, 2F]` [ours]: its vector less the mean of its finest known
-    category, and the mean of that over its author's videos, drawn to zero where there are few.
+    """Style of videos, float32 `[V, 2F]` [ours]: the vector less the mean of its finest category, and the author's mean
+    of that, shrunk to zero.
 
-    One video's vector is noisy, and most of it says what the video is about; how an author makes videos repeats.
+    A vector mostly describes the subject, and is noisy. An author's way of making videos repeats.
     """
     level_V = np.maximum((category_VxL > 0).sum(1) - 1, 0)
     finest_V = category_VxL[np.arange(len(category_VxL)), level_V]
@@ -116,7 +112,7 @@ def styles(content_VxF: np.ndarray, author_V: np.ndarray, category_VxL: np.ndarr
 
 
 def _means(value_VxF: np.ndarray, group_V: np.ndarray, prior: float) -> np.ndarray:
-    """Each row's group's mean, `prior` rows of zeros counted with it."""
+    """Mean of each row's group, with `prior` more rows of zeros."""
     order = np.argsort(group_V, kind="stable")
     groups, first = np.unique(group_V[order], return_index=True)
     sums_GxF = np.add.reduceat(value_VxF[order], first)
@@ -125,7 +121,6 @@ def _means(value_VxF: np.ndarray, group_V: np.ndarray, prior: float) -> np.ndarr
 
 
 def log_unigram(videos_N: np.ndarray, size: int) -> np.ndarray:
-    """Log share of each video among the positives, `[V]` float32; a video never seen counts as half a time."""
-    count_V = np.bincount(videos_N, minlength=size).astype(np.float64)
-    count_V = np.maximum(count_V, 0.5)
+    """Log share of each video among the positives, `[V]` float32; a video without one counts 0.5."""
+    count_V = np.maximum(np.bincount(videos_N, minlength=size), 0.5)
     return np.log(count_V / count_V.sum()).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Typed tables → a memory-mapped store of columns."""
+"""The log store: memory-mapped columns, built from typed tables."""

@@ -1,7 +1,6 @@
-"""A log that grows by days: what a platform knows while it serves, as a `LogStore` in memory.
+"""An appendable log: a `LogStore` in memory that grows by a day of a live system.
 
-Nothing is trained on what is added (the cuts of training and validation stay), but histories, counters and item-to-item
-similarities read it as they read the rest.
+Histories, counters and item similarity read the added rows. Training does not: its cuts stay.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ Columns = TypeVar("Columns", Sessions, Impressions, Events)
 
 @dataclasses.dataclass(frozen=True)
 class NewViews:
-    """N feed views in rows of the store, in any order of people, ascending in time for each; all is told of them.
+    """N feed views with all outcomes, ascending in time for each person; ids are rows of the store.
 
     Views of one person with one time are a batch, watched one after the other.
     """
 
     user_N: np.ndarray  # int32
     video_N: np.ndarray  # int32
-    time_ms_N: np.ndarray  # int64, when the batch was handed out
+    time_ms_N: np.ndarray  # int64, when the batch was served
     click_N: np.ndarray  # bool, as the three below
     like_N: np.ndarray
     follow_N: np.ndarray
@@ -50,7 +49,7 @@ class NewViews:
 
 @dataclasses.dataclass(frozen=True)
 class NewSearches:
-    """B searches in rows of the store, ascending by (time, raw id) and not before any session that the log has."""
+    """B searches, ascending by (time, raw id), not before any session of the log; ids are rows of the store."""
 
     raw_id_B: np.ndarray  # int64
     user_B: np.ndarray  # int32
@@ -59,44 +58,33 @@ class NewSearches:
     source_B: np.ndarray  # int32
     shown_BxS: np.ndarray  # int32 distinct videos by position, 0 or -1 = none
     clicks_BxS: np.ndarray  # int32
-    outcomes: Mapping[str, np.ndarray] | None = None  # RESULT_OUTCOMES, [B, S] each, where the log has them
+    outcomes: Mapping[str, np.ndarray] | None = None  # RESULT_OUTCOMES, [B, S] each, if the log has them
 
 
 class AppendableLog:
-    """A finished store, and what happened since."""
+    """A finished store and the days added since."""
 
     def __init__(self, store: LogStore) -> None:
         self._base = store
         self._query_row = dict(store.query_of_words)
         self._query_words: list[np.ndarray] = []
-        self._events: list[Events] = []
-        self._sessions: list[Sessions] = []
-        self._impressions: list[Impressions] = []
+        self._events = [store.events]
+        self._sessions = [store.sessions]
+        self._impressions = [store.impressions]
 
     def add(self, views: NewViews, searches: NewSearches) -> None:
-        row, column = np.nonzero(searches.shown_BxS > 0)
-        at = (row, column)
+        at = row, column = np.nonzero(searches.shown_BxS > 0)
         query_B = np.array([self._row_of(words_Q) for words_Q in searches.words], np.int32)
-        shown_B = (searches.shown_BxS > 0).sum(axis=1)
-        self._sessions.append(
-            Sessions(
-                searches.raw_id_B,
-                searches.user_B.astype(np.int32),
-                query_B,
-                searches.time_ms_B,
-                searches.source_B.astype(np.int32),
-                np.concatenate([[0], np.cumsum(shown_B)]).astype(np.int64),
-            )
-        )
-        clicks_R = searches.clicks_BxS[at].astype(np.int32)
-        shown = Impressions(
-            searches.shown_BxS[at].astype(np.int32), column.astype(np.int32), clicks_R, **self._outcomes(searches, at)
-        )
-        self._impressions.append(shown)
+        first = np.concatenate([[0], np.cumsum((searches.shown_BxS > 0).sum(axis=1))]).astype(np.int64)
+        user_B, source_B = searches.user_B.astype(np.int32), searches.source_B.astype(np.int32)
+        self._sessions.append(Sessions(searches.raw_id_B, user_B, query_B, searches.time_ms_B, source_B, first))
+        of_results = searches.shown_BxS[at], column, searches.clicks_BxS[at]
+        video_R, position_R, clicks_R = (x.astype(np.int32) for x in of_results)
+        self._impressions.append(Impressions(video_R, position_R, clicks_R, **self._outcomes(searches, at)))
         self._events += [_watched(views), _clicked(searches, query_B, row[clicks_R > 0], column[clicks_R > 0])]
 
     def _outcomes(self, searches: NewSearches, at: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-        """Of results, where the log has any: what is not handed over is not told."""
+        """Outcomes of results, if the log has any; without `searches.outcomes` only clicks are told."""
         columns = {name: getattr(self._base.impressions, name) for name in RESULT_OUTCOMES}
         if columns["told"] is None:
             return {}
@@ -107,23 +95,18 @@ class AppendableLog:
         return {name: given[name][at].astype(column.dtype) for name, column in columns.items()}
 
     def store(self, views: NewViews | None = None, end_ms: int | None = None) -> LogStore:
-        """All that is known; `views`: and so far today. `end_ms`: when what is known ends, for the cuts."""
-        base, today = self._base, [] if views is None else [_watched(views)]
-        events = _joined(Events, [base.events, *self._events, *today])
-        # Stable: feed views before searches at equal times, as the store has them.
+        """The log so far, `views` of the current day included. `end_ms`: the new end of the log, for the cuts."""
+        base = self._base
+        events = _joined(Events, self._events if views is None else [*self._events, _watched(views)])
+        # Feed views before searches at equal times, as in the store.
         order = np.lexsort((events.surface, events.time_ms, events.user))
         events = Events(**{name: column[order] for name, column in vars(events).items()})
         first_event = np.searchsorted(events.user, np.arange(base.counts.users + 1)).astype(np.int64)
-        sessions = _joined(Sessions, [base.sessions, *self._sessions], first="first_impression")
-        impressions = _joined(Impressions, [base.impressions, *self._impressions])
+        sessions = _joined(Sessions, self._sessions, first="first_impression")
+        impressions = _joined(Impressions, self._impressions)
         queries = self._queries()
-        counts = dataclasses.replace(
-            base.counts,
-            events=len(events.user),
-            sessions=len(sessions.user),
-            impressions=len(impressions.video),
-            queries=len(queries.first_word) - 1,
-        )
+        sizes = {"events": len(events.user), "sessions": len(sessions.user), "impressions": len(impressions.video)}
+        counts = dataclasses.replace(base.counts, **sizes, queries=len(queries.first_word) - 1)
         return dataclasses.replace(
             base,
             users=dataclasses.replace(base.users, first_event=first_event),
@@ -137,7 +120,7 @@ class AppendableLog:
         )
 
     def query_rows(self, words: Sequence[np.ndarray]) -> np.ndarray:
-        """int32 rows of questions as the log knows them, 0 for those never asked so far."""
+        """int32 rows of queries by their words; 0 for a query that is not in the log so far."""
         return np.array([self._query_row.get(np.asarray(one, np.int32).tobytes(), 0) for one in words], np.int32)
 
     def _row_of(self, words_Q: np.ndarray) -> int:
@@ -198,7 +181,7 @@ def _clicked(searches: NewSearches, query_B: np.ndarray, row: np.ndarray, column
 
 
 def _joined(kind: type[Columns], parts: Sequence[Columns], first: str | None = None) -> Columns:
-    """Column by column; `first` names one of offsets, which go on where the part before ends."""
+    """Concatenates columns. `first` names one of offsets, which are shifted by the part before."""
     out = {}
     for field in dataclasses.fields(kind):
         if getattr(parts[0], field.name) is None:

@@ -1,4 +1,4 @@
-"""`LogTables` → the columns of the store, in memory. Ids become rows here and nowhere else."""
+"""Assembly of the store's columns from `LogTables`, in memory. Only here raw ids become rows."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ from pr2_jax.data.columns import (
     Videos,
     Words,
 )
-from pr2_jax.data.cuts import cuts_of
 from pr2_jax.data.logs.log_tables import LogTables
 from pr2_jax.data.logs.search_rows import SESSION
+from pr2_jax.data.periods import cuts_of
 from pr2_jax.data.schema import CATEGORIES, PROFILE
+
+EVENT_TYPES = dict(user=np.int32, video=np.int32, query=np.int32, time_ms=np.int64, surface=np.int8)
+EVENT_TYPES |= dict(click=bool, like=bool, follow=bool, forward=bool)
+EVENT_TYPES |= dict(play_ms=np.int64, duration_ms=np.int64, known_ms=np.int64, told=np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
 class Assembled:
-    """Everything that a store holds, by group (`columns.py` says what each holds)."""
+    """The content of a store, by group of columns (columns.py)."""
 
     users: Users
     videos: Videos
@@ -50,7 +54,7 @@ class Assembled:
 
 def vocabulary(*raw: np.ndarray) -> np.ndarray:
     """Raw ids by row: row 0 (unknown, shown as -1), then the distinct ids ascending."""
-    # Polars' hashed unique takes a tenth of the time of np.unique's sort.
+    # Polars' hashed unique is ten times as fast as np.unique's sort.
     distinct = pl.concat([pl.Series("id", part, dtype=pl.Int64).unique() for part in raw]).unique().sort()
     return np.concatenate([[-1], distinct.to_numpy()]).astype(np.int64)
 
@@ -64,8 +68,8 @@ def rows_of(vocabulary_N: np.ndarray, raw: np.ndarray) -> np.ndarray:
 
 
 def assemble(tables: LogTables) -> dict[str, Any]:
-    """The fields of a `LogStore` but its fingerprint. Pure: the result depends on the content of the tables only, not
-    on the order of users or videos in them."""
+    """The fields of a `LogStore` but its fingerprint. They do not depend on the order of users or videos in the
+    tables."""
     cuts = cuts_of(tables.search, tables.start_ms, tables.end_ms)
     ids = {name: tables.feed[name].to_numpy() for name in ("user", "video")}
     user_vocabulary = vocabulary(ids["user"], tables.search["user"].to_numpy(), tables.users["user"].to_numpy())
@@ -96,10 +100,9 @@ def assemble(tables: LogTables) -> dict[str, Any]:
 
 
 def assemble_like(tables: LogTables, like: Assembled) -> dict[str, Any]:
-    """Events, sessions and impressions of a log that is part of another; everything else is that one's.
+    """Events, sessions and impressions of a log that is a part of `like`, in the vocabularies of `like`.
 
-    Rows, vocabularies, attributes and cuts are those of `like`; what it lacks goes to row 0. For the leak probe, which
-    compares what two logs say of the same ids.
+    Ids that `like` lacks go to row 0. The leak probe compares the two logs.
     """
     shown = _shown_in_order(tables, like.users.raw_id, like.videos.raw_id)
     shown, own = _queries(shown, tables.queries, like.words.raw_id)
@@ -117,10 +120,10 @@ def assemble_like(tables: LogTables, like: Assembled) -> dict[str, Any]:
 
 
 def _queries_of(like: Assembled, own: Queries) -> np.ndarray:
-    """int32 [Nq]: rows of `like` of another log's queries.
+    """int32 [Nq]: rows in `like` of another log's queries.
 
-    Queries that differ in unknown words alone look alike as rows of words. Both logs number them by first use, so the
-    n-th of such queries here is the n-th there.
+    Queries that differ only in unknown words have equal word rows. Both logs number queries by first use, so that the
+    n-th of such queries is the n-th in `like`, too.
     """
 
     def keys(queries: Queries) -> list[bytes]:
@@ -134,7 +137,7 @@ def _queries_of(like: Assembled, own: Queries) -> np.ndarray:
 
 
 def _words(tables: LogTables, cuts: Cuts) -> Words:
-    """Every caption word, and the words of queries before the validation cut: later queries may not shape it."""
+    """Vocabulary of caption words and of words of queries before the validation cut."""
     early = tables.search.filter(pl.col("time_ms") < cuts.validation_ms)["query"].unique()
     asked = tables.queries.gather(early).explode(empty_as_null=False).to_numpy()
     raw_id = vocabulary(tables.videos["words"].explode(empty_as_null=False).to_numpy(), asked)
@@ -147,15 +150,15 @@ def _words(tables: LogTables, cuts: Cuts) -> Words:
 
 
 def _shown_in_order(tables: LogTables, user_vocabulary: np.ndarray, video_vocabulary: np.ndarray) -> pl.DataFrame:
-    """Search rows with int32 rows for ids, session by session in the order of `Sessions`; one row a shown video, at its
-    first place, with all clicks."""
+    """Search rows in the order of `Sessions`, with rows for ids; one per shown video, at its first place, with all
+    clicks."""
     search = tables.search.with_columns(
         pl.Series("user", rows_of(user_vocabulary, tables.search["user"].to_numpy())),
         pl.Series("video", rows_of(video_vocabulary, tables.search["video"].to_numpy())),
     )
     search = search.sort("time_ms", "session", "user", "query", "position", maintain_order=True)
     told = {}
-    if "told" in search.columns:  # of a video that was shown twice, what either showing says
+    if "told" in search.columns:  # of a video that was shown twice, the outcomes of either
         told = {name: pl.col(name).max() for name in ("play_ms", "duration_ms", "like", "follow", "forward")}
         told["told"] = pl.col("told").bitwise_or()
     return search.group_by(*SESSION, "video", maintain_order=True).agg(
@@ -164,7 +167,7 @@ def _shown_in_order(tables: LogTables, user_vocabulary: np.ndarray, video_vocabu
 
 
 def _queries(shown: pl.DataFrame, lists: pl.Series, word_ids: np.ndarray) -> tuple[pl.DataFrame, Queries]:
-    """Numbers queries by first use, so that nothing about later searches shows in an earlier one's row."""
+    """Numbers queries by first use, so that no row depends on later searches."""
     lengths = lists.list.len().to_numpy().astype(np.int64)
     used = shown["query"].unique(maintain_order=True).to_numpy()
     used = used[lengths[used] > 0]
@@ -199,39 +202,26 @@ def _sessions(shown: pl.DataFrame) -> tuple[Sessions, Impressions]:
 def _events(
     feed: pl.DataFrame, shown: pl.DataFrame, user_vocabulary: np.ndarray, video_vocabulary: np.ndarray
 ) -> tuple[Events, np.ndarray]:
-    """Both surfaces in one order, and where each user's events begin."""
+    """The events of both surfaces, and where each user's begin."""
     clicked = _with_outcomes(shown.filter(pl.col("clicks") > 0))
-    views, clicks = len(feed), len(clicked)
-
-    def both(of_feed: np.ndarray, of_search: np.ndarray, dtype: type) -> np.ndarray:
-        return np.concatenate([of_feed.astype(dtype), of_search.astype(dtype)])[order]
-
-    def column(name: str, dtype: type) -> np.ndarray:
-        return both(feed[name].to_numpy(), clicked[name].to_numpy(), dtype)
-
-    user = np.concatenate([rows_of(user_vocabulary, feed["user"].to_numpy()), clicked["user"].to_numpy()])
-    time_ms = np.concatenate([feed["time_ms"].to_numpy(), clicked["time_ms"].to_numpy()])
-    order = outcomes.ordered(user, time_ms)  # stable: feed before search, file order within each
-    events = Events(
-        user=user[order].astype(np.int32),
-        video=both(rows_of(video_vocabulary, feed["video"].to_numpy()), clicked["video"].to_numpy(), np.int32),
-        query=both(np.zeros(views), clicked["query"].to_numpy(), np.int32),
-        time_ms=time_ms[order],
-        surface=both(np.full(views, FEED_SURFACE), np.full(clicks, SEARCH_SURFACE), np.int8),
-        click=both(feed["click"].to_numpy(), np.ones(clicks, bool), bool),
-        like=column("like", bool),
-        follow=column("follow", bool),
-        forward=column("forward", bool),
-        play_ms=column("play_ms", np.int64),
-        duration_ms=column("duration_ms", np.int64),
-        known_ms=column("known_ms", np.int64),
-        told=column("told", np.uint8),
+    clicked = clicked.with_columns(click=pl.lit(True), surface=pl.lit(SEARCH_SURFACE))
+    views = feed.with_columns(
+        pl.Series("user", rows_of(user_vocabulary, feed["user"].to_numpy())),
+        pl.Series("video", rows_of(video_vocabulary, feed["video"].to_numpy())),
+        query=pl.lit(0),
+        surface=pl.lit(FEED_SURFACE),
     )
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([views[name].to_numpy(), clicked[name].to_numpy()])
+
+    order = outcomes.ordered(column("user"), column("time_ms"))  # stable: feed before search, file order within each
+    events = Events(**{name: column(name)[order].astype(kind) for name, kind in EVENT_TYPES.items()})
     return events, np.searchsorted(events.user, np.arange(len(user_vocabulary) + 1)).astype(np.int64)
 
 
 def _with_outcomes(clicked: pl.DataFrame) -> pl.DataFrame:
-    """Clicked results with the columns of events; without outcomes, their click is known with the session."""
+    """Clicked results with the columns of events. Without outcomes their click is known with the session."""
     if "told" in clicked.columns:
         columns = (clicked[name].to_numpy() for name in ("time_ms", "play_ms", "duration_ms", "told"))
         return clicked.with_columns(pl.Series("known_ms", outcomes.result_known_ms(*columns)))
@@ -258,7 +248,7 @@ def _profile(users: pl.DataFrame, user_vocabulary: np.ndarray) -> tuple[np.ndarr
 def _videos(
     tables: LogTables, video_vocabulary: np.ndarray, word_ids: np.ndarray
 ) -> tuple[Videos, dict[str, int], tuple[str, ...]]:
-    """Attributes by video row; videos that only the interactions name keep zeros and an empty caption."""
+    """Attributes by video row; videos without a description have zeros and an empty caption."""
     described = tables.videos.sort("video")
     rows = rows_of(video_vocabulary, described["video"].to_numpy())
     size = len(video_vocabulary)

@@ -1,4 +1,4 @@
-"""`LogStore`: the log as memory-mapped columns. Building it twice gives the same bytes, manifest included."""
+"""The log store: memory-mapped columns. The same log gives the same bytes, manifest included."""
 
 from __future__ import annotations
 
@@ -42,21 +42,20 @@ GROUPS = {
     "users": Users, "videos": Videos, "queries": Queries, "events": Events, "sessions": Sessions,
     "impressions": Impressions, "words": Words,
 }  # fmt: skip
-"""Of columns, in the order of files."""
+"""Groups of columns, in the order of files."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EventIndex:
-    """Some of the events in the order in which each user's were known: `rows [n]`, `known_ms [n]`, and `first [U + 1]`,
-    where each user's begin."""
+    """Index of some events by user and by the time at which they were known."""
 
-    rows: np.ndarray
-    known_ms: np.ndarray
-    first: np.ndarray
+    rows: np.ndarray  # [n]
+    known_ms: np.ndarray  # [n]
+    first: np.ndarray  # [U + 1], where each user's events begin
 
     @staticmethod
     def of(events: Events, users: int, rows: np.ndarray, known_ms: np.ndarray) -> EventIndex:
-        """`rows` ascending; of those known at one moment the earlier event comes first."""
+        """`rows` ascending; events known at the same time keep their order."""
         user = np.asarray(events.user)[rows]
         order = ordered(user, known_ms)
         return EventIndex(rows[order], known_ms[order], np.searchsorted(user, np.arange(users + 1)).astype(np.int64))
@@ -64,13 +63,13 @@ class EventIndex:
 
 @dataclasses.dataclass(frozen=True)
 class LogStore(Assembled):
-    """Columns by group (`columns.py` says what each holds). Arrays are read-only."""
+    """Columns by group (columns.py). Arrays are read-only."""
 
     fingerprint: str  # of all columns
 
     @staticmethod
     def open(directory: Path) -> LogStore:
-        """Maps a store from disk. StaleArtifact where it is absent, half-written, damaged or of another schema."""
+        """Maps a store from disk. StaleArtifact if it is absent, half-written, damaged or of another schema."""
         directory = Path(directory)
         manifest = artifacts.require(directory, SCHEMA, MADE_BY)
         groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
@@ -91,7 +90,7 @@ class LogStore(Assembled):
 
     @staticmethod
     def from_tables(tables: LogTables, like: Assembled | None = None) -> LogStore:
-        """The same store in memory, without touching the disk. `like`: as `assemble_like` has it."""
+        """A store in memory. `like`: as in `assemble_like`."""
         if like is None:
             made = LogStore(**assemble(tables), fingerprint="")
         else:
@@ -99,21 +98,19 @@ class LogStore(Assembled):
         return dataclasses.replace(made, fingerprint=_columns_digest(made, _described(made)))
 
     def user_row(self, raw: int) -> int:
-        """Row of a raw user id; 0 where it is unknown."""
         return _row_of(self.users.raw_id, raw)
 
     def video_rows(self, raw: np.ndarray) -> np.ndarray:
-        """int32 rows of raw video ids; 0 where unknown."""
         return rows_of(self.videos.raw_id, np.asarray(raw, np.int64))
 
     @functools.cached_property
     def query_of_words(self) -> dict[bytes, int]:
-        """Row of each distinct query by the bytes of its word rows (int32), for what is kept per query."""
+        """Row of each distinct query by the bytes of its word rows (int32)."""
         words, first = np.asarray(self.queries.words, np.int32), np.asarray(self.queries.first_word)
         return {words[first[row] : first[row + 1]].tobytes(): row for row in range(len(first) - 1)}
 
     def text_of(self, words: Iterable[int]) -> str:
-        """Word rows as text, word ids where the log has no words.csv; unknown ones are left out."""
+        """Word rows as text, or as word ids if the log has no words.csv; unknown ones are left out."""
         return " ".join(self.words.text[word] or str(int(self.words.raw_id[word])) for word in words if word)
 
     def caption(self, raw: int, words: int) -> str:
@@ -123,7 +120,7 @@ class LogStore(Assembled):
         return shown + (" …" if len(caption) > words else "") if shown else "(no caption)"
 
     def understood(self, query: str | Iterable[int | str]) -> list[Match]:
-        """The words of a text as typed, or of a list of texts and raw word ids."""
+        """The words of a typed text, or of a list of texts and raw word ids."""
         if isinstance(query, str):
             return self.lexicon.match(query)
         found: list[Match] = []
@@ -132,7 +129,6 @@ class LogStore(Assembled):
         return found
 
     def word_rows(self, query: str | Iterable[int | str]) -> np.ndarray:
-        """int32 rows of the words of a query; 0 where unknown."""
         return np.array([word.row for word in self.understood(query)], np.int32)
 
     @functools.cached_property
@@ -141,12 +137,11 @@ class LogStore(Assembled):
 
     @functools.cached_property
     def periods(self) -> Periods:
-        """Training time in periods, those without an event or a search left out of the count."""
+        """The training periods that hold an event or a search."""
         return Periods.of(self.cuts, self.events.time_ms, self.sessions.time_ms)
 
     @functools.cached_property
     def clicked_index(self) -> EventIndex:
-        """Events with a click, of both surfaces."""
         return self._clicked_among(np.asarray(self.events.click))
 
     @functools.cached_property
@@ -161,16 +156,15 @@ class LogStore(Assembled):
 
     @functools.cached_property
     def outcome_index(self) -> EventIndex:
-        """Events of which any outcome is told, by when all of it was known: what a person's preference is read from."""
+        """Events with any known outcome, by when all of it was known: the input of preference embeddings."""
         known_ms = np.asarray(self.events.known_ms)
         rows = np.flatnonzero(known_ms < NEVER_MS)
         return EventIndex.of(self.events, self.counts.users, rows, known_ms[rows])
 
     def truncated(self, before_ms: int) -> LogStore:
-        """In memory, as the log stood just before that time; same vocabularies and cuts.
+        """The log as known strictly before that time, in memory; vocabularies and cuts stay.
 
-        Without any view that began, and any session and impression, at or after it, and without the outcomes that were
-        not known yet.
+        Later views, sessions and impressions are gone, and so are outcomes that were not known yet.
         """
         keep_E = np.asarray(self.events.time_ms) < before_ms
         kept_before = np.concatenate([[0], np.cumsum(keep_E, dtype=np.int64)])
@@ -195,7 +189,7 @@ class LogStore(Assembled):
 
 
 def _as_known(events: Events, before_ms: int) -> Events:
-    """Without what had not been known before that time. A search result's click had been: it is why there is one."""
+    """Hides outcomes not known before that time. A search event's click stays: without it there would be no event."""
     open_E = np.asarray(events.known_ms) >= before_ms
     searched_E = np.asarray(events.surface) == SEARCH_SURFACE
     return dataclasses.replace(
@@ -208,7 +202,7 @@ def _as_known(events: Events, before_ms: int) -> Events:
 
 
 def _results_as_known(shown: Impressions, sessions: Sessions, before_ms: int) -> Impressions:
-    """The impressions of the first sessions, without what had not been known before that time; clicks had been."""
+    """The impressions of `sessions` without outcomes not known before that time; clicks stay."""
     left = int(sessions.first_impression[-1])
     cut = {name: None if column is None else column[:left] for name, column in vars(shown).items()}
     if cut["told"] is None:
@@ -219,16 +213,16 @@ def _results_as_known(shown: Impressions, sessions: Sessions, before_ms: int) ->
 
 
 def _hidden(columns: Mapping[str, np.ndarray], open_N: np.ndarray) -> dict[str, np.ndarray]:
-    """What came of each row, 0 or False where that is still open."""
+    """The outcomes but the click, 0 or False where still open."""
     outcomes = {name: columns[name] for name in ("like", "follow", "forward", "play_ms")}
     return {name: np.where(open_N, np.zeros((), column.dtype), column) for name, column in outcomes.items()}
 
 
 def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any], beside: Mapping[str, str]) -> LogStore:
-    """`fingerprint` (JSON) says what the store was made from; `beside` are texts by file name to lie next to it.
+    """Writes a store. `fingerprint` (JSON) describes its source; `beside` are texts by file name to write next to it.
 
-    Everything goes to `DIR.partial` first, the manifest last: a half-built store is never mistaken for a whole one.
-    The manifest holds no time and no version, so that the same log gives the same bytes.
+    The write is atomic: everything goes to `DIR.partial` first, the manifest last. The manifest holds no time and no
+    version, so that the same log gives the same bytes.
     """
     directory = Path(directory)
     artifacts.refuse_foreign(directory)
@@ -238,8 +232,8 @@ def save_store(store: LogStore, directory: Path, fingerprint: Mapping[str, Any],
     try:
         for name, array in _arrays(store):
             np.save(partial / f"{name}.npy", array)
-        texts = {TEXT_FILE: json.dumps(store.words.text, ensure_ascii=False) + "\n", **beside}
-        for name, text in texts.items():
+        words = json.dumps(store.words.text, ensure_ascii=False) + "\n"
+        for name, text in {TEXT_FILE: words, **beside}.items():
             (partial / name).write_text(text, encoding="utf-8")
         manifest = {
             "schema": SCHEMA,
@@ -287,22 +281,19 @@ def _columns_digest(made: LogStore, columns: Mapping[str, Any]) -> str:
 
 
 def _row_of(vocabulary_N: np.ndarray, raw: int) -> int:
-    """Row of one raw id, 0 where the vocabulary lacks it; so it does whatever has more than 64 bits."""
+    """Row of a raw id; 0 if the vocabulary lacks it, as it does all ids of more than 64 bits."""
     bounds = np.iinfo(np.int64)
     return int(rows_of(vocabulary_N, np.asarray([raw], np.int64))[0]) if bounds.min <= raw <= bounds.max else 0
 
 
 def _map(path: Path, said: Mapping[str, Any]) -> np.ndarray:
+    remedy = f"remove {path.parent} and make it anew with `{MADE_BY}`"
     try:
         array = np.load(path, mmap_mode="r" if np.prod(said["shape"]) else None).view(np.ndarray)
     except (OSError, ValueError) as error:
-        raise StaleArtifact(
-            f"{path} is missing or damaged ({error}): remove {path.parent} and make it anew with `{MADE_BY}`"
-        ) from None
-    if array.dtype.str != said["dtype"] or list(array.shape) != said["shape"]:
-        raise StaleArtifact(
-            f"{path} holds {array.dtype.str} {list(array.shape)}, its manifest says {said['dtype']} {said['shape']}: "
-            f"remove {path.parent} and make it anew with `{MADE_BY}`"
-        )
+        raise StaleArtifact(f"{path} is missing or damaged ({error}): {remedy}") from None
+    found = f"{array.dtype.str} {list(array.shape)}"
+    if found != f"{said['dtype']} {said['shape']}":
+        raise StaleArtifact(f"{path} holds {found}, its manifest says {said['dtype']} {said['shape']}: {remedy}")
     array.flags.writeable = False
     return array

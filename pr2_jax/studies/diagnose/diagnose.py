@@ -7,6 +7,7 @@ predicted over observed clicks, and nothing is chosen by it. Both files lie in `
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from pr2_jax import artifacts
@@ -25,17 +26,17 @@ FITTED = {"quantile": "retrieval.qrcf.epsilon_quantile", "adaptive": "retrieval.
 """By `retrieval.qrcf.threshold`, the quantile that sets the threshold."""
 
 
-def checks(threshold: str) -> tuple[Check, ...]:
-    """Every check; `threshold` is that of `retrieval.qrcf`.
+def checks(threshold: str, heads: Sequence[str] = ("click", "long_play", "like")) -> tuple[Check, ...]:
+    """Every check; `threshold` is that of `retrieval.qrcf`, `heads` are the names of the ranker's.
 
     Kept are the checks that have fired on a finished system, and those that would stop a release. The ranges, once
     [ours], leave room around what the two reference systems of the README have.
     """
     # Beyond .85 what is left would not make up a second expert's share [lit: HoME, on experts that take it all].
     experts = [
-        Check(f"qin.expert_{task}", f"weight of the most used expert in the gate of {task}, mean", high=0.85,
-              above=Fault(f"{task} leans on one expert: a mixture in name only", "qin.gate_dropout", "raise it"))
-        for task in ("click", "long_play", "like")
+        Check(f"qin.expert_{head}", f"weight of the most used expert in the gate of {head}, mean", high=0.85,
+              above=Fault(f"{head} leans on one expert: a mixture in name only", "qin.gate_dropout", "raise it"))
+        for head in heads
     ]  # fmt: skip
     towers = [
         Check(f"fit.{model}_recall", f"recall@100 of {name} on a training day less the validation day's", high=0.25,
@@ -89,7 +90,8 @@ def run(workdir: Path, config: Config) -> None:
     if not searches:
         raise BadInput("no search of the validation day has a click: there is nothing to judge by")
     diagnostics = retrieval.all() | RankingDiagnostics(system, config, mean).all()
-    found = findings.judge(checks(config.retrieval.qrcf.threshold), diagnostics)
+    heads = [head.name for head in config.qin.prediction_heads]
+    found = findings.judge(checks(config.retrieval.qrcf.threshold, heads), diagnostics)
     title = (
         f"Diagnosis by {searches:,} searches of the validation day that have a click, ± half of the 95 % interval over "
         f"people. A check that looks at another sample names it. {retrieval.day.refinding.note}"

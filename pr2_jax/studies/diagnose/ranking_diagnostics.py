@@ -18,7 +18,7 @@ from pr2_jax.encoders.batching import in_blocks
 from pr2_jax.metrics import ranking_metrics
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.ranking.features import FEATURES, Scaler
-from pr2_jax.ranking.query_numbers import QueryNumbers
+from pr2_jax.ranking.query_map import QueryNumbers
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
 from pr2_jax.stages.train_qin import FEATURE_BLOCK, slate_features
@@ -117,7 +117,7 @@ class RankingDiagnostics:
         return in_blocks(insides, batch, SLATE_BLOCK, least=SLATE_BLOCK)
 
     def experts(self) -> dict[str, Diagnostic]:
-        """Gates of clicks on search results, of the other tasks on feed views."""
+        """Gates of heads that learn clicks on search results, of the others on feed views."""
         cuts = self._system.store.cuts
         views = feed_slates(self._system.log.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
         feed = views.sample(FEED_SLATES)
@@ -127,7 +127,7 @@ class RankingDiagnostics:
         }
         found = {}
         for t, head in enumerate(self._config.qin.prediction_heads):
-            rows = "search results" if head.name == "click" else "feed views"
+            rows = "search results" if head.label == "click" else "feed views"
             slates, gates = samples[rows]
             found[f"qin.expert_{head.name}"] = most_used_expert(gates[slates.video_NxS > 0][:, t], rows)
         return found

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.batches.sessions import fold_of, impressions_of, period_of, training_sessions
+from pr2_jax.data.batches.sessions import fold_of, impressions_of, training_sessions
 from pr2_jax.data.batches.slates import feed_slates, search_slates
 from pr2_jax.data.columns import CLICK, EVERYTHING, FOLLOW, FORWARD, LIKE, PLAY
 from pr2_jax.data.history.labels import LongPlay
@@ -40,8 +40,11 @@ def test_search_slates_hold_each_result_once(size, store):
 
 
 @pytest.mark.parametrize("size", [1, 4, 7])
-def test_feed_slates_hold_each_view_once(size, store, reader):
+def test_feed_slates_hold_each_view_once(size, store, reader, rng):
     e = store.events
+    silent = rng.choice(np.array([0, FOLLOW, FORWARD], np.uint8), len(e.told))  # this log always tells both
+    e = dataclasses.replace(e, told=e.told & ~silent)
+    reader = dataclasses.replace(reader, store=dataclasses.replace(store, events=e))
     times = np.sort(e.time_ms[e.surface == 0])
     start_ms, stop_ms = int(times[20]), int(times[-60])  # a view on either edge
     slates = feed_slates(reader, start_ms, stop_ms, size)
@@ -57,7 +60,7 @@ def test_feed_slates_hold_each_view_once(size, store, reader):
     fold_NxS = fold_of(store, e.time_ms[slates.impression_NxS])
     assert (fold_NxS == fold_of(store, slates.time_ms_N)[:, None])[real].all()
     # As few slates as that allows.
-    day, part = (e.time_ms[rows] - store.cuts.validation_ms) // 86_400_000, period_of(store, e.time_ms[rows])
+    day, part = (e.time_ms[rows] - store.cuts.validation_ms) // 86_400_000, store.periods(e.time_ms[rows])
     views_of = np.unique(np.stack([e.user[rows], day, part]), axis=1, return_counts=True)[1]
     assert len(slates) == (-(-views_of // size)).sum()
     long_play = reader.long_play.label(e.play_ms[rows], e.duration_ms[rows])
