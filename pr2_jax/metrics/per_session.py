@@ -1,6 +1,6 @@
-"""What a ranking was worth in each session: what tables, slices and ablations are averages of.
+"""Per-session metrics of a ranking, which tables, slices and ablations average.
 
-Rankings of one day are rows of the same sessions, so that any two can be compared session by session.
+Rankings of one day cover the same sessions, so that any two are compared session by session.
 """
 
 from __future__ import annotations
