@@ -60,13 +60,16 @@ def slicings(
 
     Of the store only what is strictly before a search is read. ValueError where nothing was clicked in one.
     """
+    past = slice(0, int(np.searchsorted(store.sessions.time_ms, day_ms)))
+    searched = np.asarray(store.sessions.user)[past]
+    video_M, sizes = np.concatenate([np.zeros(0, np.int32), *clicked]), [len(videos) for videos in clicked]
     return [
-        _by_query(store, searches, day_ms),
-        _by_history(store, searches, day_ms),
-        _by_person(store, searches, day_ms),
-        _by_popularity(store, clicked, day_ms),
-        _by_age(store, searches, clicked, day_ms),
-        _by_refinding(counters or Counters(store), searches, clicked),
+        _by_query(store, searches, past),
+        _by_history(store, searches, searched, day_ms),
+        _by_person(store, searches, searched, day_ms),
+        _by_popularity(store, video_M, sizes, day_ms),
+        _by_age(store, searches, video_M, sizes, past.stop),
+        _by_refinding(counters or Counters(store), searches, video_M, sizes),
     ]
 
 
@@ -136,13 +139,8 @@ def _numbers(slicing: Slicing, k: int, user_N: np.ndarray, found: dict[str, Comp
     return {"name": slicing.names_K[k], "from": low, "to": high, "measures": measures} | people
 
 
-def _before(store: LogStore, day_ms: int) -> slice:
-    return slice(0, int(np.searchsorted(store.sessions.time_ms, day_ms)))
-
-
-def _by_query(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
-    past = np.asarray(store.sessions.query)[_before(store, day_ms)]
-    count_Q = np.bincount(past, minlength=store.counts.queries)
+def _by_query(store: LogStore, searches: Searches, past: slice) -> Slicing:
+    count_Q = np.bincount(np.asarray(store.sessions.query)[past], minlength=store.counts.queries)
     what = (
         "searches for the query before the day, by anybody; head, torso and tail: the most frequent queries that make "
         "up the first third of those searches, the second third, the rest"
@@ -151,10 +149,9 @@ def _by_query(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
     return Slicing("query", what, ("unseen", *FREQUENCIES), bounds, count_Q[searches.query_N])
 
 
-def _by_history(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
+def _by_history(store: LogStore, searches: Searches, searched: np.ndarray, day_ms: int) -> Slicing:
     """The median is over past searches, not over people: active people search more, and half of all people would make
     a small share of the searches."""
-    searched = np.asarray(store.sessions.user)[_before(store, day_ms)]
     length_N = past_events(store, searched, np.full(len(searched), day_ms))
     (long,) = quantiles(length_N[length_N > 0], 2)
     what = (
@@ -165,24 +162,22 @@ def _by_history(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
     return Slicing("history", what, ("none", "short", "long"), (0, 1, max(1, long)), number_N)
 
 
-def _by_person(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
-    searched = np.asarray(store.sessions.user)[_before(store, day_ms)]
+def _by_person(store: LogStore, searches: Searches, searched: np.ndarray, day_ms: int) -> Slicing:
     count_U = np.bincount(searched, minlength=store.counts.users)
     number_N = count_U[searches.user_N] + past_events(store, searches.user_N, np.full(len(searches), day_ms))
     what = "events and searches of the person before the day"
     return Slicing("person", what, ("new", "known"), (0, 1), number_N)
 
 
-def _by_popularity(store: LogStore, clicked: Sequence[np.ndarray], day_ms: int) -> Slicing:
+def _by_popularity(store: LogStore, video_M: np.ndarray, sizes: list[int], day_ms: int) -> Slicing:
     clicks_V = popularity(store, day_ms).astype(np.int64)
     number_V = np.where(_in_training(store, day_ms), clicks_V, UNKNOWN)
     what = (
         "clicks on the clicked video before the day, in the feed and in searches, of several videos the fewest; head, "
         "torso and tail: thirds of those clicks; unseen in training: neither shown nor viewed before the validation day"
     )
-    number_N = least(number_V[_joined(clicked)], [len(videos) for videos in clicked])
     names = ("unseen in training", *FREQUENCIES)
-    return Slicing("popularity", what, names, (UNKNOWN, 0, *thirds(clicks_V)), number_N)
+    return Slicing("popularity", what, names, (UNKNOWN, 0, *thirds(clicks_V)), least(number_V[video_M], sizes))
 
 
 def _in_training(store: LogStore, day_ms: int) -> np.ndarray:
@@ -190,21 +185,19 @@ def _in_training(store: LogStore, day_ms: int) -> np.ndarray:
     cut_ms = min(day_ms, store.cuts.validation_ms)
     seen_V = np.zeros(store.counts.videos, bool)
     seen_V[np.asarray(store.events.video)[np.asarray(store.events.time_ms) < cut_ms]] = True
-    shown = int(store.sessions.first_impression[_before(store, cut_ms).stop])
+    shown = int(store.sessions.first_impression[int(np.searchsorted(store.sessions.time_ms, cut_ms))])
     seen_V[np.asarray(store.impressions.video)[:shown]] = True
     return seen_V
 
 
-def _by_age(store: LogStore, searches: Searches, clicked: Sequence[np.ndarray], day_ms: int) -> Slicing:
-    past = _before(store, day_ms)
-    rows, owner = impressions_of(store, np.arange(past.stop))
+def _by_age(store: LogStore, searches: Searches, video_M: np.ndarray, sizes: list[int], past: int) -> Slicing:
+    rows, owner = impressions_of(store, np.arange(past))
     hit = np.asarray(store.impressions.clicks)[rows] > 0
     past_days = _days(
         store, np.asarray(store.impressions.video)[rows[hit]], np.asarray(store.sessions.time_ms)[owner[hit]]
     )
     middle, old = quantiles(past_days[past_days >= 0], 3)
-    sizes = [len(videos) for videos in clicked]
-    days = _days(store, _joined(clicked), np.repeat(searches.time_ms_N, sizes))
+    days = _days(store, video_M, np.repeat(searches.time_ms_N, sizes))
     # What is not known is left out of the minimum, unless there is nothing else.
     never = np.iinfo(np.int64).max
     number_N = least(np.where(days >= 0, days, never), sizes)
@@ -216,9 +209,8 @@ def _by_age(store: LogStore, searches: Searches, clicked: Sequence[np.ndarray], 
     return Slicing("age", what, ("unknown", "new", "middle", "old"), (UNKNOWN, 0, middle, old), number_N)
 
 
-def _by_refinding(counters: Counters, searches: Searches, clicked: Sequence[np.ndarray]) -> Slicing:
-    sizes = [len(videos) for videos in clicked]
-    keys = pair(np.repeat(searches.user_N, sizes), _joined(clicked))
+def _by_refinding(counters: Counters, searches: Searches, video_M: np.ndarray, sizes: list[int]) -> Slicing:
+    keys = pair(np.repeat(searches.user_N, sizes), video_M)
     clicks = counters.user_video_clicks.before(keys, np.repeat(searches.time_ms_N, sizes))
     what = (
         "clicks of the same person on the clicked video before the search, in the feed and in searches, of several "
@@ -231,7 +223,3 @@ def _days(store: LogStore, video_M: np.ndarray, time_ms_M: np.ndarray) -> np.nda
     """Whole days since the upload, 0 before it, UNKNOWN where the log does not say."""
     upload_ms_M = np.asarray(store.videos.upload_ms)[video_M]
     return np.where(upload_ms_M > 0, np.maximum(time_ms_M - upload_ms_M, 0) // DAY_MS, UNKNOWN)
-
-
-def _joined(clicked: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.zeros(0, np.int32), *clicked])

@@ -110,12 +110,12 @@ def least(number_M: np.ndarray, sizes_N: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    ranked: Mapping[str, PerSession], measure: Measure, sessions_N: np.ndarray, draws: int, seed: int
+    metrics: Mapping[str, PerSession], measure: Measure, sessions_N: np.ndarray, draws: int, seed: int
 ) -> Compared:
     """One measure over the sessions with these rows of the store."""
     one, other = (
         values.rows(np.isin(values.session_N, sessions_N))
-        for values in (ranked[measure.ranking], ranked[measure.against])
+        for values in (metrics[measure.ranking], metrics[measure.against])
     )
     difference = one.less(other, measure.metric, draws, seed)
     known = np.isfinite(one[measure.metric]) & np.isfinite(other[measure.metric])
@@ -127,7 +127,7 @@ def compare(
 
 
 def compare_slices(
-    ranked: Mapping[str, PerSession],
+    metrics: Mapping[str, PerSession],
     measures: Sequence[Measure],
     slicing: Slicing,
     sessions_N: np.ndarray,
@@ -136,6 +136,6 @@ def compare_slices(
 ) -> list[dict[str, Compared]]:
     """For each slice, every measure by its name; `sessions_N` are the sessions that were cut, as rows of the store."""
     return [
-        {m.name: compare(ranked, m, sessions_N[slicing.slice_N == k], draws, seed) for m in measures}
+        {m.name: compare(metrics, m, sessions_N[slicing.slice_N == k], draws, seed) for m in measures}
         for k in range(len(slicing.names_K))
     ]

@@ -7,7 +7,7 @@ from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import Charts, Column, Section, Table, estimate
 from pr2_jax.report.workdir_reader import Work
-from pr2_jax.studies.ablation_tables import COLUMNS, EVERY, METRICS
+from pr2_jax.studies.ablations import COLUMNS, EVERY, METRICS
 
 COMMAND = "pr2 evaluate --workdir DIR --ablations configs/ablations.py --seeds 3"
 DAY = "test"
