@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from pr2_jax.config import Config, QinConfig
 from pr2_jax.models.content import ContentTask
@@ -20,38 +21,19 @@ if TYPE_CHECKING:
 Catalogue = dict[str, np.ndarray]
 
 
-def profile_sizes(store: LogStore) -> tuple[int, ...]:
-    """Vocabulary size of each profile field."""
-    return tuple(int(size) for size in store.users.profile_sizes)
-
-
-def table_sizes(store: LogStore) -> dict[str, int]:
-    """Rows of each table that PDR and QIN train."""
-    counts = store.counts
-    return {
-        "video": counts.videos,
-        "word": counts.words,
-        "author": counts.authors,
-        "category": counts.categories,
-    }
-
-
 def content_task(
     store: LogStore, config: Config, catalogue: Catalogue, log_unigram_V: np.ndarray | None = None
 ) -> ContentTask:
     """The content towers. `log_unigram_V` is needed to train, not to encode."""
-    frozen = {name: jnp.asarray(catalogue[name]) for name in VIDEO_KEYS if name in catalogue}
-    if log_unigram_V is not None:
-        frozen["log_unigram"] = jnp.asarray(log_unigram_V)
     counts = store.counts
+    frozen = _frozen(catalogue, VIDEO_KEYS, log_unigram=log_unigram_V)
     return ContentTask(config.content, frozen, counts.words, counts.authors, counts.categories)
 
 
 def preference_task(store: LogStore, config: Config, catalogue: Catalogue, content_VxD: np.ndarray) -> PreferenceTask:
     """The preference model."""
-    known = [name for name in ("numbers", "author", "category", "brought", "style") if name in catalogue]
-    frozen = {name: jnp.asarray(catalogue[name]) for name in known} | {"content": jnp.asarray(content_VxD)}
-    return PreferenceTask(config.preference, frozen, table_sizes(store))
+    frozen = _frozen(catalogue, ("numbers", "author", "category", "brought", "style"), content=content_VxD)
+    return PreferenceTask(config.preference, frozen, _table_sizes(store))
 
 
 def pdr_task(
@@ -61,25 +43,30 @@ def pdr_task(
     spaces: dict[str, np.ndarray],
     log_unigram_V: np.ndarray | None = None,
 ) -> PdrTask:
-    """The dual encoder. `spaces`: `content` and `preference` vectors; `log_unigram_V` is needed to train, not to
-    encode."""
-    known = {name: catalogue[name] for name in VIDEO_KEYS if name in catalogue}
-    frozen = {name: jnp.asarray(x) for name, x in {**known, **spaces}.items()}
-    if log_unigram_V is not None:
-        frozen["log_unigram"] = jnp.asarray(log_unigram_V)
-    return PdrTask(config.pdr, frozen, table_sizes(store), profile_sizes(store))
+    """PDR. `spaces`: `content` and `preference` vectors; `log_unigram_V` is needed to train, not to encode."""
+    frozen = _frozen(catalogue, VIDEO_KEYS, **spaces, log_unigram=log_unigram_V)
+    return PdrTask(config.pdr, frozen, _table_sizes(store), _profile_sizes(store))
 
 
 def qin_task(
     store: LogStore, config: QinConfig, catalogue: Catalogue, content_VxD: np.ndarray, features: int
 ) -> QinTask:
-    """A ranker; `config.personal` says which, `features` how many numbers it reads about each result."""
-    frozen = {
-        "content": jnp.asarray(content_VxD),
-        "author": jnp.asarray(catalogue["author"]),
-        "category": jnp.asarray(catalogue["category"]),
-    }
-    if "brought" in catalogue:
-        frozen["brought"] = jnp.asarray(catalogue["brought"])
+    """The ranker that `config.personal` names; it reads so many `features` of each result."""
+    frozen = _frozen(catalogue, ("author", "category", "brought"), content=content_VxD)
     name = "qin" if config.personal else "base"
-    return QinTask(config, frozen, table_sizes(store), profile_sizes(store), features, name)
+    return QinTask(config, frozen, _table_sizes(store), _profile_sizes(store), features, name)
+
+
+def _frozen(catalogue: Catalogue, names: tuple[str, ...], **others: np.ndarray | None) -> dict[str, Array]:
+    """Device arrays: those attributes of the catalogue that the log has, and the others that are given."""
+    arrays = {name: catalogue[name] for name in names if name in catalogue} | others
+    return {name: jnp.asarray(x) for name, x in arrays.items() if x is not None}
+
+
+def _table_sizes(store: LogStore) -> dict[str, int]:
+    c = store.counts
+    return {"video": c.videos, "word": c.words, "author": c.authors, "category": c.categories}
+
+
+def _profile_sizes(store: LogStore) -> tuple[int, ...]:
+    return tuple(int(size) for size in store.users.profile_sizes)

@@ -1,8 +1,7 @@
 """Content towers: queries and videos in one frozen space, from words and attributes (docs/method.md, Content towers).
 
 InfoNCE on (query, clicked video) pairs of the training days and on pseudo-queries: a few words of a caption should
-find their video. The second kind covers every word and every video of the catalogue, so that videos that nobody
-clicked and words that nobody typed still land in the right place [ours].
+find their video. Pseudo-queries cover every word and every video, clicked or not [ours].
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -28,7 +26,7 @@ from pr2_jax.models.layers import (
     video_lookups,
 )
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.loop import Batch, Metrics, Params, sample_of
+from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
 from pr2_jax.training.mesh import Schema, ints
 from pr2_jax.types import NEVER
 
@@ -51,7 +49,7 @@ class QueryTower(nn.Module):
 
 
 class VideoTower(nn.Module):
-    """Attributes of N videos to unit vectors `[N, D]`. Sees no id: a new video is embedded as well as an old one."""
+    """Attributes of N videos to unit vectors `[N, D]`. It reads no id, so a new video is embedded like an old one."""
 
     config: ContentConfig
 
@@ -63,7 +61,7 @@ class VideoTower(nn.Module):
 
 
 class ContentModel(nn.Module):
-    """Both towers, callable apart."""
+    """The two towers, callable one by one."""
 
     config: ContentConfig
 
@@ -83,14 +81,13 @@ class ContentModel(nn.Module):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContentTask:
-    """The content towers as the loop sees them.
+    """The content towers' task. `video_B` are the positives, `uniform_N` the negatives.
 
-    `video_B` are the positives, `uniform_N` the negatives. `frozen` is the catalogue with, beside the attributes,
-    `log_unigram`: the log share of each video among the positives that are sampled.
+    `frozen` is the catalogue and, to train, `log_unigram`: the log share of each video among the sampled positives.
     """
 
     config: ContentConfig
-    frozen: dict[str, Array]  # the catalogue
+    frozen: dict[str, Array]
     words: int
     authors: int
     categories: int
@@ -111,10 +108,7 @@ class ContentTask:
     def init(self, key: Array) -> Params:
         frozen = sample_of(self.frozen)
         batch = self.prepare(frozen, {"words_BxQ": np.ones((2, 2), np.int32), "video_B": np.ones(2, np.int32)})
-        rows = jax.tree.map(
-            lambda ids: jnp.zeros((*ids.shape, self.config.width)), {k: v[1] for k, v in self.lookups(batch).items()}
-        )
-        return self.model.init(key, rows, batch)["params"]
+        return init_params(self, key, batch)
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
         if "uniform_N" not in batch:
@@ -127,11 +121,11 @@ class ContentTask:
         return self.query_lookups(batch) | self.video_lookups(batch["video"])
 
     def query_lookups(self, batch: Batch) -> Lookups:
-        """Of the query tower alone."""
+        """Lookups of the query tower."""
         return resolved(self.table_specs(), {"query": ("word", batch["words_BxQ"])})
 
     def video_lookups(self, video: dict[str, Array]) -> Lookups:
-        """Of the video tower alone."""
+        """Lookups of the video tower."""
         return resolved(self.table_specs(), video_lookups(video))
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:

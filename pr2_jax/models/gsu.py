@@ -1,6 +1,6 @@
-"""The general search unit: which past views a query and a candidate make worth looking at (docs/method.md, QIN).
+"""The general search unit: the past views relevant to a query and a candidate (docs/method.md, QIN).
 
-Works on frozen content vectors only, so it has no parameters and no gradient, and can run before any table lookup.
+It reads frozen content vectors only: it has no parameters and no gradient, and runs before any table lookup.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pr2_jax.types import NEVER
 def search_by_query(query_BxD: Array, history_BxHxD: Array, mask_BxH: Array, k: int) -> tuple[Array, Array]:
     """Step 1, `A = topK1 cos(e_q, e_b)`: positions `[B, K1]` into the history and whether each is real.
 
-    The history is ordered oldest first; among equally relevant views the latest wins, so that an empty query (a zero
-    vector) keeps the K1 latest. Padding can never be kept while a real view is left out.
+    The history is ordered oldest first. Among equally relevant views the latest wins: an empty query (a zero vector)
+    keeps the K1 latest. Padding is kept only where no real view is left.
     """
     k = min(k, history_BxHxD.shape[1])
     relevance_BxH = jnp.einsum("bd,bhd->bh", query_BxD, history_BxHxD)
@@ -35,11 +35,10 @@ def search_by_video(video_BxSxD: Array, kept_BxKxD: Array, mask_BxK: Array, k: i
 
 
 def kth_largest(x_xN: Array, k: int) -> Array:
-    """The k-th largest of each row of finite float32 numbers, `[..., 1]`: what sorting would find. `k`: 1 to N.
+    """The k-th largest of each row of finite float32 numbers, `[..., 1]`. `k`: 1 to N.
 
-    Bisects over the bits of a float: 32 times it asks how many of a row are at least so large. Each is one pass of
-    compares and sums over what lies in the cache, all rows at once, where `top_k` on a CPU orders row after row on one
-    core (64 requests with 256 candidates and 100 views: twenty times as long).
+    Bisects over the bits of a float in 32 passes over all rows at once. On a CPU `top_k` takes far longer: it orders
+    row after row on one core.
     """
     lowest = jnp.int32(-(2**31))
 
@@ -58,5 +57,5 @@ def kth_largest(x_xN: Array, k: int) -> Array:
 
 
 def _float_of(ordinal: Array) -> Array:
-    """Floats numbered in their order by int32: those above 0 by their own bits, the others' bits are turned round."""
+    """The float at a place in the order of floats: negative ones have all bits but the sign flipped."""
     return jax.lax.bitcast_convert_type(jnp.where(ordinal < 0, ordinal ^ 0x7FFFFFFF, ordinal), jnp.float32)

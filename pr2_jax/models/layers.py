@@ -1,10 +1,10 @@
 """What the models share: layers, inputs made of past views and of videos, mixed precision, losses.
 
-All masks are boolean, True = real; padding can neither win nor learn.
+Masks are boolean, True = real. Padding neither wins nor learns.
 
-Mixed precision: parameters, rows and losses are float32; what lies between may be computed in bfloat16. Casting the
-inputs of a model is enough (`lowered`): flax layers compute in the type of what they are given, and gradients come back
-through the cast as float32. Softmaxes, norms' statistics and scores stay float32.
+Mixed precision: parameters, rows and losses are float32, layers may compute in bfloat16. `lowered` casts a model's
+inputs; flax layers compute in the type of their input, and gradients come back through the cast as float32. Softmaxes,
+norms' statistics and scores stay float32.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ GAP_BUCKETS = 24  # log2 seconds: the last bucket begins at 2^23 s, some 97 days
 
 
 def lowered(tree: Tree, compute: str, exact: Collection[str]) -> Tree:
-    """The tree with its float32 arrays in the type named by a config's `compute`, those named in `exact` as they are:
-    bfloat16 would move a time over a bucket's edge."""
+    """The tree with float32 arrays cast to `compute`, except those named in `exact` (bfloat16 would shift a time's
+    bucket)."""
     if compute == "float32":
         return tree
 
@@ -42,7 +42,7 @@ def lowered(tree: Tree, compute: str, exact: Collection[str]) -> Tree:
 
 
 def unit(x_xD: Array, epsilon: float = 1e-6) -> Array:
-    """L2-normalises the last axis, in float32; a zero vector stays zero (and so is similar to nothing)."""
+    """L2-normalises the last axis, in float32; a zero vector stays zero."""
     x_xD = x_xD.astype(jnp.float32)
     return x_xD * jax.lax.rsqrt(jnp.sum(jnp.square(x_xD), axis=-1, keepdims=True) + epsilon**2)
 
@@ -54,15 +54,12 @@ def masked_mean(x_xNxD: Array, mask_xN: Array) -> Array:
 
 
 def time_gap_bucket(gap_seconds: Array, buckets: int) -> Array:
-    """Log2 bucket of a gap in seconds, one bucket a doubling, from under a second to years.
-
-    By the exponent's bits: a logarithm rounds, each device in its own way, and would put 2^k seconds below bucket k.
-    """
+    """Log2 bucket of a gap in seconds. From the exponent's bits: a logarithm rounds differently on each device."""
     return jnp.clip(jnp.frexp(jnp.maximum(gap_seconds, 1.0))[1] - 1, 0, buckets - 1)
 
 
 class Mlp(nn.Module):
-    """Dense layers with Swish between, LayerNorm first: inputs come from tables and counters of any scale."""
+    """Dense layers with Swish between. LayerNorm comes first: inputs from tables and counters have any scale."""
 
     widths: Sequence[int]
     dropout: float = 0.0
@@ -81,9 +78,8 @@ class Mlp(nn.Module):
 class TargetAttention(nn.Module):
     """Multi-head attention of S targets over N events with one zero slot.
 
-    The zero slot [lit: Amazon zero attention] has logit 0 and value 0: a target that the past says nothing about can
-    attend to nothing. `keep_BxSxN` lets each target see its own subset without gathering `[B, S, N, D]`: masking
-    logits costs N/K2 times the multiply-adds of a gather and none of its memory traffic.
+    The zero slot [lit: Amazon zero attention] has logit 0 and value 0: a target may attend to nothing. `keep_BxSxN`
+    gives each target its own subset of the events: a mask, which saves gathering `[B, S, N, D]`.
     """
 
     heads: int
@@ -101,7 +97,7 @@ class TargetAttention(nn.Module):
 
 
 def zero_softmax(logit_xN: Array, keep_xN: Array) -> Array:
-    """Softmax over the kept entries and one further slot of logit 0, whose weight is not returned. In float32."""
+    """Softmax, in float32, over the kept entries and one more slot of logit 0, whose weight is not returned."""
     given = logit_xN.dtype
     logit_xN = jnp.where(keep_xN, logit_xN.astype(jnp.float32), NEVER)
     top_x1 = jnp.maximum(jax.lax.stop_gradient(logit_xN.max(-1, keepdims=True)), 0.0)
@@ -118,10 +114,8 @@ def attend(weight_BxHxSxN: Array, value_BxNxHxd: Array) -> Array:
 class PooledAttention(nn.Module):
     """Multi-head attention of one target over N events with a zero slot: `[B, D]`.
 
-    An event is the concatenation of its parts (`[B, N, ...]` each), which is never made: with a single target the key
-    and value projections need not be applied to events. The key's is folded into the target (`q W_q W_k^T`, one piece
-    a part), the value's comes after the sum. Nothing of the events' size is computed beside the logits `[B, heads, N]`,
-    and a part whose width is P costs `4 N P heads` multiply-adds, where projecting it would cost `4 N P D`.
+    An event is the concatenation of its `parts`, which is never made. With one target the key projection folds into
+    the target (`q W_q W_k^T`) and the value projection follows the sum: no projection of every event is computed.
     """
 
     heads: int
@@ -143,7 +137,7 @@ class PooledAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """One pre-norm self-attention block over N events (no position code: order is in the time-gap embedding [lit])."""
+    """A pre-norm self-attention block over N events. No position code: time gaps carry the order [lit]."""
 
     heads: int
     width: int
@@ -159,9 +153,9 @@ class SelfAttention(nn.Module):
 class MixtureOfExperts(nn.Module):
     """Multi-gate mixture of experts: T gates over E shared experts.
 
-    Plain MMoE collapses onto one expert in practice [lit: HoME, Kuaishou]: each expert's output is normalised and
-    passed through Swish, and gates are dropped whole with probability `gate_dropout` (an expert's logit is masked).
-    Returns `[..., T, width]` and the gates `[..., T, E]`.
+    Plain MMoE collapses onto one expert [lit: HoME, Kuaishou]. Against that each expert's output is normalised and
+    passed through Swish, and a gate's logit is masked with probability `gate_dropout`. Returns `[..., T, width]` and
+    the gates `[..., T, E]`.
     """
 
     tasks: int
@@ -182,7 +176,7 @@ class MixtureOfExperts(nn.Module):
 
 
 class WordBag(nn.Module):
-    """Mean of word rows under learned positive weights: rare, telling words should outweigh common ones."""
+    """Mean of word rows under learned positive weights."""
 
     @nn.compact
     def __call__(self, rows_xNxD: Array, mask_xN: Array) -> Array:
@@ -192,10 +186,9 @@ class WordBag(nn.Module):
 
 
 class VideoAttributes(nn.Module):
-    """Caption, category levels, author, kind and brought vectors of N videos, each projected and added.
+    """Caption, category levels, author, numbers and brought vectors of N videos, projected and added.
 
-    `modality_dropout` hides the caption (never the brought vectors) of that share of the videos in training: the video
-    tower tends to ignore vision otherwise [lit: MBVR].
+    `modality_dropout` is the share of captions hidden in training: the tower ignores vision otherwise [lit: MBVR].
     """
 
     width: int
@@ -220,10 +213,9 @@ class VideoAttributes(nn.Module):
 
 
 def event_features(signals_BxHxG: Array, gap_seconds_BxH: Array) -> Array:
-    """Engagement, channel, dwell and time gap of events, `[B, H, G + GAP_BUCKETS]`: what is not looked up in a table.
+    """Signals and time gap of events, `[B, H, G + GAP_BUCKETS]`.
 
-    The gap's bucket is one-hot beside the signals: with so few buckets a matrix product is cheaper than a lookup, whose
-    gradient scatters every event into a handful of rows one after the other.
+    The gap's bucket is one-hot: with few buckets a matrix product is cheaper than the scatter of a lookup's gradient.
     """
     gap_BxHxK = jax.nn.one_hot(time_gap_bucket(gap_seconds_BxH, GAP_BUCKETS), GAP_BUCKETS, dtype=signals_BxHxG.dtype)
     return jnp.concatenate([signals_BxHxG, gap_BxHxK], axis=-1)
@@ -266,7 +258,7 @@ class Profile(nn.Module):
 
 
 def take_videos(catalogue: dict[str, Array], ids_N: Array) -> dict[str, Array]:
-    """The attributes of some videos. Catalogue arrays have one leading row a video."""
+    """The attributes of some videos."""
     return {key: take(catalogue[key], ids_N) for key in VIDEO_KEYS if key in catalogue}
 
 
@@ -280,10 +272,9 @@ def video_lookups(video: dict[str, Array]) -> Lookups:
 
 
 def log_proposal(log_unigram_N: Array, batch: int, uniform: int, videos: int) -> Array:
-    """log of the expected number of times that each negative is drawn, per negative drawn.
+    """Log of the proposal distribution of mixed negative sampling, `(B p_j + N' / V) / (B + N')` [lit].
 
-    In-batch negatives follow the unigram of the positives, the others are uniform, so that what is really sampled is
-    the mixture `(B p_j + N' / V) / (B + N')` [lit: mixed negative sampling] (docs/method.md, PDR).
+    In-batch negatives follow the positives' unigram, the others are uniform (docs/method.md, PDR).
     """
     mixture_N = (batch * jnp.exp(log_unigram_N) + uniform / videos) / (batch + uniform)
     return jnp.log(mixture_N)
@@ -292,10 +283,7 @@ def log_proposal(log_unigram_N: Array, batch: int, uniform: int, videos: int) ->
 def sampled_softmax(
     positive_B: Array, negative_BxN: Array, log_q_positive_B: Array, log_q_negative_N: Array, false_negative_BxN: Array
 ) -> Array:
-    """Per-row `-log e^{s_ii} / (e^{s_ii} + sum_j e^{s_ij})` with `s = cos / tau - log Q`.
-
-    Shapes: scores before correction, `[B]` and `[B, N]`; True in `false_negative_BxN` removes an entry.
-    """
+    """Per-row `-log e^{s_ii} / (e^{s_ii} + sum_j e^{s_ij})` with `s = score - log Q`, less the false negatives."""
     corrected_B = positive_B - log_q_positive_B
     corrected_BxN = jnp.where(false_negative_BxN, NEVER, negative_BxN - log_q_negative_N[None, :])
     all_Bx1N = jnp.concatenate([corrected_B[:, None], corrected_BxN], axis=1)
@@ -303,7 +291,7 @@ def sampled_softmax(
 
 
 def weighted_mean(value_x: Array, weight_x: Array) -> Array:
-    """Mean under weights; zero (with zero gradient) where all weights are zero."""
+    """Weighted mean; zero, with zero gradient, where all weights are zero."""
     return (value_x * weight_x).sum() / jnp.maximum(weight_x.sum(), 1e-6)
 
 
@@ -313,7 +301,7 @@ def pointwise(logit_x: Array, label_x: Array, weight_x: Array) -> Array:
 
 
 def listwise(logit_BxS: Array, label_BxS: Array, weight_BxS: Array) -> Array:
-    """Softmax cross-entropy of a slate's positives against the whole slate; slates without a positive count nothing."""
+    """Softmax cross-entropy of positives against their whole slate; slates without a positive do not count."""
     masked_BxS = jnp.where(weight_BxS > 0, logit_BxS, NEVER)
     positive_BxS = label_BxS * weight_BxS
     log_p_BxS = jax.nn.log_softmax(masked_BxS, axis=1)

@@ -1,7 +1,6 @@
-"""Trained models as functions on arrays: what retrieval and ranking call, and what `pr2 export` writes.
+"""Trained models as functions on arrays: retrieval and ranking call them, and `pr2 export` writes them.
 
-Each is a pure program `(weights, batch) -> arrays` with the weights that it reads, and no others: an exported function
-carries all that it is given.
+Each is a pure program `(weights, batch) -> arrays` with only the weights that it reads: an export stores all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pr2_jax.models.pdr import PdrTask
 from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.models.qin import QinTask
 from pr2_jax.training.checkpoint import load_params
-from pr2_jax.training.embedding_tables import Tables, gather, init_tables
+from pr2_jax.training.embedding_tables import Lookups, Tables, gather, init_tables
 from pr2_jax.training.loop import Batch, Params, Task, shared
 from pr2_jax.training.mesh import Schema, floats, ints
 from pr2_jax.types import ModelFunction, People
@@ -58,30 +57,26 @@ def content_functions(task: ContentTask, params: Params, tables: Tables) -> dict
 
 
 def _content_query(task: ContentTask, weights: Weights, batch: Batch) -> Array:
-    rows = gather(weights["tables"], task.query_lookups(batch))
-    return task.model.apply({"params": weights["params"]}, rows, batch, method="query")
+    return _apply(task, weights, task.query_lookups(batch), batch, "query")
 
 
 def _content_video(task: ContentTask, weights: Weights, batch: Batch) -> Array:
     video = take_videos(weights["frozen"], batch["video_N"])
-    rows = gather(weights["tables"], task.video_lookups(video))
-    return task.model.apply({"params": weights["params"]}, rows, video, method="video")
+    return _apply(task, weights, task.video_lookups(video), video, "video")
 
 
 def preference_functions(task: PreferenceTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
-    """`preference_says`: one event, `item_NxD` and `signals_NxG`, to `[N, D]`; `preference_logits`: `item_NxSxD` and
-    the fields of `People` to what each person adds and to the appeal, `[N, S, T]` both; `preference_video`: `video_N`
-    to `[N, D]`."""
+    """`preference_says`: an event, `item_NxD` and `signals_NxG`, to `[N, D]`. `preference_logits`: `item_NxSxD` and the
+    fields of `People` to personal logits and appeal, `[N, S, T]` both. `preference_video`: `video_N` to `[N, D]`."""
     dense, width, signals = {"params": params}, task.config.width, len(SIGNALS)
     event = {"item_NxD": floats("N", width), "signals_NxG": floats("N", signals)}
     people = {"preference_NxD": floats("N", width), "habit_NxG": floats("N", signals), "events_N": floats("N")}
     items = {"item_NxSxD": floats("N", "S", width), **people}
+    video = {**dense, "tables": tables, "frozen": task.frozen}
     return {
         "preference_says": _function(_preference_says, task, dense, event),
         "preference_logits": _function(_preference_logits, task, dense, items),
-        "preference_video": _function(
-            _preference_video, task, {**dense, "tables": tables, "frozen": task.frozen}, VIDEOS
-        ),
+        "preference_video": _function(_preference_video, task, video, VIDEOS),
     }
 
 
@@ -97,8 +92,7 @@ def _preference_logits(task: PreferenceTask, weights: Weights, batch: Batch) -> 
 
 def _preference_video(task: PreferenceTask, weights: Weights, batch: Batch) -> Array:
     prepared = task.prepare(weights["frozen"], {"video_E": batch["video_N"]})
-    rows = gather(weights["tables"], task.lookups(prepared))
-    return task.model.apply({"params": weights["params"]}, rows, prepared["video"], method="item")
+    return _apply(task, weights, task.lookups(prepared), prepared["video"], "item")
 
 
 def pdr_functions(task: PdrTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
@@ -121,37 +115,38 @@ def pdr_functions(task: PdrTask, params: Params, tables: Tables) -> dict[str, Mo
 
 def _pdr_query_user(task: PdrTask, weights: Weights, batch: Batch) -> Array:
     batch = task.prepare(weights["frozen"], batch)
-    rows = gather(weights["tables"], task.lookups(batch))
-    return task.model.apply({"params": weights["params"]}, rows, batch, method="query_user")
+    return _apply(task, weights, task.lookups(batch), batch, "query_user")
 
 
 def _pdr_video(task: PdrTask, weights: Weights, batch: Batch) -> Array:
     video = task.videos(weights["frozen"], batch["video_N"])
-    rows = gather(weights["tables"], task.video_lookups(video, batch["video_N"]))
-    return task.model.apply({"params": weights["params"]}, rows, video, method="video")
+    return _apply(task, weights, task.video_lookups(video, batch["video_N"]), video, "video")
 
 
 def ranker_functions(task: QinTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
     """`qin` or `base`, as the task is named: a slate to logits `[B, S, T]`."""
     weights = {"params": params, "tables": tables, "frozen": task.frozen}
-    return {task.name: _function(_logits, task, weights, task.slate_schema)}
+    return {task.name: _function(_ranker_logits, task, weights, task.slate_schema)}
 
 
 def ranker_insides(task: QinTask, params: Params, tables: Tables) -> ModelFunction:
-    """A slate to everything that a ranker computes of it: logits and what the positions of the batch would add to them,
-    `[B, S, T]` both, and the gates over the experts `[B, S, T, E]`. For diagnosis; nothing that serves calls it."""
+    """For diagnosis: a slate to logits and position logits, `[B, S, T]` both, and the gates `[B, S, T, E]`."""
     weights = {"params": params, "tables": tables, "frozen": task.frozen}
-    return _function(_everything, task, weights, task.slate_schema)
+    return _function(_ranker_outputs, task, weights, task.slate_schema)
 
 
-def _logits(task: QinTask, weights: Weights, batch: Batch) -> Array:
-    return _everything(task, weights, batch)[0]
+def _ranker_logits(task: QinTask, weights: Weights, batch: Batch) -> Array:
+    return _ranker_outputs(task, weights, batch)[0]
 
 
-def _everything(task: QinTask, weights: Weights, batch: Batch) -> tuple[Array, Array, Array]:
+def _ranker_outputs(task: QinTask, weights: Weights, batch: Batch) -> tuple[Array, Array, Array]:
     batch = task.prepare(weights["frozen"], batch)
-    rows = gather(weights["tables"], task.lookups(batch))
-    return task.model.apply({"params": weights["params"]}, rows, batch)
+    return _apply(task, weights, task.lookups(batch), batch)
+
+
+def _apply(task: Task, weights: Weights, lookups: Lookups, inputs: Batch, method: str | None = None) -> Any:
+    """A method of the model (default: all of it) on its inputs and on the rows that `lookups` read."""
+    return task.model.apply({"params": weights["params"]}, gather(weights["tables"], lookups), inputs, method=method)
 
 
 def _function(body, task: Task, weights: Weights, inputs: Schema) -> ModelFunction:

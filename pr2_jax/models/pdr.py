@@ -1,4 +1,4 @@
-"""PDR, personalised dense retrieval: a dual encoder whose query side knows the person (docs/method.md, PDR)."""
+"""PDR, personalised dense retrieval: a dual encoder with the person on the query side (docs/method.md, PDR)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from pr2_jax.models.layers import (
     weighted_mean,
 )
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.loop import Batch, Metrics, Params, sample_of
+from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
 from pr2_jax.training.mesh import Schema, exact_names, example, floats, ints
 
 
 class QueryEncoder(nn.Module):
-    """Word rows and the frozen content vector; a learned vector stands for the empty query of a feed view."""
+    """A query from its word rows and its frozen content vector; a learned vector stands for the empty query."""
 
     width: int
 
@@ -50,8 +50,7 @@ class QueryUserTower(nn.Module):
     """Query, profile and behaviours to one unit vector `[B, D]`.
 
     `h = [LN(q); history pooled by attention from q, with a zero slot; mean of the history; preference; profile]` → MLP,
-    plus a skip from q, so that a person without a past falls back to plain semantics. Takes no video of the catalogue
-    as input: the tower can be computed before any candidate is known.
+    plus a skip from q: a person without a past falls back to plain semantics. The tower reads no candidate.
     """
 
     config: PdrConfig
@@ -76,7 +75,7 @@ class QueryUserTower(nn.Module):
         return unit(query_BxD + personal_BxD + leaning_BxD)
 
     def _history(self, rows: Rows, batch: Batch, query_BxD: Array) -> tuple[Array, Array]:
-        """The past as the query sees it, and its plain mean: `[B, D]` both."""
+        """The history pooled by attention from the query, and its plain mean: `[B, D]` both."""
         c, mask_BxH = self.config, batch["history_BxH"] > 0
         events = [rows["history"], rows["history_author"], batch["history_content_BxHxD"]]
         if "history_brought_BxHxF" in batch:
@@ -87,7 +86,7 @@ class QueryUserTower(nn.Module):
 
 
 class PdrVideoTower(nn.Module):
-    """N videos to unit vectors. The id row is dropped for some in training, so that new videos stay usable."""
+    """N videos to unit vectors. Training drops some id rows, so that the tower can embed new videos."""
 
     config: PdrConfig
 
@@ -106,7 +105,7 @@ class PdrVideoTower(nn.Module):
 
 
 class PdrModel(nn.Module):
-    """Both towers, callable apart."""
+    """The two towers, callable one by one."""
 
     config: PdrConfig
     profile_sizes: tuple[int, ...]
@@ -127,14 +126,13 @@ class PdrModel(nn.Module):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PdrTask:
-    """PDR as the loop sees it.
+    """PDR's task.
 
     Query side: `history_BxH` are video rows (0 = padding), `preference_BxD` is the person in the preference space.
-    Video side:
-    `video_B` (engaged with), `shown_B` (a result that the engine held relevant, 0 = none), `uniform_N`, `hard_BxK`
-    (0 = none). `feedback_BxT` is 1 where a label of `config.feedback_heads` holds, 0 where it does not or cannot be
-    known. Rows of one `session_B` are no negatives of each other.
-    `frozen`: the catalogue with `content` (unit vectors), `preference` and `log_unigram`.
+    Video side: `video_B` (engaged with), `shown_B` (a result that the engine held relevant, 0 = none), `uniform_N`,
+    `hard_BxK` (0 = none). `feedback_BxT` is 1 where a label of `config.feedback_heads` is known to hold. Rows of one
+    `session_B` are no negatives of each other.
+    `frozen`: the catalogue with `content` (unit vectors), `preference` and, to train, `log_unigram`.
     """
 
     config: PdrConfig
@@ -149,7 +147,7 @@ class PdrTask:
 
     @property
     def query_schema(self) -> Schema:
-        """What the query-user tower reads."""
+        """Inputs of the query-user tower."""
         h = self.config.history
         return {
             "words_BxQ": ints("B", "Q"),
@@ -179,9 +177,7 @@ class PdrTask:
         frozen = sample_of(self.frozen)
         ids_N = jnp.ones(2, jnp.int32)
         query = self.prepare(frozen, example(self.query_schema, 2))
-        batch = {**query, "video": self.videos(frozen, ids_N), "ids_N": ids_N}
-        rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
-        return self.model.init(key, rows, batch)["params"]
+        return init_params(self, key, {**query, "video": self.videos(frozen, ids_N), "ids_N": ids_N})
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
         history_BxH = batch["history_BxH"]
@@ -200,7 +196,7 @@ class PdrTask:
 
     @staticmethod
     def videos(frozen: dict[str, Array], ids_N: Array) -> dict[str, Array]:
-        """The attributes of some videos and their vectors in both frozen spaces."""
+        """Attributes of some videos, and their vectors in both frozen spaces."""
         spaces = {name: take(frozen[name], ids_N) for name in ("content", "preference")}
         return take_videos(frozen, ids_N) | spaces
 
@@ -213,7 +209,7 @@ class PdrTask:
         return found | self.video_lookups(batch["video"], batch["ids_N"]) if "video" in batch else found
 
     def video_lookups(self, video: dict[str, Array], ids_N: Array) -> Lookups:
-        """Of the video tower alone."""
+        """Lookups of the video tower."""
         return resolved(self.table_specs(), {"video": ("video", ids_N), **video_lookups(video)})
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
@@ -235,7 +231,7 @@ class PdrTask:
         def softmax(positive_id_B: Array, positive_BxD: Array, log_q_B: Array) -> Array:
             score_B = (user_BxD * positive_BxD).sum(-1) / c.temperature
             false_BxN = masked_BxN | (ids[None, :] == positive_id_B[:, None])
-            # A hard negative is in the sum because it was chosen, not drawn: it gets the positive's own correction.
+            # A hard negative was chosen, not drawn: it gets the positive's own correction.
             false_BxK = (hard_BxK == positive_id_B[:, None]) | (hard_BxK == 0)
             scores = jnp.concatenate([negative_BxN - log_q[None, :], hard_score_BxK - log_q_B[:, None]], axis=1)
             return sampled_softmax(

@@ -1,14 +1,12 @@
-"""The preference space: what a person will watch, learnt from the feed, where nobody asked for anything [ours].
+"""The preference model: vectors of people and videos that predict engagement, learnt from every view of the log [ours].
 
-A log holds far more feed views than searches, and each says what a person skipped as well as what they stayed for.
-This small model is trained on them before any other that knows people: a person is the mean of what each past event
-says, `u = sum_b g(signals_b) * A y_b / (n + kappa)`, a video is `B y_v`, and `u diag(d_t) B y_v` predicts click, long
-play and like. Its vectors are frozen afterwards, like those of the content space, and PDR and QIN read them.
+A log holds far more feed views than searches, and a view tells of skips as well as of likes. A person is a mean over
+past events, `u = sum_b g(signals_b) * A y_b / (n + kappa)`, a video is `B y_v`, and `u diag(d_t) B y_v` predicts click,
+long play and like. PDR and QIN read the vectors, which are frozen after training.
 
-There is no row a person and hardly one a video: a person's vector follows from events, so that it is as old as the
-last event and exists for people who came after training; `id_dropout` keeps videos describable by author, category
-and content. With no attention, sums over the past are differences of prefix sums: one pass over a chunk of timelines
-trains every event in it on all that came before, at a cost that does not depend on how long the past is.
+No person has a row of their own: a person's vector follows from events, also for people who came after training.
+`id_dropout` makes author, category and content describe videos. Sums over the past are differences of prefix sums, so
+one pass over a chunk of timelines trains every event on its whole past.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ from pr2_jax.config import PREFERENCE_LABELS, PreferenceConfig
 from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models.layers import weighted_mean
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.loop import Batch, Metrics, Params, sample_of
+from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
 from pr2_jax.training.mesh import Schema, example, floats, ints
 from pr2_jax.types import People
 
 ID_DEVIATION = 0.05
-"""Standard deviation of the first id rows: what is rarely trained must not be noise."""
+"""Standard deviation of initial id rows. Small, since rows that are rarely trained must not add noise."""
 
 
 def _near_identity(key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:
@@ -38,7 +36,7 @@ def _near_identity(key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.fl
 
 
 class PreferenceModel(nn.Module):
-    """Every part callable apart; a video's vector `y` feeds both sides."""
+    """The parts of the model, callable one by one; a video's vector `y` feeds both sides."""
 
     config: PreferenceConfig
 
@@ -64,7 +62,7 @@ class PreferenceModel(nn.Module):
         return item_NxD + (rows["category"] * (video["category"] > 0)[..., None]).sum(-2)
 
     def says(self, item_xD: Array, signals_xG: Array) -> Array:
-        """What one event says about its person: the video, turned by how it went."""
+        """One event's term of its person's vector: the video, gated by the event's signals."""
         return self.gate(signals_xG) * self.past(item_xD)
 
     def appeal(self, item_xD: Array) -> Array:
@@ -98,9 +96,7 @@ def pooled(value_ExD: Array, first_E: Array, end_E: Array, kappa: float) -> Arra
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PreferenceTask:
-    """The preference model as the loop sees it. A batch is a chunk of timelines (data/batches/preference_batches.py):
-    the past of an event is
-    `[first_E, end_E)` of the chunk.
+    """The preference model's task. A batch is a chunk of timelines; the past of an event is `[first_E, end_E)` of it.
 
     `frozen`: `content`, `numbers`, `author`, `category` and, where the log has vectors, `brought` and `style`.
     """
@@ -127,9 +123,7 @@ class PreferenceTask:
 
     def init(self, key: Array) -> Params:
         frozen = sample_of(self.frozen)
-        batch = self.prepare(frozen, example(self.schema, 2))
-        rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
-        return self.model.init(key, rows, batch)["params"]
+        return init_params(self, key, self.prepare(frozen, example(self.schema, 2)))
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
         return {**batch, "video": {name: take(x, batch["video_E"]) for name, x in frozen.items()}}

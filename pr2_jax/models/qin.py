@@ -1,7 +1,6 @@
 """QIN, the query-dominant interest network: a ranker with a head for each label (docs/method.md, QIN).
 
-`personal=False` gives the base ranker: same inputs and heads, without the person (no history, no profile, no personal
-counters).
+`personal=False` gives the base ranker, which reads no history, no profile and no personal counters.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ from pr2_jax.models.layers import (
     pointwise,
 )
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.loop import Batch, Metrics, Params, sample_of
+from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
 from pr2_jax.training.mesh import Schema, exact_names, example, floats, ints
 
 POSITIONS = 64
-"""Shown positions told apart; deeper ones share the last."""
+"""Positions with an embedding of their own; deeper ones share the last."""
 
 
 class ExactSearchUnit(nn.Module):
     """ESU with fused attention [QIN]: `sum_b g_b a_id v_id + (1 - g_b) a_at v_at` over what the GSU kept.
 
-    IDs and attributes attend apart, since co-watching and likeness are different evidence; the gate says from the
-    engagement which to trust. Each attention has a zero slot. What can be left out, each by a field of the config: the
-    gate (both count alike), attending apart (one attention over the sums), attending at all (a mean of what was kept).
+    IDs and attributes have an attention each, with a zero slot, and the gate weighs the two by an event's engagement.
+    Fields of the config take out the gate (0.5 for all), the second attention (one over the sums), or attention as a
+    whole (a mean of the kept events).
     """
 
     config: QinConfig
@@ -99,7 +98,7 @@ class QinModel(nn.Module):
         trunk_BxSxW = Mlp((2 * c.expert_width, c.expert_width), c.dropout, name="trunk")(
             jnp.concatenate(parts, axis=-1), train=train
         )
-        # Beside the trunk the experts see the counters as they are: a narrow trunk must not blur the strongest inputs.
+        # The experts also read the counters: a narrow trunk must not blur the strongest inputs.
         mixed_in = jnp.concatenate([nn.swish(trunk_BxSxW), batch["features_BxSxF"], feed_BxSx1], axis=-1)
         mixed_BxSxTxW, gate_BxSxTxE = MixtureOfExperts(
             len(c.prediction_heads), c.experts, c.expert_width, c.gate_dropout, name="experts"
@@ -159,10 +158,10 @@ class QinModel(nn.Module):
         return [long_BxSxD, attend(weights, values), long_BxSxD * video["attribute"]]
 
     def _position(self, batch: Batch, train: bool) -> Array:
-        """The shallow side tower: where a result stood explains clicks, and is unknown when serving."""
+        """Logits of the shallow position tower: position explains clicks in the log, and is unknown when serving."""
         heads = len(self.config.prediction_heads)
         side = nn.Embed(POSITIONS + 1, heads, embedding_init=nn.initializers.zeros, name="position")
-        # Row 0, for a position that is unknown or dropped, adds nothing: that is the serving case.
+        # Row 0 stands for an unknown or dropped position and adds nothing.
         known_BxS = jnp.clip(batch["position_BxS"] + 1, 0, POSITIONS)
         if train:
             keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.config.position_dropout, known_BxS.shape)
@@ -172,11 +171,10 @@ class QinModel(nn.Module):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QinTask:
-    """The ranker as the loop sees it. A row of the batch is a slate: one request and S results.
+    """The ranker's task. A row of the batch is a slate: one request and S results.
 
-    `history_BxH` and `recent_BxR` are video rows (0 = padding, oldest first), `video_BxS` too; `position_BxS` is -1
-    where unknown, `features_BxSxF` are standardised. `weight_BxSxT` is 0 where a head has no label: search rows of most
-    logs carry clicks only.
+    `history_BxH`, `recent_BxR` (oldest first) and `video_BxS` are video rows, 0 = padding. `position_BxS` is -1 where
+    unknown, `features_BxSxF` are standardised, `weight_BxSxT` is 0 where a head has no label.
     `frozen`: `content`, `author`, `category` and, where the log has them, `brought` vectors of the catalogue.
     """
 
@@ -193,7 +191,7 @@ class QinTask:
 
     @property
     def slate_schema(self) -> Schema:
-        """What the ranker reads of a request and its results."""
+        """Inputs of the ranker."""
         c, person = self.config, {}
         if c.personal:
             person = _events("history_BxH", "signals_BxHxG", "gap_seconds_BxH", c.history)
@@ -221,12 +219,10 @@ class QinTask:
 
     def init(self, key: Array) -> Params:
         frozen = sample_of(self.frozen)
-        batch = self.prepare(frozen, example(self.slate_schema, 1))
-        rows = {k: jnp.zeros((*ids.shape, self.config.width)) for k, (_, ids) in self.lookups(batch).items()}
-        return self.model.init(key, rows, batch)["params"]
+        return init_params(self, key, self.prepare(frozen, example(self.slate_schema, 1)))
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
-        """Joins frozen vectors and runs both steps of the GSU."""
+        """The batch with frozen vectors and the result of the GSU."""
         c, video_BxS = self.config, batch["video_BxS"]
         content_BxSxD = take(frozen["content"], video_BxS)
         out = {
@@ -244,7 +240,7 @@ class QinTask:
         return out | self._kept(frozen, batch, content_BxSxD)
 
     def _kept(self, frozen: dict[str, Array], batch: Batch, content_BxSxD: Array) -> Batch:
-        """What the GSU keeps of the long history: by query for all candidates, then by video for each."""
+        """What the GSU keeps of the long history, first by query, then by candidate."""
         c, query_BxD = self.config, batch["query_content_BxD"]
         history_BxHxD = take(frozen["content"], batch["history_BxH"])
         query_BxD = query_BxD if c.query_filter else jnp.zeros_like(query_BxD)  # equal to all: the latest are kept
@@ -290,7 +286,7 @@ class QinTask:
         label_BxSxT, weight_BxSxT = batch["label_BxSxT"], batch["weight_BxSxT"]
         heads = c.prediction_heads
         each = [pointwise(logit_BxSxT[..., t], label_BxSxT[..., t], weight_BxSxT[..., t]) for t, _ in enumerate(heads)]
-        # The first head's label is the click (config/schema.py), which is what an order of results is judged by.
+        # The first head's label is the click (config/schema.py), by which rankings are judged.
         ranked = listwise(logit_BxSxT[..., 0], label_BxSxT[..., 0], weight_BxSxT[..., 0])
         loss = functools.reduce(operator.add, (head.weight * each[t] for t, head in enumerate(heads)))
         entropy_T = -(gate_BxSxTxE * jnp.log(gate_BxSxTxE + 1e-9)).sum(-1).mean((0, 1))

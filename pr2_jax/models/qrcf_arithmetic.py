@@ -1,7 +1,6 @@
 """The arithmetic of QRCF: the filter of past views and the walk to their neighbours (docs/method.md, QRCF).
 
-Pure functions with fixed shapes; their cost depends on K and M, not on the catalogue. Reading histories and the
-channel around them are in retrieval/qrcf.py.
+Pure functions with fixed shapes. retrieval/qrcf.py is the channel around them.
 """
 
 from __future__ import annotations
@@ -16,20 +15,19 @@ from pr2_jax.training.embedding_tables import take
 from pr2_jax.types import NEVER, NO_VIDEO
 
 DENSE_SHARE = 16
-"""The walk adds up in one cell a video while the catalogue is at most this many times K * M ..."""
+"""The walk adds up in one cell a video while the catalogue has at most this many times K * M videos ..."""
 DENSE_CELLS = 32_000_000
-"""... and the batch needs at most this many cells (float32, 128 MB)."""
+"""... and the batch needs at most this many cells."""
 
 
 @functools.partial(jax.jit, static_argnames="k")
 def filter_seeds(
     query_BxD: Array, history_BxHxD: Array, weight_BxH: Array, epsilon: Array, gamma: Array, k: int
 ) -> tuple[Array, Array, Array]:
-    """The K most query-relevant behaviours above epsilon: positions `[B, K]`, strengths, relevances.
+    """The K most query-relevant past views above epsilon: positions, strengths and relevances, `[B, K]` each.
 
     `epsilon` is one number or, `[B, 1]`, one a query. `weight_BxH` is w_b, 0 for padding; strength = `w_b cos^gamma`, 0
-    where a slot holds no seed. A zero query vector (no known word) says nothing about the past: every behaviour then
-    counts as relevant.
+    where a slot holds no seed. For a zero query vector (no known word) every view is relevant.
     """
     silent_Bx1 = ~jnp.any(query_BxD != 0, axis=1, keepdims=True)
     cosine_BxH = jnp.where(silent_Bx1, 1.0, jnp.einsum("bd,bhd->bh", query_BxD, history_BxHxD))
@@ -51,11 +49,10 @@ def filter_ids(
 
 @functools.partial(jax.jit, static_argnames="best")
 def adaptive_epsilon(query_BxD: Array, sample_NxD: Array, best: int) -> Array:
-    """The `best`-th greatest cosine of each query with the videos of a sample, `[B, 1]`: a quantile of its own cosines.
+    """The `best`-th greatest cosine of each query with a sample of videos, `[B, 1]`; 0 for a zero query vector.
 
-    A view passes where it fits the query as well as the best of the sample do, so that queries keep comparable shares
-    however broad or narrow they are (after pEBR, arXiv 2410.19349, which cuts at a quantile of a distribution fitted
-    for each query). 0 for a zero query vector.
+    As a threshold it keeps comparable shares for broad and narrow queries (after pEBR, arXiv 2410.19349, which cuts at
+    a quantile of a distribution fitted for each query).
     """
     return jax.lax.top_k(query_BxD @ sample_NxD.T, best)[0][:, -1:]
 
@@ -66,9 +63,8 @@ def walk(
 ) -> tuple[Array, Array]:
     """Sums `strength * sim` over the seeds' neighbours and returns the k best: ids and scores `[B, k]`.
 
-    Row 0, `seen` (sorted, padded with a large id) and scores of 0 come back as id -1. Two ways to add up what several
-    seeds reach, chosen by shape: into one cell a video where the catalogue is small beside K * M (on a CPU some 10
-    times as fast), else by a sort of the K * M reached, so that no array grows with a large catalogue.
+    Row 0, `seen` (sorted, padded with a large id) and scores of 0 come back as id -1. A small catalogue is summed in
+    one cell a video, which is faster; a large one by a sort of the K * M reached, so that no array grows with it.
     """
     batch, videos = seed_BxK.shape[0], neighbour_VxM.shape[0]
     reached_BxN = take(neighbour_VxM, seed_BxK).reshape(batch, -1)
@@ -86,7 +82,7 @@ def _by_cell(reached_BxN: Array, score_BxN: Array, seen_BxP: Array, videos: int,
 
 
 def _by_sort(reached_BxN: Array, score_BxN: Array, seen_BxP: Array, videos: int, k: int) -> tuple[Array, Array]:
-    """Ids are sorted alone, and each finds its first place there: a sort of pairs takes several times as long."""
+    """Ids are sorted without their scores: a sort of pairs takes several times as long."""
 
     def summed(reached_N: Array, score_N: Array, seen_P: Array) -> tuple[Array, Array]:
         id_N = jnp.sort(reached_N)

@@ -1,7 +1,6 @@
-"""Saving and restoring with Orbax. A directory holds `checkpoints/STEP/`; what a kill left half-written is no step.
+"""Checkpoints, saved and restored with Orbax: `checkpoints/STEP/`. What a kill left half-written is no step.
 
-Beside the arrays each step keeps what the run was made of (its facts) and a checksum of every bit of the state. Orbax
-puts no checksum on array data: a flipped bit there is read without a complaint.
+Each step also keeps the facts of its run, and a checksum of the state: Orbax puts none on array data.
 """
 
 from __future__ import annotations
@@ -35,28 +34,27 @@ SCHEMA = "checkpoint-1"
 
 
 def abstract(tree: PyTree) -> PyTree:
-    """Shapes, types and shardings of a tree of arrays: what a restore has to be told."""
+    """Shapes, types and shardings of a tree of arrays, which a restore needs."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
 def checksum(tree: PyTree) -> int:
-    """32 bits that change with any bit of any array, and do not depend on how arrays are split over devices.
+    """32 bits that change with any bit of any array, and do not depend on shardings.
 
-    Each word is multiplied by an odd number drawn from its place, and all are added up modulo 2^32 where they are: no
-    array travels to the host, and one pass over the state costs less than a step of a dense optimiser.
+    Each word is multiplied by an odd number made from its place, and all are added up modulo 2^32 on the device.
     """
     sums = []
     for number, leaf in enumerate(jax.tree.leaves(tree)):
         if leaf.is_fully_replicated:
             sums.append(_leaf_sum(np.uint32(number), leaf.addressable_data(0)))
-        else:  # one at a time: programs with a collective that do not wait for each other can lock up a CPU's devices
+        else:  # one at a time: collectives that run side by side can lock up a CPU's devices
             sums.append(jax.block_until_ready(_leaf_sum(np.uint32(number), leaf)))
     return sum(map(int, jax.device_get(sums))) % 2**32
 
 
 @jax.jit
 def _leaf_sum(number: Array, x: Array) -> Array:
-    # One program a shape, not one for the tree: that took four times as long to compile.
+    # One program a shape compiles faster than one for the tree.
     words = x.view(f"uint{8 * x.dtype.itemsize}").astype(jnp.uint32)
     place = jnp.full(x.shape, number, jnp.uint32)
     for axis in range(x.ndim):
@@ -66,18 +64,17 @@ def _leaf_sum(number: Array, x: Array) -> Array:
 
 
 class Checkpoints:
-    """The latest states of a run. A context manager.
+    """The latest checkpoints of a run. A context manager.
 
-    Saving is asynchronous: the loop goes on while the bytes are written. What goes wrong with a save is raised by the
-    next one, by `wait` or on leaving. `facts` is what a state depends on, as JSON; a checkpoint made from others is
-    refused when it is restored.
+    Saving is asynchronous. A save's error is raised by the next save, by `wait` or on leaving. A checkpoint with other
+    `facts`, which are fit for JSON, is refused when it is restored.
     """
 
     def __init__(self, directory: Path, facts: Mapping[str, Any] | None = None, keep: int = 2) -> None:
         policies = ocp.training.preservation_policies
         self._facts = json.loads(json.dumps({"schema": SCHEMA, **(facts or {})}))
         self._place = directory.resolve() / CHECKPOINTS
-        # Here and not by Orbax, whose thread might still be at it when the next one opens the directory.
+        # Not by Orbax, whose thread might still be at it when the next Checkpointer opens the directory.
         for half in self._place.glob(HALF_WRITTEN) if is_first() else ():
             shutil.rmtree(half, ignore_errors=True)
         with _quiet():
@@ -85,7 +82,7 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """Steps on disk, ascending; the newest may still be on its way there."""
+        """Steps on disk, ascending."""
         return [int(info.step) for info in self._checkpointer.checkpoints]
 
     def latest(self) -> int | None:
@@ -93,7 +90,7 @@ class Checkpoints:
         return max(self.steps, default=None)
 
     def save(self, step: int, state: PyTree) -> None:
-        """Starts a save; a step that is on disk already is left as it is."""
+        """Starts a save, unless the step is on disk."""
         self.wait()
         if step in self.steps:
             return
@@ -101,10 +98,10 @@ class Checkpoints:
         self._checkpointer.save_checkpointables_async(step, {"state": state}, force=True, custom_metadata=told)
 
     def restore(self, like: PyTree) -> PyTree | None:
-        """The latest state, placed as `like` is; None where there is none.
+        """The latest whole state, placed as `like` is; None where there is no checkpoint.
 
-        Where an older one is whole, a damaged checkpoint is left out, said so and moved to `damaged-STEP`.
-        StaleArtifact where none is whole, or where the checkpoint was made from other facts.
+        Damaged ones after it are logged and moved to `damaged-STEP`. StaleArtifact where none is whole, or where the
+        checkpoint was made from other facts.
         """
         self.wait()
         damaged: dict[int, str] = {}
@@ -123,11 +120,11 @@ class Checkpoints:
         return None
 
     def wait(self) -> None:
-        """Waits for a save under way; raises what went wrong with it."""
+        """Waits for a save under way and raises its error."""
         self._checkpointer.wait()
 
     def close(self) -> None:
-        """Waits for a save under way and lets go of the directory."""
+        """Waits for a save under way and frees the directory."""
         try:
             self.wait()
         finally:
@@ -148,12 +145,12 @@ class Checkpoints:
         """Facts and checksum of a checkpoint; None where they cannot be read."""
         try:
             told = self._checkpointer.checkpointables_metadata(step).custom_metadata
-        except Exception:  # whatever Orbax makes of files that are not what it wrote
+        except Exception:  # any error that damaged files cause in Orbax
             return None
         return told if isinstance(told, dict) and {"facts", "checksum"} <= told.keys() else None
 
     def _load(self, step: int, like: PyTree) -> tuple[PyTree, str | None]:
-        """The state, or why it is damaged: something cannot be read, or is not what was saved."""
+        """The state, or why it is damaged."""
         with _quiet():
             told, state, why = self._told(step), None, None
             if not _everywhere(told is not None):
@@ -170,7 +167,7 @@ class Checkpoints:
                     raise
                 why = f"it cannot be read, {_line(list(causes(error))[-1])}"
             if why:
-                gc.collect()  # what a failed read left behind complains now, unheard, and not later
+                gc.collect()  # complaints of what a failed read left behind are muted here
         if not _everywhere(why is None):
             return None, why or "another process cannot read it"
         if checksum(state) != told["checksum"]:
@@ -186,13 +183,13 @@ class Checkpoints:
             if is_first():
                 shutil.rmtree(aside, ignore_errors=True)
                 (self._place / str(step)).rename(aside)
-        _everywhere(True)  # nobody looks before all are moved
+        _everywhere(True)  # no process reads before all are moved
         self._checkpointer.reload()
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax reads arrays side by side; where one fails, the others would each print a traceback of their own."""
+    """Mutes Orbax, which reads arrays side by side and prints a traceback for each that fails."""
     before, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
         with console.muted():
@@ -202,19 +199,19 @@ def _quiet() -> Iterator[None]:
 
 
 def _everywhere(here: bool) -> bool:
-    """Whether it is so in every process; also a point that all of them pass together."""
+    """Whether `here` holds in every process; also a barrier."""
     return here if alone() else bool(multihost_utils.process_allgather(np.array(here)).all())
 
 
 def _line(error: BaseException) -> str:
-    """Its kind and first line, cut."""
+    """An error's class and first line, cut."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
 
 
 def save_params(directory: Path, tree: PyTree) -> None:
-    """Writes a finished model's arrays to `directory/params`. Every process has to come; the first writes its own.
+    """Writes a finished model's arrays to `directory/params`. Every process has to come; the first writes.
 
-    As NumPy arrays: Orbax refuses arrays on a device of one process where there are others.
+    As NumPy arrays: with several processes Orbax refuses arrays on a device of one.
     """
     target = directory.resolve() / "params"
     if is_first():
@@ -225,9 +222,8 @@ def save_params(directory: Path, tree: PyTree) -> None:
 def load_params(directory: Path, like: PyTree) -> PyTree:
     """Reads what `save_params` wrote onto one device; `like` gives shapes (arrays or ShapeDtypeStructs).
 
-    Any process may do so without the others, for which Orbax's older interface is needed: with the newer one each read
-    moves a counter that has to be the same in all processes when they save together, or all of them wait forever. The
-    device is named: Orbax would otherwise look for the devices of the machine that saved.
+    One process may do so alone. That needs Orbax's older interface: in the newer one each read moves a counter that
+    must be equal in all processes when they save. A named device keeps Orbax from asking for those of the save.
     """
     place, me = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), jax.process_index()
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)

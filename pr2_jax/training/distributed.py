@@ -1,10 +1,9 @@
-"""More than one process: how they find each other, agree before they train, and wait for process 0.
+"""Several processes: how they find each other, agree before they train, and wait for process 0.
 
-All work on one work directory on a file system that they share. Training is done by all together; everything else is
-done by process 0 (`first`) while the others wait. They wait at barriers of the coordination service, not in
-collectives: those give up after minutes, and an evaluation may take an hour.
+They share one work directory. All train together; process 0 does everything else (`first`) while the others wait at
+barriers of the coordination service. Collectives would give up after minutes, and an evaluation may take an hour.
 
-One process is the ordinary case: every function here then does its work and nothing else.
+With one process, the ordinary case, every function here does its work and nothing else.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ T = TypeVar("T")
 START_S = 300
 """How long the processes wait for each other when they start."""
 AGREE_S = 600
-"""How long they wait for each other between two stages, where all should come at once."""
+"""How long they wait for each other between two stages."""
 STAGE_S = 24 * 3600
-"""How long they wait for what process 0 does alone. One that dies is noticed long before, by its missing heartbeat."""
+"""How long they wait for process 0. A process that dies is noticed long before, by its missing heartbeat."""
 LEAVE_S = 60
-"""How long the last one may take to end after the first has. Then those still running are ended."""
+"""How long after the first process the last one may end, before it is ended."""
 
-_meetings = itertools.count()  # every process counts the same ones, so that a number names a barrier
+_barriers = itertools.count()  # all processes meet in one order, so that a number names a barrier
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The processes of a run, and which of them this is."""
+    """The processes of a run, and this one's place among them."""
 
     coordinator: str  # HOST:PORT of process 0
     processes: int
@@ -68,10 +67,10 @@ def group(
     found_by: str | None,
     environment: Mapping[str, str],
 ) -> Group | None:
-    """The processes that the flags of a command name, or those of `--distributed slurm|jobset`.
+    """The processes that a command's flags name, or those of `--distributed slurm|jobset`.
 
-    None = just this one, and also for `tpu`, where JAX asks the machine itself. Nothing is ever found unasked: a shell
-    inside a SLURM allocation looks like one of its tasks. BadConfig where flags or variables are missing or clash.
+    None = this one alone, and also for `tpu`, where JAX asks the machine itself. Never found unasked: a shell inside a
+    SLURM allocation looks like one of its tasks. BadConfig where flags or variables are missing or clash.
     """
     flags = {"--coordinator": coordinator, "--processes": processes, "--process": process}
     missing = [name for name, value in flags.items() if value is None]
@@ -86,7 +85,7 @@ def group(
 
 
 def _slurm(environment: Mapping[str, str]) -> Group:
-    """One process a task of `srun`; process 0 is on the first node, at a port that the job's number decides."""
+    """One process a task of `srun`; process 0 is on the first node, at a port made from the job's number."""
     nodes = _variable(environment, "SLURM_STEP_NODELIST", "srun")
     job, size, index = (_number(environment, name, "srun") for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"))
     one = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)[0]  # `node[001-004,7],other` -> `node[001-004,7]`
@@ -116,7 +115,7 @@ def _number(environment: Mapping[str, str], name: str, set_by: str) -> int:
 
 
 def start(asked: Group | None, found_by: str | None = None, wait_s: float = START_S) -> None:
-    """Joins the other processes; to be called before anything else of JAX. Nothing happens where there are none.
+    """Joins the other processes, if any; to be called before anything else of JAX.
 
     Where they do not come within `wait_s` the process ends with one line and exit status 2: JAX would abort it.
     """
@@ -133,7 +132,7 @@ def start(asked: Group | None, found_by: str | None = None, wait_s: float = STAR
             "process_id": asked.process,
             "cluster_detection_method": "deactivate",
         }
-        if host in ("localhost", "127.0.0.1"):  # or the service would listen to the whole network
+        if host in ("localhost", "127.0.0.1"):  # the service must not listen to the whole network
             settings["coordinator_bind_address"] = asked.coordinator
         if asked.process == 0:
             _refuse_taken(int(port))
@@ -154,7 +153,7 @@ def start(asked: Group | None, found_by: str | None = None, wait_s: float = STAR
 
 
 def _refuse_taken(port: int) -> None:
-    """BadConfig where another program listens already: JAX's service would crash."""
+    """BadConfig where another program listens at the port: JAX's service would crash."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -164,7 +163,7 @@ def _refuse_taken(port: int) -> None:
 
 
 def _give_up(asked: Group | None, wait_s: float) -> None:
-    """In a thread, since the main one is held in C++, whose own way out is to abort."""
+    """Ends the process from a thread: the main one is held in C++, which would abort."""
     if asked is None:
         said = "the other processes of this TPU slice did not come"
     elif asked.process == 0:
@@ -193,10 +192,7 @@ def _answers(address: str) -> bool:
 
 @contextlib.contextmanager
 def company() -> Iterator[None]:
-    """Ends this process with one line where another one has gone while they worked together.
-
-    At once: nothing that waits for the other would return, and JAX's own way out waits as well.
-    """
+    """Ends this process with one line where another one has gone: whatever waits for it would never return."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -212,7 +208,7 @@ def company() -> Iterator[None]:
 
 
 def alone() -> bool:
-    """Whether there is but one process. Asks no device."""
+    """Whether this is the only process. Asks no device."""
     return not jax.distributed.is_initialized() or jax.process_count() == 1
 
 
@@ -222,39 +218,20 @@ def is_first() -> bool:
 
 
 def first(do: Callable[[], T]) -> T:
-    """What `do` returns on process 0, on every process; the others wait for it and do not call it.
-
-    It has to be fit for JSON where there are others. An error of `do` ends all of them. All processes have to come.
-    """
+    """Calls `do` on process 0 and returns its result, fit for JSON, on every process. All processes have to come."""
     if alone():
         return do()
-    if not is_first():
-        found, failure = _gathered(None, STAGE_S)[0]
-        if failure is not None:
-            raise Pr2Error(f"process 0: {failure}")
-        return found
-    found, failure = _attempt(do)
-    _gathered([found, None if failure is None else _in_words(failure)], STAGE_S)
-    if failure is not None:
-        raise failure
-    return found
+    mine, everyone = _outcomes(do if is_first() else lambda: None, STAGE_S)
+    return mine if is_first() else everyone[0]
 
 
 def agree(facts: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-    """What `facts` returns where it comes out alike on every process; BadConfig, naming both sides, where it does not.
-
-    An error that it raises on one process ends all.
-    """
+    """The result of `facts`, equal on every process; BadConfig, naming both sides, where one differs."""
     if alone():
         return facts()
-    mine, failure = _attempt(facts)
-    everyone = _gathered([mine, None if failure is None else _in_words(failure)], AGREE_S)
-    if failure is not None:
-        raise failure
-    for process, (theirs, error) in enumerate(everyone):
-        if error is not None:
-            raise Pr2Error(f"process {process}: {error}")
-        if changes := artifacts.differences(everyone[0][0], theirs):
+    mine, everyone = _outcomes(facts, AGREE_S)
+    for process, theirs in enumerate(everyone):
+        if changes := artifacts.differences(everyone[0], theirs):
             path, here, there = changes[0]
             raise BadConfig(
                 f"{path} is {json.dumps(here)} on process 0 and {json.dumps(there)} on process {process}: start all "
@@ -263,19 +240,25 @@ def agree(facts: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     return mine
 
 
-def _attempt(do: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+def _outcomes(do: Callable[[], T], timeout_s: float) -> tuple[T, list[Any]]:
+    """The result of `do` here, and those of all processes. An error on one process is raised on all of them."""
+    mine, failure, told = None, None, None
     try:
-        return do(), None
+        mine = do()
     except BaseException as error:  # raised again once the others know
-        return None, error
-
-
-def _in_words(error: BaseException) -> str:
-    return str(error) if isinstance(error, Pr2Error) else f"{type(error).__name__}: {error}"
+        failure = error
+        told = str(error) if isinstance(error, Pr2Error) else f"{type(error).__name__}: {error}"
+    everyone = _gathered([mine, told], timeout_s)
+    if failure is not None:
+        raise failure
+    for process, (_, error) in enumerate(everyone):
+        if error is not None:
+            raise Pr2Error(f"process {process}: {error}")
+    return mine, [theirs for theirs, _ in everyone]
 
 
 def _gathered(value: Any, timeout_s: float) -> list[Any]:
-    """What every process brings, by process. Pr2Error where one does not come in time."""
+    """The values of all processes. Pr2Error where one does not come in time."""
     _meet(timeout_s)
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.array(len(text), np.int32))
@@ -286,9 +269,9 @@ def _gathered(value: Any, timeout_s: float) -> list[Any]:
 
 
 def _meet(timeout_s: float) -> None:
-    """Returns once every process is here. To be called from the main thread, which meets in one order everywhere."""
+    """Returns once every process is here. For the main thread only, which meets in one order everywhere."""
     try:
-        multihost.get_barrier_sync_fn()(key=f"pr2-{next(_meetings)}", timeout_ms=int(timeout_s * 1000))
+        multihost.get_barrier_sync_fn()(key=f"pr2-{next(_barriers)}", timeout_ms=int(timeout_s * 1000))
     except jax.errors.JaxRuntimeError as error:
         late = re.findall(r"^\s*(?:\S*task:)?(\d+)\s*$", str(error).partition("task names:")[2], re.MULTILINE)
         who = f"process {', '.join(late)}" if late else "another process"

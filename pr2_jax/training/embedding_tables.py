@@ -1,14 +1,12 @@
-"""Embedding tables: what they are, how rows are read, and updates that touch only the rows of the batch.
+"""Embedding tables: their specs, lookups, and updates that touch only the rows of the batch.
 
-A task names its lookups, `{"history": ("video", ids_BxH), ...}`; this file turns them into rows, and models see nothing
-else of a table. The loss is differentiated with respect to the *gathered* rows: what comes back is one gradient an
-occurrence, `[N, D]`. Occurrences of one id are summed exactly once, the optimiser updates each distinct row, and the
-result is scattered into donated buffers, so that a step's cost does not depend on how many rows a table has.
+A task names its lookups, `{"history": ("video", ids_BxH), ...}`, and a model gets the rows. The loss is differentiated
+with respect to the *gathered* rows: one gradient an occurrence, `[N, D]`. Gradients of one id are summed, the optimiser
+updates each distinct row, and the result is scattered into donated buffers. A step's cost does not grow with a table.
 
-Occurrences find each other without a sort and without memory that grows with the table (`leaders`): each writes its
-place into a hashed slot, the largest place in a slot wins, and whoever sees its own id there has found its leader.
-Slots that two ids share are settled in the next round, under another hash; two or three rounds are enough. A sort of
-the ids with their places takes several times as long on a CPU.
+`leaders` finds the occurrences of one id without a sort, which takes several times as long on a CPU, and without memory
+that grows with the table. Each occurrence writes its place into a hashed slot and the largest place wins. An occurrence
+that finds its own id there has found its leader. Slots that two ids share are settled next round, under another hash.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -30,7 +28,7 @@ from pr2_jax.training.mesh import BY_ROWS, DATA, MODEL, REPLICATED, ROW_MULTIPLE
 
 PyTree = Any
 RowMemory = dict[str, Array]
-"""What an optimiser remembers of each row of one table."""
+"""An optimiser's state of one table: arrays that lead with the table's rows."""
 Tables = dict[str, Array]
 Lookups = dict[str, tuple[str, Array]]
 Rows = dict[str, Array]
@@ -39,7 +37,7 @@ EPSILON = 1e-8
 OUTSIDE = np.iinfo(np.int32).max
 """A row that no table has: scatters drop it."""
 SLOTS_A_PLACE = 8
-"""Hashed slots for each occurrence: one id in sixteen meets another in the first round."""
+"""Hashed slots for each occurrence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +51,12 @@ class TableSpec:
 
     @property
     def used_rows(self) -> int:
-        """Rows that some id can have."""
+        """Rows that ids can reach."""
         return self.config.hashed_rows or self.rows
 
     @property
     def padded_rows(self) -> int:
-        """Rows as stored: they split evenly over 1, 2, 4, ... 512 devices, and a checkpoint fits all of them."""
+        """Rows as stored: they split evenly over 1, 2, 4, ... 512 devices."""
         return -(-self.used_rows // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
@@ -66,15 +64,12 @@ def table_specs(
     sizes: Mapping[str, int], width: int, config: TablesConfig, deviations: Mapping[str, float] | None = None
 ) -> dict[str, TableSpec]:
     """Specs of the tables named in `sizes` (ids of each), all of one width."""
-    entries = vars(config)
-    return {
-        name: TableSpec(ids, width, (deviations or {}).get(name, 0.0), entries[name]) for name, ids in sizes.items()
-    }
+    deviations, configs = deviations or {}, vars(config)
+    return {name: TableSpec(ids, width, deviations.get(name, 0.0), configs[name]) for name, ids in sizes.items()}
 
 
 def init_tables(specs: dict[str, TableSpec], key: Array) -> Tables:
-    """`[padded_rows, width]` each. Each table draws from its own stream, so that adding one leaves the others as they
-    were. Row 0 (unknown) and the padding are zero: they say nothing."""
+    """`[padded_rows, width]` each, drawn from a stream of its own. Row 0 (unknown) and the padding are zero."""
 
     def draw(name: str, spec: TableSpec) -> Array:
         stream = jax.random.fold_in(key, zlib.crc32(name.encode()))
@@ -86,7 +81,7 @@ def init_tables(specs: dict[str, TableSpec], key: Array) -> Tables:
 
 
 def gather(tables: Tables, lookups: Lookups, mesh: Mesh | None = None) -> Rows:
-    """Rows of shape `ids.shape + (width,)`. Of tables that are split over a mesh each device gives what it owns."""
+    """Rows of shape `ids.shape + (width,)`. On a mesh each device gives the rows that it owns."""
     if mesh is None or mesh.size == 1:
         return {name: take(tables[table], ids) for name, (table, ids) in lookups.items()}
 
@@ -99,15 +94,15 @@ def gather(tables: Tables, lookups: Lookups, mesh: Mesh | None = None) -> Rows:
 
 
 def take(array_Vx: Array, ids_x: Array) -> Array:
-    """Rows of an array, `ids.shape + array.shape[1:]`. Ids must be in range; the nearest row answers for any other.
+    """Rows of an array, `ids.shape + array.shape[1:]`. An id out of range gives the nearest row.
 
-    To mark a wrong id in the result, as `jnp.take` does, costs another pass over every row. `astray` looks at the ids.
+    Marking it in the result, as `jnp.take` does, costs another pass over every row. `astray` checks the ids instead.
     """
     return array_Vx.at[ids_x].get(mode="clip", wrap_negative_indices=False)
 
 
 def resolved(specs: dict[str, TableSpec], lookups: Lookups) -> Lookups:
-    """Ids as rows: those of hashed tables are hashed (0 stays 0), the others are what they were."""
+    """Ids as rows: those of hashed tables are hashed (0 stays 0), the others unchanged."""
 
     def rows(table: str, ids: Array) -> Array:
         hashed_rows = specs[table].config.hashed_rows
@@ -128,57 +123,9 @@ def mixed(ids_x: Array) -> Array:
 
 
 def astray(specs: dict[str, TableSpec], lookups: Lookups) -> Array:
-    """Whether any row lies outside its table. The loop reports the loss of such a batch as NaN, and so stops there."""
+    """Whether any row lies outside its table. The loop makes the loss of such a batch NaN, and so stops."""
     outside = [((ids < 0) | (ids >= specs[table].used_rows)).any() for table, ids in lookups.values()]
     return functools.reduce(jnp.logical_or, outside)
-
-
-class RowOptimizer(Protocol):
-    """What happens to a row that has a gradient. Arrays lead with the rows touched."""
-
-    def init(self, table_VxD: Array) -> dict[str, Array]:
-        """What is remembered a row, one leading row a row of the table."""
-        ...
-
-    def update(self, memory: dict[str, Array], grad_NxD: Array) -> tuple[Array, dict[str, Array]]:
-        """The direction to be multiplied by the learning rate, `[N, D]`, and the new memory."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class RowAdagrad:
-    """Row-wise Adagrad: `row -= rate * g / sqrt(sum of mean(g^2))`; one float a row is remembered."""
-
-    def init(self, table_VxD: Array) -> dict[str, Array]:
-        return {"sum_V": jnp.zeros(len(table_VxD), jnp.float32)}
-
-    def update(self, memory: dict[str, Array], grad_NxD: Array) -> tuple[Array, dict[str, Array]]:
-        sum_N = memory["sum_V"] + jnp.square(grad_NxD).mean(-1)
-        return grad_NxD / (jnp.sqrt(sum_N)[:, None] + EPSILON), {"sum_V": sum_N}
-
-
-@dataclasses.dataclass(frozen=True)
-class LazyAdam:
-    """Adam whose moments decay only when a row is touched; two floats a parameter are remembered.
-
-    The bias of the moments is corrected by how often the row itself was touched: a rare row's first step is as long as
-    any other's.
-    """
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-
-    def init(self, table_VxD: Array) -> dict[str, Array]:
-        zeros = jnp.zeros_like(table_VxD)
-        return {"mean_VxD": zeros, "square_VxD": jnp.zeros_like(zeros), "touched_V": jnp.zeros(len(zeros), jnp.int32)}
-
-    def update(self, memory: dict[str, Array], grad_NxD: Array) -> tuple[Array, dict[str, Array]]:
-        mean_NxD = self.beta1 * memory["mean_VxD"] + (1 - self.beta1) * grad_NxD
-        square_NxD = self.beta2 * memory["square_VxD"] + (1 - self.beta2) * jnp.square(grad_NxD)
-        touched_N = memory["touched_V"] + 1
-        unbiased1, unbiased2 = (1 - beta ** touched_N[:, None].astype(jnp.float32) for beta in (self.beta1, self.beta2))
-        direction_NxD = mean_NxD / unbiased1 / (jnp.sqrt(square_NxD / unbiased2) + EPSILON)
-        return direction_NxD, {"mean_VxD": mean_NxD, "square_VxD": square_NxD, "touched_V": touched_N}
 
 
 class TableOptimizer(Protocol):
@@ -195,23 +142,50 @@ class TableOptimizer(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class SparseTable:
-    """Touches the rows of the batch only."""
+class SparseOptimizer:
+    """A TableOptimizer that touches the rows of the batch only."""
 
-    rows: RowOptimizer
-
-    def init(self, table_VxD: Array) -> RowMemory:
-        return self.rows.init(table_VxD)
+    def update_rows(self, memory: RowMemory, grad_NxD: Array) -> tuple[Array, RowMemory]:
+        """The direction `[N, D]`, before the learning rate, and the new memory of the N rows touched."""
+        raise NotImplementedError
 
     def update(
         self, table_VxD: Array, state: RowMemory, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
     ) -> tuple[Array, RowMemory]:
-        one = functools.partial(_update_shard, self.rows, sharded=mesh.size > 1)
+        one = functools.partial(_update_shard, self.update_rows, sharded=mesh.size > 1)
         if mesh.size > 1:
             specs = (BY_ROWS, BY_ROWS, REPLICATED, REPLICATED, REPLICATED)
             one = jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=(BY_ROWS, BY_ROWS))
         return one(table_VxD, state, ids_N, grad_NxD, rate)
+
+
+class RowAdagrad(SparseOptimizer):
+    """Row-wise Adagrad: `row -= rate * g / sqrt(sum of mean(g^2))`; its memory is one float a row."""
+
+    def init(self, table_VxD: Array) -> RowMemory:
+        return {"sum_V": jnp.zeros(len(table_VxD), jnp.float32)}
+
+    def update_rows(self, memory: RowMemory, grad_NxD: Array) -> tuple[Array, RowMemory]:
+        sum_N = memory["sum_V"] + jnp.square(grad_NxD).mean(-1)
+        return grad_NxD / (jnp.sqrt(sum_N)[:, None] + EPSILON), {"sum_V": sum_N}
+
+
+class LazyAdam(SparseOptimizer):
+    """Adam whose moments decay, and whose bias is corrected, by how often the row itself was touched."""
+
+    beta1, beta2 = 0.9, 0.999
+
+    def init(self, table_VxD: Array) -> RowMemory:
+        zeros = jnp.zeros_like(table_VxD)
+        return {"mean_VxD": zeros, "square_VxD": jnp.zeros_like(zeros), "touched_V": jnp.zeros(len(zeros), jnp.int32)}
+
+    def update_rows(self, memory: RowMemory, grad_NxD: Array) -> tuple[Array, RowMemory]:
+        mean_NxD = self.beta1 * memory["mean_VxD"] + (1 - self.beta1) * grad_NxD
+        square_NxD = self.beta2 * memory["square_VxD"] + (1 - self.beta2) * jnp.square(grad_NxD)
+        touched_N = memory["touched_V"] + 1
+        unbiased1, unbiased2 = (1 - beta ** touched_N[:, None].astype(jnp.float32) for beta in (self.beta1, self.beta2))
+        direction_NxD = mean_NxD / unbiased1 / (jnp.sqrt(square_NxD / unbiased2) + EPSILON)
+        return direction_NxD, {"mean_VxD": mean_NxD, "square_VxD": square_NxD, "touched_V": touched_N}
 
 
 def init_all(optimizers: Mapping[str, TableOptimizer], tables: Tables) -> dict[str, PyTree]:
@@ -238,7 +212,7 @@ def update_all(
 
 
 def _by_table(tables: Tables, lookups: Lookups, gradients: Rows) -> dict[str, tuple[Array, Array]]:
-    """Ids `[N]` and their gradients `[N, D]` of each table that is looked up, all lookups end to end."""
+    """Ids `[N]` and gradients `[N, D]` of each table that is looked up, all lookups end to end."""
     out = {}
     for name, table in tables.items():
         mine = [key for key, (of, _) in lookups.items() if of == name]
@@ -249,7 +223,7 @@ def _by_table(tables: Tables, lookups: Lookups, gradients: Rows) -> dict[str, tu
 
 
 def _update_shard(
-    optimizer: RowOptimizer,
+    update_rows: Callable[[RowMemory, Array], tuple[Array, RowMemory]],
     table_RxD: Array,
     memory: RowMemory,
     ids_N: Array,
@@ -258,13 +232,13 @@ def _update_shard(
     *,
     sharded: bool,
 ) -> tuple[Array, RowMemory]:
-    """The rows of one device, R of them; ids of other devices and of row 0 fall outside and are dropped."""
+    """Updates the R rows of one device. Ids of other devices and of row 0 are dropped."""
     size = len(table_RxD)
     local_N, mine_N = _local(ids_N, size) if sharded else (ids_N, (ids_N >= 0) & (ids_N < size))
     local_N = jnp.where(mine_N & (ids_N != 0), local_N, OUTSIDE)
     leader_N = leaders(local_N)
     summed_NxD = jnp.zeros_like(grad_NxD).at[leader_N].add(grad_NxD, mode="drop")
-    # One occurrence of each id speaks for all; the others are sent outside.
+    # The leader stands for all occurrences of its id; the others are dropped.
     target_N = jnp.where(leader_N == jnp.arange(len(ids_N)), local_N, OUTSIDE)
 
     def read(array: Array) -> Array:
@@ -273,16 +247,13 @@ def _update_shard(
     def write(array: Array, rows: Array) -> Array:
         return array.at[target_N].set(rows, mode="drop")
 
-    direction_NxD, rows = optimizer.update(jax.tree.map(read, memory), summed_NxD)
+    direction_NxD, rows = update_rows(jax.tree.map(read, memory), summed_NxD)
     table_RxD = table_RxD.at[target_N].add(-rate * direction_NxD, mode="drop")
     return table_RxD, jax.tree.map(write, memory, rows)
 
 
 def leaders(ids_N: Array) -> Array:
-    """For each occurrence the place of the one that stands for its id, the same for all of that id; OUTSIDE stays so.
-
-    O(N), whatever the ids' range.
-    """
+    """For each occurrence the place of its id's leader, the same for all of that id; OUTSIDE stays so. O(N)."""
     count = len(ids_N)
     slots = 1 << (SLOTS_A_PLACE * count - 1).bit_length()
     place_N = jnp.arange(count, dtype=jnp.int32)
@@ -303,12 +274,12 @@ def leaders(ids_N: Array) -> Array:
 
 
 def _hashed(ids_N: Array, number: Array, slots: int) -> Array:
-    """Slots in [0, slots), another hash for each number."""
+    """Slots in [0, slots), by another hash for each number."""
     salt = number * jnp.uint32(0x9E3779B9)
     return (mixed(ids_N.astype(jnp.uint32) ^ salt) & jnp.uint32(slots - 1)).astype(jnp.int32)
 
 
 def _local(ids_x: Array, size: int) -> tuple[Array, Array]:
-    """Ids as rows of this device's share, and which of them it owns."""
+    """Ids as rows of this device's share, and whether it owns them."""
     local_x = ids_x - jax.lax.axis_index((DATA, MODEL)) * size
     return local_x, (local_x >= 0) & (local_x < size)

@@ -1,7 +1,6 @@
-"""Batch -> loss -> gradients -> update. One loop for the content towers, the preference space, PDR and QIN.
+"""The training loop of all models: batch -> loss -> gradients -> update.
 
-`batch_at(step)` is a pure function of the step number, so that the position in the data *is* the step: a resumed run
-sees exactly the batches that the unbroken one would have seen.
+`batch_at(step)` is a pure function of the step number: a resumed run sees the batches of the unbroken one.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from pr2_jax.training.embedding_tables import (
     Lookups,
     RowAdagrad,
     Rows,
-    SparseTable,
     TableOptimizer,
     Tables,
     TableSpec,
@@ -64,15 +62,15 @@ Metrics = dict[str, Array]
 HostBatch = dict[str, np.ndarray]
 PyTree = Any
 BatchAt = Callable[..., HostBatch]
-"""(step) -> the batch; (step, rows) -> these rows of it, where a process brings its share only."""
+"""(step) -> the batch; (step, rows) -> these rows of it, where each process brings its share."""
 
 KEPT = 16
-"""Programs of each kind that alike tasks share, the last ones asked for."""
+"""Programs of each kind that are kept for like tasks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Alike:
-    """A task with the shapes of its frozen arrays in their place. Equal where class, config, sizes and shapes are."""
+    """A task with shapes for its frozen arrays. Equal where class, config, sizes and shapes are."""
 
     kind: type
     said: str
@@ -80,10 +78,9 @@ class _Alike:
 
 
 def shared(make: Callable) -> Callable:
-    """`make(task, ...)`, called once for all tasks alike: folds of a model, and the model opened again.
+    """Caches `make(task, ...)` by a task's config and shapes: folds of a model share programs.
 
-    What it makes may read the task's config and the shapes of its frozen arrays. The arrays themselves it must take as
-    arguments, which keeps them out of the program and out of this memory.
+    `make` sees the shapes of the task's frozen arrays only. A program takes the arrays themselves as arguments.
     """
     kept = functools.lru_cache(KEPT)(lambda like, *rest: make(like.task, *rest))
 
@@ -97,16 +94,16 @@ def shared(make: Callable) -> Callable:
 
 
 class Task(Protocol):
-    """A model as the loop sees it. `loss` gets rows, never tables, so that where rows live is not its business."""
+    """A model to be trained. `loss` gets rows, never tables."""
 
     name: str
     frozen: Frozen
-    """Arrays that no gradient reaches (content vectors, video attributes). Passed to the jitted step as an argument:
-    closed over, they would be baked into the program as constants."""
+    """Arrays that no gradient reaches (content vectors, video attributes). They are an argument of the jitted step:
+    closed over, they would become constants of the program."""
 
     @property
     def schema(self) -> Schema:
-        """What a training batch holds."""
+        """The arrays of a training batch."""
         ...
 
     def table_specs(self) -> dict[str, TableSpec]:
@@ -118,27 +115,32 @@ class Task(Protocol):
         ...
 
     def prepare(self, frozen: Frozen, batch: Batch) -> Batch:
-        """What depends on no parameter: joins frozen vectors, runs the search units."""
+        """The batch with all that depends on no parameter: frozen vectors, results of the search units."""
         ...
 
     def lookups(self, batch: Batch) -> Lookups:
-        """Which ids of the prepared batch index which table."""
+        """The ids of the prepared batch that index each table."""
         ...
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
-        """Mean loss of the batch and scalars worth logging."""
+        """Mean loss of the batch, and scalars to log."""
         ...
 
 
 def sample_of(frozen: Frozen) -> Frozen:
-    """Two rows of zeros for each frozen array: all that `init` needs to know, where the arrays themselves would become
-    constants of the program."""
+    """Two rows of zeros for each frozen array: enough for `init`; the arrays themselves would become constants."""
     return jax.tree.map(lambda x: jnp.zeros((2, *x.shape[1:]), x.dtype), frozen)
+
+
+def init_params(task: Any, key: Array, batch: Batch) -> Params:
+    """Dense parameters of `task.model`, whose shapes follow from a prepared batch."""
+    rows = {name: jnp.zeros((*ids.shape, task.config.width)) for name, (_, ids) in task.lookups(batch).items()}
+    return task.model.init(key, rows, batch)["params"]
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseTable:
-    """Plain Adam over the whole table: the reference, and the right thing for a small one."""
+    """Plain Adam over the whole table: the reference, and a choice for small tables."""
 
     def init(self, table_VxD: Array) -> PyTree:
         return optax.scale_by_adam().init(table_VxD)
@@ -153,21 +155,21 @@ class DenseTable:
 
 
 TABLE_OPTIMIZERS: dict[str, TableOptimizer] = {
-    "row_adagrad": SparseTable(RowAdagrad()),
-    "lazy_adam": SparseTable(LazyAdam()),
+    "row_adagrad": RowAdagrad(),
+    "lazy_adam": LazyAdam(),
     "adam": DenseTable(),
 }
 """By the names that a config may give."""
 
 
 def schedule(peak: float, steps: int, config: OptimConfig) -> optax.Schedule:
-    """Linear warm-up, cosine fall to a fiftieth of the peak."""
+    """Linear warm-up, then cosine decay to a fiftieth of the peak."""
     warmup = max(1, round(config.warmup_share * steps))
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), peak / 50)
 
 
 def dense_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """For everything but tables."""
+    """The optimiser of dense parameters."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(schedule(config.learning_rate, steps, config), weight_decay=config.weight_decay),
@@ -175,7 +177,7 @@ def dense_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransforma
 
 
 def table_optimizers(config: OptimConfig, specs: Mapping[str, TableSpec]) -> dict[str, TableOptimizer]:
-    """What each table's own config names, or else `config.table_optimizer`."""
+    """The optimiser of each table: its own config's, or else `config.table_optimizer`."""
     return {name: TABLE_OPTIMIZERS[spec.config.optimizer or config.table_optimizer] for name, spec in specs.items()}
 
 
@@ -186,7 +188,7 @@ def table_schedules(config: OptimConfig, specs: Mapping[str, TableSpec], steps: 
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a step changes."""
+    """The state that a step changes."""
 
     step: Array
     params: Params
@@ -196,15 +198,15 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def init_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> TrainState:
-    """Fresh parameters, placed on the mesh (default: one device); the seed alone decides them."""
+    """A fresh state on the mesh (default: one device), a function of `config.seed`."""
     places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(task, config, steps, mesh))
-    # One program, where layer by layer would be some hundreds; the forward pass in it is dead code.
+    # Jitted: layer by layer it would be some hundreds of programs.
     return jax.jit(_initialiser(task, config, steps), out_shardings=places)(jax.random.key(config.seed))
 
 
 @shared
 def abstract_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> TrainState:
-    """Shapes, types and places of a state that is not made."""
+    """Shapes, types and shardings of a state."""
     shapes = jax.eval_shape(_initialiser(task, config, steps), jax.random.key(config.seed))
     places = state_shardings(shapes, mesh or single())
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
@@ -229,7 +231,7 @@ def _initialiser(task: Task, config: OptimConfig, steps: int) -> Callable[[Array
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
-    """Where each array of a state lives: tables and what belongs to their rows split by rows, the rest everywhere."""
+    """Shardings of a state: tables and their optimisers' memory split by rows, the rest replicated."""
     everywhere, by_rows = NamedSharding(mesh, REPLICATED), NamedSharding(mesh, BY_ROWS)
 
     def rows(leaf) -> NamedSharding:
@@ -241,7 +243,7 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
 
 @shared
 def make_step(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> Callable:
-    """The jitted update `(state, frozen, batch) -> (state, metrics)`; the old state's buffers are reused."""
+    """The jitted update `(state, frozen, batch) -> (state, metrics)`; it donates the old state's buffers."""
     mesh, seed, specs = mesh or single(), config.seed, task.table_specs()
     dense_tx, table_txs = dense_optimizer(config, steps), table_optimizers(config, specs)
     schedules = table_schedules(config, specs, steps)
@@ -286,7 +288,7 @@ def prefetch(batch_at: BatchAt, first: int, last: int, depth: int = 2) -> Iterat
                 if stop.is_set():
                     return
                 put(batch_at(step))
-        except BaseException as error:  # handed over, raised by the consumer
+        except BaseException as error:  # raised by the consumer
             put(error)
 
     thread = threading.Thread(target=work, daemon=True, name="batches")
@@ -312,13 +314,13 @@ def fit(
     directory: Path,
     mesh: Mesh | None = None,
 ) -> TrainState:
-    """Trains up to step `until` (default: all `steps`), going on from the latest checkpoint in `directory`.
+    """Trains from the latest checkpoint in `directory` up to step `until` (default: all `steps`).
 
-    Trains on `mesh` (default: one device), whatever the mesh of the checkpoint was; what comes back is on one device.
-    Losses are read one step late so that the device never waits for the host. A loss that is not finite stops the run,
-    names the step and saves the batch; no step at or after it is ever saved.
+    Trains on `mesh` (default: one device); the checkpoint's mesh may differ. The result is on one device.
+    Losses are read one step late so that the device never waits for the host. A loss that is not finite stops the run
+    and saves the batch; no step at or after it is saved.
     Raises Stopped after a SIGTERM, once the running step is saved; StaleArtifact where `directory` holds checkpoints of
-    another run or none that can be read; BadInput where a batch is not what the task declares; Pr2Error where disk or
+    another run or none that can be read; BadInput where a batch does not fit the task's schema; Pr2Error where disk or
     device memory runs out.
     """
     until, mesh, schema = steps if until is None else until, mesh or single(), task.schema
@@ -357,10 +359,7 @@ def fit(
 
 
 def run_facts(task: Task, config: OptimConfig, steps: int, state: TrainState) -> dict[str, Any]:
-    """What a state depends on and a checkpoint remembers: a run with other facts cannot go on from it.
-
-    How often a run saves may change; so may the mesh.
-    """
+    """Facts that a checkpoint keeps: a run with other facts cannot resume from it. The mesh is none of them."""
     optim = dataclasses.asdict(config)
     del optim["checkpoint_every"]
 

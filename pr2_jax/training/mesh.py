@@ -1,9 +1,8 @@
-"""Where arrays live: a mesh of `data` x `model` devices, and the schema by which a batch is checked and placed on it.
+"""Sharding: a mesh of `data` x `model` devices, and the schema by which a batch is checked and placed on it.
 
-A task declares what its batches hold (`Schema`). What leads with B is split over `data`; the rest of a batch (shared
-negatives `_N`, chunks of timelines `_E`) is on every device. Tables are split by rows over the whole mesh, dense
-parameters and frozen arrays are on every device. The programs stay global (`jax.jit` with NamedSharding, once called
-pjit): a softmax over in-batch negatives sees the whole batch on any mesh.
+A task declares its batches (`Schema`). Arrays that lead with B are split over `data`; the others (shared negatives
+`_N`, chunks of timelines `_E`) are replicated. Tables are split by rows over the whole mesh; dense parameters and
+frozen arrays are replicated. Programs are global: a softmax over in-batch negatives sees the whole batch on any mesh.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ DATA, MODEL = "data", "model"
 REPLICATED = PartitionSpec()
 BY_BATCH = PartitionSpec(DATA)
 BY_ROWS = PartitionSpec((DATA, MODEL))
-"""Rows of a table over all devices: a table's memory is shared out, whatever the shape of the mesh."""
+"""Rows of a table, split over all devices of the mesh."""
 ROW_MULTIPLE = 512
 """Tables are padded to a multiple of this many rows."""
 
@@ -35,7 +34,7 @@ ROW_MULTIPLE = 512
 class ArraySpec:
     """One array of a batch.
 
-    `dims`: a number where the model's config settles the size, else a letter (types.py), which has one size a batch.
+    `dims`: a number where the config settles the size, else a letter (types.py), which has one size a batch.
     `exact` arrays stay float32 where a model computes in bfloat16.
     """
 
@@ -45,17 +44,17 @@ class ArraySpec:
 
     @property
     def spec(self) -> PartitionSpec:
-        """Rows of the batch are split over `data`, everything else is on every device."""
+        """The sharding: over `data` for arrays that lead with B."""
         return BY_BATCH if self.dims[0] == "B" else REPLICATED
 
     def shown(self, sizes: Mapping[str, int]) -> str:
-        """`float32[B=4, 6, 8]`, with the sizes that are known."""
+        """As `float32[B=4, 6, 8]`, with the known sizes."""
         dims = [f"{dim}={sizes[dim]}" if dim in sizes else str(dim) for dim in self.dims]
         return f"{self.dtype}[{', '.join(dims)}]"
 
 
 Schema = dict[str, ArraySpec]
-"""What a batch holds, by name."""
+"""The arrays of a batch, by name."""
 
 
 def floats(*dims: str | int, exact: bool = False) -> ArraySpec:
@@ -69,25 +68,18 @@ def ints(*dims: str | int) -> ArraySpec:
 
 
 def exact_names(schema: Schema) -> set[str]:
-    """The arrays that stay float32."""
+    """Names of the arrays that stay float32."""
     return {name for name, spec in schema.items() if spec.exact}
 
 
 def example(schema: Schema, size: int) -> dict[str, jax.Array]:
-    """Arrays of the right ranks and types, for initialisation: ids are 1, the rest 0; open dimensions have `size`."""
-    fill = {"int32": 1, "float32": 0}
-
-    def shape(spec: ArraySpec) -> list[int]:
-        return [size if isinstance(dim, str) else dim for dim in spec.dims]
-
-    return {name: jnp.full(shape(spec), fill[spec.dtype], spec.dtype) for name, spec in schema.items()}
+    """A batch for initialisation: ids are 1, the rest 0; dimensions given by a letter have `size`."""
+    shapes = {name: [size if isinstance(dim, str) else dim for dim in spec.dims] for name, spec in schema.items()}
+    return {name: jnp.full(shapes[name], int(spec.dtype == "int32"), spec.dtype) for name, spec in schema.items()}
 
 
 def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over `devices` (default: all). One of the sizes may be -1: whatever is left.
-
-    BadConfig where the sizes do not multiply to the number of devices.
-    """
+    """A mesh over `devices` (default: all); a size of -1 takes what is left. BadConfig where the sizes do not fit."""
     devices = list(jax.devices() if devices is None else devices)
     sizes, count = [data, model], len(devices)
     if sizes.count(-1) == 1 and max(sizes) > 0:
@@ -107,10 +99,7 @@ def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | No
 
 
 def check_sizes(config: MeshConfig, batches: Mapping[str, int]) -> None:
-    """BadConfig where a config's mesh does not fit the devices, or a batch the mesh: before anything runs.
-
-    `batches`: sizes by the dotted path of their field.
-    """
+    """BadConfig where a config's mesh does not fit the devices, or a batch the mesh. `batches`: sizes by field."""
     shards = configured(config).shape[DATA]
     for name, size in batches.items():
         _refuse_uneven(f"{name} = {size}", size, shards)
@@ -129,9 +118,9 @@ def single(device: jax.Device | None = None) -> Mesh:
 def check_batch(
     task: str, schema: Schema, batch: Mapping[str, np.ndarray], mesh: Mesh, size: int | None = None
 ) -> None:
-    """BadInput where a batch is not what its task declares; BadConfig where its rows do not split evenly.
+    """BadInput where a batch does not fit its schema; BadConfig where its rows do not split evenly.
 
-    `size`: the rows of the whole, where this is a share.
+    `size`: rows of the whole batch, where this is a process's share.
     """
     if odd := sorted(schema.keys() ^ batch.keys()):
         lacks = odd[0] in schema
@@ -139,17 +128,14 @@ def check_batch(
     sizes: dict[str | int, int] = {}
     for name, spec in schema.items():
         array = batch[name]
-        expected = [sizes.setdefault(dim, have) if isinstance(dim, str) else dim for dim, have in _pairs(spec, array)]
+        pairs = zip(spec.dims, array.shape, strict=False)
+        expected = [sizes.setdefault(dim, have) if isinstance(dim, str) else dim for dim, have in pairs]
         if array.dtype != spec.dtype or array.ndim != len(spec.dims) or list(array.shape) != expected:
             found = f"{array.dtype}{list(array.shape)}"
             raise BadInput(f"a batch of {task}: {name} is {found}, expected {spec.shown(sizes)}")
         if spec.spec == BY_BATCH:
             rows = len(array) if size is None else size
             _refuse_uneven(f"a batch of {rows} ({name})", rows, mesh.shape[DATA])
-
-
-def _pairs(spec: ArraySpec, array: np.ndarray) -> zip:
-    return zip(spec.dims, array.shape, strict=False)
 
 
 def _refuse_uneven(what: str, rows: int, shards: int) -> None:
@@ -166,20 +152,19 @@ def whole(mesh: Mesh) -> bool:
 
 
 def local_shards(mesh: Mesh, process: int | None = None) -> list[int]:
-    """Which of the `data` parts of a batch lie on devices of a process (default: this one). Processes that the model
-    axis spans hold the same."""
+    """The `data` parts of a batch on a process's devices (default: this one's); the model axis repeats them."""
     process = jax.process_index() if process is None else process
     return [n for n, row in enumerate(mesh.devices) if any(device.process_index == process for device in row)]
 
 
 def local_rows(mesh: Mesh, size: int, process: int | None = None) -> np.ndarray:
-    """Which rows of a batch of `size` a process has to build, ascending."""
+    """The rows of a batch of `size` that a process has to build, ascending."""
     parts = np.array_split(np.arange(size), mesh.shape[DATA])
     return np.concatenate([parts[n] for n in local_shards(mesh, process)])
 
 
 def place(mesh: Mesh, schema: Schema, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """A host batch on the devices. Of what is split over `data`, each process brings its `local_rows` only."""
+    """A host batch on the devices. Of arrays split over `data` each process gives its `local_rows`."""
     if whole(mesh):
         return {name: jax.device_put(array, NamedSharding(mesh, schema[name].spec)) for name, array in batch.items()}
     held = local_shards(mesh)
@@ -201,7 +186,7 @@ def place(mesh: Mesh, schema: Schema, batch: Mapping[str, np.ndarray]) -> dict[s
 
 
 def everywhere(mesh: Mesh, tree: Any) -> Any:
-    """Arrays that every process has, on every device."""
+    """Arrays that every process holds, replicated over the mesh."""
     sharding = NamedSharding(mesh, REPLICATED)
     if whole(mesh):
         return jax.device_put(tree, sharding)
@@ -217,7 +202,7 @@ def local_copy(mesh: Mesh, tree: Any) -> Any:
 
 
 def described(mesh: Mesh, state: Any) -> str:
-    """The mesh, and how many arrays and bytes of a state a device holds by each rule, in a line for people to read."""
+    """A line of text: the mesh, and the arrays and bytes that a device holds, split and replicated."""
     total: dict[str, list[int]] = {}
     for leaf in jax.tree.leaves(state):
         rule = "split by rows" if leaf.sharding.spec == BY_ROWS else "on every device"

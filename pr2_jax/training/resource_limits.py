@@ -1,4 +1,4 @@
-"""What ends a run: SIGTERM, after the running step is saved; a full disk or device, in one line with the remedy."""
+"""Ends of a training run: SIGTERM, after the running step is saved, and a full disk or device, with the remedy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ NAMED = 3
 def explained(task: str, directory: Path, arrays: Mapping[str, PyTree]) -> Iterator[None]:
     """Pr2Error where the body runs out of disk space in `directory` or of device memory.
 
-    `arrays` holds what is on the devices by kind: `state`, `frozen`, `batch`. It is read only when memory runs out, so
-    the body may fill it as it goes.
+    `arrays`: those on the devices, by kind (`state`, `frozen`, `batch`). The body may fill it as it goes.
     """
     try:
         yield
@@ -43,17 +42,17 @@ def explained(task: str, directory: Path, arrays: Mapping[str, PyTree]) -> Itera
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device had no room left. TensorStore calls a full disk by the same name, but not by this class."""
+    """Whether a device ran out of memory. TensorStore gives a full disk the same name, but another class."""
     return any(isinstance(e, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(e) for e in causes(error))
 
 
 def size(tree: PyTree) -> int:
-    """Bytes of all arrays of a tree, in all and uncompressed."""
+    """Bytes of all arrays of a tree, uncompressed."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def by_name(tree: PyTree) -> dict[str, Any]:
-    """The leaves of a tree by their dotted paths: `tables.video`."""
+    """The leaves of a tree by dotted path: `tables.video`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
@@ -78,11 +77,10 @@ def _memory_line(task: str, error: BaseException, arrays: Mapping[str, PyTree]) 
 
 
 class Stopping:
-    """Context manager of a training run of `steps` steps: notes a SIGTERM, and raises Stopped at the end of the body.
+    """Context manager of a training run: notes a SIGTERM, and raises Stopped at the end of the body.
 
-    Alone, a process listens by itself; only the main thread can, and what the signal did before it does again
-    afterwards. Where `jax.distributed` has been started, JAX listens: a signal to any process stops them all after the
-    same step, some steps later.
+    A process alone handles the signal in its main thread, and restores the old handler. Under `jax.distributed` JAX
+    handles it: a signal to any process stops all of them after the same step.
     """
 
     def __init__(self, first: int, steps: int) -> None:
@@ -96,7 +94,7 @@ class Stopping:
         return self
 
     def after(self, step: int) -> bool:
-        """Whether `step` is the last one. To be asked once after every step, by every process."""
+        """Whether `step` is the last one. Every process asks once after every step."""
         self._step = step
         if self._together:
             self._asked = multihost_utils.reached_preemption_sync_point(step)

@@ -1,4 +1,4 @@
-"""The curve of a run, `curve.jsonl`: a line every few steps, read off the device one step late. Beside it, its pace."""
+"""The training curve, `curve.jsonl`: a line every few steps, read off the device one step late; and the run's pace."""
 
 from __future__ import annotations
 
@@ -20,25 +20,22 @@ PACE = "pace.json"
 
 
 class Curve:
-    """Keeps each step's metrics on the device and reads them after the next step has been queued.
-
-    A loss that is not finite stops the run, names the step and saves the batch beside the curve.
-    """
+    """Reads each step's metrics once the next step has been queued. A loss that is not finite stops the run."""
 
     def __init__(self, path: Path, first: int) -> None:
         self._path, self._pending = path, None
-        self._count = 0  # losses read, and when the first and the latest of them
+        self._count = 0  # losses read
         self._first_s = self._latest_s = 0.0
-        if not is_first():  # which reads the losses all the same, to stop where all others do
+        if not is_first():  # the others read losses too, so that all stop at one step
             return
-        # A killed run may have logged past the checkpoint that this one starts from, and its last line may be torn.
+        # A killed run may have logged past its last checkpoint, and its last line may be torn.
         lines = path.read_text().splitlines() if path.exists() else []
         artifacts.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= first))
 
     def add(
         self, step: int, metrics: dict[str, Array], batch: dict[str, np.ndarray], *, last: bool, wait: bool
     ) -> None:
-        """Reads the step before, and with `wait` this one too: what is about to be saved must be sound."""
+        """Reads the step before; with `wait` this one too, since only a finite state may be saved."""
         self._flush()
         self._pending = (step, metrics, batch, last or step % EVERY == 0)
         if wait:
@@ -66,14 +63,14 @@ class Curve:
                 file.write(json.dumps({"step": step, **values}) + "\n")
 
     def finish(self) -> None:
-        """Writes the pace, where there were steps enough to tell."""
+        """Writes the pace, if there were two steps."""
         if self._count > 1 and is_first():
             pace = {"steps": self._count, "seconds_a_step": (self._latest_s - self._first_s) / (self._count - 1)}
             self._path.with_name(PACE).write_text(json.dumps(pace) + "\n")
 
 
 def _step_of(line: str) -> float:
-    """Infinite where the line is not whole."""
+    """The line's step; infinite where the line is torn."""
     try:
         return json.loads(line)["step"]
     except ValueError:

@@ -86,7 +86,7 @@ def fresh():
 @pytest.mark.parametrize("where", MESHES)
 @pytest.mark.parametrize(("name", "rule"), [("row_adagrad", adagrad), ("lazy_adam", adam)])
 def test_equal_to_loops(name, rule, where, fresh):
-    got = trained(row_tables.SparseTable(OPTIMIZERS[name]), fresh, MESHES[where]())
+    got = trained(OPTIMIZERS[name], fresh, MESHES[where]())
     want = by_loops(fresh, rule)
     looked_up = [draw(step)[0][key][1] for step in range(STEPS) for key in ("history", "video")]
     touched = np.unique(np.concatenate([ids.reshape(-1) for ids in looked_up]))
@@ -126,7 +126,7 @@ def test_gather_is_plain_indexing_on_every_mesh(where, fresh):
         assert np.array_equal(rows[key], np.asarray(fresh[table])[ids])
 
 
-@pytest.mark.parametrize("optimizer", [*map(row_tables.SparseTable, OPTIMIZERS.values()), DenseTable()])
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), DenseTable()])
 def test_ids_outside_change_nothing(optimizer, fresh):
     table_VxD, ids_N = fresh["video"], jnp.array([0, 1_024, 2**31 - 1])
     after, _ = optimizer.update(
