@@ -16,7 +16,7 @@ from pr2_jax.abtest import run_validation
 from pr2_jax.abtest.experiment import Plan
 from pr2_jax.config import Config
 from pr2_jax.config.loader import to_dict
-from pr2_jax.data.exchange.kuaisar_builder import Kuaisar
+from pr2_jax.data.exchange.log_builder import Kuaisar
 from pr2_jax.data.ingest.ingest import fingerprint as log_fingerprint
 from pr2_jax.data.ingest.ingest import ingest as ingest_log
 from pr2_jax.data.ingest.ingest import reason_stale

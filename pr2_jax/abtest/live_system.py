@@ -19,8 +19,7 @@ from pr2_jax.search.fitted_artifacts import Snapshot
 from pr2_jax.search.pipelines import Pipeline, pipelines
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
-from pr2_jax.simulation.clock import day_start_ms
-from pr2_jax.simulation.day_log import SOURCES, DayLog, Searches, Views
+from pr2_jax.simulation.day_log import SOURCES, DayLog, Searches, Views, day_start_ms
 from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.world import World
 from pr2_jax.types import Requests

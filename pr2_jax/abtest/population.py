@@ -7,8 +7,10 @@ killed run resumes after the last saved day.
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +19,6 @@ from pr2_jax.abtest.experiment_metrics import LongPlays, daily_counters
 from pr2_jax.abtest.live_system import Platform
 from pr2_jax.abtest.policies import ArmRouter
 from pr2_jax.abtest.retraining import RetrainedSystems
-from pr2_jax.abtest.state_io import from_arrays, load, save, to_arrays
 from pr2_jax.simulation.day_log import DayLog
 from pr2_jax.simulation.logging_policies import SearchSystem
 from pr2_jax.simulation.world import World, WorldState
@@ -77,3 +78,44 @@ class Population:
 
     def _file(self, day: int) -> Path:
         return self.directory / f"day_{day:03d}.npz"
+
+
+Record = TypeVar("Record")
+
+
+def to_arrays(record: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    """Arrays by dotted field name; nested dataclasses are flattened."""
+    out = {}
+    for name, value in vars(record).items():
+        if dataclasses.is_dataclass(value):
+            out |= to_arrays(value, f"{prefix}{name}.")
+        else:
+            out[f"{prefix}{name}"] = np.asarray(value)
+    return out
+
+
+def from_arrays(kind: type[Record], arrays: dict[str, np.ndarray], prefix: str = "") -> Record:
+    """The record of this kind that `to_arrays` flattened."""
+    hints, values = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        inner = hints[field.name]
+        if dataclasses.is_dataclass(inner):
+            values[field.name] = from_arrays(inner, arrays, f"{prefix}{field.name}.")
+        else:
+            value = arrays[f"{prefix}{field.name}"]
+            values[field.name] = value if inner is np.ndarray else inner(value)
+    return kind(**values)
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes the file atomically."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    partial.replace(path)
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a saved file."""
+    with path.open("rb") as file, np.load(file) as arrays:  # opened here: NumPy would leave a damaged one open
+        return {name: arrays[name] for name in arrays.files}

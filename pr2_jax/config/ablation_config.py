@@ -1,4 +1,4 @@
-"""Named variants of a config, each with a part left out: what `pr2 evaluate --ablations FILE` trains and judges."""
+"""Ablations: named variants of a config, which `pr2 evaluate --ablations FILE` trains and evaluates."""
 
 from __future__ import annotations
 

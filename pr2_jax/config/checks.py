@@ -1,4 +1,4 @@
-"""What config sections check about themselves when they are made: each message gives the values and the remedy."""
+"""The checks of config sections. Each message gives the values and the remedy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,21 @@ from pr2_jax.errors import BadConfig
 NAMES = "tuple[str, ...]"
 """The type of a field that holds names."""
 
+Size = SignedInt = int
+Positive = Signed = Share = PositiveShare = Dropout = float
+RANGES = {
+    "int": ("int", False, 0, math.inf),
+    "float": ("float", False, 0, math.inf),
+    "Size": ("int", True, 0, math.inf),
+    "SignedInt": ("int", False, -math.inf, math.inf),
+    "Positive": ("float", True, 0, math.inf),
+    "Signed": ("float", False, -math.inf, math.inf),
+    "Share": ("float", False, 0, 1),
+    "PositiveShare": ("float", True, 0, 1),
+    "Dropout": ("float", False, 0, math.inf),  # below 1
+}
+"""By the declared type of a field: its Python type, whether 0 is refused, and the least and the greatest value."""
+
 
 def require(holds: bool, section: Any, message: str) -> None:
     """BadConfig with the section's class in front, unless it holds."""
@@ -20,35 +35,31 @@ def require(holds: bool, section: Any, message: str) -> None:
         raise BadConfig(f"{type(section).__name__}: {message}")
 
 
-def check_values(
-    section: Any,
-    positive: tuple[str, ...] = (),
-    signed: tuple[str, ...] = (),
-    shares: tuple[str, ...] = (),
-    dropouts: tuple[str, ...] = (),
-) -> None:
-    """Types as declared; finite numbers, not below 0 unless `signed`, above 0 where `positive`.
+class Section:
+    """A config section, which checks the type and the range of each of its fields when it is made."""
 
-    `shares` lie within [0, 1], `dropouts` within [0, 1). So that equal configs have equal digests, whole numbers become
-    floats where the field is one, and names that are joined by `+` or `,`, or a list, become a tuple.
-    """
-    for field in dataclasses.fields(section):
-        name, value = field.name, vars(section)[field.name]
-        if field.type == "float" and type(value) is int:
-            value = float(value)
-            object.__setattr__(section, name, value)
-        if field.type == NAMES and isinstance(value, str | list):
-            value = tuple(re.split(r"[+,]", value) if isinstance(value, str) else value)
-            object.__setattr__(section, name, value)
-        fits = type(value).__name__ == field.type.partition("[")[0]
-        require(fits, section, f"{name} = {value!r}, expected {field.type}")
-        if field.type not in ("int", "float"):
-            continue
-        require(math.isfinite(value), section, f"{name} = {value}, expected a finite number")
-        require(value >= 0 or name in signed, section, f"{name} = {value}, expected a number of 0 or more")
-        require(value > 0 or name not in positive, section, f"{name} = {value}, expected a number above 0")
-        require(value <= 1 or name not in shares, section, f"{name} = {value}, expected a share from 0 to 1")
-        require(value < 1 or name not in dropouts, section, f"{name} = {value}, expected a share below 1")
+    def __post_init__(self) -> None:
+        """Equal configs must have equal digests: whole numbers become floats where the field is one, and names that
+        are joined by `+` or `,`, or a list, become a tuple."""
+        for field in dataclasses.fields(self):
+            name, value = field.name, vars(self)[field.name]
+            declared, positive, low, high = RANGES.get(field.type, (field.type, False, -math.inf, math.inf))
+            if declared == "float" and type(value) is int:
+                value = float(value)
+                object.__setattr__(self, name, value)
+            if declared == NAMES and isinstance(value, str | list):
+                value = tuple(re.split(r"[+,]", value) if isinstance(value, str) else value)
+                object.__setattr__(self, name, value)
+            require(
+                type(value).__name__ == declared.partition("[")[0], self, f"{name} = {value!r}, expected {declared}"
+            )
+            if field.type not in RANGES:
+                continue
+            require(math.isfinite(value), self, f"{name} = {value}, expected a finite number")
+            require(value >= low, self, f"{name} = {value}, expected a number of 0 or more")
+            require(value > 0 or not positive, self, f"{name} = {value}, expected a number above 0")
+            require(value <= high, self, f"{name} = {value}, expected a share from 0 to 1")
+            require(value < 1 or field.type != "Dropout", self, f"{name} = {value}, expected a share below 1")
 
 
 def check_order(section: Any, *names: str) -> None:

@@ -1,14 +1,14 @@
-"""Knobs of reading a log that names its files and columns in its own way. Marks as in `config/schema.py`."""
+"""Names of files and columns of a log in another form than KuaiSAR's. Marks as in `config/schema.py`."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from pr2_jax.config.checks import check_values
+from pr2_jax.config.checks import Section
 
 
 @dataclasses.dataclass(frozen=True)
-class _ByTable:
+class _ByTable(Section):
     """A text for each table of the log."""
 
     rec_inter: str = ""
@@ -17,9 +17,6 @@ class _ByTable:
     user_features: str = ""
     social_network: str = ""
     words: str = ""
-
-    def __post_init__(self) -> None:
-        check_values(self)
 
 
 @dataclasses.dataclass(frozen=True)

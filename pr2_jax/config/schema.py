@@ -1,9 +1,9 @@
-"""Every knob of the project, once, with its unit and where it comes from.
+"""The fields of every config section, each with its unit and its source.
 
 Marks as in docs/method.md: [paper] stated by PR2, [QIN] by its sibling paper, [lit] by another published system,
-[ours] chosen here. A value of 0 where the text says "0 = derived" is computed from counts of the log at hand, so that
-one config serves a log of 1e5 rows and one of 1e7. What every trained model shares is in `config/training_config.py`,
-the simulated platform in `config/world_config.py`; how files and overrides become a `Config` is in `config/loader.py`.
+[ours] chosen here. "0 = derived" means that the value follows from counts of the log, so that one config serves logs
+of every size. Fields that all models share are in `training_config.py`, the simulated platform is in
+`world_config.py`; `loader.py` turns files and overrides into a `Config`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from __future__ import annotations
 import dataclasses
 
 from pr2_jax.config.checks import (
+    Dropout,
+    Positive,
+    PositiveShare,
+    Section,
+    Share,
+    Size,
     check_choice,
     check_choices,
     check_heads,
     check_named,
     check_order,
-    check_values,
     check_weights,
     require,
 )
@@ -25,9 +30,9 @@ from pr2_jax.config.training_config import COMPUTE, MeshConfig, OptimConfig, Tab
 from pr2_jax.config.world_config import WorldConfig
 
 LABELS = ("click", "long_play", "like", "follow", "forward")
-"""What a log can tell of a view or a result, yes or no, in the order of the last axis of `[..., Y]` arrays."""
+"""Binary outcomes of a view or a result, in the order of the last axis of `[..., Y]` arrays."""
 PREFERENCE_LABELS = LABELS[:3]
-"""What the preference space foretells: heads of a fixed model, whose logits are columns of the ranker's features."""
+"""The heads of the preference model. Their logits are features of the ranker."""
 
 SOURCES = ("kuaisar", "short_video_world")
 THRESHOLDS = ("quantile", "adaptive")
@@ -40,71 +45,69 @@ CLICKED = ("auto", "show", "withhold")
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Section):
     """Reading the log."""
 
     source: str = "kuaisar"  # "kuaisar" (needs --input) or "short_video_world" (simulated)
-    max_bad_share: float = 0.01  # share of rows of a table that may be quarantined before ingest fails
-    query_tokens: int = 8  # Q, longer queries are cut
-    caption_tokens: int = 24  # C, longer captions are cut
-    long_play_quantile: float = 0.7  # [lit: D2Q] long play = above this quantile of its duration bucket
-    duration_buckets: int = 10
+    max_bad_share: Share = 0.01  # share of rows of a table that may be quarantined before ingest fails
+    query_tokens: Size = 8  # Q, longer queries are cut
+    caption_tokens: Size = 24  # C, longer captions are cut
+    long_play_quantile: Share = 0.7  # [lit: D2Q] long play = above this quantile of its duration bucket
+    duration_buckets: Size = 10
     files: FilesConfig = FilesConfig()  # what a log of one's own calls its files
     columns: ColumnsConfig = ColumnsConfig()  # and their columns
 
     def __post_init__(self) -> None:
-        shares = ("max_bad_share", "long_play_quantile")
-        check_values(self, positive=("query_tokens", "caption_tokens", "duration_buckets"), shares=shares)
+        super().__post_init__()
         check_choice(self, "source", SOURCES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
-    """A label of the log that a model learns to foretell, under a name of its own, and the weight of its loss."""
+class Head(Section):
+    """A prediction head: its name, the label that it learns, and the weight of its loss."""
 
     name: str = "click"  # in tables, files and the model's parameters
-    label: str = ""  # one of types.LABELS; "" = the one of that name
+    label: str = ""  # one of LABELS; "" = the one of that name
     weight: float = 1.0  # 0 = kept, but not learnt
 
     def __post_init__(self) -> None:
-        check_values(self)
+        super().__post_init__()
         object.__setattr__(self, "label", self.label or self.name)
         check_choice(self, "label", LABELS)
         require(self.name.isidentifier(), self, f"name = {self.name!r}, expected letters, digits and _")
 
 
 @dataclasses.dataclass(frozen=True)
-class ContentConfig:
+class ContentConfig(Section):
     """Two towers into one frozen space (docs/method.md, Content towers)."""
 
-    width: int = 64  # D of the shared space
-    hidden: int = 128
-    temperature: float = 0.07
+    width: Size = 64  # D of the shared space
+    hidden: Size = 128
+    temperature: Positive = 0.07
     uniform_negatives: int = 512
-    caption_share: float = 0.5  # share of a batch's rows whose query is a few words of the video's own caption
-    modality_dropout: float = 0.2  # share of captions hidden from the video tower where brought vectors exist
-    dropout: float = 0.1
+    caption_share: Share = 0.5  # share of a batch's rows whose query is a few words of the video's own caption
+    modality_dropout: Dropout = 0.2  # share of captions hidden from the video tower where brought vectors exist
+    dropout: Dropout = 0.1
     compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(epochs=24.0, table_learning_rate=1e-2)
 
     def __post_init__(self) -> None:
-        dropouts = ("modality_dropout", "dropout")
-        check_values(self, ("width", "hidden", "temperature"), shares=("caption_share",), dropouts=dropouts)
+        super().__post_init__()
         check_choice(self, "compute", COMPUTE)
 
 
 @dataclasses.dataclass(frozen=True)
-class PreferenceConfig:
-    """The preference space, learnt from feed views (models/preference.py) [ours]. A batch is a number of events."""
+class PreferenceConfig(Section):
+    """Preference embeddings learnt from feed views (models/preference.py) [ours]. A batch counts events."""
 
-    width: int = 16
-    history: int = 1_000  # most recent events of a person, whatever came of them, that are pooled
-    pseudo_events: float = 10.0  # kappa: with fewer events than this a person is mostly nobody in particular
-    id_dropout: float = 0.9
-    fit_prior: float = 4.0  # precision first assumed of people's axes, authors and videos, before the fit learns it
-    fit_sweeps: int = 5  # rounds of that fit; 0 = people alone, against the vectors as trained
-    fit_ridge: float = 20.0  # answered videos that a standardised attribute has to earn before it counts
+    width: Size = 16
+    history: Size = 1_000  # most recent events of a person that are pooled, whatever their outcome
+    pseudo_events: Positive = 10.0  # kappa: with fewer events than this the prior outweighs the person
+    id_dropout: Dropout = 0.9
+    fit_prior: Positive = 4.0  # initial precision of people's axes, authors and videos; the fit learns it
+    fit_sweeps: int = 5  # rounds of the fit; 0 = only people are fitted, to the vectors as trained
+    fit_ridge: Positive = 20.0  # ridge penalty of standardised attributes, in videos
     click_weight: float = 1.0
     long_play_weight: float = 0.5
     like_weight: float = 0.2
@@ -112,41 +115,39 @@ class PreferenceConfig:
     optim: OptimConfig = OptimConfig(batch=8_192, epochs=20.0, learning_rate=1e-2, table_learning_rate=1e-2)
 
     def __post_init__(self) -> None:
-        positive = ("width", "history", "pseudo_events", "fit_prior", "fit_ridge")
-        check_values(self, positive, dropouts=("id_dropout",))
+        super().__post_init__()
         check_weights(self, "click_weight", "long_play_weight", "like_weight")
 
 
 @dataclasses.dataclass(frozen=True)
-class PdrConfig:
+class PdrConfig(Section):
     """Personalised dense retrieval (docs/method.md, PDR)."""
 
-    width: int = 64
-    hidden: int = 128
-    heads: int = 4
-    history: int = 100  # most recent engaged events attended over
-    temperature: float = 0.07
+    width: Size = 64
+    hidden: Size = 128
+    heads: Size = 4
+    history: Size = 100  # most recent engaged events attended over
+    temperature: Positive = 0.07
     uniform_negatives: int = 1_024
     hard_negatives: int = 2  # per row, from an earlier checkpoint's ranks
-    hard_rank_from: int = 100  # [lit: Facebook EBR]
+    hard_rank_from: Size = 100  # [lit: Facebook EBR]
     hard_rank_to: int = 500
-    hard_start: float = 0.5  # share of the steps after which hard negatives are mined and used
-    id_dropout: float = 0.15
-    dropout: float = 0.1
-    use_history: bool = True  # behaviours: attended over by the query, and their mean
+    hard_start: Share = 0.5  # share of the steps after which hard negatives are mined and used
+    id_dropout: Dropout = 0.15
+    dropout: Dropout = 0.1
+    use_history: bool = True  # past events: attended over by the query, and their mean
     use_profile: bool = True
-    use_preference: bool = True  # the person in the preference space
+    use_preference: bool = True  # the person's preference embedding
     log_q: bool = True  # corrects sampled negatives for how often each is drawn
     relevance_weight: float = 0.5
     feedback_heads: tuple[Head, ...] = (Head("click"), Head("long_play", weight=0.5), Head("like", weight=0.2))
-    feed_share: float = 0.5  # share of rows of a batch that are engaged feed views (empty query)
+    feed_share: Share = 0.5  # share of rows of a batch that are engaged feed views (empty query)
     compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(epochs=12.0, table_optimizer="row_adagrad", table_learning_rate=5e-2)
 
     def __post_init__(self) -> None:
-        positive = ("width", "hidden", "heads", "history", "temperature", "hard_rank_from")
-        check_values(self, positive, shares=("feed_share", "hard_start"), dropouts=("id_dropout", "dropout"))
+        super().__post_init__()
         check_choice(self, "compute", COMPUTE)
         check_heads(self)
         check_named(self, "feedback_heads", Head)
@@ -155,30 +156,30 @@ class PdrConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class QinConfig:
+class QinConfig(Section):
     """Query-dominant interest network (docs/method.md, QIN). `personal=False` is the base ranker."""
 
     personal: bool = True
     slate: int = 10  # S, results of a training slate; longer result lists are cut into several
-    width: int = 32
-    heads: int = 4
-    history: int = 500  # H
-    keep_query: int = 100  # K1, GSU step 1
-    keep_video: int = 30  # K2, GSU step 2
+    width: Size = 32
+    heads: Size = 4
+    history: Size = 500  # H
+    keep_query: Size = 100  # K1, GSU step 1
+    keep_video: Size = 30  # K2, GSU step 2
     realtime: int = 30  # R; 0 = without the real-time part
     query_filter: bool = True  # GSU step 1; without it the latest K1 stay
     video_filter: bool = True  # GSU step 2; without it every candidate sees all K1
     esu: bool = True  # exact attention over what the GSU kept; without it their mean
-    fused_attention: bool = True  # [QIN] ids and attributes attend apart; without it their sums attend
-    engagement_gate: bool = True  # [QIN] which of the two to trust; without it both alike
+    fused_attention: bool = True  # [QIN] separate attention over ids and attributes; without it over their sums
+    engagement_gate: bool = True  # [QIN] weighs the two attentions; without it equally
     inputs: tuple[str, ...] = INPUTS  # groups of features; base: the first two
-    experts: int = 4
-    expert_width: int = 64
-    gate_dropout: float = 0.1  # [lit: HoME]
-    dropout: float = 0.1
-    id_dropout: float = 0.1
-    position_dropout: float = 0.2
-    feed_share: float = 0.3  # share of a batch's slates that are made of feed views
+    experts: Size = 4
+    expert_width: Size = 64
+    gate_dropout: Dropout = 0.1  # [lit: HoME]
+    dropout: Dropout = 0.1
+    id_dropout: Dropout = 0.1
+    position_dropout: Dropout = 0.2
+    feed_share: Share = 0.3  # share of a batch's slates made of feed views
     sampled_negatives: int = 24  # retrieved but unshown videos added to each training slate
     prediction_heads: tuple[Head, ...] = (Head("click"), Head("long_play", weight=0.3), Head("like", weight=0.2))
     listwise_weight: float = 1.0  # softmax over a slate's clicked results, beside the pointwise losses
@@ -189,9 +190,7 @@ class QinConfig:
     )
 
     def __post_init__(self) -> None:
-        sizes = ("width", "heads", "history", "keep_query", "keep_video", "experts", "expert_width")
-        dropouts = ("gate_dropout", "dropout", "id_dropout", "position_dropout")
-        check_values(self, positive=sizes, shares=("feed_share",), dropouts=dropouts)
+        super().__post_init__()
         check_choice(self, "compute", COMPUTE)
         check_heads(self)
         check_named(self, "prediction_heads", Head)
@@ -200,37 +199,35 @@ class QinConfig:
         require(first.label == "click", self, told)
         check_weights(self, "listwise_weight", heads="prediction_heads")
         check_order(self, "keep_video", "keep_query", "history")
-        renamed = tuple(INPUTS_RENAMED.get(name, name) for name in self.inputs)
-        object.__setattr__(self, "inputs", renamed)
+        object.__setattr__(self, "inputs", tuple(INPUTS_RENAMED.get(name, name) for name in self.inputs))
         check_choices(self, "inputs", INPUTS)
 
 
 @dataclasses.dataclass(frozen=True)
-class QrcfConfig:
+class QrcfConfig(Section):
     """Query-relevant collaborative filtering (docs/method.md, QRCF)."""
 
-    history: int = 1_000  # most recent engaged events filtered
-    k: int = 50  # seeds kept at most
-    threshold: str = "quantile"  # the least cosine of a seed: one epsilon, or "adaptive", one a query [lit: pEBR]
-    epsilon_quantile: float = 0.6  # epsilon = this quantile of cos(query, past view) on the training window
-    adaptive_quantile: float = 0.95  # adaptive: this quantile of cos(query, video) over the videos of a sample
-    adaptive_sample: int = 4_096  # videos in it, of those engaged with before the validation day
+    history: Size = 1_000  # most recent engaged events filtered
+    k: Size = 50  # seeds kept at most
+    threshold: str = "quantile"  # of a seed's cosine: one epsilon, or "adaptive": one a query [lit: pEBR]
+    epsilon_quantile: Share = 0.6  # epsilon = this quantile of cos(query, past view) on the training window
+    adaptive_quantile: Share = 0.95  # adaptive: this quantile of cos(query, video) over the videos of a sample
+    adaptive_sample: Size = 4_096  # videos in it, of those engaged with before the validation day
     gamma: float = 2.0
-    neighbours: int = 200  # M at most; fewer where [V, M] would outgrow memory
+    neighbours: int = 200  # M at most; fewer where [V, M] would not fit into memory
     swing_power: float = 0.5  # [ours] exponent of the degree-normalised Swing similarity; below 1 lifts weak links
     similarity: str = "swing"  # or "cosine"
     swing_alpha: float = 1.0  # [lit: Alibaba]
     swing_user_alpha: float = 5.0
     swing_user_beta: float = 0.5
-    max_items_per_user: int = 1_000
-    max_users_per_item: int = 1_000
+    max_items_per_user: Size = 1_000
+    max_users_per_item: Size = 1_000
     shrinkage: float = 10.0  # of the cosine
-    age_half_life_days: float = 14.0
+    age_half_life_days: Positive = 14.0
     content_fallback: int = 20  # neighbours from content for videos nobody co-clicked
 
     def __post_init__(self) -> None:
-        sizes = ("history", "k", "adaptive_sample", "max_items_per_user", "max_users_per_item", "age_half_life_days")
-        check_values(self, positive=sizes, shares=("epsilon_quantile", "adaptive_quantile"))
+        super().__post_init__()
         check_choice(self, "threshold", THRESHOLDS)
         check_choice(self, "similarity", SIMILARITIES)
         check_order(self, "k", "history")
@@ -239,67 +236,63 @@ class QrcfConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrievalConfig:
+class RetrievalConfig(Section):
     """Channels, their depth, and the ScaNN index."""
 
-    channels: tuple[str, ...] = CHANNELS  # that pr2 merges; base merges bm25 and dr
-    depth: int = 1_000  # results per channel
-    ann_min_rows: int = 5_000  # below this the index is exact: ScaNN's partitions gain nothing
-    ann_recall_at: int = 100
+    channels: tuple[str, ...] = CHANNELS  # merged by pr2; base merges bm25 and dr
+    depth: Size = 1_000  # results per channel
+    ann_min_rows: int = 5_000  # below this the search is exact
+    ann_recall_at: Size = 100
     ann_leaves: int = 0  # 0 = derived: 2 * sqrt(V)
-    ann_search_share: float = 0.15  # share of leaves searched
+    ann_search_share: PositiveShare = 0.15  # share of leaves searched
     ann_reorder: int = 0  # least number rescored exactly; 0 = derived: 8 * results asked for
-    bm25_k1: float = 1.5  # [lit: Lucene's form of BM25, bm25s defaults]
-    bm25_b: float = 0.75
+    bm25_k1: Positive = 1.5  # [lit: Lucene's form of BM25, bm25s defaults]
+    bm25_b: Share = 0.75
     qrcf: QrcfConfig = QrcfConfig()
 
     def __post_init__(self) -> None:
-        positive = ("depth", "ann_recall_at", "ann_search_share", "bm25_k1")
-        check_values(self, positive, shares=("ann_search_share", "bm25_b"))
+        super().__post_init__()
         check_order(self, "ann_recall_at", "depth")
         check_choices(self, "channels", CHANNELS)
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig:
-    """Answering."""
+class SearchConfig(Section):
+    """Serving a request."""
 
-    candidates: int = 256  # best merged candidates that the ranker orders
-    least_events: int = 5  # people with fewer past events get the base ranker's order of the same candidates
-    clicked: str = "auto"  # may be found again what the person clicked before? "show", "withhold", or as the log says
+    candidates: Size = 256  # best merged candidates that the ranker orders
+    least_events: int = 5  # with fewer past events, base ranks a person's candidates
+    clicked: str = "auto"  # videos clicked before: "show", "withhold", or as the log has it
 
     def __post_init__(self) -> None:
-        check_values(self, positive=("candidates",))
+        super().__post_init__()
         check_choice(self, "clicked", CLICKED)
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoresConfig:
-    """From the ranker's logits to one score, on the validation day (docs/method.md, Calibration)."""
+class ScoresConfig(Section):
+    """Calibration and score fusion, fitted on the validation day (docs/method.md, Calibration)."""
 
-    calibration: str = "auto"  # or one of "platt", "isotonic", "query" without competition on held-out users
+    calibration: str = "auto"  # chosen on held-out users; or "platt", "isotonic" or "query"
     floor_tolerance: float = 0.1  # [ours] standard errors of NDCG@10 and recall@100 that a floor may cost; 0 = none
 
     def __post_init__(self) -> None:
-        check_values(self)
+        super().__post_init__()
         check_choice(self, "calibration", CALIBRATIONS)
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
-    """Offline evaluation. Weights are chosen on the validation day, numbers are reported on the test day."""
+class EvaluationConfig(Section):
+    """Offline evaluation on the test day."""
 
-    bootstrap: int = 1_000
+    bootstrap: Size = 1_000
     probe_sessions: int = 32  # sessions on which `pr2 evaluate` repeats every feature with the future removed
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        check_values(self, positive=("bootstrap",))
-
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """One run, whole."""
+class Config(Section):
+    """The config of a work directory."""
 
     name: str = "kuaisar"
     mesh: MeshConfig = MeshConfig()
@@ -316,20 +309,13 @@ class Config:
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self) -> None:
-        check_values(self)
+        super().__post_init__()
         wanted, depth = self.search.candidates, self.retrieval.depth
-        require(
-            wanted <= depth,
-            self,
-            f"search.candidates = {wanted} is above retrieval.depth = {depth}; lower it or raise depth",
-        )
+        told = f"search.candidates = {wanted} is above retrieval.depth = {depth}; lower it or raise depth"
+        require(wanted <= depth, self, told)
         drawn = self.qin.sampled_negatives
-        require(
-            drawn <= wanted,
-            self,
-            f"qin.sampled_negatives = {drawn} is above search.candidates = {wanted}, their source; "
-            "lower it or raise candidates",
-        )
+        told = f"qin.sampled_negatives = {drawn} is above search.candidates = {wanted}, their source"
+        require(drawn <= wanted, self, f"{told}; lower it or raise candidates")
         for name in ("slate", "sampled_negatives"):
             one, other = getattr(self.qin, name), getattr(self.base, name)
             require(one == other, self, f"qin.{name} = {one}, base.{name} = {other}: both train on one set; set both")

@@ -23,9 +23,7 @@ def tiny(config: Config) -> Config:
             config.preference, optim=dataclasses.replace(config.preference.optim, epochs=4.0)
         ),
         pdr=dataclasses.replace(config.pdr, history=32, uniform_negatives=64, optim=_few_steps(config.pdr.optim)),
-        qin=dataclasses.replace(
-            config.qin, history=64, keep_query=32, keep_video=8, optim=_few_steps(config.qin.optim)
-        ),
+        qin=_short(config.qin),
         base=_short(config.base),
         evaluation=EvaluationConfig(bootstrap=100, probe_sessions=8),
         search=dataclasses.replace(config.search, candidates=50),

@@ -140,7 +140,7 @@ class Counts:
 class Cuts:
     """Global clock, ms: training is before `validation_ms`, test is [test_ms, end_ms), one day.
 
-    [validation_ms, test_ms) is a day too, or a day and the hole without a clicked search behind it (data/cuts.py).
+    [validation_ms, test_ms) is a day too, or a day and the hole without a clicked search behind it (data/periods.py).
     """
 
     start_ms: int

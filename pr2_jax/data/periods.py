@@ -1,4 +1,5 @@
-"""Training time in periods, numbered from the validation cut backwards: what cross-fitting deals into folds.
+"""Cuts of the log into training, validation and test, and periods of the training time, numbered from the validation
+cut backwards, which cross-fitting deals into folds.
 
 Only periods that hold data have numbers of their own. Otherwise a log of every second day would put all of its days
 into one fold, and the models that may not see that fold would see nothing.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import polars as pl
 
 from pr2_jax.data.columns import Cuts
 from pr2_jax.data.schema import DAY_MS
@@ -47,3 +49,15 @@ class Periods:
         place_N = (np.asarray(time_ms_N) - self.end_ms) // self.length_ms + len(self.number_P)
         inside_N = np.clip(place_N, 0, len(self.number_P) - 1)
         return self.number_P[inside_N] + place_N - inside_N
+
+
+def cuts_of(search: pl.DataFrame, start_ms: int, end_ms: int) -> Cuts:
+    """Of search rows with `time_ms` and `clicks`. The test day is the last of the log.
+
+    The validation window begins with the latest whole day before it on which a result was clicked: nothing can be
+    chosen on a day without. Where that is not the day before, the rest of the window is the hole between the two.
+    """
+    test_ms = end_ms - DAY_MS
+    last_ms = search.filter((pl.col("clicks") > 0) & (pl.col("time_ms") < test_ms))["time_ms"].max()
+    days = 1 if last_ms is None else (test_ms - 1 - last_ms) // DAY_MS + 1
+    return Cuts(start_ms, test_ms - days * DAY_MS, test_ms, end_ms)

@@ -19,7 +19,7 @@ from pr2_jax.data.history.probe import FeatureFn, Features, LeakFound, Past, Sea
 from pr2_jax.data.history.video_attributes import query_words
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store.log_store import LogStore
-from pr2_jax.ranking.query_numbers import QueryNumbers
+from pr2_jax.ranking.query_map import QueryNumbers
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests

@@ -1,4 +1,4 @@
-"""95 % intervals by resampling users: sessions of one person are not independent."""
+"""95 % intervals by resampling users, and the clustered standard error: sessions of one person are not independent."""
 
 from __future__ import annotations
 
@@ -61,3 +61,12 @@ def _resampled_ratios(sums_U: np.ndarray, weights_U: np.ndarray, draws: int, rng
     ratio = np.concatenate(ratios)
     # A draw of users without any weight says nothing.
     return ratio[np.isfinite(ratio)]
+
+
+def standard_error(values_N: np.ndarray, user_N: np.ndarray) -> float:
+    """Of the mean of the values, clustered by user: what one person does is not independent. 0 without values."""
+    if not len(values_N):
+        return 0.0
+    _, group_N = np.unique(user_N, return_inverse=True)
+    sums_U = np.bincount(group_N, np.asarray(values_N, np.float64) - np.mean(values_N))
+    return float(np.sqrt((sums_U**2).sum()) / len(values_N))

@@ -23,8 +23,7 @@ from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.models.qin import QinTask
 from pr2_jax.training.checkpoint import load_params
 from pr2_jax.training.embedding_tables import Tables, gather, init_tables
-from pr2_jax.training.likeness import shared
-from pr2_jax.training.loop import Batch, Params, Task
+from pr2_jax.training.loop import Batch, Params, Task, shared
 from pr2_jax.training.mesh import Schema, floats, ints
 from pr2_jax.types import ModelFunction, People
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
-from pr2_jax.metrics.standard_error import standard_error
+from pr2_jax.metrics.bootstrap import standard_error
 from pr2_jax.ranking.query_map import FLOOR, QueryMap, fit_query_map, logit
 
 LEAST_POSITIVES = 50

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pr2_jax.metrics.expected_gain import expected_gains, ndcg, recall
-from pr2_jax.metrics.standard_error import standard_error
+from pr2_jax.metrics.bootstrap import standard_error
+from pr2_jax.metrics.ranking_metrics import expected_gains, ndcg, recall
 from pr2_jax.retrieval.merge import coordinate_search
 
 ALPHA_GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)

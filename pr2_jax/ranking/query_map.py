@@ -15,6 +15,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from pr2_jax.data.history.counters import Counters
+from pr2_jax.types import Requests
+
 FLOOR = 1e-6
 """Calibrated probabilities stay this far from 0 and 1."""
 FARTHEST = 3.0
@@ -179,3 +182,32 @@ def _under(array: np.ndarray, axes: int) -> np.ndarray:
 
 def _softplus(x, xp: ModuleType):
     return xp.logaddexp(x, xp.zeros_like(x))
+
+
+QUERY_NUMBERS = ("log_searches", "seen", "words", "click_share", "share_known")
+PRIOR_SHOWN = 20.0
+"""Results shown, about two searches, at which the click share has half its weight [ours]."""
+
+
+class QueryNumbers:
+    """`[N, F]` features of N queries, float64; none depends on the person or on a video."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def __call__(self, requests: Requests) -> np.ndarray:
+        counters, time_ms_N, query_N = self._counters, requests.time_ms_B, requests.query_B
+        searches_N, shown_N, clicks_N = (
+            np.where(np.asarray(query_N) > 0, counter.before(query_N, time_ms_N), 0)
+            for counter in (counters.query_searches, counters.query_shown, counters.query_clicks)
+        )
+        # The share is shrunk towards 0, and `share_known` says how far: the map's weights find the mean.
+        known_N = shown_N / (shown_N + PRIOR_SHOWN)
+        parts = [
+            np.log1p(searches_N),
+            searches_N > 0,
+            (requests.words_BxQ > 0).sum(1),
+            clicks_N / (shown_N + PRIOR_SHOWN),
+            known_N,
+        ]
+        return np.stack(parts, axis=-1).astype(np.float64)

@@ -20,7 +20,7 @@ from pr2_jax.metrics import per_session
 
 MADE_BY = {
     "abtest": "pr2 abtest",
-    "trial": "pr2 abtest --trial N",
+    "trial": "pr2 abtest --validate N",
     "ablations": "pr2 evaluate --ablations",
     "sweep_qrcf": "pr2 evaluate --sweep qrcf",
 }

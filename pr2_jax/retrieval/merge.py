@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pr2_jax.data.batches.sessions import evenly_spread
-from pr2_jax.metrics.expected_gain import retrieval_objective
+from pr2_jax.metrics.ranking_metrics import retrieval_objective
 from pr2_jax.retrieval.candidates import padded
 from pr2_jax.types import NO_VIDEO, Candidates
 

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from pr2_jax.data.logs import records
-from pr2_jax.data.logs.cells import LARGEST_EXACT, WORD_LIST, is_textual, parse_words, whole
 from pr2_jax.data.logs.mapping import listed
+from pr2_jax.data.logs.parsing import LARGEST_EXACT, WORD_LIST, is_textual, parse_words, whole
 from pr2_jax.data.logs.sources import CSV, PARQUET, Part
 from pr2_jax.data.schema import MISSING
 from pr2_jax.errors import BadInput

@@ -15,7 +15,7 @@ from pr2_jax.data.history.histories import past_events
 from pr2_jax.encoders.batching import REQUEST_BLOCK
 from pr2_jax.ranking import calibration
 from pr2_jax.ranking.fusion import FusionWeights, fuse
-from pr2_jax.ranking.query_numbers import QueryNumbers
+from pr2_jax.ranking.query_map import QueryNumbers
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval.encoded_requests import Channel, EncodedRequests
 from pr2_jax.retrieval.merge import Merged

@@ -30,11 +30,10 @@ from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import Index
-from pr2_jax.retrieval.dense import DenseChannel
 from pr2_jax.retrieval.encoded_requests import Channel, EncodedRequests, Encoders
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.merge import Merged, Scorer
-from pr2_jax.retrieval.pdr_encoder import PdrEncoder
+from pr2_jax.retrieval.pdr_encoder import DenseChannel, PdrEncoder
 from pr2_jax.retrieval.qrcf import SeedFilter
 from pr2_jax.retrieval.qrcf_channel import QrcfChannel
 from pr2_jax.search.fitted_artifacts import FittedArtifacts, Snapshot

@@ -8,9 +8,8 @@ import numpy as np
 from scipy.stats import poisson
 
 from pr2_jax.config import WorldConfig
-from pr2_jax.simulation.clock import activity, moments
 from pr2_jax.simulation.counter_rng import CounterRng
-from pr2_jax.simulation.day_log import Searches, Views
+from pr2_jax.simulation.day_log import Searches, Views, activity, moments
 from pr2_jax.simulation.logging_policies import FEED_DRAWS, choose_feed, is_member
 from pr2_jax.simulation.users import RESPONSE_DRAWS, Users, respond
 from pr2_jax.simulation.vocabulary import Vocabulary

@@ -10,9 +10,8 @@ from scipy.stats import poisson
 
 from pr2_jax.config import WorldConfig
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.simulation.clock import activity, day_start_ms, moments
 from pr2_jax.simulation.counter_rng import CounterRng, choose
-from pr2_jax.simulation.day_log import SOURCES, Searches, Views
+from pr2_jax.simulation.day_log import SOURCES, Searches, Views, activity, day_start_ms, moments
 from pr2_jax.simulation.loyalty import Loyalty, joy, searches_a_visit
 from pr2_jax.simulation.queries import QUERY_DRAWS, compose_queries
 from pr2_jax.simulation.row_records import RowRecord

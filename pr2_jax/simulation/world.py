@@ -17,9 +17,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from pr2_jax.config import WorldConfig
-from pr2_jax.simulation.clock import day_start_ms
 from pr2_jax.simulation.counter_rng import CounterRng
-from pr2_jax.simulation.day_log import DayLog
+from pr2_jax.simulation.day_log import DayLog, day_start_ms
 from pr2_jax.simulation.feed_day import FeedDay
 from pr2_jax.simulation.logging_policies import LoggingSearch, SearchRequests, SearchSystem, logging_weights, merged
 from pr2_jax.simulation.loyalty import Loyalty, tomorrow, visit_chance

@@ -14,7 +14,7 @@ from pr2_jax.data.ingest.log_coverage import labels_told
 from pr2_jax.evaluation.judged_day import Day, day_of
 from pr2_jax.metrics.ranking_metrics import retrieval_metrics
 from pr2_jax.ranking import calibration, fusion
-from pr2_jax.ranking.query_numbers import QueryNumbers
+from pr2_jax.ranking.query_map import QueryNumbers
 from pr2_jax.search.pipelines import COMPARED, pipelines
 from pr2_jax.search.searcher import Calibrated, Searcher, relevance
 from pr2_jax.search.system import System

@@ -17,8 +17,8 @@ from pr2_jax import console
 from pr2_jax.data.history.histories import seen
 from pr2_jax.evaluation.judged_day import Day, day_of
 from pr2_jax.evaluation.rankings import list_values
-from pr2_jax.metrics.expected_gain import NDCG_DEPTH
-from pr2_jax.metrics.standard_error import standard_error
+from pr2_jax.metrics.bootstrap import standard_error
+from pr2_jax.metrics.ranking_metrics import NDCG_DEPTH
 from pr2_jax.retrieval import merge
 from pr2_jax.retrieval.encoded_requests import Channel
 from pr2_jax.search.pipelines import COMPARED, pipelines

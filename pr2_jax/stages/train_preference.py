@@ -15,22 +15,22 @@ import numpy as np
 from pr2_jax import artifacts, console
 from pr2_jax.config import PREFERENCE_LABELS, Config
 from pr2_jax.data.batches.preference_batches import TimelineBatches
-from pr2_jax.data.batches.sessions import FOLDS, fold_of, training_parts
+from pr2_jax.data.batches.sessions import FOLDS, fold_of, impressions_of, part_of, training_parts, training_sessions
 from pr2_jax.data.batches.slates import feed_slates
-from pr2_jax.data.columns import FEED_SURFACE, SIGNALS
+from pr2_jax.data.columns import CLICK, FEED_SURFACE, SIGNALS
 from pr2_jax.data.outcomes import told_labels
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.encoders import latent_factors, preference_regression
 from pr2_jax.encoders.batching import all_videos, in_blocks
-from pr2_jax.encoders.latent_factors import Videos
+from pr2_jax.encoders.latent_factors import Answers, Videos
 from pr2_jax.encoders.preference_encoder import EVENT_BLOCK, PreferenceEncoder
+from pr2_jax.encoders.preference_regression import standardised
 from pr2_jax.errors import NotFinite
 from pr2_jax.metrics.ranking_metrics import auc
 from pr2_jax.models.build_tasks import preference_task
 from pr2_jax.models.model_functions import load_model, preference_functions
 from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.search.system import System
-from pr2_jax.stages.preference_responses import answers
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
@@ -160,3 +160,47 @@ def _report(system: System, space: PreferenceEncoder) -> None:
 
 def _figure(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else "-"
+
+
+def answers(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out: int | None) -> Answers:
+    """Every feed view known before the validation cut that tells whether it was stayed with, every shown result.
+
+    `held_out`: a part of the days that is left out.
+
+    A view is a "yes" where the person stayed, a result where it was clicked. Results are clicked less often than feed
+    views are stayed with, whoever is asked: their offset is the log odds of a click, less the mean appeal of what is
+    shown. An offset by how well a result fits its query does no better on the validation days.
+    """
+    parts = [_feed(system, held_out), _searches(system, appeal_V, held_out)]
+    user_E, video_E, yes_E, offset_E, duration_ms_E = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Answers(user_E, video_E, yes_E.astype(np.float64), offset_E, standardised(duration_ms_E, scale))
+
+
+def _kept(system: System, user_N: np.ndarray, time_ms_N: np.ndarray, held_out: int | None) -> np.ndarray:
+    known_N = np.asarray(user_N) > 0
+    return known_N if held_out is None else known_N & (part_of(system.store, time_ms_N) != held_out)
+
+
+def _feed(system: System, held_out: int | None) -> tuple[np.ndarray, ...]:
+    e = system.store.events
+    viewed_E = (np.asarray(e.surface) == FEED_SURFACE) & (np.asarray(e.known_ms) < system.store.cuts.validation_ms)
+    viewed_E &= (np.asarray(e.told) & CLICK) > 0
+    row_E = np.flatnonzero(viewed_E & _kept(system, e.user, np.asarray(e.time_ms), held_out))
+    user_E, video_E, yes_E, duration_ms_E = (np.asarray(x)[row_E] for x in (e.user, e.video, e.click, e.duration_ms))
+    return user_E, video_E, yes_E, np.zeros(len(row_E)), duration_ms_E
+
+
+def _searches(system: System, appeal_V: np.ndarray, held_out: int | None) -> tuple[np.ndarray, ...]:
+    store, sessions = system.store, system.store.sessions
+    sessions_N = training_sessions(store)
+    sessions_N = sessions_N[_kept(system, sessions.user[sessions_N], sessions.time_ms[sessions_N], held_out)]
+    row_E, owner_E = impressions_of(store, sessions_N)
+    session_E = sessions_N[owner_E]
+    user_E, time_ms_E = np.asarray(sessions.user)[session_E], np.asarray(sessions.time_ms)[session_E]
+    video_E = np.asarray(store.impressions.video)[row_E]
+    yes_E = np.asarray(store.impressions.clicks)[row_E] > 0
+    if not len(row_E):
+        return user_E, video_E, yes_E, np.zeros(0), np.zeros(0, np.int64)
+    odds = (yes_E.sum() + 1) / ((~yes_E).sum() + 1)
+    offset_E = np.full(len(row_E), np.log(odds) - appeal_V[video_E].mean())
+    return user_E, video_E, yes_E, offset_E, system.log.numbers.durations(video_E, time_ms_E)

@@ -41,7 +41,6 @@ from pr2_jax.training.embedding_tables import (
     init_tables,
     update_all,
 )
-from pr2_jax.training.likeness import shared
 from pr2_jax.training.mesh import (
     BY_ROWS,
     REPLICATED,
@@ -55,7 +54,7 @@ from pr2_jax.training.mesh import (
     single,
     whole,
 )
-from pr2_jax.training.stopping import Stopping
+from pr2_jax.training.resource_limits import Stopping
 from pr2_jax.training.training_curve import Curve
 
 Params = Any
@@ -66,6 +65,35 @@ HostBatch = dict[str, np.ndarray]
 PyTree = Any
 BatchAt = Callable[..., HostBatch]
 """(step) -> the batch; (step, rows) -> these rows of it, where a process brings its share only."""
+
+KEPT = 16
+"""Programs of each kind that alike tasks share, the last ones asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Alike:
+    """A task with the shapes of its frozen arrays in their place. Equal where class, config, sizes and shapes are."""
+
+    kind: type
+    said: str
+    task: Any = dataclasses.field(compare=False)
+
+
+def shared(make: Callable) -> Callable:
+    """`make(task, ...)`, called once for all tasks alike: folds of a model, and the model opened again.
+
+    What it makes may read the task's config and the shapes of its frozen arrays. The arrays themselves it must take as
+    arguments, which keeps them out of the program and out of this memory.
+    """
+    kept = functools.lru_cache(KEPT)(lambda like, *rest: make(like.task, *rest))
+
+    @functools.wraps(make)
+    def once(task: Any, *rest: Any) -> Any:
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), task.frozen)
+        task = dataclasses.replace(task, frozen=shapes)
+        return kept(_Alike(type(task), repr(task), task), *rest)
+
+    return once
 
 
 class Task(Protocol):

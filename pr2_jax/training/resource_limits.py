@@ -1,4 +1,4 @@
-"""What has run out, disk or device memory, in one line that says how to mend it."""
+"""What ends a run: SIGTERM, after the running step is saved; a full disk or device, in one line with the remedy."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import contextlib
 import math
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
-from pr2_jax.errors import Pr2Error, causes, disk_full
+from pr2_jax.errors import Pr2Error, Stopped, causes, disk_full
 
 PyTree = Any
 NAMED = 3
@@ -71,3 +75,38 @@ def _memory_line(task: str, error: BaseException, arrays: Mapping[str, PyTree]) 
     if not largest[0][1].startswith("batch"):
         remedy += f" or {task}.width, or split the tables over more devices (mesh.data, mesh.model)"
     return f"{task} does not fit the device's memory ({told[:160]}); the largest arrays are {named}: {remedy}"
+
+
+class Stopping:
+    """Context manager of a training run of `steps` steps: notes a SIGTERM, and raises Stopped at the end of the body.
+
+    Alone, a process listens by itself; only the main thread can, and what the signal did before it does again
+    afterwards. Where `jax.distributed` has been started, JAX listens: a signal to any process stops them all after the
+    same step, some steps later.
+    """
+
+    def __init__(self, first: int, steps: int) -> None:
+        self._step, self._steps, self._asked = first, steps, False
+        self._together = jax.distributed.is_initialized()
+        self._listens = not self._together and threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> Stopping:
+        if self._listens:
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def after(self, step: int) -> bool:
+        """Whether `step` is the last one. To be asked once after every step, by every process."""
+        self._step = step
+        if self._together:
+            self._asked = multihost_utils.reached_preemption_sync_point(step)
+        return self._asked
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if self._listens:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
+        if self._asked and kind is None:
+            raise Stopped(f"stopped by SIGTERM after saving step {self._step} of {self._steps}")
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True

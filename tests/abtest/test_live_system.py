@@ -12,7 +12,7 @@ from pr2_jax.data.history.histories import seen
 from pr2_jax.errors import BadInput
 from pr2_jax.search.engine import SearchEngine
 from pr2_jax.search.pipelines import NAMES
-from pr2_jax.simulation.clock import day_start_ms
+from pr2_jax.simulation.day_log import day_start_ms
 from pr2_jax.simulation.logging_policies import SearchRequests
 from pr2_jax.simulation.world import World
 from pr2_jax.types import Requests

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.abtest.policies import OraclePolicy
-from pr2_jax.abtest.population import Population
-from pr2_jax.abtest.state_io import from_arrays, load, save, to_arrays
+from pr2_jax.abtest.population import Population, from_arrays, load, save, to_arrays
 from pr2_jax.config import WorldConfig
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.simulation.world import World, WorldState

@@ -28,6 +28,7 @@ from pr2_jax.config import (
     training_config,
     world_config,
 )
+from pr2_jax.config.checks import RANGES
 from pr2_jax.errors import BadConfig
 
 CLASHES = [
@@ -128,9 +129,9 @@ def test_every_section_checks_itself():
     assert len(sections) >= 16
     for kind in sections:
         for field in dataclasses.fields(kind):
-            with pytest.raises(
-                BadConfig, match=re.escape(f"{kind.__name__}: {field.name} = None, expected {field.type}")
-            ):
+            expected = RANGES.get(field.type, [field.type])[0]
+            told = re.escape(f"{kind.__name__}: {field.name} = None, expected {expected}")
+            with pytest.raises(BadConfig, match=told):
                 kind(**{field.name: None})
 
 

@@ -9,10 +9,10 @@ import pytest
 from pr2_jax.config import DataConfig
 from pr2_jax.data.batches.sessions import FOLDS, fold_of, training_sessions
 from pr2_jax.data.batches.slates import feed_slates
-from pr2_jax.data.cuts import cuts_of
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.labels import LongPlay
 from pr2_jax.data.logs.log_tables import read_log
+from pr2_jax.data.periods import cuts_of
 from pr2_jax.data.store.log_store import LogStore
 
 DAY_MS = 86_400_000

@@ -12,8 +12,7 @@ import tensorflow_datasets as tfds
 
 from pr2_jax.config import Config, DataConfig
 from pr2_jax.data.exchange.exchange_format import PARTS, SPLIT
-from pr2_jax.data.exchange.kuaisar_builder import Kuaisar
-from pr2_jax.data.exchange.log_builder import write_exchange
+from pr2_jax.data.exchange.log_builder import Kuaisar, write_exchange
 from pr2_jax.data.logs.log_tables import read_log
 from pr2_jax.data.outcomes import searched
 from pr2_jax.data.schema import SCHEMA_VERSION

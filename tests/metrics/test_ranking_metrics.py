@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.metrics import ranking_metrics
-from pr2_jax.metrics.expected_gain import expected_gains
+from pr2_jax.metrics.ranking_metrics import expected_gains
 
 
 def plain_gains(scores: list[float], clicked: list[bool]) -> list[float]:

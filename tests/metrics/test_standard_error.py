@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pr2_jax.metrics.standard_error import standard_error
+from pr2_jax.metrics.bootstrap import standard_error
 
 
 def test_as_resampling_users_finds(rng):

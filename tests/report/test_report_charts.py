@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from pr2_jax.drawing import charts, layout, painters
-from pr2_jax.drawing.axes import Axis, short, span, ticks
 from pr2_jax.drawing.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Row, Rows, Series, tone_of
+from pr2_jax.drawing.layout import Axis, short, span, ticks
 from pr2_jax.drawing.painters import png, svg
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report import blocks

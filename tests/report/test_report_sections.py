@@ -181,7 +181,7 @@ def test_a_damaged_experiment_names_what_to_remove(tmp_path, experiment, damage)
 
 @pytest.fixture
 def tried() -> dict:
-    """As `pr2 abtest --trial` writes it; the metric of the last column could not be counted without a shadow."""
+    """As `pr2 abtest --validate` writes it; with independent draws one metric could not be counted."""
     one = {"truth": 0.03125, "found": 0.5, "covered": 0.96, "error": 0.0125, "spread": 0.0625}
     aa = {"runs": 80, "below": 0.05, "uniform_p": 0.5, "ever_below": 0.25, "ever_left_0": 0.0125}
     shared = {"no_click": one | {"truth": -0.125}, "ctr": one, "day_28": one}
@@ -190,7 +190,7 @@ def tried() -> dict:
     return {"plan": plan, "runs": 20, "aa": aa, "planted": planted}
 
 
-def test_a_trial_has_its_metrics_with_and_without_a_shadow(tmp_path, experiment, tried):
+def test_a_validation_has_its_metrics_with_and_without_common_random_numbers(tmp_path, experiment, tried):
     _work(tmp_path, "abtest/trial/trial.json", tried)
     section = abtest_section.section(_work(tmp_path, "abtest/a/abtest.json", experiment))
     note, table = section.blocks[-2:]
@@ -212,8 +212,8 @@ def test_a_trial_alone_and_of_another_world_and_plan(tmp_path, tried):
     section = abtest_section.section(_work(tmp_path, "abtest/trial/trial.json", tried))
     assert (section.missing, section.finding[:17]) == ("", "No experiment yet")
     assert [note.heading for note in section.blocks[::2]] == [
-        "Tried on known answers",
-        "Tried on known answers (days=3)",
+        "Validation on known effects",
+        "Validation on known effects (days=3)",
     ]
     assert ["another world" in note.text for note in section.blocks[::2]] == [False, True]
     assert set(_tables(section)) == {"abtest_trial", "abtest_trial_days_3"}
@@ -221,7 +221,7 @@ def test_a_trial_alone_and_of_another_world_and_plan(tmp_path, tried):
 
 @pytest.mark.parametrize("damage", ["", "[1]", "nothing", "null", '{"planted": {}}', '"text"'])
 def test_a_damaged_trial_names_what_to_remove(tmp_path, tried, damage):
-    with pytest.raises(StaleArtifact, match=r"remove .*abtest/trial and make it anew with `pr2 abtest --trial N`"):
+    with pytest.raises(StaleArtifact, match=r"remove .*abtest/trial and make it anew with `pr2 abtest --validate N`"):
         abtest_section.section(_work(tmp_path, "abtest/trial/trial.json", damage))
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from pr2_jax.abtest.policies import OraclePolicy
 from pr2_jax.config import WorldConfig
-from pr2_jax.metrics.expected_gain import ndcg
+from pr2_jax.metrics.ranking_metrics import ndcg
 from pr2_jax.simulation.day_log import DayLog, Searches, Views
 from pr2_jax.simulation.world import World
 

@@ -20,6 +20,7 @@ from pr2_jax.search.engine import SearchEngine
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
 from pr2_jax.stages import train_qin
+from pr2_jax.studies.diagnose import diagnose
 from pr2_jax.training.embedding_tables import gather, init_tables
 
 NAMES = ["click", "long_play", "like", "subscription"]
@@ -67,6 +68,12 @@ def test_it_is_in_answers_and_tables(ranked):
     told = json.loads((ranked / "eval" / "metrics.json").read_text())["calibration"]["rankers"]
     assert all("subscription" in parts for parts in told.values())
     assert "subscription" in (ranked / "eval" / "calibration.txt").read_text()
+
+
+def test_it_is_diagnosed(ranked, config, capsys):
+    diagnose.run(ranked, config)
+    found = json.loads((ranked / "eval" / diagnose.JSON).read_text())["findings"]
+    assert {f"qin.expert_{name}" for name in NAMES} <= {f"{one['part']}.{one['name']}" for one in found}
 
 
 def test_rows_that_do_not_tell_its_label_add_nothing(ranked, config):

@@ -14,7 +14,7 @@ from pr2_jax.encoders import latent_factors
 from pr2_jax.encoders.preference_regression import FILE
 from pr2_jax.search.system import System
 from pr2_jax.stages import train_preference
-from pr2_jax.stages.preference_responses import answers
+from pr2_jax.stages.train_preference import answers
 
 SCALE = np.array([3.0, 0.5])
 

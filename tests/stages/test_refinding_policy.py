@@ -13,8 +13,7 @@ from pr2_jax import pipeline
 from pr2_jax.config.loader import override
 from pr2_jax.data.batches.sessions import training_sessions
 from pr2_jax.data.batches.slates import search_slates
-from pr2_jax.data.history.histories import seen
-from pr2_jax.data.history.refinding import found_before, found_before_share
+from pr2_jax.data.history.histories import found_before, found_before_share, seen
 from pr2_jax.evaluation.judged_day import day_of
 from pr2_jax.evaluation.rankings import answers, values
 from pr2_jax.search.system import System

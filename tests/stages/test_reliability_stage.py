@@ -20,8 +20,7 @@ from pr2_jax.evaluation.leak_probe import probe_day
 from pr2_jax.metrics.calibration_curve import BANDS, BINS
 from pr2_jax.metrics.ranking_metrics import expected_calibration_error
 from pr2_jax.ranking import calibration
-from pr2_jax.ranking.query_map import QueryMap
-from pr2_jax.ranking.query_numbers import PRIOR_SHOWN, QUERY_NUMBERS, QueryNumbers
+from pr2_jax.ranking.query_map import PRIOR_SHOWN, QUERY_NUMBERS, QueryMap, QueryNumbers
 from pr2_jax.search import batch_scoring
 from pr2_jax.search.searcher import Calibrated, Searcher
 from pr2_jax.search.system import System

@@ -11,7 +11,7 @@ import pytest
 from jax.experimental import multihost_utils
 
 from pr2_jax.errors import Stopped
-from pr2_jax.training.stopping import Stopping
+from pr2_jax.training.resource_limits import Stopping
 
 
 @pytest.fixture(autouse=True)

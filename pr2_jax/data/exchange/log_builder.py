@@ -1,4 +1,4 @@
-"""What every log builder shares: parts as configs, and the way to and from disk."""
+"""TFDS builders of logs: `kuaisar`, and what every one shares, parts as configs and the way to and from disk."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import tensorflow_datasets as tfds
 from pr2_jax.config import Config
 from pr2_jax.console import muted, progress
 from pr2_jax.data.exchange.exchange_format import PARTS, SPLIT, examples, features, metadata
-from pr2_jax.data.logs.log_tables import LogTables
+from pr2_jax.data.logs.log_tables import LogTables, read_log
 from pr2_jax.data.schema import SCHEMA_VERSION
+from pr2_jax.errors import BadInput
 
 FILE_FORMAT = "array_record"  # TFDS's default needs TensorFlow
 
@@ -75,3 +76,20 @@ def write_exchange(builder: type[LogBuilder], tables: LogTables, data_dir: Path)
         directories[part] = Path(made.data_dir)
     shutil.rmtree(data_dir / "downloads", ignore_errors=True)  # TFDS leaves it, empty
     return directories
+
+
+class Kuaisar(LogBuilder):
+    """A search and feed log in the five tables of KuaiSAR (kuaisar.github.io)."""
+
+    name = "kuaisar"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Ask for KuaiSAR_v2 or KuaiSAR-small at kuaisar.github.io and give the directory that holds rec_inter.csv, "
+        "src_inter.csv, user_features.csv, social_network.csv and item_features.csv as manual_dir."
+    )
+
+    @classmethod
+    def read_source(cls, input_path: Path | None, config: Config, workdir: Path) -> LogTables:
+        """Reads the directory or zip that the user names."""
+        if input_path is None:
+            raise BadInput("data.source kuaisar needs a log to read: name a directory or a zip with --input")
+        return read_log(input_path, config.data)

@@ -1,13 +1,14 @@
 """Histories of users strictly before a moment, for N requests at once.
 
 `window` and `latest` read events by when they began; `engaged_window`, `seen` and `known` read them by when their
-outcome was known.
+outcome was known. Re-finding: which results a person had clicked before.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from pr2_jax.data.history.counters import Counters
 from pr2_jax.data.store.log_store import EventIndex, LogStore
 
 
@@ -104,3 +105,18 @@ def _known(index: EventIndex, user_N: np.ndarray, before_ms_N: np.ndarray) -> tu
 def _last(first_N: np.ndarray, end_N: np.ndarray, n: int) -> np.ndarray:
     places_NxH = end_N[:, None] - np.arange(n, 0, -1)[None, :]
     return np.where(places_NxH < first_N[:, None], -1, places_NxH)
+
+
+def found_before_share(store: LogStore) -> float:
+    """Share of re-findings among clicked results; 0 without a click."""
+    clicked = np.flatnonzero(np.asarray(store.impressions.clicks) > 0)
+    return float(found_before(store, clicked).mean()) if len(clicked) else 0.0
+
+
+def found_before(store: LogStore, rows: np.ndarray | None = None) -> np.ndarray:
+    """bool per impression, or per one of `rows`: had the person clicked the video strictly before the search?"""
+    sessions = store.sessions
+    rows = np.arange(len(store.impressions.video)) if rows is None else rows
+    session = np.searchsorted(np.asarray(sessions.first_impression), rows, side="right") - 1
+    user, time_ms = np.asarray(sessions.user)[session], np.asarray(sessions.time_ms)[session]
+    return Counters(store).clicked_before(user, np.asarray(store.impressions.video)[rows], time_ms)

@@ -12,8 +12,7 @@ from typing import Any
 from pr2_jax import artifacts
 from pr2_jax.config.loader import to_dict
 from pr2_jax.config.schema import SOURCES, Config
-from pr2_jax.data.exchange.kuaisar_builder import Kuaisar
-from pr2_jax.data.exchange.log_builder import LogBuilder, write_exchange
+from pr2_jax.data.exchange.log_builder import Kuaisar, LogBuilder, write_exchange
 from pr2_jax.data.ingest.ingest_report import IngestReport
 from pr2_jax.data.logs.mapping import names_of
 from pr2_jax.data.logs.quarantine import QUARANTINE_FILE

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import polars as pl
 
-from pr2_jax.data.history.refinding import found_before_share
+from pr2_jax.data.history.histories import found_before_share
 from pr2_jax.data.ingest.log_coverage import lacks
 from pr2_jax.data.logs.log_tables import LogTables, iso
 from pr2_jax.data.logs.reading import TableCount

@@ -11,7 +11,6 @@ import polars as pl
 
 from pr2_jax.config import DataConfig
 from pr2_jax.data.columns import Cuts
-from pr2_jax.data.cuts import cuts_of
 from pr2_jax.data.logs.content_files import BroughtContent, read_content
 from pr2_jax.data.logs.mapping import mapping_of, names_of
 from pr2_jax.data.logs.quarantine import Quarantine
@@ -21,6 +20,7 @@ from pr2_jax.data.logs.search_rows import ReadSearch, search_rows
 from pr2_jax.data.logs.sources import LogSources, open_log
 from pr2_jax.data.logs.word_lists import WordLists
 from pr2_jax.data.outcomes import timed
+from pr2_jax.data.periods import cuts_of
 from pr2_jax.data.schema import (
     CATEGORIES,
     DAY_MS,

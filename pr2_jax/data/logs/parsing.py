@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from pr2_jax.data.logs.cells import WORD_LIST, is_textual, whole
 from pr2_jax.data.logs.mapping import Source
 from pr2_jax.data.logs.records import ROW
 from pr2_jax.data.schema import (
@@ -173,3 +172,34 @@ def _fault(column: Column, raw: pl.Expr, value: pl.Expr, source: Source) -> pl.E
         case _:
             unreadable = value.is_null() & raw.is_not_null()
     return unreadable | raw.is_null() if column.filled else unreadable
+
+
+_NUMBER = r"-?\d{1,18}(?:\.0*)?"
+WORD_LIST = rf"^\[\s*(?:{_NUMBER}(?:(?:\s*,\s*|\s+){_NUMBER})*\s*)?\]$"
+"""[20, 34, 3] as logs write it, [20 34 3] and [20. 34. 3.] as arrays are printed, [] for none."""
+LARGEST_EXACT = 2.0**53  # of whole numbers written as floats
+
+
+def is_textual(dtype: pl.DataType) -> bool:
+    """Whether the cells are text."""
+    return dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum)
+
+
+def whole(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """int64; a float is taken where it is whole (KuaiSAR writes some ids as 12.0); null for anything else."""
+    if not is_textual(dtype) and not dtype.is_float() and not dtype.is_decimal():
+        return raw.cast(pl.Int64, strict=False)
+    number = raw.cast(pl.Float64, strict=False)
+    exact = pl.when((number == number.floor()) & (number.abs() <= LARGEST_EXACT)).then(number)
+    return (
+        pl.coalesce(raw.cast(pl.Int64, strict=False), exact.cast(pl.Int64, strict=False))
+        if is_textual(dtype)
+        else exact.cast(pl.Int64, strict=False)
+    )
+
+
+def parse_words(texts: pl.Series) -> pl.Series:
+    """`"[20, 34, 3]"` → list of int64; missing → empty list. Every text must already match WORD_LIST."""
+    if texts.str.contains(".", literal=True).any():
+        texts = texts.str.replace_all(r"\.0*", "")
+    return texts.fill_null("[]").str.extract_all(r"-?\d+").cast(pl.List(pl.Int64))

@@ -15,8 +15,6 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from pr2_jax.data.logs.mending import mended
-
 COMMA, QUOTE, NEWLINE, RETURN = b',"\n\r'
 
 LONGEST_JOIN_BYTES = 64 << 20
@@ -279,3 +277,45 @@ def _between(value_L: np.ndarray, odd_K: np.ndarray, upto_K: np.ndarray) -> np.n
     """int64 [K]: sum of a value over the lines behind an odd line, before line `upto`."""
     total = np.append(0, np.cumsum(value_L, dtype=np.int64))
     return total[upto_K] - total[odd_K + 1]
+
+
+QUOTE_BYTE, COMMA_BYTE = b'"', b","
+"""As text in a line; above they are numbers."""
+
+
+def mended(line: bytes, cells: int, read: Collection[int]) -> bytes | None:
+    """The line (without its end) with its odd cells emptied, or None where it cannot be told what its cells are.
+
+    `cells` is the number that a record must have, `read` the places of those that are looked at. A quote inside an
+    unquoted cell is a character of it, and so is what stands between a closing quote and the next comma: most readers
+    of CSV have it so.
+    """
+    found, at = [], 0
+    while True:
+        end, odd = _cell(line, at)
+        if end < 0 or (odd and len(found) in read):
+            return None
+        found.append(b"" if odd else line[at:end])
+        if end == len(line):
+            break
+        at = end + 1
+    return COMMA_BYTE.join(found) if len(found) == cells else None
+
+
+def _cell(line: bytes, at: int) -> tuple[int, bool]:
+    """Where the cell that begins at `at` ends (-1 = not in this line), and whether quotes stand where none may."""
+    end = _found(line, COMMA_BYTE, at)
+    if not line.startswith(QUOTE_BYTE, at):
+        return end, QUOTE_BYTE in line[at:end]
+    close = line.find(QUOTE_BYTE, at + 1)
+    while close >= 0 and line.startswith(QUOTE_BYTE, close + 1):  # doubled: a character of the cell
+        close = line.find(QUOTE_BYTE, close + 2)
+    if close < 0:
+        return -1, True
+    end = _found(line, COMMA_BYTE, close)
+    return end, end != close + 1
+
+
+def _found(line: bytes, what: bytes, at: int) -> int:
+    place = line.find(what, at)
+    return len(line) if place < 0 else place

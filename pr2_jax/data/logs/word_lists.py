@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from pr2_jax.data.logs.cells import WORD_LIST, parse_words
+from pr2_jax.data.logs.parsing import WORD_LIST, parse_words
 from pr2_jax.data.logs.text import normalise, tokens_of
 from pr2_jax.errors import BadInput
 

@@ -25,9 +25,9 @@ from pr2_jax.data.columns import (
     Videos,
     Words,
 )
-from pr2_jax.data.cuts import cuts_of
 from pr2_jax.data.logs.log_tables import LogTables
 from pr2_jax.data.logs.search_rows import SESSION
+from pr2_jax.data.periods import cuts_of
 from pr2_jax.data.schema import CATEGORIES, PROFILE
 
 EVENT_TYPES = dict(user=np.int32, video=np.int32, query=np.int32, time_ms=np.int64, surface=np.int8)

@@ -1,4 +1,4 @@
-"""A/B tests on the simulated platform: lifts, and how they came about over the days (`pr2 abtest`)."""
+"""A/B tests on the simulated platform: lifts, in total and by day (`pr2 abtest`)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pr2_jax.abtest.experiment_metrics import METRICS
 from pr2_jax.drawing.charts import Plot, Row, Rows, Series, tone_of
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import MISSING, Charts, Column, Note, Section, Table, slug_of, text_of
-from pr2_jax.report.sections import trial_section
+from pr2_jax.report.sections import validation_section
 from pr2_jax.report.workdir_reader import Work, made_by
 
 DIRECTORY, COMMAND = "abtest", "pr2 abtest --workdir DIR"
+ANYTIME = ("low_at_any_time", "high_at_any_time")
 GUARDRAIL = {"open": "not decided, the interval holds both"}
 DRAWN = ("ctr", "watch", "active", "reformulated")
-"""Metrics whose course over the days is drawn, where they were counted; else the first four."""
+"""Metrics drawn by day, where they were counted; else the first four."""
 
 
 def section(work: Work) -> Section:
-    """From abtest/NAME/abtest.json of every finished experiment, and what trials of experiments found."""
+    """From abtest/NAME/ of every finished experiment and validation."""
     title, names = "A/B test on the simulated platform", finished(work, "abtest.json")
     blocks: list = []
     findings, stale = [], []
@@ -35,16 +36,14 @@ def section(work: Work) -> Section:
             stale.append(work.stale(place, COMMAND))
     for place in (f"{DIRECTORY}/{name}" for name in finished(work, "trial.json")):
         with artifacts.reading(work.directory / place, made_by(place)):
-            blocks += trial_section.blocks(work, place)
+            blocks += validation_section.blocks(work, place)
     if not blocks:
-        needs = (
-            "" if work.simulated else "It takes the work directory of a simulated world; this log is of another kind."
-        )
-        return Section("abtest", title, intro=needs, missing=COMMAND)
+        needs = "It takes the work directory of a simulated world; this log is of another kind."
+        return Section("abtest", title, intro="" if work.simulated else needs, missing=COMMAND)
     return Section(
         "abtest",
         title,
-        " ".join(findings) or "No experiment yet, only a trial of experiments on known answers.",
+        " ".join(findings) or "No experiment yet, only a validation on known effects.",
         "People of the simulated world are split by a hash, each arm answers their searches for weeks, and they come "
         "back, or not. Lifts are relative to control, intervals over people. An arm's column is what its people did; "
         "lifts are adjusted by what is known of them otherwise. These are a simulation's figures: they say what "
@@ -74,7 +73,7 @@ def _plan(found: dict[str, Any]) -> str:
     if plan.get("refresh"):
         said += f" Models made anew from each arm's own log every {plan['refresh']} days."
     if plan.get("common_random_numbers"):
-        said += " A shadow lane with the same luck takes chance out of the intervals, as no real platform could."
+        said += " A control population with common random numbers narrows the intervals, as no real platform could."
     aa = found.get("aa") or {}
     if aa.get("splits") and aa.get("below") is not None:
         said += f" The A/A days split {aa['splits']:,} other ways: p below 0.05 in {aa['below']:.1%} of them."
@@ -101,7 +100,7 @@ def _metric(found: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _finding(found: dict[str, Any]) -> str:
-    """Of two arms what is drawn, of more what decides."""
+    """The drawn metrics of two arms; of more arms, the deciding metric."""
     control, *others = _arms(found)
     if len(others) > 1:
         decided_by = found["plan"].get("decided_by", "ctr")
@@ -130,7 +129,7 @@ def _arm(slug: str, found: dict[str, Any], arm: str) -> list:
         value = _lift(one)
         unit = f", {metric['unit']}" if metric["unit"] else ""
         before = _lift(found.get("before", {}).get(arm, {}).get(name))
-        anytime = _lift(one, "low_at_any_time", "high_at_any_time")
+        anytime = _lift(one, *ANYTIME)
         rows.append(
             [metric["title"] + unit, one["control"], one["treated"], value, anytime, one["p"], before, one["people"]]
         )
@@ -158,10 +157,7 @@ def _over_days(slug: str, found: dict[str, Any], arm: str, name: str) -> list[Pl
     before = int(plan.get("aa_days") or 0) + int(plan.get("warm_up") or 0)
     if course:
         xs = [float(day) for day in range(1, len(course) + 1)]
-        once, always = (
-            [_lift(one) for one in course],
-            [_lift(one, "low_at_any_time", "high_at_any_time") for one in course],
-        )
+        once, always = ([_lift(one, *ends) for one in course] for ends in ((), ANYTIME))
         series = [
             Series(
                 "at any time", xs, [math.nan] * len(xs), [v.low for v in always], [v.high for v in always], colour=4

@@ -8,7 +8,7 @@ import polars as pl
 from pr2_jax import artifacts
 from pr2_jax.config.schema import CHANNELS
 from pr2_jax.data.batches.sessions import impressions_of, session_names
-from pr2_jax.data.history.refinding import found_before
+from pr2_jax.data.history.histories import found_before
 from pr2_jax.drawing.charts import Row, Rows
 from pr2_jax.evaluation.rankings import UNIQUE_DEPTH as DEPTH
 from pr2_jax.evaluation.refinding_report import FoundBefore

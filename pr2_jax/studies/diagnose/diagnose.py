@@ -34,7 +34,8 @@ def run(workdir: Path, config: Config) -> None:
     if not searches:
         raise BadInput("no search of the validation day has a click: there is nothing to judge by")
     signs = retrieval.all() | RankingSigns(system, config, judge).all()
-    findings = diagnosis.judge(checks(config.retrieval.qrcf.threshold), signs)
+    heads = [head.name for head in config.qin.prediction_heads]
+    findings = diagnosis.judge(checks(config.retrieval.qrcf.threshold, heads), signs)
     title = (
         f"Diagnosis by {searches:,} searches of the validation day that have a click, ± half of the 95 % interval over "
         f"people. A check that looks at another sample names it. {retrieval.day.found_before.note}"

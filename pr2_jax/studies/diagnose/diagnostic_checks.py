@@ -6,15 +6,17 @@ they leave room around what the two reference systems of the README have.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pr2_jax.studies.diagnose.diagnosis import Check, Side
 
 FITTED = {"quantile": "retrieval.qrcf.epsilon_quantile", "adaptive": "retrieval.qrcf.adaptive_quantile"}
 """By `retrieval.qrcf.threshold`, what the threshold is fitted by."""
 
 
-def checks(threshold: str) -> tuple[Check, ...]:
-    """All of them; `threshold` is that of `retrieval.qrcf`."""
-    return *_retrieval(FITTED[threshold]), *_ranking(), *_towers(), *_scores()
+def checks(threshold: str, heads: Sequence[str] = ("click", "long_play", "like")) -> tuple[Check, ...]:
+    """All of them; `threshold` is that of `retrieval.qrcf`, `heads` are the names of the ranker's."""
+    return *_retrieval(FITTED[threshold]), *_ranking(heads), *_towers(), *_scores()
 
 
 def _retrieval(knob: str) -> tuple[Check, ...]:
@@ -52,15 +54,15 @@ def _retrieval(knob: str) -> tuple[Check, ...]:
     )  # fmt: skip
 
 
-def _ranking() -> tuple[Check, ...]:
+def _ranking(heads: Sequence[str]) -> tuple[Check, ...]:
     # Beyond .85 what is left would not make up a second expert's share [lit: HoME, on experts that take it all].
     experts = tuple(
         Check(
-            "qin", f"expert_{task}", f"weight of the most used expert in the gate of {task}, mean",
+            "qin", f"expert_{head}", f"weight of the most used expert in the gate of {head}, mean",
             high=0.85,
-            above=Side(f"{task} leans on one expert: a mixture in name only", "qin.gate_dropout", "raise it"),
+            above=Side(f"{head} leans on one expert: a mixture in name only", "qin.gate_dropout", "raise it"),
         )
-        for task in ("click", "long_play", "like")
+        for head in heads
     )  # fmt: skip
     return (
         *experts,

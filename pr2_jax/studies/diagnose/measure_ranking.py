@@ -18,7 +18,7 @@ from pr2_jax.data.batches.training_batches import SlateReader
 from pr2_jax.data.history.histories import past_events
 from pr2_jax.encoders.batching import in_blocks
 from pr2_jax.ranking.features import FEATURES, Scaler
-from pr2_jax.ranking.query_numbers import QueryNumbers
+from pr2_jax.ranking.query_map import QueryNumbers
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
 from pr2_jax.stages.train_qin import FEATURE_BLOCK, slate_features
@@ -115,17 +115,19 @@ class RankingSigns:
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _experts(self) -> dict[str, Sign]:
-        """Gates of clicks on search results, of the other tasks on feed views."""
+        """Gates of heads that learn clicks on search results, of the others on feed views."""
         cuts = self._system.store.cuts
         views = feed_slates(self._system.log.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
         feed = views.sample(FEED_SLATES)
         features = self._features_of(feed, cuts.validation_ms)
         _, _, of_feed = self._outputs(feed, features)
         _, _, of_search = self._own
-        heads = enumerate(self._config.qin.prediction_heads)
-        gates = {head.name: of_feed[feed.video_NxS > 0][:, t] for t, head in heads}
-        gates["click"] = of_search[self._slates.video_NxS > 0][:, 0]
-        return gate_signs(gates, {task: "search results" if task == "click" else "feed views" for task in gates})
+        gates, rows = {}, {}
+        for t, head in enumerate(self._config.qin.prediction_heads):
+            gate, slates = (of_search, self._slates) if head.label == "click" else (of_feed, feed)
+            gates[head.name] = gate[slates.video_NxS > 0][:, t]
+            rows[head.name] = "search results" if head.label == "click" else "feed views"
+        return gate_signs(gates, rows)
 
     def _position(self) -> dict[str, Sign]:
         return position_signs(_slate(self._slates), self._own[0][..., 0], self._judge)

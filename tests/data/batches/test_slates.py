@@ -40,8 +40,11 @@ def test_search_slates_hold_each_result_once(size, store):
 
 
 @pytest.mark.parametrize("size", [1, 4, 7])
-def test_feed_slates_hold_each_view_once(size, store, reader):
+def test_feed_slates_hold_each_view_once(size, store, reader, rng):
     e = store.events
+    silent = rng.choice(np.array([0, FOLLOW, FORWARD], np.uint8), len(e.told))  # this log always tells both
+    e = dataclasses.replace(e, told=e.told & ~silent)
+    reader = dataclasses.replace(reader, store=dataclasses.replace(store, events=e))
     times = np.sort(e.time_ms[e.surface == 0])
     start_ms, stop_ms = int(times[20]), int(times[-60])  # a view on either edge
     slates = feed_slates(reader, start_ms, stop_ms, size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from pr2_jax.data.logs.cells import WORD_LIST, parse_words, whole
+from pr2_jax.data.logs.parsing import WORD_LIST, parse_words, whole
 
 
 @pytest.mark.parametrize(

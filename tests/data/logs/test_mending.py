@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from pr2_jax.data.logs.mending import mended
+from pr2_jax.data.logs.scanning import mended
 
 LINES = [
     (b'1,2,x"y', {0, 1}, b"1,2,"),
