@@ -23,13 +23,13 @@ from test_worker_process import forever
 from pr2_jax.abtest.worker_process import WorkerProcess
 if __name__ == "__main__":
     with WorkerProcess("test's", forever, {path!r}) as worker:
-        time.sleep(60)
+        time.sleep(600)
 """
 
 
 def forever(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(600)
 
 
 def fails() -> None:
@@ -40,7 +40,7 @@ def writes(path: str) -> None:
     Path(path).write_text("done")
 
 
-def _gone(pid: int, seconds: float = 5.0) -> bool:
+def _gone(pid: int, seconds: float = 60.0) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
@@ -52,7 +52,7 @@ def _gone(pid: int, seconds: float = 5.0) -> bool:
     return False
 
 
-def _appears(path: Path, seconds: float = 30.0) -> int:
+def _appears(path: Path, seconds: float = 120.0) -> int:
     until = time.monotonic() + seconds
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < until
