@@ -1,4 +1,4 @@
-"""Everything that people see on the way: log lines, progress, and the silence of libraries. All of it on stderr."""
+"""Log lines, progress bars and muted libraries. Everything goes to stderr."""
 
 from __future__ import annotations
 
@@ -68,8 +68,7 @@ def muted() -> Iterator[None]:
 
 
 def keep_quiet() -> None:
-    """No log line and no bar from this process any more. Errors are not ours to hide: cli/entry.py prints them
-    itself."""
+    """No log line and no bar from this process any more; cli/entry.py still prints errors."""
     _quiet.set()
 
 

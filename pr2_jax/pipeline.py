@@ -1,4 +1,4 @@
-"""The stages in order. Each runs only if what it depends on has changed since it was made, and says why."""
+"""The stages in order. A stage runs only if its inputs or its config have changed, and says why."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ BODIES: dict[str, Callable[[Path, Config, Path], None]] = {
 }
 BUILDERS = {"kuaisar": Kuaisar, "short_video_world": ShortVideoWorld}
 SWEEPS = {"qrcf": qrcf_sweep.Grid}
-"""By what is swept, its default grid."""
+"""Default grids of the sweeps."""
 TRAINED = ("content", "preference", "pdr", "qin")
 
 
 def run(workdir: Path, config: Config, input_path: Path | None) -> None:
-    """All stages; those whose inputs and config are as they were are skipped."""
+    """All stages; fresh ones are skipped."""
     with console.timed(f"; results in {workdir / 'eval'}"):
         _agree(config)
         distributed.first(lambda: ingest(workdir, config, input_path))
@@ -64,11 +64,9 @@ def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
         stages.refuse_foreign_config(workdir)
         claim = log_fingerprint(input_path, config)
         why = reason_stale(workdir, claim)
-        if why is None:
-            console.log("fresh, skipped")
+        if not _runs(why):
             stages.keep_config(workdir, config)
             return
-        console.log(f"running: {why}")
         with console.timed():
             report = ingest_log(input_path, config, workdir, builder)
             for line in report.lines():
@@ -79,7 +77,7 @@ def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
 
 
 def train(workdir: Path, config: Config, which: str) -> None:
-    """One model, whether or not it is fresh elsewhere in the chain; what it reads must be there."""
+    """One model; its inputs must be fresh."""
     _agree(config)
     _make(which, workdir, config, alone=True)
 
@@ -110,10 +108,7 @@ def sweep(workdir: Path, config: Config, what: str, grid: qrcf_sweep.Grid | None
         out = workdir / qrcf_sweep.DIRECTORY
         claim = qrcf_sweep.fingerprint(workdir, config, grid)
         why = artifacts.reason_stale(out, claim, qrcf_sweep.SCHEMA)
-        if why is None:
-            console.log("fresh, skipped")
-        else:
-            console.log(f"running: {why}")
+        if _runs(why):
             writing = artifacts.writing(out, claim, qrcf_sweep.SCHEMA, keep_partial=True)
             with console.timed(f"; picture in {out / 'frontier.png'}"), writing as partial:
                 sweep_report.write(partial, *qrcf_sweep.judge(workdir, config, partial, grid), config)
@@ -121,7 +116,7 @@ def sweep(workdir: Path, config: Config, what: str, grid: qrcf_sweep.Grid | None
 
 
 def diagnose(workdir: Path, config: Config) -> None:
-    """Known ways to fail, looked for in a finished work directory (studies/diagnose/diagnose.py)."""
+    """Diagnostics of a finished work directory (studies/diagnose/diagnose.py)."""
     check_sizes(config.mesh, config.split_batches)
     with console.stage("diagnose"), console.timed():
         diagnosis.run(workdir, config)
@@ -151,7 +146,7 @@ def abtest(workdir: Path, plan: Plan, force: bool, validation_runs: int | None =
 
 
 def _retrained(config: Config, place: Path, write: Callable[[Path], None]) -> System:
-    """All models made from the tables that `write` leaves, in a work directory of their own."""
+    """Models trained on the tables of `write`, in a work directory of their own."""
     tables, workdir = place / "tables", place / "work"
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, source="kuaisar"))
     if not tables.exists():
@@ -164,19 +159,15 @@ def _retrained(config: Config, place: Path, write: Callable[[Path], None]) -> Sy
 
 
 def _agree(config: Config) -> None:
-    """Before anything is made: one version and one config in all processes, and one that fits the devices.
-
-    Each stage adds what it reads.
-    """
+    """Checks that all processes have one version and one config, which fits the devices."""
     distributed.agree(lambda: {"config": to_dict(config), "versions": artifacts.versions()})
     check_sizes(config.mesh, config.split_batches)
 
 
 def _make(name: str, workdir: Path, config: Config, body: ablations.Body | None = None, *, alone: bool = False) -> None:
-    """Makes a stage unless it is fresh, by another `body` than its own where one is given. `alone`: as one command, so
-    that its inputs must be fresh already.
+    """Makes a stage unless it is fresh, by `body` if one is given. `alone`: its inputs must be fresh already.
 
-    Of several processes the first decides and puts in place; only what is trained is made by all.
+    Of several processes the first decides and publishes the result; all take part in training.
     """
     with console.stage(name):
         if alone:
@@ -184,10 +175,8 @@ def _make(name: str, workdir: Path, config: Config, body: ablations.Body | None 
             distributed.first(lambda: stages.keep_config(workdir, config))  # what the next command takes up
         claim = distributed.agree(lambda: stages.fingerprint(name, workdir, config))
         why = distributed.first(lambda: artifacts.reason_stale(workdir / name, claim, stages.SCHEMA))
-        if why is None:
-            console.log("fresh, skipped")
+        if not _runs(why):
             return
-        console.log(f"running: {why}")
         together = name in TRAINED
         with console.timed(), contextlib.ExitStack() as stack:
             writing = artifacts.writing(workdir / name, claim, stages.SCHEMA, keep_partial=together)
@@ -197,10 +186,16 @@ def _make(name: str, workdir: Path, config: Config, body: ablations.Body | None 
                 make(workdir, config, out)
             else:
                 distributed.first(lambda: make(workdir, config, out))
-        distributed.first(lambda: _drop_what_was_for_resuming(workdir / name))
+        distributed.first(lambda: _drop_checkpoints(workdir / name))
 
 
-def _drop_what_was_for_resuming(stage: Path) -> None:
-    """Of a finished stage, which needs its parameters alone: checkpoints hold the optimiser's state thrice over."""
+def _runs(why: str | None) -> bool:
+    """Whether a stage is stale; logs why."""
+    console.log("fresh, skipped" if why is None else f"running: {why}")
+    return why is not None
+
+
+def _drop_checkpoints(stage: Path) -> None:
+    """A finished stage needs its parameters alone; checkpoints hold the optimiser's state three times."""
     for kept in [*stage.rglob(CHECKPOINTS), *stage.rglob(train_pdr.HARD_FILE)]:
         shutil.rmtree(kept) if kept.is_dir() else kept.unlink()

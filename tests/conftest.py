@@ -171,3 +171,15 @@ def finished(shared, micro_config) -> Path:
     from pr2_jax import pipeline  # not above: bm25s runs JAX when it is imported, which settles the devices
 
     return shared("finished", lambda place: pipeline.run(place, micro_config, None))
+
+
+@pytest.fixture(scope="module")
+def on_one_device() -> Iterator[None]:
+    """Stages train on one device, which compiles sooner: for what has nothing to do with a mesh."""
+    from pr2_jax.stages import train_content, train_pdr, train_preference, train_qin
+    from pr2_jax.training.mesh import single
+
+    with pytest.MonkeyPatch.context() as patch:
+        for stage in (train_content, train_preference, train_pdr, train_qin):
+            patch.setattr(stage, "configured", lambda mesh: single())
+        yield

@@ -25,7 +25,6 @@ ORDER = (
     "data.schema",
     "data.columns",
     "data.outcomes",
-    "data.cuts",
     "data.periods",
     "data.logs",
     "data.store",

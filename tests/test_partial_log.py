@@ -43,7 +43,7 @@ def _clicks_of(store: LogStore) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def made(finished, micro_config, tmp_path_factory):
+def made(finished, micro_config, on_one_device, tmp_path_factory):
     """A work directory made from that, in two steps a model."""
     place = tmp_path_factory.mktemp("partial")
     (place / "log").mkdir()

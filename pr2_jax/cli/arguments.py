@@ -1,10 +1,10 @@
-"""What the command line understands, verb by verb."""
+"""The arguments of the command line, verb by verb."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from pr2_jax import __version__, artifacts, console
 from pr2_jax.config import preset_files
@@ -27,25 +27,66 @@ environment:
 """
 INPUT_EXAMPLE = "--config kuaisar --workdir work/a --input KuaiSAR_v2.zip"
 
-READS_WRITES = {
-    "run": ("a log, or none where the config simulates one", "every stage into the work directory; prints the results"),
-    "ingest": ("a log, or none where the config simulates one", "the store in the work directory"),
-    "train": ("the store and the models before this one", "content/, preference/, pdr/ or qin/ in the work directory"),
-    "index": ("the store and the models up to pdr", "index/ in the work directory, or the artifact's"),
-    "evaluate": ("a work directory with all models", "eval/ in it, or the study's directory; prints a table"),
-    "config": ("a preset, a config file or the work directory's config.json", "nothing; prints JSON"),
-    "export": ("a work directory with all models", "the artifact"),
-    "report": ("a work directory with eval/, and the studies that it holds", "report/ in it"),
-    "results": ("work directories with eval/", "the part of a document between two markers, or nothing; prints it"),
-    "search": ("a work directory with all models, or an artifact", "nothing; prints the results"),
-    "score": ("a work directory with all models, or an artifact; a file of requests", "the file of results"),
-    "abtest": ("a work directory of the simulated world, with all models", "abtest/ in it; prints the estimates"),
-    "demo": ("a work directory with all models, or an artifact", "nothing; serves http://127.0.0.1 until interrupted"),
-    "bench": ("nothing; draws its data", "nothing; prints times"),
-    "simulate": ("a config's world", "the tables of a log"),
-    "docs": ("the documents that come with the package", "nothing; prints Markdown"),
+
+class Verb(NamedTuple):
+    """The help of a verb; `examples` are the arguments after its name."""
+
+    summary: str
+    reads: str
+    writes: str
+    examples: tuple[str, ...]
+
+
+# fmt: off
+VERBS = {
+    "run": Verb("run all stages in order; skip those that are fresh",
+        "a log, or none where the config simulates one", "every stage into the work directory; prints the results",
+        (INPUT_EXAMPLE,)),
+    "ingest": Verb("read and check a log (or simulate one), build the store",
+        "a log, or none where the config simulates one", "the store in the work directory",
+        (INPUT_EXAMPLE, "--check --input KuaiSAR_v2.zip")),
+    "train": Verb("train one model; after a kill the same command resumes",
+        "the store and the models before this one", "content/, preference/, pdr/ or qin/ in the work directory",
+        ("pdr --workdir work/a",)),
+    "index": Verb("build the retrieval channels and the nearest-neighbour index",
+        "the store and the models up to pdr", "index/ in the work directory, or the artifact's",
+        ("--workdir work/a", "--artifact serve/a --out serve/b")),
+    "evaluate": Verb("evaluate the system on the test day, or run a study of it",
+        "a work directory with all models", "eval/ in it, or the study's directory; prints a table",
+        ("--workdir work/a", "--workdir work/a --ablations --seeds 3", "--workdir work/a --sweep qrcf",
+        "--workdir work/a --diagnose", "--workdir work/a --raw-probe downloads/KuaiSAR_v2.zip")),
+    "config": Verb("print every field of the config that a run would take",
+        "a preset, a config file or the work directory's config.json", "nothing; prints JSON",
+        ("--list", "--config quickstart:tiny")),
+    "export": Verb("write an artifact, which serves without the work directory",
+        "a work directory with all models", "the artifact", ("--workdir work/a --out serve/a",)),
+    "report": Verb("write one HTML page of all results",
+        "a work directory with eval/, and the studies that it holds", "report/ in it", ("--workdir work/a",)),
+    "results": Verb("write the metrics of finished work directories into a document",
+        "work directories with eval/", "the part of a document between two markers, or nothing; prints it",
+        ("--out results.md work/a",)),
+    "search": Verb("search as one person",
+        "a work directory with all models, or an artifact", "nothing; prints the results",
+        ('--workdir work/a --user 12 --query "space comedy"', '--artifact serve/a --user 12 --query "space comedy"')),
+    "score": Verb("rank videos for a file of requests",
+        "a work directory with all models, or an artifact; a file of requests", "the file of results",
+        ("--workdir work/a --requests requests.csv --out ranked.parquet",
+        "--artifact serve/a --requests requests.csv --out ranked.run")),
+    "abtest": Verb("run a simulated A/B test of several systems, for weeks",
+        "a work directory of the simulated world, with all models", "abtest/ in it; prints the estimates",
+        ("--workdir work/quickstart", "--workdir work/quickstart --arms base,+qrcf,+pdr,+qrcf+pdr,+qin,pr2 --force",
+        "--workdir work/quickstart --validate 50")),
+    "demo": Verb("serve a local web page: results of base and pr2 side by side",
+        "a work directory with all models, or an artifact", "nothing; serves http://127.0.0.1 until interrupted",
+        ("--workdir work/a --port 0",)),
+    "bench": Verb("time a workload on this machine's devices", "nothing; draws its data", "nothing; prints times",
+        ("tables --json",)),
+    "simulate": Verb("write the five tables of a simulated platform", "a config's world", "the tables of a log",
+        ("--out work/world",)),
+    "docs": Verb("list the documents that come with the package, or print one",
+        "the documents that come with the package", "nothing; prints Markdown", ("method",)),
 }
-"""What each verb reads and what it writes, for its help."""
+# fmt: on
 
 MODELS = ("content", "preference", "pdr", "qin")
 MODEL_ALIASES = {"taste": "preference"}
@@ -55,14 +96,14 @@ _Verbs = argparse._SubParsersAction
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors are one line, as all of ours."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         raise Pr2Error(f"{message} (see {self.prog} --help)")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the whole command line; `verb` of what it parses names the verb."""
+    """The parser of the whole command line; `verb` of its result names the verb."""
     parser = _Parser(
         prog="pr2",
         description="Personalised retrieval and ranking for short-video search.",
@@ -79,41 +120,18 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_stages(verbs: _Verbs) -> None:
     """The stages of a work directory."""
-    run = _add(verbs, "run", "run all stages in order; skip those that are fresh", INPUT_EXAMPLE)
-    ingest = _add(
-        verbs,
-        "ingest",
-        "read and check a log (or simulate one), build the store",
-        INPUT_EXAMPLE,
-        "--check --input KuaiSAR_v2.zip",
-    )
+    run = _add(verbs, "run")
+    ingest = _add(verbs, "ingest")
     ingest.add_argument(
         "--check",
         action="store_true",
-        help="read everything, write nothing, print all that is wrong (status 2 where there is something)",
+        help="read the whole log, write nothing, print every problem (status 2 if there is one)",
     )
-    train = _add(verbs, "train", "train one model; after a kill the same command resumes", "pdr --workdir work/a")
-    index = _add(
-        verbs,
-        "index",
-        "build the retrieval channels and the nearest-neighbour index",
-        "--workdir work/a",
-        "--artifact serve/a --out serve/b",
-    )
-    evaluate = _add(
-        verbs,
-        "evaluate",
-        "judge the system on the test day, or run a study of it",
-        "--workdir work/a",
-        "--workdir work/a --ablations --seeds 3",
-        "--workdir work/a --sweep qrcf",
-        "--workdir work/a --diagnose",
-        "--workdir work/a --raw-probe downloads/KuaiSAR_v2.zip",
-    )
+    train = _add(verbs, "train")
+    index = _add(verbs, "index")
+    evaluate = _add(verbs, "evaluate")
     _add_studies(evaluate)
-    config = _add(
-        verbs, "config", "print every field of the config that a run would take", "--list", "--config quickstart:tiny"
-    )
+    config = _add(verbs, "config")
     train.add_argument("model", type=_model, choices=MODELS)
     config.add_argument("--list", action="store_true", help="list the presets instead")
     for verb in (run, train, evaluate):
@@ -121,7 +139,9 @@ def _add_stages(verbs: _Verbs) -> None:
     for verb in (ingest, config):
         _add_workdir(verb, required=False)
     _add_place(index)
-    index.add_argument("--out", type=Path, metavar="DIR", help="with --artifact: leave that one and write another")
+    index.add_argument(
+        "--out", type=Path, metavar="DIR", help="with --artifact: write another artifact and leave that one as it is"
+    )
     for verb in (run, ingest, train, index, evaluate, config):
         _add_config(verb)
     for verb in (run, train):
@@ -132,120 +152,101 @@ def _add_stages(verbs: _Verbs) -> None:
 
 def _add_studies(evaluate: argparse.ArgumentParser) -> None:
     instead = evaluate.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--sweep", choices=("qrcf",), help="study: what QRCF's threshold and K do, on the validation day"
-    )
+    instead.add_argument("--sweep", choices=("qrcf",), help="study: QRCF by threshold and K, on the validation day")
     instead.add_argument(
         "--ablations",
         type=_ablations,
         nargs="?",
         const="ablations",
         metavar="FILE.py",
-        help="study: train and judge the system without each part (default: the preset file ablations)",
+        help="study: train and evaluate without each part (default: the preset file ablations)",
     )
     instead.add_argument(
         "--diagnose",
         action="store_true",
-        help="study: measure known ways to fail and compare each with its normal range (a minute)",
+        help="study: compare diagnostics with their normal ranges (a minute)",
     )
     instead.add_argument(
         "--raw-probe",
         type=_existing,
         metavar="DIR|ZIP",
-        help="study: ingest the log anew without the future of some searches; their inputs must stay the same",
+        help="study: leak probe from the raw log: inputs of searches must not change without their future",
     )
     evaluate.add_argument("--seeds", type=_count, metavar="N", help="with --ablations: repetitions (default: 1)")
 
 
 def _add_services(verbs: _Verbs) -> None:
-    """What a finished work directory is for, and the simulator."""
-    export = _add(
-        verbs,
-        "export",
-        "write an artifact, which serves without the work directory",
-        "--workdir work/a --out serve/a",
-    )
+    """Verbs that use a finished work directory, and the simulator."""
+    export = _add(verbs, "export")
     _add_workdir(export)
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="the artifact; an older one is replaced")
-    _add_workdir(_add(verbs, "report", "write one HTML page of all results", "--workdir work/a"))
-    results = _add(
-        verbs, "results", "write the figures of finished work directories into a document", "--out results.md work/a"
-    )
+    _add_workdir(_add(verbs, "report"))
+    results = _add(verbs, "results")
     results.add_argument("places", nargs="+", type=_existing, metavar="WORKDIR", help="evaluated by pr2 run")
-    results.add_argument("--out", type=Path, metavar="FILE.md", help="has the two markers; default: print")
-    asked = '--user 12 --query "space comedy"'
-    search = _add(verbs, "search", "search as one person", f"--workdir work/a {asked}", f"--artifact serve/a {asked}")
+    results.add_argument("--out", type=Path, metavar="FILE.md", help="a document with the two markers; default: print")
+    search = _add(verbs, "search")
     search.add_argument("--user", required=True, metavar="ID", help="raw user id; an unknown one gets no history")
     search.add_argument("--query", required=True, metavar="WORDS", help="words, or word ids, between spaces")
     search.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    score = _add(
-        verbs,
-        "score",
-        "rank videos for a file of requests",
-        "--workdir work/a --requests requests.csv --out ranked.parquet",
-        "--artifact serve/a --requests requests.csv --out ranked.run",
-    )
+    score = _add(verbs, "score")
     score.add_argument("--requests", required=True, type=_existing, metavar="FILE.{csv,parquet}")
     score.add_argument("--out", required=True, type=Path, metavar="FILE.{parquet,run}", help=".run is the TREC format")
     for verb in (search, score):
         _add_place(verb)
         verb.add_argument("--k", type=_count, default=10, metavar="N", help="results a request (default: %(default)s)")
     _add_abtest(verbs)
-    demo = _add(verbs, "demo", "serve a local web page: base and pr2 side by side", "--workdir work/a --port 0")
+    demo = _add(verbs, "demo")
     _add_place(demo)
     demo.add_argument("--port", type=_number, default=8765, metavar="N", help="0 = any free one (default: %(default)s)")
-    bench = _add(verbs, "bench", "time a workload on this machine's devices", "tables --json")
+    bench = _add(verbs, "bench")
     bench.add_argument("workload", choices=("tables", "pdr", "qin", "qrcf", "feed", "resume"))
     bench.add_argument("--repeats", type=_count, metavar="N", help="timed steps (default: 20)")
     bench.add_argument("--kills", type=_count, metavar="N", help="resume: runs killed at random (default: 20)")
     bench.add_argument("--seed", type=_number, metavar="N", help="resume: of the random moments (default: 0)")
     bench.add_argument("--json", action="store_true", help="one JSON object a line")
-    simulate = _add(verbs, "simulate", "write the five tables of a simulated platform", "--out work/world")
+    simulate = _add(verbs, "simulate")
     simulate.add_argument("--out", required=True, type=Path, metavar="DIR")
     _add_config(simulate, "every field's own")
-    docs = _add(verbs, "docs", "list the documents that come with the package, or print one", "method")
+    docs = _add(verbs, "docs")
     docs.add_argument("name", nargs="?", metavar="NAME", help="a document of the list")
 
 
 def _add_abtest(verbs: _Verbs) -> None:
-    abtest = _add(
-        verbs,
-        "abtest",
-        "run a simulated A/B test of several systems, for weeks",
-        "--workdir work/quickstart",
-        "--workdir work/quickstart --arms base,+qrcf,+pdr,+qrcf+pdr,+qin,pr2 --force",
-        "--workdir work/quickstart --validate 50",
-    )
+    abtest = _add(verbs, "abtest")
     _add_workdir(abtest)
     abtest.add_argument("--arms", default="base,pr2", metavar="A,B,...", help="control first (default: %(default)s)")
-    abtest.add_argument("--days", type=_count, metavar="N", help="counted (default: 28)")
-    abtest.add_argument("--aa-days", type=_count, metavar="N", help="before, everybody on control (default: 7)")
+    abtest.add_argument("--days", type=_count, metavar="N", help="days counted (default: 28)")
+    abtest.add_argument(
+        "--aa-days", type=_count, metavar="N", help="days before, with everybody on control (default: 7)"
+    )
     abtest.add_argument("--warm-up", type=_number, metavar="N", help="days with arms, not counted (default: 2)")
-    abtest.add_argument("--salt", metavar="TEXT", help="of the hash that splits people (default: pr2)")
+    abtest.add_argument("--salt", metavar="TEXT", help="salt of the hash that assigns people to arms (default: pr2)")
     abtest.add_argument(
         "--refresh",
         type=_count,
         metavar="N",
-        help="every N days, train each arm's models on its own log; as long as pr2 run each",
+        help="retrain each arm's models on its own log every N days; each takes as long as pr2 run",
     )
     abtest.add_argument(
-        "--decided-by", metavar="METRIC", help="what people must suffice for, as ctr, watch, active (default: ctr)"
+        "--decided-by", metavar="METRIC", help="metric of the power analysis: ctr, watch, active, ... (default: ctr)"
     )
-    abtest.add_argument("--foreseen", type=float, metavar="X", help="its relative change to be shown (default: 0.05)")
+    abtest.add_argument(
+        "--foreseen", type=float, metavar="X", help="relative change that it must be able to detect (default: 0.05)"
+    )
     abtest.add_argument(
         "--independent-draws",
         "--own-luck",
         action="store_true",
-        help="no control population with common random numbers: intervals as on a real platform",
+        help="without common random numbers: intervals as on a real platform",
     )
     abtest.add_argument(
         "--validate", "--trial", type=_count, metavar="N", help="instead: N (2 or more) A/A and planted-effect runs"
     )
-    abtest.add_argument("--force", action="store_true", help="go on with fewer people than needed")
+    abtest.add_argument("--force", action="store_true", help="run even if the power analysis asks for more people")
 
 
-def _add(verbs: _Verbs, name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
-    reads, writes = READS_WRITES[name]
+def _add(verbs: _Verbs, name: str) -> argparse.ArgumentParser:
+    summary, reads, writes, examples = VERBS[name]
     parser = verbs.add_parser(
         name,
         help=summary,

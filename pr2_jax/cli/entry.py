@@ -1,4 +1,4 @@
-"""The `pr2` command. It knows every room and holds no logic: each verb makes one call of its options."""
+"""The `pr2` command. Each verb is one call with its options; heavy imports wait until their verb is known."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 
 from pr2_jax import artifacts, console
 from pr2_jax.cli import arguments, documents
@@ -16,8 +17,8 @@ from pr2_jax.workdir import CONFIG_FILE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 1 where a benchmark found something wrong, 2 for anything the caller can mend, 130 when
-    interrupted, 141 when the reader has gone, 143 when stopped by SIGTERM while training."""
+    """Exit status: 0; 1 if a benchmark failed, 2 for errors of the caller, 130 when interrupted, 141 on a broken pipe,
+    143 when stopped by SIGTERM while training."""
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
         console.silence_libraries()
@@ -44,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    with _workdir(options) as config:
-        from pr2_jax import pipeline
-
+    with _workdir(options) as (pipeline, config):
         pipeline.run(options.workdir, config, options.input)
 
 
@@ -56,9 +55,7 @@ def _ingest(options: argparse.Namespace) -> None:
         return
     if options.workdir is None:
         raise BadInput("ingest needs --workdir DIR, or --check to write nothing")
-    with _workdir(options) as config:
-        from pr2_jax import pipeline
-
+    with _workdir(options) as (pipeline, config):
         pipeline.ingest(options.workdir, config, options.input)
 
 
@@ -76,9 +73,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    with _workdir(options) as config:
-        from pr2_jax import pipeline
-
+    with _workdir(options) as (pipeline, config):
         pipeline.train(options.workdir, config, options.model)
 
 
@@ -93,16 +88,12 @@ def _index(options: argparse.Namespace) -> None:
         return
     if options.out:
         raise BadInput("--out goes with --artifact: a work directory keeps its index inside")
-    with _workdir(options) as config:
-        from pr2_jax import pipeline
-
+    with _workdir(options) as (pipeline, config):
         pipeline.index(options.workdir, config)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    with _workdir(options) as config:
-        from pr2_jax import pipeline
-
+    with _workdir(options) as (pipeline, config):
         if options.seeds is not None and not options.ablations:
             raise BadConfig("--seeds belongs to --ablations FILE")
         if options.ablations:
@@ -215,8 +206,8 @@ def _resolved(options: argparse.Namespace) -> Config:
 
 
 @contextlib.contextmanager
-def _workdir(options: argparse.Namespace) -> Iterator[Config]:
-    """Joins the other processes, if any, and holds the work directory."""
+def _workdir(options: argparse.Namespace) -> Iterator[tuple[ModuleType, Config]]:
+    """Joins the other processes, if any, and locks the work directory; gives the pipeline and the config."""
     config = _resolved(options)
     with contextlib.ExitStack() as held:
         if "distributed" in options:
@@ -228,11 +219,13 @@ def _workdir(options: argparse.Namespace) -> Iterator[Config]:
             distributed.first(lambda: held.enter_context(artifacts.locked(options.workdir)))
         else:
             held.enter_context(artifacts.locked(options.workdir))
-        yield config
+        from pr2_jax import pipeline  # heavy imports wait until the work directory is locked
+
+        yield pipeline, config
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Overrides are taken out first: their names are the config's business, not the parser's."""
+    """Overrides are taken out first, since the parser does not know the fields of the config."""
     overrides = [text for text in argv if text.startswith(loader.PREFIX)]
     options = arguments.parser().parse_args([text for text in argv if text not in overrides])
     if overrides and "config" not in options:

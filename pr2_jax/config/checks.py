@@ -50,9 +50,8 @@ class Section:
             if declared == NAMES and isinstance(value, str | list):
                 value = tuple(re.split(r"[+,]", value) if isinstance(value, str) else value)
                 object.__setattr__(self, name, value)
-            require(
-                type(value).__name__ == declared.partition("[")[0], self, f"{name} = {value!r}, expected {declared}"
-            )
+            fits = type(value).__name__ == declared.partition("[")[0]
+            require(fits, self, f"{name} = {value!r}, expected {declared}")
             if field.type not in RANGES:
                 continue
             require(math.isfinite(value), self, f"{name} = {value}, expected a finite number")

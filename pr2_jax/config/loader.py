@@ -32,8 +32,8 @@ ALIASES: dict[str, str] = {
     **{f"{m}.{h}_weight": f"{m}.prediction_heads.{h}.weight" for m in ("qin", "base") for h in LEARNT},
     **{f"pdr.{h}_weight": f"pdr.feedback_heads.{h}.weight" for h in LEARNT},
 }
-"""Old dotted path of a field, or of a whole section, to its present one. Each applies to what those before it made:
-`{"a": "b", "b.old": "b.new"}` takes `a.old` too. Overrides, ablations and saved configs may use old paths."""
+"""Old dotted paths of fields and sections to present ones, applied in turn: `{"a": "b", "b.old": "b.new"}` takes
+`a.old` too. Overrides, ablations and saved configs may use old paths."""
 
 Section = TypeVar("Section")
 
@@ -279,19 +279,17 @@ def _parse(text: str, kind: type, path: str) -> bool | int | float | str:
     if kind is str:
         return text
     if typing.get_origin(kind) is tuple:
-        return _json(text, path) if text.startswith("[") else text  # its section splits it
+        if not text.startswith("["):
+            return text  # its section splits it
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise BadConfig(f"{path} = {text!r} is not JSON: {error}") from None
     try:
         return WORDS[text.lower()] if kind is bool else kind(text.replace("_", "") if kind is int else text)
     except (KeyError, ValueError):
         expected = "true or false" if kind is bool else kind.__name__
         raise BadConfig(f"{path} = {text!r}: expected {expected}") from None
-
-
-def _json(text: str, path: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise BadConfig(f"{path} = {text!r} is not JSON: {error}") from None
 
 
 def _fields(kind: Any) -> dict[str, Any]:

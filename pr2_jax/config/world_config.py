@@ -123,10 +123,8 @@ class WorldConfig(Section):
         words = self.words_per_subtopic
         require(words >= 8, self, f"words_per_subtopic = {words}, expected 8 or more: captions need them")
         interests, subtopics = self.people.interests, self.topics * self.subtopics
-        told = (
-            f"people.interests = {interests} is above topics * subtopics = {subtopics}; lower it or raise one of them"
-        )
-        require(interests <= subtopics, self, told)
+        told = f"people.interests = {interests} is above topics * subtopics = {subtopics}"
+        require(interests <= subtopics, self, f"{told}; lower it or raise one of them")
         check_order(self, "slate", "videos")
         try:
             datetime.date.fromisoformat(self.start)

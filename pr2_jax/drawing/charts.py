@@ -1,4 +1,4 @@
-"""Charts as plain data; whatever draws them shows these numbers alone."""
+"""Charts as plain data."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ Chart = Plot | Rows
 
 
 def tone_of(value: Interval, better: int = 1) -> str:
-    """By which side of 0 the whole interval lies on. `better`: 1 more is better, -1 less, 0 neither."""
+    """By the side of 0 that holds the whole interval. `better`: 1 = more is better, -1 = less, 0 = neither."""
     if better and value.low > 0:
         return BETTER if better > 0 else WORSE
     if better and value.high < 0:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from pr2_jax.drawing.charts import Chart, Plot, Row, Rows, Series
 
 WIDTH = 360
-"""Units; about pixels on a phone, so that the text keeps its size."""
+"""In units of about a pixel on a phone, so that text keeps its size."""
 HEIGHT, TOP, LEFT, RIGHT, BOTTOM = 236, 24, 46, 14, 40
 ROW, HEADING = 34, 26
 LABEL_LETTERS = 40
-"""Of a row's label, of which a letter takes about 6.3 units; the value stands to its right."""
+"""The longest label of a row, at about 6.3 units a letter; the value stands to its right."""
 
 
 Points = Sequence[tuple[float, float]]
@@ -27,7 +27,7 @@ class Shape:
     style: str  # classes
     points: Points
     text: str = ""
-    title: str = ""  # what it says when it is pointed at
+    title: str = ""  # the tooltip
     radius: float = 0.0
 
 
@@ -133,7 +133,7 @@ def _series(one: Series, number: int, x: Axis, y: Axis, taken: list[tuple[float,
 
 
 def _beside(x: float, y: float) -> list[tuple[float, float]]:
-    """Where a label may stand: above its mark, below, to the right, to the left."""
+    """Places for a label: above its mark, below, to the right, to the left."""
     return [(x, y - 8), (x, y + 17), (min(x + 22, WIDTH - RIGHT), y + 4), (x - 22, y + 4)]
 
 
@@ -171,7 +171,7 @@ def rows_axis(chart: Rows) -> Axis:
 
 
 def value_text(chart: Rows, row: Row) -> str:
-    """What stands to the right of the label."""
+    """The text of the value, to the right of the label."""
     if row.text or row.value is None:
         return row.text
     value, scale, digits = row.value, 100 if chart.percent else 1, 1 if chart.percent else 3

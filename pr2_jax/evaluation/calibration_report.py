@@ -1,4 +1,4 @@
-"""Judges the rankers' probabilities on a day: by head, and clicks by how often the query had been asked before."""
+"""Calibration of the rankers on a day: by head, and of clicks by query frequency."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pr2_jax.data.batches.slates import Slates, feed_slates
 from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.drawing.painters import png
 from pr2_jax.evaluation import results_table
-from pr2_jax.evaluation.judged_day import Day
-from pr2_jax.evaluation.rankings import Answers
+from pr2_jax.evaluation.rankings import Rankings
 from pr2_jax.metrics import calibration_curve
 from pr2_jax.metrics.bootstrap import Interval, number
 from pr2_jax.metrics.calibration_curve import BANDS, Rows
@@ -24,16 +23,10 @@ from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
 
 FEED_SLATES = 1_000
-"""Slates of feed views at most on which long play and like are judged: scoring them costs what searches cost."""
+"""Slates on which long play and like are judged, at most: scoring them costs what searches cost."""
 COLUMNS = (
-    "raw_ece",
-    "calibrated_ece",
-    "chance_ece",
-    "raw_pcoc",
-    "calibrated_pcoc",
-    "raw_logloss",
-    "calibrated_logloss",
-)
+    "raw_ece", "calibrated_ece", "chance_ece", "raw_pcoc", "calibrated_pcoc", "raw_logloss", "calibrated_logloss",
+)  # fmt: skip
 
 BEFORE_AFTER = (("before", 2), ("after", 1))
 """Of calibration, with the colour of each."""
@@ -41,33 +34,34 @@ BEFORE_AFTER = (("before", 2), ("after", 1))
 Judged = dict[str, dict[str, Interval | float]]
 
 
-def write(system: System, config: Config, given: Answers, out: Path) -> dict[str, Any]:
+def write(system: System, config: Config, rankings: Rankings, out: Path) -> dict[str, Any]:
     """Writes `calibration.txt`, `calibration.md` and `reliability.png`; returns the same for metrics.json.
 
-    Click probabilities are those of `given`; long play and like are scored here, on shown results where the log tells
-    them, else on feed views: on what they were calibrated on.
+    Click probabilities are those of `rankings`. Other heads are scored here on what they were calibrated on: shown
+    results where the log tells their label, else feed views.
     """
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
-    searches_Nq = _searches(system, given.day.start_ms)
-    bands = thirds(searches_Nq)
+    searches_Nq = _searches(system, rankings.day.start_ms)
+    bands, day = thirds(searches_Nq), rankings.day
+    on_results = any(rankings.slates.told(h.label).any() for h in config.qin.prediction_heads if h.label != "click")
+    slates = rankings.slates
+    if not on_results:
+        slates = feed_slates(system.log.reader, day.start_ms, day.stop_ms, config.qin.slate)
+    slates = slates.sample(FEED_SLATES)
     found: dict[str, Judged] = {}
     curves = {}
-    results = any(given.slates.told(head.label).any() for head in config.qin.prediction_heads if head.label != "click")
-    told = given.slates.sample(FEED_SLATES) if results else _feed(system, config, given.day)
-    for searcher in given.searchers.values():
+    for searcher in rankings.searchers.values():
         ranker = searcher.pipeline.ranker
-        click, query_N = _clicks(given, f"slate.{ranker}")
+        click, query_N = _clicks(rankings, f"slate.{ranker}")
         band_N = calibration_curve.band_of(searches_Nq[query_N], bands)
         parts = {"click": click} | {f"click, {b} queries": click.kept(band_N == i) for i, b in enumerate(BANDS)}
-        parts |= _others(system, searcher, told, is_feed=not results)
+        parts |= _other_heads(system, searcher, slates, is_feed=not on_results)
         found[ranker] = {part: calibration_curve.judge(rows, draws, seed) for part, rows in parts.items()}
-        before, after = (
-            calibration_curve.curve(click.label_N, p_N, click.user_N, draws, seed)
-            for p_N in (click.raw_N, click.calibrated_N)
-        )
-        title = f"{ranker}: clicks on {len(click.label_N):,} results"
-        curves[title] = {"before": before, "after": after}
-    _write(found, bands, out)
+        curves[f"{ranker}: clicks on {len(click.label_N):,} results"] = {
+            when: calibration_curve.curve(click.label_N, p_N, click.user_N, draws, seed)
+            for when, p_N in (("before", click.raw_N), ("after", click.calibrated_N))
+        }
+    _write_tables(found, bands, out)
     png([chart for title, parts in curves.items() for chart in charts_of(title, parts)], out / "reliability.png", 2)
     return {
         "least_searches_before_the_day": dict(zip(BANDS, (*reversed(bands), 1, 0), strict=True)),
@@ -80,27 +74,29 @@ def write(system: System, config: Config, given: Answers, out: Path) -> dict[str
 
 
 def _searches(system: System, before_ms: int) -> np.ndarray:
-    """Searches of each query before the day; the empty query counts as never asked, as ranking takes it."""
+    """Searches of each query before the day; the empty query has none, as in the ranker's features."""
     counts_Nq = system.log.counters.query_searches.before(np.arange(system.store.counts.queries), before_ms)
     counts_Nq[0] = 0
     return counts_Nq
 
 
-def _clicks(given: Answers, name: str) -> tuple[Rows, np.ndarray]:
+def _clicks(rankings: Rankings, name: str) -> tuple[Rows, np.ndarray]:
     """All results shown, and the query row of each."""
-    slates, ranking = given.slates, given.rankings[name]
-    slate_N, place_N = np.nonzero(slates.video_NxS > 0)
-    raw_N = expit(ranking.scores_SxK[slate_N, place_N].astype(np.float64))
-    labels_N = slates.label("click")[slate_N, place_N]
-    rows = Rows(labels_N, raw_N, ranking.probability_SxK[slate_N, place_N], slates.user_N[slate_N])
+    slates, ranking = rankings.slates, rankings.by_name[name]
+    rows, slate_N = _rows(slates, "click", slates.video_NxS > 0, ranking.scores_SxK, ranking.probability_SxK)
     return rows, slates.query_N[slate_N]
 
 
-def _feed(system: System, config: Config, day: Day) -> Slates:
-    return feed_slates(system.log.reader, day.start_ms, day.stop_ms, config.qin.slate).sample(FEED_SLATES)
+def _rows(
+    slates: Slates, label: str, kept_NxS: np.ndarray, logit_NxS: np.ndarray, calibrated_NxS: np.ndarray
+) -> tuple[Rows, np.ndarray]:
+    """The kept results of one head, and the slate of each."""
+    raw_N = expit(logit_NxS[kept_NxS].astype(np.float64))
+    slate_N = np.nonzero(kept_NxS)[0]
+    return Rows(slates.label(label)[kept_NxS], raw_N, calibrated_NxS[kept_NxS], slates.user_N[slate_N]), slate_N
 
 
-def _others(system: System, searcher: Searcher, slates: Slates, is_feed: bool) -> dict[str, Rows]:
+def _other_heads(system: System, searcher: Searcher, slates: Slates, is_feed: bool) -> dict[str, Rows]:
     if not len(slates):
         return {}
     requests = system.log.requests_of(slates)
@@ -108,16 +104,13 @@ def _others(system: System, searcher: Searcher, slates: Slates, is_feed: bool) -
     calibrated = searcher.probabilities(requests, logits)
     out = {}
     for t, head in enumerate(system.config.qin.prediction_heads):
-        told_NxS = slates.told(head.label)
-        if head.label != "click" and told_NxS.any() and not isinstance(searcher.calibrated.heads[t], Unlearned):
-            slate_N, place_N = np.nonzero(told_NxS)
-            raw_N = expit(logits[slate_N, place_N, t].astype(np.float64))
-            labels_N = slates.label(head.label)[slate_N, place_N]
-            out[head.name] = Rows(labels_N, raw_N, calibrated[slate_N, place_N, t], slates.user_N[slate_N])
+        told = slates.told(head.label)
+        if head.label != "click" and told.any() and not isinstance(searcher.calibrated.heads[t], Unlearned):
+            out[head.name], _ = _rows(slates, head.label, told, logits[..., t], calibrated[..., t])
     return out
 
 
-def _write(found: dict[str, Judged], bands: tuple[int, int], out: Path) -> None:
+def _write_tables(found: dict[str, Judged], bands: tuple[int, int], out: Path) -> None:
     rows = [
         results_table.Row(
             f"{ranker} {part} ({judged['rows']:,.0f} rows, {judged['positives']:,.0f} yes)", judged, ranker
@@ -137,7 +130,7 @@ def _write(found: dict[str, Judged], bands: tuple[int, int], out: Path) -> None:
 
 
 def charts_of(name: str, parts: dict[str, dict]) -> list[Plot]:
-    """Of the curves of one ranker as metrics.json has them: observed against predicted, and how often what is said."""
+    """Reliability curve and histogram of predictions of one ranker, from its `curves` in metrics.json."""
     ranker = name.partition(":")[0]
     curves = [
         Series(f"{when} calibration", parts[when]["predicted_B"], parts[when]["observed_B"], parts[when]["low_B"],

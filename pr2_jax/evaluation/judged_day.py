@@ -1,4 +1,4 @@
-"""The sessions of one day with what was clicked in them: the rows on which things are chosen or judged."""
+"""The judged day: its sessions and their clicks, on which parameters are chosen or rankings judged."""
 
 from __future__ import annotations
 
@@ -9,31 +9,55 @@ import numpy as np
 from pr2_jax.data.batches.sessions import evenly_spread, impressions_of
 from pr2_jax.data.history.histories import seen
 from pr2_jax.data.store.log_store import LogStore
-from pr2_jax.evaluation.refinding_report import FoundBefore
 from pr2_jax.retrieval.candidates import is_seen
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
 
 @dataclasses.dataclass(frozen=True)
-class Day:
-    """Sessions of [start_ms, stop_ms). Ranking is judged on all shown results.
+class Refinding:
+    """A day's clicks on videos that the same person had clicked before. Withheld from retrieval, they are no misses."""
 
-    Retrieval is judged on sessions with a click that it may find: not one on what is withheld from the person.
-    """
+    withheld: bool
+    clicks: int  # clicked videos, each counted once a search
+    again: int  # of them, those that the person had clicked before
+    sessions: int  # searches with such a click
+    nothing_new: int  # of them, those without any other click
+
+    @property
+    def rule(self) -> str:
+        """For the title of a table of the whole catalogue."""
+        return "videos already clicked withheld" if self.withheld else "videos already clicked shown again"
+
+    @property
+    def note(self) -> str:
+        """A line beside a table of the whole catalogue."""
+        counted = f"Of {self.clicks:,} clicks {self.again:,}, in {self.sessions:,} searches, are on videos"
+        if not self.withheld:
+            return f"{counted} that the person had clicked before; they count as any other."
+        return (
+            f"{counted} withheld because the person had clicked them before: no misses; {self.nothing_new:,} searches "
+            "without another click are left out."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Day:
+    """Sessions of [start_ms, stop_ms). Ranking is judged on all shown results, retrieval on the sessions with a click
+    that it may find: withheld videos do not count."""
 
     start_ms: int
     stop_ms: int
     all_sessions: np.ndarray  # session rows
     clicked_sessions: np.ndarray  # those with a click on anything
     clicked_videos: list[np.ndarray]  # their clicked video rows, ascending
-    sessions: np.ndarray  # those by which retrieval is judged
+    sessions: np.ndarray  # those on which retrieval is judged
     clicked: list[np.ndarray]  # their clicked video rows that it may find, ascending
-    requests: Requests  # them as searches
-    found_before: FoundBefore  # of the whole day
+    requests: Requests  # of these sessions
+    refinding: Refinding  # of the whole day
 
     def sample(self, most: int) -> Day:
-        """The day with at most that many of the sessions by which retrieval is judged, evenly spread."""
+        """The day with at most that many of the sessions on which retrieval is judged, evenly spread."""
         kept = evenly_spread(len(self.sessions), most)
         return dataclasses.replace(
             self,
@@ -44,7 +68,7 @@ class Day:
 
 
 def day_of(system: System, start_ms: int, stop_ms: int, *, withhold: bool | None = None) -> Day:
-    """Reads one day. `withhold`: what people clicked before from retrieval; None: as the index stage decided."""
+    """Reads one day. `withhold`: retrieval does not return what a person clicked before; None: as the index decided."""
     store = system.store
     withhold = system.fitted.choices.withholds_clicked if withhold is None else withhold
     first, last = np.searchsorted(store.sessions.time_ms, [start_ms, stop_ms])
@@ -52,7 +76,7 @@ def day_of(system: System, start_ms: int, stop_ms: int, *, withhold: bool | None
     session_P, video_P = _clicks(store, rows)
     clicked_sessions, clicked_videos = _by_session(rows, session_P, video_P)
     again_P = _again(store, rows, session_P, video_P)
-    counts = FoundBefore(
+    counts = Refinding(
         withheld=bool(withhold),
         clicks=len(again_P),
         again=int(again_P.sum()),
@@ -84,6 +108,6 @@ def _by_session(rows: np.ndarray, session_P: np.ndarray, video_P: np.ndarray) ->
 
 def _again(store: LogStore, rows: np.ndarray, session_P: np.ndarray, video_P: np.ndarray) -> np.ndarray:
     """bool [P]: had the person clicked the video before the session?"""
-    asked_P = rows[session_P]
-    past = seen(store, np.asarray(store.sessions.user)[asked_P], np.asarray(store.sessions.time_ms)[asked_P])
+    row_P = rows[session_P]
+    past = seen(store, np.asarray(store.sessions.user)[row_P], np.asarray(store.sessions.time_ms)[row_P])
     return is_seen(video_P[:, None], past)[:, 0]

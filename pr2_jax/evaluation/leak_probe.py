@@ -1,8 +1,7 @@
-"""The leak probe over everything that a search is told: repeated with the future removed, it must not change a bit.
+"""Leak probe: everything that a search reads is computed again without the future, and must not change a bit.
 
-Searches of the judged day are told what serving would tell them. Searches of a training day are told what the ranker
-trains on: a number that knows the rest of the training days would not spoil the judged day's figures by itself, but the
-ranker would learn to trust something that serving does not have.
+Searches of the judged day are probed as they are served, searches of a training day as the ranker is trained on them. A
+leak into the latter does not spoil the judged day by itself, but the ranker would learn to trust what serving lacks.
 """
 
 from __future__ import annotations
@@ -34,9 +33,7 @@ def probe_day(system: System, config: Config, day_ms: int, past: Past | None = N
     `past`: where the log without its future comes from, if not from the store itself.
     """
     snapshot = system.fitted.snapshot(day_ms)
-    past = past or Past(system.store.truncated)
-    _probe_fitted(system, day_ms, snapshot.similarity, snapshot.popularity_V, past)
-    return _probe(system, config, day_ms, snapshot.similarity, past, training=False)
+    return _probe(system, config, day_ms, snapshot.similarity, snapshot.popularity_V, past, training=False)
 
 
 def probe_training(system: System, config: Config, past: Past | None = None) -> int:
@@ -46,14 +43,23 @@ def probe_training(system: System, config: Config, past: Past | None = None) -> 
     if not len(time_ms_N):
         return 0
     day_ms = int(day_start_ms(store, time_ms_N[len(time_ms_N) // 2]))
-    similarity, past = system.similarity_as_of(day_ms), past or Past(store.truncated)
-    _probe_fitted(system, day_ms, similarity, popularity(store, day_ms), past)
-    return _probe(system, config, day_ms, similarity, past, training=True)
+    similarity = system.similarity_as_of(day_ms)
+    return _probe(system, config, day_ms, similarity, popularity(store, day_ms), past, training=True)
 
 
 def _probe(
-    system: System, config: Config, day_ms: int, similarity: ItemSimilarity, past: Past, *, training: bool
+    system: System,
+    config: Config,
+    day_ms: int,
+    similarity: ItemSimilarity,
+    popularity_V: np.ndarray,
+    past: Past | None,
+    *,
+    training: bool,
 ) -> int:
+    past = past or Past(system.store.truncated)
+    if day_ms > past.first_ms:
+        _probe_fitted(system, day_ms, similarity, popularity_V, past.at(day_ms))
     evaluation, start_ms = config.evaluation, max(day_ms, past.first_ms + 1)
     sessions = sample_sessions(system.store, evaluation.probe_sessions, evaluation.seed, start_ms, day_ms + DAY_MS)
     if len(sessions):
@@ -65,13 +71,12 @@ def _probe(
 def _told(
     system: System, config: Config, videos: np.ndarray, similarity: ItemSimilarity, *, training: bool
 ) -> FeatureFn:
-    """All that retrieval and ranking read about some searches."""
+    """Everything that retrieval and ranking read about some searches."""
 
     def told(store: LogStore, searches: Searches) -> Features:
         view = system.over(store)
         gone_N = [zlib.crc32(row.tobytes()) for row in seen(store, searches.user_N, searches.time_ms_N)]
-        # The ranker's and PDR's histories are the latest of these.
-        reader = view.log.reader
+        reader = view.log.reader  # the ranker's and PDR's histories are the latest of these
         engaged = reader.engaged(searches.user_N, searches.time_ms_N, config.retrieval.qrcf.history)
         recent = reader.recent(searches.user_N, searches.time_ms_N, config.qin.realtime)
         # Search by search: the last bit of a matrix product depends on how many rows are multiplied at once.
@@ -98,19 +103,16 @@ def _told(
 
 
 def _candidates(system: System, sessions: np.ndarray, seed: int) -> np.ndarray:
-    """Video rows: a count that includes a search's own clicks shows on what it was shown, hardly on random videos."""
+    """Video rows: shown ones, on which a leak of the search's own clicks shows, and random ones."""
     shown, _ = impressions_of(system.store, sessions)
     drawn = np.random.default_rng(seed).integers(1, system.store.counts.videos, CANDIDATES)
     return np.unique(np.concatenate([np.asarray(system.store.impressions.video)[shown], drawn])).astype(np.int32)
 
 
 def _probe_fitted(
-    system: System, day_ms: int, similarity: ItemSimilarity, popularity_V: np.ndarray, past: Past
+    system: System, day_ms: int, similarity: ItemSimilarity, popularity_V: np.ndarray, before: LogStore
 ) -> None:
-    """What is in use on a day must be what a log that ends before the day would have given."""
-    if day_ms <= past.first_ms:
-        return
-    before = past.at(day_ms)
+    """The artifacts in use on a day must be those that a log which ends before it gives."""
     refitted = system.over(before).similarity_as_of(day_ms)
     pairs = {
         "item-to-item neighbours": (refitted.neighbour_VxM, similarity.neighbour_VxM),

@@ -1,8 +1,8 @@
-"""The leak probe from the raw files: they are cut, ingested anew, and a search must be told the same bits.
+"""Raw leak probe: raw files are cut and ingested anew, and a search must read the same bits.
 
-A leak of ingest itself (a click filed under an earlier search, an outcome dated too early) is in the finished store and
-in everything that is cut out of it. So here the future is taken out of the files, by code that shares nothing with
-ingest: searches at and after the moment, feed views that had not begun, and the outcomes that were not known yet.
+A leak of ingest itself (a click filed under an earlier search, an outcome dated too early) is also in every cut of the
+store. So this cuts the files, by code that shares nothing with ingest: it drops later searches, feed views that had not
+begun, and outcomes that were not known yet.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pr2_jax.search.system import System
 
 FEED, SEARCHES = "rec_inter", "src_inter"
 OUTCOMES = ("playing_time", "click", "like", "follow", "forward")
-"""Cells of a view, or of a shown result, that say what came of it."""
+"""Outcome columns of a view, or of a shown result."""
 NOTHING = ("", "\\N", "NULL", "null", "None", "nan", "NaN", "UNKNOWN", "empty")
 NEVER = 1 << 62
 EARLIEST, LATEST = 946_684_800_000, 4_102_444_800_000  # the years 2000 and 2100
@@ -70,7 +70,7 @@ def raw_past(input_path: Path, config: Config, store: LogStore) -> Iterator[Past
 
 
 def _difference(one: LogStore, other: LogStore) -> str | None:
-    """The first column of what happened that is not the same in both."""
+    """The first interaction column that differs."""
     for group in ("sessions", "impressions", "events"):
         for name, column in vars(getattr(other, group)).items():
             if column is not None and not np.array_equal(getattr(getattr(one, group), name), column):
@@ -80,15 +80,11 @@ def _difference(one: LogStore, other: LogStore) -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class RawLog:
-    """Both tables of what happened as they stand in the files, and where the others are.
-
-    Of each row of the feed: when the view began, and when it had been played. Of each result: when its session began,
-    and when it had been played (at once, where the log does not say).
-    """
+    """Both interaction tables as the files have them, and the paths of the other tables."""
 
     tables: dict[str, pl.DataFrame]
-    began_ms: dict[str, np.ndarray]
-    ended_ms: dict[str, np.ndarray]
+    began_ms: dict[str, np.ndarray]  # of each view, and of each result's session
+    ended_ms: dict[str, np.ndarray]  # when it had been played; at once where the log does not say
     parquet: bool
     others: tuple[Path, ...]
 
@@ -171,10 +167,10 @@ def _read(files: list[Path]) -> pl.DataFrame:
 
 
 def _views(feed: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """When each view began and ended: those of a person with one timestamp are watched one after the other.
+    """When each view began and ended. Views of a person with one timestamp follow one another.
 
-    A row that ingest cannot use has no moment (-1), but where its person and time are known it was watched as the
-    others were; a repeated row is its first.
+    A row that ingest cannot use has no moment (-1), but takes its time where person and timestamp are known. A repeated
+    row has the moments of its first.
     """
     names = ("user_id", "item_id", "timestamp", "playing_time", "duration_ms")
     columns = {name: _number(feed, name) for name in names}

@@ -1,7 +1,7 @@
 """TREC run files: `qid Q0 docid rank score tag`, one result a line, raw ids, scores as exact float32.
 
-A float32 is written in the fewest digits that read back as the same float32, so that ties and order in the file are
-those of the array, whoever reads it.
+A score has the fewest digits that read back as the same float32, so that ties and order in the file are those of the
+array.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The judged day by slices: how often the query was asked, what the person had done, and which video was clicked.
+"""The judged day by slices: query frequency, the person's past, and the clicked video.
 
-All bounds and counts are those of the start of the day, histories and ages those of the search. Sessions are those with
-a click: every measure compared here says nothing about the others.
+Bounds and counts are those of the start of the day, histories and ages those of the search. Only sessions with a click
+are sliced: the measures compared here are NaN elsewhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.evaluation import results_table
 from pr2_jax.evaluation.judged_day import Day
 from pr2_jax.metrics.bootstrap import number
-from pr2_jax.metrics.per_session import Values
+from pr2_jax.metrics.per_session import PerSession
 from pr2_jax.metrics.slicing import (
     FEW_USERS,
     UNKNOWN,
@@ -54,193 +54,75 @@ FREQUENCIES = ("tail", "torso", "head")
 
 
 def slicings(
-    store: LogStore,
-    searches: Searches,
-    clicked: Sequence[np.ndarray],
-    day_ms: int,
-    counters: Counters | None = None,
+    store: LogStore, searches: Searches, clicked: Sequence[np.ndarray], day_ms: int, counters: Counters | None = None
 ) -> list[Slicing]:
     """Slices of searches of the day that begins at `day_ms`; `clicked`: the video rows clicked in each.
 
     Of the store only what is strictly before a search is read. ValueError where nothing was clicked in one.
     """
+    past = slice(0, int(np.searchsorted(store.sessions.time_ms, day_ms)))
+    searched = np.asarray(store.sessions.user)[past]
+    video_M, sizes = np.concatenate([np.zeros(0, np.int32), *clicked]), [len(videos) for videos in clicked]
     return [
-        _by_query(store, searches, day_ms),
-        _by_history(store, searches, day_ms),
-        _by_person(store, searches, day_ms),
-        _by_popularity(store, clicked, day_ms),
-        _by_age(store, searches, clicked, day_ms),
-        _by_own_clicks(counters or Counters(store), searches, clicked),
+        _by_query(store, searches, past),
+        _by_history(store, searches, searched, day_ms),
+        _by_person(store, searches, searched, day_ms),
+        _by_popularity(store, video_M, sizes, day_ms),
+        _by_age(store, searches, video_M, sizes, past.stop),
+        _by_refinding(counters or Counters(store), searches, video_M, sizes),
     ]
 
 
-def write(system: System, config: Config, day: Day, worth: dict[str, Values], out: Path) -> dict[str, Any]:
+def write(system: System, config: Config, day: Day, metrics: dict[str, PerSession], out: Path) -> dict[str, Any]:
     """Writes `slices.txt` and `slices.md`; returns the same for metrics.json."""
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
     sessions, searches = day.clicked_sessions, Searches.of(system.store, day.clicked_sessions)
-    cut = slicings(system.store, searches, day.clicked_videos, day.start_ms, system.log.counters)
-    compared = [compare_slices(worth, MEASURES, slicing, sessions, draws, seed) for slicing in cut]
-    whole = {m.name: compare(worth, m, sessions, draws, seed) for m in MEASURES}
     user_N = searches.user_N
-    notes = _notes(len(sessions), len(np.unique(user_N)), day.found_before.note, cut)
-    titles = [f"{m.metric} of {m.ranking} against {m.against}" for m in MEASURES]
-    rows = [_rows(m, whole, cut, compared) for m in MEASURES]
-    plain = [results_table.plain(lines, title=title) for title, lines in zip(titles, rows, strict=True)]
-    marked = [f"{title}\n\n{results_table.markdown(lines)}" for title, lines in zip(titles, rows, strict=True)]
+    cut = slicings(system.store, searches, day.clicked_videos, day.start_ms, system.log.counters)
+    compared = [compare_slices(metrics, MEASURES, slicing, sessions, draws, seed) for slicing in cut]
+    notes = [
+        f"Slices of the judged day: {len(sessions):,} searches with a click, by {len(np.unique(user_N)):,} people. "
+        "Differences are paired, their intervals are by bootstrap over people, none where there are fewer than "
+        f"{FEW_USERS}. AUC leaves out searches in which everything shown was clicked. {day.refinding.note} Every "
+        "search is in one slice by each of:",
+        *(f"- {slicing.name}: {slicing.what}" for slicing in cut),
+    ]
     wrapped = [textwrap.fill(note, WIDTH, subsequent_indent="  " * note.startswith("-")) for note in notes]
-    (out / TEXT).write_text("\n".join(["\n".join(wrapped) + "\n", *plain]))
-    (out / MARKDOWN).write_text("\n".join(["\n".join([notes[0], "", *notes[1:]]) + "\n", *marked]))
+    plain, marked = ["\n".join(wrapped) + "\n"], ["\n".join([notes[0], "", *notes[1:]]) + "\n"]
+    for m in MEASURES:
+        title = f"{m.metric} of {m.ranking} against {m.against}"
+        lines = [results_table.Row("all", _cells(m, compare(metrics, m, sessions, draws, seed)), "all")]
+        for slicing, found in zip(cut, compared, strict=True):
+            lines += [
+                results_table.Row(slicing.label(k), _cells(m, one[m.name]), slicing.name) for k, one in enumerate(found)
+            ]
+        plain.append(results_table.plain(lines, title=title))
+        marked.append(f"{title}\n\n{results_table.markdown(lines)}")
+    (out / TEXT).write_text("\n".join(plain))
+    (out / MARKDOWN).write_text("\n".join(marked))
     return {
         slicing.name: {
             "what": slicing.what,
-            "slices": [_plain(slicing, k, user_N, found) for k, found in enumerate(by)],
+            "slices": [_numbers(slicing, k, user_N, one) for k, one in enumerate(found)],
         }
-        for slicing, by in zip(cut, compared, strict=True)
+        for slicing, found in zip(cut, compared, strict=True)
     }
-
-
-def _before(store: LogStore, day_ms: int) -> slice:
-    return slice(0, int(np.searchsorted(store.sessions.time_ms, day_ms)))
-
-
-def _by_query(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
-    past = np.asarray(store.sessions.query)[_before(store, day_ms)]
-    count_Q = np.bincount(past, minlength=store.counts.queries)
-    what = (
-        "searches for the query before the day, by anybody; head, torso and tail: the most frequent queries that make "
-        "up the first third of those searches, the second third, the rest"
-    )
-    bounds = (0, 1, *thirds(count_Q))
-    return Slicing("query", what, ("unseen", *FREQUENCIES), bounds, count_Q[searches.query_N])
-
-
-def _by_history(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
-    """By the searches and not by the people of the past, since those who do more search more: half of all people would
-    be short of a tenth of the searches."""
-    searched = np.asarray(store.sessions.user)[_before(store, day_ms)]
-    length_N = past_events(store, searched, np.full(len(searched), day_ms))
-    (long,) = quantiles(length_N[length_N > 0], 2)
-    what = (
-        "events of the person before the search, feed views and clicked results; short: up to the median, at the start "
-        "of the day, of those who made the searches before it, one each search"
-    )
-    number_N = past_events(store, searches.user_N, searches.time_ms_N)
-    return Slicing("history", what, ("none", "short", "long"), (0, 1, max(1, long)), number_N)
-
-
-def _by_person(store: LogStore, searches: Searches, day_ms: int) -> Slicing:
-    searched = np.asarray(store.sessions.user)[_before(store, day_ms)]
-    count_U = np.bincount(searched, minlength=store.counts.users)
-    number_N = count_U[searches.user_N] + past_events(store, searches.user_N, np.full(len(searches), day_ms))
-    what = "events and searches of the person before the day"
-    return Slicing("person", what, ("new", "known"), (0, 1), number_N)
-
-
-def _by_popularity(store: LogStore, clicked: Sequence[np.ndarray], day_ms: int) -> Slicing:
-    clicks_V = popularity(store, day_ms).astype(np.int64)
-    number_V = np.where(_in_training(store, day_ms), clicks_V, UNKNOWN)
-    what = (
-        "clicks on the clicked video before the day, in the feed and in searches, of several videos the fewest; head, "
-        "torso and tail: thirds of those clicks; unseen in training: neither shown nor viewed before the validation day"
-    )
-    number_N = least(number_V[_joined(clicked)], [len(videos) for videos in clicked])
-    names = ("unseen in training", *FREQUENCIES)
-    return Slicing("popularity", what, names, (UNKNOWN, 0, *thirds(clicks_V)), number_N)
-
-
-def _in_training(store: LogStore, day_ms: int) -> np.ndarray:
-    """bool [V]: was there an event or an impression of the video before the validation cut, or the day if earlier?"""
-    cut_ms = min(day_ms, store.cuts.validation_ms)
-    seen_V = np.zeros(store.counts.videos, bool)
-    seen_V[np.asarray(store.events.video)[np.asarray(store.events.time_ms) < cut_ms]] = True
-    shown = int(store.sessions.first_impression[_before(store, cut_ms).stop])
-    seen_V[np.asarray(store.impressions.video)[:shown]] = True
-    return seen_V
-
-
-def _by_age(store: LogStore, searches: Searches, clicked: Sequence[np.ndarray], day_ms: int) -> Slicing:
-    past = _before(store, day_ms)
-    rows, owner = impressions_of(store, np.arange(past.stop))
-    hit = np.asarray(store.impressions.clicks)[rows] > 0
-    past_days = _days(
-        store, np.asarray(store.impressions.video)[rows[hit]], np.asarray(store.sessions.time_ms)[owner[hit]]
-    )
-    middle, old = quantiles(past_days[past_days >= 0], 3)
-    sizes = [len(videos) for videos in clicked]
-    days = _days(store, _joined(clicked), np.repeat(searches.time_ms_N, sizes))
-    # What is not known is left out of the minimum, unless there is nothing else.
-    never = np.iinfo(np.int64).max
-    number_N = least(np.where(days >= 0, days, never), sizes)
-    what = (
-        "whole days from the upload of the clicked video to the search, of several videos the newest; new, middle and "
-        "old: thirds of the results clicked before the day"
-    )
-    number_N = np.where(number_N == never, UNKNOWN, number_N)
-    return Slicing("age", what, ("unknown", "new", "middle", "old"), (UNKNOWN, 0, middle, old), number_N)
-
-
-def _by_own_clicks(counters: Counters, searches: Searches, clicked: Sequence[np.ndarray]) -> Slicing:
-    sizes = [len(videos) for videos in clicked]
-    keys = pair(np.repeat(searches.user_N, sizes), _joined(clicked))
-    clicks = counters.user_video_clicks.before(keys, np.repeat(searches.time_ms_N, sizes))
-    what = (
-        "clicks of the same person on the clicked video before the search, in the feed and in searches, of several "
-        "videos the fewest"
-    )
-    return Slicing("found", what, ("new", "before"), (0, 1), least(clicks, sizes))
-
-
-def _days(store: LogStore, video_M: np.ndarray, time_ms_M: np.ndarray) -> np.ndarray:
-    """Whole days since the upload, 0 before it, UNKNOWN where the log does not say."""
-    upload_ms_M = np.asarray(store.videos.upload_ms)[video_M]
-    return np.where(upload_ms_M > 0, np.maximum(time_ms_M - upload_ms_M, 0) // DAY_MS, UNKNOWN)
-
-
-def _joined(clicked: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.zeros(0, np.int32), *clicked])
-
-
-def _notes(sessions: int, users: int, found_before: str, cut: Sequence[Slicing]) -> list[str]:
-    """What is judged, and how it is cut."""
-    return [
-        f"Slices of the judged day: {sessions:,} searches with a click, by {users:,} people. Differences are paired, "
-        f"their intervals are by bootstrap over people, none where there are fewer than {FEW_USERS}. AUC leaves out "
-        f"searches in which everything shown was clicked. {found_before} Every search is in one slice by each of:",
-        *(f"- {slicing.name}: {slicing.what}" for slicing in cut),
-    ]
-
-
-def _rows(
-    measure: Measure,
-    whole: dict[str, Compared],
-    cut: Sequence[Slicing],
-    compared: Sequence[Sequence[dict[str, Compared]]],
-) -> list[results_table.Row]:
-    rows = [results_table.Row("all", _cells(measure, whole[measure.name]), "all")]
-    for slicing, found in zip(cut, compared, strict=True):
-        rows += [
-            results_table.Row(slicing.label(k), _cells(measure, one[measure.name]), slicing.name)
-            for k, one in enumerate(found)
-        ]
-    return rows
 
 
 def _cells(measure: Measure, found: Compared) -> dict[str, float | str]:
     """Sessions and users are those in which the metric is known."""
-    difference = found.difference
+    v = found.difference
     return {
-        "sessions": f"{difference.count:,}",
+        "sessions": f"{v.count:,}",
         "users": f"{found.users:,}",
         measure.against.partition(".")[2]: found.against,
         measure.ranking.partition(".")[2]: found.ranking,
-        "difference": f"{difference.mean:+.4f}" if difference.count else results_table.MISSING,
-        INTERVAL: f"[{difference.low:+.4f}, {difference.high:+.4f}]"
-        if np.isfinite(difference.low)
-        else results_table.MISSING,
+        "difference": f"{v.mean:+.4f}" if v.count else results_table.MISSING,
+        INTERVAL: f"[{v.low:+.4f}, {v.high:+.4f}]" if np.isfinite(v.low) else results_table.MISSING,
     }
 
 
-def _plain(slicing: Slicing, k: int, user_N: np.ndarray, found: dict[str, Compared]) -> dict[str, Any]:
+def _numbers(slicing: Slicing, k: int, user_N: np.ndarray, found: dict[str, Compared]) -> dict[str, Any]:
     """One slice for metrics.json. `from` and `to` are the range of the slicing's number, both included."""
     mine = slicing.slice_N == k
     low, high = slicing.bounds(k)
@@ -253,11 +135,91 @@ def _plain(slicing: Slicing, k: int, user_N: np.ndarray, found: dict[str, Compar
         }
         for m in MEASURES
     }
-    return {
-        "name": slicing.names_K[k],
-        "from": low,
-        "to": high,
-        "sessions": int(mine.sum()),
-        "users": len(np.unique(user_N[mine])),
-        "measures": measures,
-    }
+    people = {"sessions": int(mine.sum()), "users": len(np.unique(user_N[mine]))}
+    return {"name": slicing.names_K[k], "from": low, "to": high, "measures": measures} | people
+
+
+def _by_query(store: LogStore, searches: Searches, past: slice) -> Slicing:
+    count_Q = np.bincount(np.asarray(store.sessions.query)[past], minlength=store.counts.queries)
+    what = (
+        "searches for the query before the day, by anybody; head, torso and tail: the most frequent queries that make "
+        "up the first third of those searches, the second third, the rest"
+    )
+    bounds = (0, 1, *thirds(count_Q))
+    return Slicing("query", what, ("unseen", *FREQUENCIES), bounds, count_Q[searches.query_N])
+
+
+def _by_history(store: LogStore, searches: Searches, searched: np.ndarray, day_ms: int) -> Slicing:
+    """The median is over past searches, not over people: active people search more, and half of all people would make
+    a small share of the searches."""
+    length_N = past_events(store, searched, np.full(len(searched), day_ms))
+    (long,) = quantiles(length_N[length_N > 0], 2)
+    what = (
+        "events of the person before the search, feed views and clicked results; short: up to the median, at the start "
+        "of the day, of those who made the searches before it, one each search"
+    )
+    number_N = past_events(store, searches.user_N, searches.time_ms_N)
+    return Slicing("history", what, ("none", "short", "long"), (0, 1, max(1, long)), number_N)
+
+
+def _by_person(store: LogStore, searches: Searches, searched: np.ndarray, day_ms: int) -> Slicing:
+    count_U = np.bincount(searched, minlength=store.counts.users)
+    number_N = count_U[searches.user_N] + past_events(store, searches.user_N, np.full(len(searches), day_ms))
+    what = "events and searches of the person before the day"
+    return Slicing("person", what, ("new", "known"), (0, 1), number_N)
+
+
+def _by_popularity(store: LogStore, video_M: np.ndarray, sizes: list[int], day_ms: int) -> Slicing:
+    clicks_V = popularity(store, day_ms).astype(np.int64)
+    number_V = np.where(_in_training(store, day_ms), clicks_V, UNKNOWN)
+    what = (
+        "clicks on the clicked video before the day, in the feed and in searches, of several videos the fewest; head, "
+        "torso and tail: thirds of those clicks; unseen in training: neither shown nor viewed before the validation day"
+    )
+    names = ("unseen in training", *FREQUENCIES)
+    return Slicing("popularity", what, names, (UNKNOWN, 0, *thirds(clicks_V)), least(number_V[video_M], sizes))
+
+
+def _in_training(store: LogStore, day_ms: int) -> np.ndarray:
+    """bool [V]: was there an event or an impression of the video before the validation cut, or the day if earlier?"""
+    cut_ms = min(day_ms, store.cuts.validation_ms)
+    seen_V = np.zeros(store.counts.videos, bool)
+    seen_V[np.asarray(store.events.video)[np.asarray(store.events.time_ms) < cut_ms]] = True
+    shown = int(store.sessions.first_impression[int(np.searchsorted(store.sessions.time_ms, cut_ms))])
+    seen_V[np.asarray(store.impressions.video)[:shown]] = True
+    return seen_V
+
+
+def _by_age(store: LogStore, searches: Searches, video_M: np.ndarray, sizes: list[int], past: int) -> Slicing:
+    rows, owner = impressions_of(store, np.arange(past))
+    hit = np.asarray(store.impressions.clicks)[rows] > 0
+    past_days = _days(
+        store, np.asarray(store.impressions.video)[rows[hit]], np.asarray(store.sessions.time_ms)[owner[hit]]
+    )
+    middle, old = quantiles(past_days[past_days >= 0], 3)
+    days = _days(store, video_M, np.repeat(searches.time_ms_N, sizes))
+    # What is not known is left out of the minimum, unless there is nothing else.
+    never = np.iinfo(np.int64).max
+    number_N = least(np.where(days >= 0, days, never), sizes)
+    what = (
+        "whole days from the upload of the clicked video to the search, of several videos the newest; new, middle and "
+        "old: thirds of the results clicked before the day"
+    )
+    number_N = np.where(number_N == never, UNKNOWN, number_N)
+    return Slicing("age", what, ("unknown", "new", "middle", "old"), (UNKNOWN, 0, middle, old), number_N)
+
+
+def _by_refinding(counters: Counters, searches: Searches, video_M: np.ndarray, sizes: list[int]) -> Slicing:
+    keys = pair(np.repeat(searches.user_N, sizes), video_M)
+    clicks = counters.user_video_clicks.before(keys, np.repeat(searches.time_ms_N, sizes))
+    what = (
+        "clicks of the same person on the clicked video before the search, in the feed and in searches, of several "
+        "videos the fewest"
+    )
+    return Slicing("found", what, ("new", "before"), (0, 1), least(clicks, sizes))
+
+
+def _days(store: LogStore, video_M: np.ndarray, time_ms_M: np.ndarray) -> np.ndarray:
+    """Whole days since the upload, 0 before it, UNKNOWN where the log does not say."""
+    upload_ms_M = np.asarray(store.videos.upload_ms)[video_M]
+    return np.where(upload_ms_M > 0, np.maximum(time_ms_M - upload_ms_M, 0) // DAY_MS, UNKNOWN)

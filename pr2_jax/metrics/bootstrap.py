@@ -35,8 +35,8 @@ def interval(
 ) -> Interval:
     """The (weighted) mean of the values and its interval over users; NaN values are left out.
 
-    A draw takes as many users as there are, with replacement, and divides the sum of their values by the sum of their
-    weights, as `shared/checks/measure.py` does.
+    A draw takes as many users as there are, with replacement, and divides the sum of their weighted values by the sum
+    of their weights.
     """
     values_N = np.asarray(values_N, np.float64)
     weights_N = np.ones(len(values_N)) if weights_N is None else np.asarray(weights_N, np.float64)

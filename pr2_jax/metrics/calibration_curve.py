@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, before and after calibration, also by how often a query was asked."""
+"""Calibration metrics and reliability curves, also by query frequency."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rows:
 def judge(rows: Rows, draws: int, seed: int) -> dict[str, Interval | float]:
     """ECE, PCOC and log loss, raw and calibrated; NaN where the rows cannot tell.
 
-    So it is where every row is a "yes": what is never refused has no rate that a probability could be held against.
+    NaN too where every row is positive: then calibration cannot be told.
     """
     out: dict[str, Interval | float] = {"rows": float(len(rows.label_N)), "positives": float(rows.label_N.sum())}
     if rows.label_N.all():
@@ -45,10 +45,7 @@ def judge(rows: Rows, draws: int, seed: int) -> dict[str, Interval | float]:
 
 
 def chance_error(probability_N: np.ndarray, seed: int) -> float:
-    """The expected calibration error that chance alone leaves where every probability is true.
-
-    An average of absolute gaps is above 0 even then, the more the fewer rows: what is judged can hardly fall below it.
-    """
+    """The expected ECE of true probabilities: sampling noise alone keeps it above 0, more so with few rows."""
     if not len(probability_N):
         return float("nan")
     p_N, rng = np.asarray(probability_N, np.float64), np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""How relevant and how diverse the first results of a list are, one value a session."""
+"""Relevance and diversity of the first results of a list, one value a session."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a ranking was worth in each session: what tables, slices and ablations are averages of.
-
-Rankings of one day are rows of the same sessions, so that any two can be compared session by session.
-"""
+"""Per-session metrics of a ranking. Rankings of one day have the same sessions, so any two can be paired."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ BETWEEN = "/"
 
 
 @dataclasses.dataclass(frozen=True)
-class Values:
+class PerSession:
     """Metrics of N sessions, NaN where a session says nothing (no click, say)."""
 
     session_N: np.ndarray  # rows of the store
@@ -31,18 +28,18 @@ class Values:
     def interval(self, metric: str, draws: int, seed: int) -> Interval:
         return interval(self.metrics[metric], self.user_N, None, draws, seed)
 
-    def less(self, other: Values, metric: str, draws: int, seed: int) -> Interval:
+    def less(self, other: PerSession, metric: str, draws: int, seed: int) -> Interval:
         """The paired difference to another ranking of the same sessions."""
         if not np.array_equal(self.session_N, other.session_N):
             raise ValueError("rankings of different sessions cannot be compared session by session")
         return interval(self.metrics[metric] - other.metrics[metric], self.user_N, None, draws, seed)
 
-    def rows(self, kept_N: np.ndarray) -> Values:
+    def rows(self, kept_N: np.ndarray) -> PerSession:
         metrics = {name: value_N[kept_N] for name, value_N in self.metrics.items()}
-        return Values(self.session_N[kept_N], self.user_N[kept_N], metrics)
+        return PerSession(self.session_N[kept_N], self.user_N[kept_N], metrics)
 
 
-def mean_of(runs: list[Values]) -> Values:
+def mean_of(runs: list[PerSession]) -> PerSession:
     """Each session's mean over several runs (seeds) of one ranking."""
     first = runs[0]
     if not all(np.array_equal(first.session_N, run.session_N) for run in runs):
@@ -52,7 +49,7 @@ def mean_of(runs: list[Values]) -> Values:
     )
 
 
-def save(path: Path, values: Mapping[str, Values]) -> None:
+def save(path: Path, values: Mapping[str, PerSession]) -> None:
     """One `.npz`: `session`, `user` and each metric, under the ranking's name."""
     arrays = {}
     for name, one in values.items():
@@ -61,11 +58,11 @@ def save(path: Path, values: Mapping[str, Values]) -> None:
     np.savez(path, **arrays)
 
 
-def load(path: Path) -> dict[str, Values]:
+def load(path: Path) -> dict[str, PerSession]:
     """What `save` wrote."""
     found: dict[str, dict[str, np.ndarray]] = {}
     with np.load(path) as arrays:
         for key in arrays.files:
             name, _, kind = key.partition(BETWEEN)
             found.setdefault(name, {})[kind] = arrays[key]
-    return {name: Values(kept.pop("session"), kept.pop("user"), kept) for name, kept in found.items()}
+    return {name: PerSession(kept.pop("session"), kept.pop("user"), kept) for name, kept in found.items()}

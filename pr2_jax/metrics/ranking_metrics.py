@@ -1,9 +1,7 @@
 """Ranking and probability metrics, vectorised over sessions.
 
-Session metrics take padded [S, K] arrays and give one value a session, so that shards of sessions can be joined and any
-mean, paired difference or bootstrap taken afterwards. Equal scores share their ranks' expected relevance: a constant
-scorer lands at chance. Scores must be the float32 values that go into the run file (`runs.py` writes them so that they
-read back exactly), for a tie in one must be a tie in the other.
+Session metrics take padded [S, K] arrays and give one value a session. Equal scores share their ranks' expected
+relevance. Scores must be the float32 values of the run file, so that ties are the same in both.
 """
 
 from __future__ import annotations

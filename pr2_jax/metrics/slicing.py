@@ -1,8 +1,7 @@
-"""Who gains and who loses: the sessions of a day cut into groups, and two rankings compared within each.
+"""Slices of the sessions of a day, and paired comparisons of two rankings within each.
 
-Every slicing gives each session one whole number (a count, an age in days) and each of its slices a range of numbers,
-so that every session is in exactly one slice. The ranges follow from counts of the past, so that the same code suits
-ten thousand searches and ten million.
+A slicing gives each session a whole number (a count, an age in days) and each slice a range of numbers, so that each
+session is in exactly one slice. The ranges follow from counts of the past.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.metrics.per_session import Values
+from pr2_jax.metrics.per_session import PerSession
 
 FEW_USERS = 10
-"""A slice with fewer people gets no interval: resampling so few of them says nothing about others."""
+"""A slice with fewer people gets no interval: a bootstrap over so few is not reliable."""
 UNKNOWN = -1
 """The number of a session for which there is none."""
 
@@ -36,8 +35,7 @@ class Slicing:
         return np.searchsorted(self.from_K, self.number_N, side="right") - 1
 
     def bounds(self, k: int) -> tuple[int, int | None]:
-        """The least and the greatest number of slice k, None = no end; the greatest is below the least of an empty
-        range."""
+        """The least and the greatest number of slice k; None = no end. In an empty slice greatest < least."""
         return self.from_K[k], self.from_K[k + 1] - 1 if k + 1 < len(self.from_K) else None
 
     def label(self, k: int) -> str:
@@ -67,7 +65,7 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """Two rankings over some sessions; NaN where no session says anything, or too few people for an interval."""
+    """Two rankings over some sessions; NaN without a session in which the metric is known."""
 
     against: float  # means over the sessions in which the metric is known
     ranking: float
@@ -111,11 +109,13 @@ def least(number_M: np.ndarray, sizes_N: np.ndarray) -> np.ndarray:
     return np.minimum.reduceat(number_M, first_N) if len(first_N) else np.zeros(0, np.int64)
 
 
-def compare(worth: Mapping[str, Values], measure: Measure, sessions_N: np.ndarray, draws: int, seed: int) -> Compared:
+def compare(
+    metrics: Mapping[str, PerSession], measure: Measure, sessions_N: np.ndarray, draws: int, seed: int
+) -> Compared:
     """One measure over the sessions with these rows of the store."""
     one, other = (
         values.rows(np.isin(values.session_N, sessions_N))
-        for values in (worth[measure.ranking], worth[measure.against])
+        for values in (metrics[measure.ranking], metrics[measure.against])
     )
     difference = one.less(other, measure.metric, draws, seed)
     known = np.isfinite(one[measure.metric]) & np.isfinite(other[measure.metric])
@@ -127,7 +127,7 @@ def compare(worth: Mapping[str, Values], measure: Measure, sessions_N: np.ndarra
 
 
 def compare_slices(
-    worth: Mapping[str, Values],
+    metrics: Mapping[str, PerSession],
     measures: Sequence[Measure],
     slicing: Slicing,
     sessions_N: np.ndarray,
@@ -136,6 +136,6 @@ def compare_slices(
 ) -> list[dict[str, Compared]]:
     """For each slice, every measure by its name; `sessions_N` are the sessions that were cut, as rows of the store."""
     return [
-        {m.name: compare(worth, m, sessions_N[slicing.slice_N == k], draws, seed) for m in measures}
+        {m.name: compare(metrics, m, sessions_N[slicing.slice_N == k], draws, seed) for m in measures}
         for k in range(len(slicing.names_K))
     ]

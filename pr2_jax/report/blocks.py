@@ -1,4 +1,4 @@
-"""What a section is made of: paragraphs, tables, charts. Each table and chart has a CSV file with every digit."""
+"""The parts of a section: notes, tables, charts. Each table and chart has a CSV file with every digit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Which columns stand to the right."""
+        """Which columns are aligned right."""
         return [column.form != "text" for column in self.columns]
 
 
@@ -66,8 +66,8 @@ class Charts:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """`finding`: one line for the summary. `missing`: the command that makes what is not there. `stale`: what it was
-    made from is no longer what is there."""
+    """`finding`: one line for the summary. `missing`: the command that makes the inputs. `stale`: says which inputs
+    have changed."""
 
     slug: str
     title: str
@@ -86,7 +86,7 @@ def slug_of(text: str) -> str:
 
 
 def estimate(found: Mapping[str, float | None] | float | None) -> Interval | float | None:
-    """What `bootstrap.number` made JSON of."""
+    """The inverse of `bootstrap.number`."""
     if not isinstance(found, Mapping):
         return found
     mean, low, high = (math.nan if found[name] is None else float(found[name]) for name in ("mean", "low", "high"))
@@ -94,7 +94,7 @@ def estimate(found: Mapping[str, float | None] | float | None) -> Interval | flo
 
 
 def text_of(value: Value, form: str) -> tuple[str, str]:
-    """A cell's text, and what stands smaller behind it."""
+    """A cell's text, and the smaller text behind it."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return MISSING, ""
     if isinstance(value, str):
@@ -155,7 +155,7 @@ def numbers_of(table: Table) -> tuple[list[str], list[list[Value]]]:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Value]]) -> None:
-    """UTF-8, LF; numbers with every digit, what is not known is empty."""
+    """UTF-8, LF; numbers with every digit; unknown values are empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

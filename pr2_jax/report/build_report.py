@@ -1,4 +1,4 @@
-"""Makes `report/` of a finished work directory: report.html, and beside it `csv/` and `png/` of all that it shows."""
+"""Writes `report/` of a finished work directory: report.html, with `csv/` and `png/` of its tables and charts."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ SECTIONS = (
     training_section.section,
     costs_section.section,
 )
-"""In the order of the page: what came out, why, and what it was made from."""
+"""In the order of the page: results, explanations, inputs."""
 
 
 def write(place: Path) -> None:
-    """Writes `report/`, always anew: it takes seconds, and whatever was made since then is in it.
+    """Writes `report/`, always anew: it takes seconds.
 
-    BadInput where `place` is no work directory; StaleArtifact where the evaluation is missing or of something else.
+    BadInput where `place` is no work directory; StaleArtifact where the evaluation is missing or stale.
     """
     config = _config_of(place)
     out = place / DIRECTORY
@@ -66,7 +66,7 @@ def write(place: Path) -> None:
 
 def write_page(work: Work, out: Path) -> None:
     """The page, a CSV file for each table and chart, a PNG for each chart."""
-    with artifacts.reading(work.directory / "eval", "pr2 evaluate"):  # whatever is odd elsewhere has said so itself
+    with artifacts.reading(work.directory / "eval", "pr2 evaluate"):  # other artifacts name themselves
         headline = results_section.headline(work)
         sections = [make(work) for make in console.progress(SECTIONS, "sections", unit=" sections")]
     for name in (TABLES, PICTURES):
@@ -101,7 +101,7 @@ def tables_of(sections: Sequence[Section]) -> Iterator[Table]:
 
 
 def _config_of(place: Path) -> Config:
-    """The config of the work directory. Nothing is made where there is none, not even a lock."""
+    """The config of the work directory. Where there is none, nothing is written, not even a lock."""
     if (place / artifacts.MANIFEST).is_file():
         raise BadInput(f"{place} is a finished artifact, expected a work directory (see pr2 run --help)")
     kept = place / workdir.CONFIG_FILE

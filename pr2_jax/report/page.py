@@ -1,4 +1,4 @@
-"""The page: sections put into the template. Everything that comes from the log is escaped there."""
+"""The HTML page. The template escapes everything that comes from the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pr2_jax.report.blocks import Section, Table, text_of
 from pr2_jax.report.sections.examples_section import NAMES
 
 BECAUSE_WORDS = 6
-"""Of the captions of past views; the CSV file has more."""
+"""Words of a past view's caption on the page; the CSV file has the whole caption."""
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
@@ -41,7 +41,7 @@ def render(title: str, headline: dict[str, Any], sections: Sequence[Section], fa
 
 
 def cells_of(table: Table, number: int) -> list[tuple[str, str]]:
-    """Texts of a row."""
+    """The texts of a row's cells."""
     forms = ["metric" if number in table.whole and c.form == "signed" else c.form for c in table.columns]
     return [text_of(value, form) for value, form in zip(table.rows[number], forms, strict=True)]
 

@@ -1,4 +1,4 @@
-"""The work directory as the report reads it: every file once, with its digest kept for the manifest."""
+"""A reader of the work directory that keeps the digest of each file it reads, for the manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MADE_BY = {
     "ablations": "pr2 evaluate --ablations",
     "sweep_qrcf": "pr2 evaluate --sweep qrcf",
 }
-"""What is made by other commands than `pr2 run`."""
+"""Artifacts of other commands than `pr2 run`."""
 
 
 def made_by(place: str) -> str:
@@ -79,12 +79,12 @@ class Work:
         return self.json("eval/metrics.json") or {}
 
     @functools.cached_property
-    def values(self) -> dict[str, per_session.Values]:
-        """What each ranking was worth in each session of the test day."""
+    def values(self) -> dict[str, per_session.PerSession]:
+        """Per-session metrics of each ranking on the test day."""
         return self._read(f"eval/{SESSIONS}", per_session.load, {})
 
     def stale(self, place: str, command: str) -> str:
-        """A sentence where an artifact was made from other stages than there are now, else nothing."""
+        """A sentence if an artifact is stale, else nothing."""
         manifest = self.json(f"{place}/{artifacts.MANIFEST}") or {"fingerprint": {}}
         made_from = manifest["fingerprint"].get("inputs", {})
         return self.stale_unless(made_from, command)
@@ -102,8 +102,7 @@ class Work:
         return self.config.data.source == "short_video_world"
 
     def day_of(self, time_ms: np.ndarray) -> np.ndarray:
-        """The day of each time, counted from the validation cut as everywhere (data/batches/sessions.py): 0 = that
-        day."""
+        """The day of each time, counted from the validation cut as in data/batches/sessions.py."""
         return (np.asarray(time_ms) - self.store.cuts.validation_ms) // DAY_MS
 
     def test_sessions(self) -> np.ndarray:

@@ -40,7 +40,7 @@ class Calibrated:
         return any(isinstance(head, calibration.QueryMap) for head in self.heads)
 
     def probabilities(self, logits_xT: np.ndarray, query_BxF: np.ndarray | None = None) -> np.ndarray:
-        """Calibrated probabilities; `query_BxF` (query_numbers.py) belongs to the first axis."""
+        """Calibrated probabilities; `query_BxF` (query_map.py) belongs to the first axis."""
         raw_xT = expit(np.asarray(logits_xT, np.float64))
         return np.stack([head.apply(raw_xT[..., t], query=query_BxF) for t, head in enumerate(self.heads)], axis=-1)
 

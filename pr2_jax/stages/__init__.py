@@ -1,1 +1,1 @@
-"""The bodies of the stages: each reads artifacts of earlier ones and writes one directory."""
+"""Stages: each reads artifacts of earlier ones and writes one directory."""

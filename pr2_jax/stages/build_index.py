@@ -1,4 +1,4 @@
-"""Builds what retrieval needs: ANN indices, item-to-item snapshots, epsilon, and the weights of the merge."""
+"""Builds the retrieval artifacts: ANN indices, item-to-item snapshots, epsilon, merge weights."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ def build(workdir: Path, config: Config, out: Path) -> None:
     cuts = system.store.cuts
     build_indices(system, {"dr": np.asarray(system.space.videos_VxD), "pdr": system.pdr.videos()}, out)
     for as_of_ms in (cuts.validation_ms, cuts.test_ms, cuts.end_ms):
-        _snapshot(system, as_of_ms, out / f"as_of_{as_of_ms}")
+        snapshot = out / f"as_of_{as_of_ms}"
+        system.similarity_as_of(as_of_ms).save(snapshot)
+        np.save(snapshot / "popularity.npy", popularity(system.store, as_of_ms))
     system = _with_threshold(system, config)
-    # Exact, and as they stood at the start of the validation day.
+    # Exact search, with the snapshot of the start of the validation day.
     snapshot = Snapshot.load(out / f"as_of_{cuts.validation_ms}")
     channels = system.channels(snapshot, index=lambda name: load_index(out / name, exact=True))
     choices = dataclasses.replace(system.fitted.choices, **refinding_policy.decide(system, channels))
@@ -52,11 +54,6 @@ def build_indices(system: System, vectors: dict[str, np.ndarray], out: Path) -> 
         console.log(f"{name} index: {report}")
 
 
-def _snapshot(system: System, as_of_ms: int, out: Path) -> None:
-    system.similarity_as_of(as_of_ms).save(out)
-    np.save(out / "popularity.npy", popularity(system.store, as_of_ms))
-
-
 def threshold_requests(system: System) -> Requests:
     """The training searches on which thresholds are fitted."""
     training = training_sessions(system.store)
@@ -65,7 +62,7 @@ def threshold_requests(system: System) -> Requests:
 
 
 def _with_threshold(system: System, config: Config) -> System:
-    """The system with the first of its choices: `epsilon` and, where the threshold is adaptive, `cosine_sample`."""
+    """The system with QRCF's fitted threshold: `epsilon` and, where it is adaptive, `cosine_sample`."""
     qrcf, requests = config.retrieval.qrcf, threshold_requests(system)
     chosen = Choices(fit_epsilon(system.log.reader, system.space, qrcf, requests))
     said = f"epsilon {chosen.epsilon:.3f} (quantile {qrcf.epsilon_quantile})"

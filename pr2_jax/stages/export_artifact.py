@@ -27,8 +27,8 @@ SAMPLE = 4
 """Searches on which every exported function is compared with the model."""
 SLATE = 8
 TOLERANCE = 1e-5
-"""Of the comparison. The same program is compiled by the same compiler, and on CPUs the results are the same bits; but
-XLA may fuse otherwise around an open dimension, and then sums come out in another order."""
+"""Of the comparison. On CPUs the results are the same bits; but XLA may fuse differently around an open dimension,
+so that sums come out in another order."""
 
 
 def export(workdir: Path, out: Path) -> None:
@@ -53,7 +53,7 @@ def export(workdir: Path, out: Path) -> None:
 
 
 def rebuild(place: Path, out: Path) -> None:
-    """The artifact with both indices made anew, from its own video towers; `out` may be `place` itself."""
+    """Rebuilds both indices of an artifact from its own video towers; `out` may be `place` itself."""
     _refuse_other(out)
     with console.stage("index"):
         system = open_system(place)
@@ -106,13 +106,13 @@ def functions_of(system: System) -> dict[str, ModelFunction]:
 
 
 def real_batches(system: System, functions: Functions) -> dict[str, Batch]:
-    """By function, a batch of real rows as its schema asks for it: some searches of the log, their people's pasts, and
-    videos. Features of the ranker are standardised numbers; any will do."""
+    """By function, a batch of its schema from some searches of the log, their people's pasts, and videos. Features of
+    the ranker are random: they are standardised numbers."""
     store, reader, rng = system.store, system.log.reader, np.random.default_rng(0)
     sessions_N = np.linspace(0, store.counts.sessions - 1, SAMPLE).astype(np.int64)
     requests = system.log.requests(sessions_N, withhold=False)
-    asked = requests.user_B, requests.time_ms_B
-    people = system.preference.people(*asked)
+    who_when = requests.user_B, requests.time_ms_B
+    people = system.preference.people(*who_when)
     video_N = np.linspace(1, store.counts.videos - 1, SAMPLE * SLATE).astype(np.int32)
     event_N = np.linspace(0, store.counts.events - 1, SAMPLE * SLATE).astype(np.int64)
     vectors_NxD = np.asarray(system.preference.videos_VxD)[video_N]
@@ -134,9 +134,9 @@ def real_batches(system: System, functions: Functions) -> dict[str, Batch]:
     def batch(inputs: Mapping[str, Any]) -> Batch:
         pool = dict(known)
         if "history_BxH" in inputs:
-            pool |= reader.engaged(*asked, inputs["history_BxH"].dims[1])
+            pool |= reader.engaged(*who_when, inputs["history_BxH"].dims[1])
         if "recent_BxR" in inputs:
-            pool |= reader.recent(*asked, inputs["recent_BxR"].dims[1])
+            pool |= reader.recent(*who_when, inputs["recent_BxR"].dims[1])
         if "features_BxSxF" in inputs:
             shape = SAMPLE, SLATE, inputs["features_BxSxF"].dims[2]
             pool["features_BxSxF"] = rng.normal(size=shape).astype(np.float32)
@@ -146,7 +146,7 @@ def real_batches(system: System, functions: Functions) -> dict[str, Batch]:
 
 
 def _compare(artifact: ServingArtifact, functions: Functions, batches: Mapping[str, Batch]) -> None:
-    """Pr2Error where what was written does not answer as the model does."""
+    """Pr2Error where an exported function differs from its model."""
     artifact.verify()
     for name, function in functions.items():
         worst = _difference(function(batches[name]), artifact[name](batches[name]))

@@ -1,4 +1,4 @@
-"""What is fitted on the validation day once a ranker is trained: calibration of each head, then fusion weights."""
+"""Fits score calibration of each head, then fusion weights, on the validation day."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from pr2_jax import console
 from pr2_jax.config import Config
-from pr2_jax.data.batches.slates import Slates, feed_slates, search_slates
+from pr2_jax.data.batches.slates import feed_slates, search_slates
 from pr2_jax.data.ingest.log_coverage import labels_told
 from pr2_jax.evaluation.judged_day import Day, day_of
 from pr2_jax.metrics.ranking_metrics import retrieval_metrics
@@ -36,8 +36,7 @@ def fit_scores(system: System, config: Config, rankers: Path, out: Path) -> None
         ranker = system.ranker(pipeline.ranker, rankers)
         searcher = Searcher(system, snapshot, pipeline, channels, ranker, unfitted)
         heads = _heads(system, config, searcher, day)
-        calibrated = Calibrated(heads, unfitted.fusion)
-        weights = _fusion(system, searcher, config, day, calibrated)
+        weights = _fusion(system, searcher, config, day, Calibrated(heads, clicks_alone))
         Calibrated(heads, weights).save(out / f"{name}.json")
         alphas = ", ".join(f"{task} {alpha:g}" for task, alpha in zip(names, weights.alpha_T, strict=True))
         kinds = ", ".join(f"{task} {type(head).__name__}" for task, head in zip(names, heads, strict=True))
@@ -46,32 +45,31 @@ def fit_scores(system: System, config: Config, rankers: Path, out: Path) -> None
         console.log(f"{name}: fusion exponents (validation day): {alphas}, {relevances}")
 
 
-def slate_logits(searcher: Searcher, system: System, slates: Slates, is_feed: bool = False) -> np.ndarray:
-    """Logits `[N, S, T]` of slates of one day."""
-    encoded = system.encode(system.log.requests_of(slates))
-    return searcher.score(encoded, slates.video_NxS, is_feed=is_feed)
-
-
 def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tuple[calibration.Calibrator, ...]:
-    """Click on the day's search slates; every other head there too where the log tells its label of results, else on
-    its feed views."""
+    """Click is calibrated on the day's search slates, another head there too where the log tells its label of results,
+    else on feed views."""
     size = config.qin.slate
-    search = search_slates(system.store, day.all_sessions, size, system.log.long_play, day.stop_ms)
-    feed = feed_slates(system.log.reader, day.start_ms, day.stop_ms, size)
+    slates_of = {
+        False: search_slates(system.store, day.all_sessions, size, system.log.long_play, day.stop_ms),
+        True: feed_slates(system.log.reader, day.start_ms, day.stop_ms, size),
+    }
     fitted: list[calibration.Calibrator] = []
     query_numbers = QueryNumbers(system.log.counters)
     told = labels_told(system.store)
-    logits = {False: slate_logits(searcher, system, search), True: slate_logits(searcher, system, feed, is_feed=True)}
+    logits = {
+        is_feed: searcher.score(system.encode(system.log.requests_of(slates)), slates.video_NxS, is_feed=is_feed)
+        for is_feed, slates in slates_of.items()
+    }
     for t, head in enumerate(config.qin.prediction_heads):
         if not told[head.label]:
             fitted.append(calibration.Unlearned())
             continue
-        is_feed = head.label != "click" and not search.told(head.label).any()
-        slates = feed if is_feed else search
+        is_feed = head.label != "click" and not slates_of[False].told(head.label).any()
+        slates = slates_of[is_feed]
         real = slates.told(head.label)
         probability = expit(logits[is_feed][..., t][real].astype(np.float64))
         slate = np.nonzero(real)[0]
-        # Feed views have no query, so that nothing could be learned from one.
+        # Feed views have no query.
         query = None if is_feed else query_numbers(system.log.requests_of(slates))[slate]
         labels = slates.label(head.label)[real]
         kind = config.scores.calibration

@@ -1,6 +1,6 @@
-"""Negatives for the ranker: what retrieval finds for a query but the log's own engine did not show.
+"""Sampled negatives for the ranker: videos that retrieval finds for a query but the logging engine did not show.
 
-Shown results were picked by another engine; a ranker that has only seen those cannot order what our retrieval finds.
+Shown results were selected by the logging engine; a ranker trained on those alone cannot order our candidates.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ BLOCK = 512
 
 
 def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray:
-    """Up to `count` videos for each search slate, `[N, count]`; missing ones are padding.
+    """Up to `count` videos for each search slate, `[N, count]`, padded with 0.
 
-    Drawn without replacement from what the base channels retrieve for the query, as deep as the ranker will be asked;
-    where they find next to nothing, from what is clicked.
+    They are drawn without replacement from the base pipeline's candidates for the query, and by popularity where there
+    are fewer than `count`.
     """
     queries, query_N = np.unique(slates.query_N, return_inverse=True)
     found_QxK = _retrieved(system, queries, system.config.search.candidates)
     short_Q = (found_QxK > 0).sum(1) < count
     if short_Q.any():
-        found_QxK[short_Q] = _clicked_ones(system, (int(short_Q.sum()), found_QxK.shape[1]), seed)
+        found_QxK[short_Q] = _by_clicks(system, (int(short_Q.sum()), found_QxK.shape[1]), seed)
     rng = np.random.default_rng([seed, 3])
     parts = [np.zeros((0, count), np.int32)]
     for start in range(0, len(slates), BLOCK):
@@ -43,7 +43,7 @@ def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray
 
 
 def joined(slates: Slates, video_NxC: np.ndarray) -> Slates:
-    """Each slate with its sampled videos behind its own, as not clicked."""
+    """Each slate with its sampled videos appended, as not clicked."""
     count = video_NxC.shape[1]
     nothing = np.zeros((len(slates), count, len(LABELS)), bool)
     told = (np.array(LABELS) == "click") & (video_NxC > 0)[..., None]
@@ -59,11 +59,8 @@ def joined(slates: Slates, video_NxC: np.ndarray) -> Slates:
 
 
 def _allowed(system: System, slates: Slates, rows: np.ndarray, video_NxK: np.ndarray) -> np.ndarray:
-    """Which videos may stand as negatives, `[N, K]` bool.
-
-    Not what any slate of the same session shows, what retrieval withholds (where it does: what the person had clicked
-    before), or what did not exist yet.
-    """
+    """Which videos may be negatives, `[N, K]` bool: not those that the session shows, that retrieval withholds, or that
+    were uploaded later."""
     store, size = system.store, np.int64(system.store.counts.videos)
     shown, owner = impressions_of(store, slates.session_N[rows])
     gone = system.withheld(slates.user_N[rows], slates.time_ms_N[rows])
@@ -82,11 +79,11 @@ def _draw(video_NxK: np.ndarray, banned_NxK: np.ndarray, count: int, rng: np.ran
     return np.pad(picked_NxC, ((0, 0), (0, count - picked_NxC.shape[1]))).astype(np.int32)
 
 
-def _clicked_ones(system: System, shape: tuple[int, int], seed: int) -> np.ndarray:
-    """Video rows `[Q, K]`, each as often as it was clicked before the validation cut: drawn otherwise, popular videos
-    would be negatives more rarely or more often than positives, and the ranker would learn to trust or to shun them.
+def _by_clicks(system: System, shape: tuple[int, int], seed: int) -> np.ndarray:
+    """Video rows `[Q, K]` drawn in proportion to clicks before the validation cut; 0 where one is drawn again.
 
-    0 where the same one is drawn again.
+    By any other distribution popular videos would be negatives more rarely or more often than positives, and the ranker
+    would learn popularity from that.
     """
     clicks_V = np.asarray(system.fitted.snapshot(system.store.cuts.validation_ms).popularity_V, np.float64).copy()
     clicks_V[0] = 0

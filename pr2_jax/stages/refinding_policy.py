@@ -1,8 +1,7 @@
-"""Whether people find again what they clicked before: decided once, on the validation day, before anything is fitted.
+"""Re-finding policy, fitted on the validation day: does retrieval show or withhold what a person clicked before?
 
-A platform on which everybody looks for something new loses by showing old finds; one on which people look for what they
-know loses by withholding it. Both are tried on the same searches, with merge weights of their own, and what is withheld
-counts as missed where somebody clicked it.
+Both are tried on the same searches, each with its own merge weights. A withheld video counts as missed where it was
+clicked.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from pr2_jax import console
 from pr2_jax.data.history.histories import seen
 from pr2_jax.evaluation.judged_day import Day, day_of
-from pr2_jax.evaluation.rankings import list_values
+from pr2_jax.evaluation.rankings import catalogue_metrics
 from pr2_jax.metrics.bootstrap import standard_error
 from pr2_jax.metrics.ranking_metrics import NDCG_DEPTH
 from pr2_jax.retrieval import merge
@@ -29,15 +28,15 @@ SEARCHES = 1_000
 
 
 def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
-    """`clicked`, `show` or `withhold`, and where the log decided `clicked_by`, the figures.
+    """`clicked`: `show` or `withhold`; where the log decided, `clicked_by`: the figures.
 
-    `channels`: exact ones, as they stood at the start of the validation day.
+    `channels`: exact ones, with the snapshot of the start of the validation day.
     """
-    asked, cuts = system.config.search.clicked, system.store.cuts
-    if asked != "auto":
-        return {"clicked": asked}
+    configured, cuts = system.config.search.clicked, system.store.cuts
+    if configured != "auto":
+        return {"clicked": configured}
     day = day_of(system, cuts.validation_ms, cuts.test_ms, withhold=False)
-    share = day.found_before.again / max(1, day.found_before.clicks)
+    share = day.refinding.again / max(1, day.refinding.clicks)
     by: dict[str, Any] = {"share": share}
     said = f"clicked before: {share:.1%} of the clicks of the validation day are on it"
     if not share:
@@ -45,10 +44,11 @@ def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
         return {"clicked": "withhold", "clicked_by": by}
     day = day.sample(SEARCHES)
     past = seen(system.store, day.requests.user_B, day.requests.time_ms_B)
-    found = {"show": _ndcg(system, day, channels), "withhold": _ndcg(system, _with(day, past), channels)}
+    withheld = dataclasses.replace(day, requests=dataclasses.replace(day.requests, seen=past))
+    found = {"show": _ndcg(system, day, channels), "withhold": _ndcg(system, withheld, channels)}
     difference_S = found["show"] - found["withhold"]
     gain, error = float(difference_S.mean()), standard_error(difference_S, day.requests.user_B)
-    # By more than chance: with few such clicks it is a matter of that.
+    # By more than chance, which decides where such clicks are few.
     rule = "show" if gain > error else "withhold"
     show, withhold = (float(ndcg_S.mean()) for ndcg_S in found.values())
     console.log(
@@ -60,13 +60,8 @@ def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
     return {"clicked": rule, "clicked_by": by | {"searches": len(day.sessions)} | figures}
 
 
-def _with(day: Day, past: tuple[np.ndarray, ...]) -> Day:
-    """The same clicks, but searches from which this is withheld."""
-    return dataclasses.replace(day, requests=dataclasses.replace(day.requests, seen=past))
-
-
 def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> np.ndarray:
-    """Of each search, `[S]`: the mean of both pipelines' merged lists."""
+    """NDCG@10 of each search, `[S]`: the mean over both pipelines' merged lists."""
     depth, scorers = system.config.retrieval.depth, system.scorers(day.requests)
     encoded = system.encode(day.requests)
     found = {name: channel.retrieve(encoded, depth) for name, channel in channels.items()}
@@ -75,6 +70,6 @@ def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> np.ndarr
         mine = {name: found[name] for name in pipelines(system.config)[pipeline].channels}
         weights = merge.choose_weights(mine, day.clicked, scorers=scorers)
         merged = merge.merge(mine, weights, NDCG_DEPTH, scorers)
-        worth, _ = list_values(day, merged.ids_BxK, merged.scores_BxK)
-        reached.append(worth["ndcg@10"])
+        metrics, _ = catalogue_metrics(day, merged.ids_BxK, merged.scores_BxK)
+        reached.append(metrics["ndcg@10"])
     return np.mean(reached, axis=0)

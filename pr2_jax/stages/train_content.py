@@ -1,9 +1,9 @@
 """Trains the content towers and freezes a vector for every video and every query of the log.
 
-The towers are trained three times: on all training days, and on all but one half of them (`fold_0/`, `fold_1/`). A
-tower has seen its own training clicks, so that the cosine of a clicked pair is higher there than it will ever be when
-serving; a ranker that reads those cosines learns to trust them too much. Training slates therefore get the cosine
-from the towers that have not seen their day (cross-fitting); everything else uses the first.
+The towers are trained three times (cross-fitting): on all training days, and on all but one half of them (`fold_0/`,
+`fold_1/`). On its own training clicks a tower gives a higher cosine than it will when serving, and a ranker that reads
+those cosines trusts them too much. Training slates therefore read the towers that were not trained on their day;
+everything else reads the first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pr2_jax.workdir import fold_directory
 def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `params/`, `video_vectors.npy [V, D]` and `query_vectors.npy [Nq, D]` into `out` and each of its folds.
 
-    A video of which the log tells nothing has a vector of zeros.
+    A video without attributes in the log has a vector of zeros.
     """
     store = LogStore.open(workdir / "store")
     catalogue = catalogue_arrays(store, store.cuts.validation_ms, config.data)
@@ -54,14 +54,9 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 
 
 def _train_towers(
-    store: LogStore,
-    config: Config,
-    catalogue: dict[str, np.ndarray],
-    sessions_N: np.ndarray,
-    steps: int,
-    out: Path,
+    store: LogStore, config: Config, catalogue: dict[str, np.ndarray], sessions_N: np.ndarray, steps: int, out: Path
 ) -> None:
-    """The query vectors come last, by a rename: they say that the rest is whole."""
+    """The query vectors are written last, by a rename: they mark the directory complete."""
     distributed.first(lambda: out.mkdir(exist_ok=True))
     batches = ContentBatches(store, sessions_N, catalogue["caption"], config.content, config.data)
     task = content_task(store, config, catalogue, log_unigram(batches.positives_N, store.counts.videos))

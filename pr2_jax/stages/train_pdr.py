@@ -1,4 +1,4 @@
-"""Trains PDR: first with easy negatives, then with hard ones mined by the model so far."""
+"""Trains PDR, first with easy negatives, then with hard negatives mined by the model itself."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     steps = batches.steps
     turn = round(config.pdr.hard_start * steps)
     if 0 < turn < steps and config.pdr.hard_negatives:
-        # Also where the negatives are there already: a damaged checkpoint may have taken the run back before the turn.
+        # Also where the negatives exist: a damaged checkpoint may have set the run back before the turn.
         state = fit(task, batches, optim, steps=steps, until=turn, directory=out, mesh=mesh)
         if not distributed.first(hard_path.exists):
             encoder = system.pdr_encoder(pdr_functions(task, state.params, state.tables))
@@ -62,11 +62,9 @@ def train(workdir: Path, config: Config, out: Path) -> None:
 
 
 def write_people(preference: PreferenceEncoder, positives: Positives, path: Path) -> None:
-    """Writes the people behind the positives in the preference space, float32 `[P, D]`, a block of them at a time.
+    """Writes the preference vector of the person of each positive, float32 `[P, D]`, a block at a time.
 
-    The file takes 4 D bytes a positive; batches read their rows of it where it lies. Each vector is a sum over all that
-    was known of a person, and every pass asks for the same ones: computed for every batch, they would take nine tenths
-    of the time that building one takes.
+    Every pass needs the same vectors, and each is a sum over a person's whole past: batches read the file instead.
     """
     partial = path.with_suffix(".partial")
     shape = len(positives), preference.videos_VxD.shape[1]
@@ -79,10 +77,10 @@ def write_people(preference: PreferenceEncoder, positives: Positives, path: Path
 
 
 def mine(system: System, config: Config, encoder: PdrEncoder, positives: Positives) -> np.ndarray:
-    """Ranks `hard_rank_from..hard_rank_to` of the request of each clicked result, `[S, K]` video rows.
+    """Hard negatives of each clicked result, `[S, K]` video rows: ranks `hard_rank_from..hard_rank_to` for its request.
 
-    Searched exactly, not by ScaNN, whose builds differ from run to run. What the person clicks in that session, what
-    they had clicked before and what was uploaded later are no negatives.
+    The search is exact, since ScaNN's builds differ from run to run. Videos that the person clicks in that session or
+    clicked before are no negatives, nor are videos uploaded later.
     """
     sessions_P, video_P = positives.session_S, positives.video_P[: positives.searches]
     sessions_S, index_P = np.unique(sessions_P, return_inverse=True)

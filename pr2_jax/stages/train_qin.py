@@ -1,4 +1,4 @@
-"""Trains QIN and the base ranker on slates whose features are as old as they would have been when serving."""
+"""Trains QIN and the base ranker on slates with features of serving-time freshness."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ FEATURE_BLOCK = 512
 def train(workdir: Path, config: Config, out: Path, features: Path | None = None) -> None:
     """Writes `qin/`, `base/`, `scaler.npz` and what was fitted on the validation day into `out`.
 
-    `features`: a directory where the slates' features are kept, or lie already; without it they lie in `out` until the
-    stage is done. A ranker whose parameters are in `out` is not trained again.
+    `features`: a directory that keeps the slates' features for other runs; without it they lie in `out` until the stage
+    is done. A ranker whose parameters are in `out` is not trained again.
     """
     system = System.open(workdir, config)
     cuts, size = system.store.cuts, config.qin.slate
@@ -70,8 +70,7 @@ def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple,
 
 
 def _cached(paths: list[Path], compute: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
-    """What process 0 computes, kept beside the checkpoints until the stage is done: the others read it, and so does a
-    resumed run."""
+    """Arrays that process 0 computes; the other processes and a resumed run read them."""
 
     def make() -> None:
         if not all(path.exists() for path in paths):
@@ -85,8 +84,8 @@ def _cached(paths: list[Path], compute: Callable[[], list[np.ndarray]]) -> list[
 def features_by_day(system: System, parts: list[Slates]) -> list[np.ndarray]:
     """Raw features `[N, S, F]`.
 
-    Item-to-item scores of a day come from a snapshot that ends before that day, content cosines and preference logits
-    from spaces that have not learnt from that day (stages/train_content.py, stages/train_preference.py).
+    Item-to-item scores come from a snapshot that ends before the slate's day, content cosines and preference logits
+    from encoders that were not trained on that day (stages/train_content.py, stages/train_preference.py).
     """
     store = system.store
     days = [day_start_ms(store, slates.time_ms_N) for slates in parts]

@@ -1,33 +1,36 @@
-"""What each part earns: every variant of a file trained and judged with several seeds, beside the whole system.
+"""Ablations: every variant of a file is trained and judged with several seeds, and compared with the whole system.
 
-A variant is a work directory of its own, in which every stage that it shares with the whole system of the same seed is
-a link to that one. Rankers of one seed share what they have in common in `shared/`: the features of their slates, and
-the base ranker. Once judged, only a variant's values of sessions and its costs are kept (`judged/`), so that a run cut
-short carries on with what is missing, and a changed config or file judges just what changed.
+A variant is a work directory in which stages shared with the whole system of the same seed are links to it. Rankers of
+one seed share the features of their slates and the base ranker (`shared/`). Of a judged variant only its per-session
+metrics and costs are kept (`judged/`), so that a killed run resumes, and a changed file judges only what changed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pr2_jax import artifacts, console
 from pr2_jax import workdir as stages
-from pr2_jax.config import Config, ablation_config
+from pr2_jax.config import Config, EvaluationConfig, ablation_config
 from pr2_jax.config.ablation_config import WHOLE, Ablation
 from pr2_jax.config.loader import to_dict
+from pr2_jax.evaluation import results_table
 from pr2_jax.evaluation.judged_day import Day, day_of
-from pr2_jax.evaluation.rankings import answers, catalogue, searchers_of, values
-from pr2_jax.metrics import per_session as session_values
-from pr2_jax.metrics.per_session import Values
+from pr2_jax.evaluation.rankings import rank_catalogue, rank_day, searchers_of, session_metrics
+from pr2_jax.metrics import per_session
+from pr2_jax.metrics.bootstrap import Interval, number
+from pr2_jax.metrics.per_session import PerSession, mean_of
 from pr2_jax.search.system import System
 from pr2_jax.stages import train_qin
-from pr2_jax.studies.ablation_tables import Result, write_tables
 from pr2_jax.training.training_curve import PACE
 
 Body = Callable[[Path, Config, Path], None]
@@ -38,27 +41,51 @@ DAYS = ("validation", "test")
 JUDGED, COSTS = "judged", "costs.json"
 TIMED_SESSIONS = 64
 """Searches of the test day over which the time to answer one is taken."""
+METRICS = {
+    "channel": ("", "recall@100"),  # of the channel that is changed
+    "recall@100": ("retrieval.pr2", "recall@100"),
+    "NDCG@10": ("retrieval.pr2", "ndcg@10"),
+    "ranked": ("pipeline.pr2", "ndcg@10"),
+    "slates": ("slate.qin", "ndcg@10"),
+    "AUC": ("slate.qin", "auc"),
+}
+"""Column to ranking and metric: recall@100 and NDCG@10 of the merged list before any ranker, NDCG@10 of the ranked list
+and of the shown results, session AUC of these."""
+COSTS = {"ms a step": "{}_step_ms", "ms a search": "search_ms", "ms to retrieve": "retrieve_ms", "MB": "{}_megabytes"}
+COLUMNS = {
+    "qin": ("ranked", "slates", "AUC", "ms a step", "ms a search", "MB"),
+    "pdr": ("channel", "recall@100", "NDCG@10", "ms a step", "ms to retrieve", "MB"),
+    "qrcf": ("channel", "recall@100", "NDCG@10", "ms to retrieve"),
+    "channels": ("recall@100", "NDCG@10", "ms to retrieve"),
+}
+"""Of each group's table. A group of another name gets every column that its variants have."""
+EVERY = ("recall@100", "NDCG@10", "ranked", "slates", "AUC", "ms to retrieve", "ms a search")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One variant trained with one seed."""
+
+    ablation: Ablation
+    days: dict[str, dict[str, PerSession]]  # day to ranking to metrics
+    costs: dict[str, float]  # those that are known
 
 
 def run(workdir: Path, config: Config, file: Path, seeds: int, make: Make) -> None:
     """Judges what is not judged yet, then writes `ablations/table_{test,validation}.{txt,md}` and `ablations.json`."""
     stages.require_inputs("eval", workdir, config)
-    asked = [WHOLE, *ablation_config.load(file, config)]
-    # One rule for all, or variants would be judged by other clicks than the whole: the index of each decides anew.
-    served = System.open(workdir, config)
-    withhold, before = (
-        served.fitted.choices.withholds_clicked,
-        {name: day_of(served, *days_of(served)[name]) for name in DAYS},
-    )
-    results = []
-    for number in range(seeds):
-        seeded = ablation_config.seeded(config, number)
-        for ablation in asked:
-            place = workdir / DIRECTORY / f"seed_{number}" / ablation.directory
-            console.log(f"{ablation.title}, seed {number}")
+    variants = [WHOLE, *ablation_config.load(file, config)]
+    # One re-finding policy for all: the index of each variant decides anew, and other clicks would be judged.
+    served, results = System.open(workdir, config), []
+    withhold = served.fitted.choices.withholds_clicked
+    for seed in range(seeds):
+        seeded = ablation_config.seeded(config, seed)
+        for ablation in variants:
+            place = workdir / DIRECTORY / f"seed_{seed}" / ablation.directory
+            console.log(f"{ablation.title}, seed {seed}")
             _judge(workdir, place, ablation, ablation.config(seeded), make, withhold=withhold)
             results.append(_read(place, ablation))
-    notes = {name: day.found_before.note for name, day in before.items()}
+    notes = {name: day_of(served, *span).refinding.note for name, span in days_of(served).items()}
     write_tables(results, config.evaluation, workdir / DIRECTORY, notes)
 
 
@@ -68,7 +95,7 @@ def print_table(workdir: Path) -> None:
 
 
 def days_of(system: System) -> dict[str, tuple[int, int]]:
-    """When each of `DAYS` begins and ends."""
+    """Start and end of each of `DAYS`."""
     cuts = system.store.cuts
     return {"validation": (cuts.validation_ms, cuts.test_ms), "test": (cuts.test_ms, cuts.end_ms)}
 
@@ -86,8 +113,8 @@ def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make:
     with artifacts.writing(place / JUDGED, claim, stages.SCHEMA) as out:
         for name in DAYS:
             day = day_of(system, *days_of(system)[name], withhold=withhold)
-            found = values(system, answers(system, config, day, ("pr2",) if ablation.ranked else ()))
-            session_values.save(out / f"{name}.npz", found)
+            found = session_metrics(system, rank_day(system, config, day, ("pr2",) if ablation.ranked else ()))
+            per_session.save(out / f"{name}.npz", found)
         costs = _costs(system, config, day, ablation.ranked)
         artifacts.write_json(out / COSTS, costs)
     _drop(place, whole)
@@ -101,7 +128,7 @@ def _drop(place: Path, whole: Path) -> None:
 
 
 def _make_stages(place: Path, config: Config, ranked: bool, lenders: Sequence[Path], make: Make) -> None:
-    """Every stage up to the ranker, or up to the index: linked where somebody has it, else made."""
+    """Every stage up to the ranker, or up to the index: linked where a lender has it, else made."""
     place.mkdir(parents=True, exist_ok=True)
     if not (place / stages.STORE).exists():
         artifacts.link_tree(lenders[0] / stages.STORE, place / stages.STORE)
@@ -153,12 +180,102 @@ def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, 
         searchers, seconds = searchers_of(system, some, pipelines), []
         for _ in range(3):  # the first compiles
             started = time.perf_counter()
-            catalogue(system, config, some, searchers)
+            rank_catalogue(system, config, some, searchers)
             seconds.append(time.perf_counter() - started)
         out[name] = 1e3 * min(seconds[1:]) / max(1, len(some.sessions))
     return out
 
 
 def _read(place: Path, ablation: Ablation) -> Result:
-    found: dict[str, dict[str, Values]] = {name: session_values.load(place / JUDGED / f"{name}.npz") for name in DAYS}
+    found = {name: per_session.load(place / JUDGED / f"{name}.npz") for name in DAYS}
     return Result(ablation, found, json.loads((place / JUDGED / COSTS).read_text()))
+
+
+def write_tables(results: Sequence[Result], config: EvaluationConfig, out: Path, notes: Mapping[str, str]) -> None:
+    """`table_DAY.txt`, `table_DAY.md` and `ablations.json`, which holds what the tables show and each seed's means.
+
+    `notes`: by day, what is to be said of its clicks.
+    """
+    report = {}
+    for day in results[0].days:
+        plain, mark, report[day] = _tables(results, config, day, notes[day])
+        (out / f"table_{day}.txt").write_text(plain)
+        (out / f"table_{day}.md").write_text(mark)
+    artifacts.write_json(out / "ablations.json", report)
+
+
+def _tables(results: Sequence[Result], config: EvaluationConfig, day: str, note: str) -> tuple[str, str, dict]:
+    """Plain text, Markdown, and the numbers."""
+    runs: dict[Ablation, list[Result]] = {}
+    for result in results:
+        runs.setdefault(result.ablation, []).append(result)
+    whole = runs[WHOLE]
+    seeds = f"{len(whole)} seed{'s' if len(whole) > 1 else ''}"
+    plain = [
+        f"{day.capitalize()} day, {seeds}. First row: the whole system. Below: a variant less the whole system, "
+        "session by session,\nseeds averaged first, with half its 95 % interval over people; costs are its own.\n"
+        f"{note}\n"
+    ]
+    mark, numbers = list(plain), {}
+    for group in dict.fromkeys(ablation.group for ablation in runs if ablation != WHOLE):
+        mine = {one.name: found for one, found in runs.items() if one.group == group}
+        first = _row(whole, None, group, day, config)
+        below = {name: _row(found, whole, group, day, config) for name, found in mine.items()}
+        columns = [name for name in COLUMNS.get(group, EVERY) if any(name in row for row in below.values())]
+        rows = [results_table.Row(WHOLE.name, first)]
+        rows += [results_table.Row(name, {c: _signed(v) for c, v in row.items()}, group) for name, row in below.items()]
+        plain.append(results_table.plain(rows, columns, group))
+        mark.append(f"{group}\n\n{results_table.markdown(rows, columns)}")
+        numbers[group] = {
+            name: {column: number(row[column]) for column in columns if column in row}
+            for name, row in {WHOLE.name: first, **below}.items()
+        }
+    plain.append(_channels(whole, day))
+    seen = {one.title: [_means(run, day) for run in found] for one, found in runs.items()}
+    return "\n".join(plain), "\n".join(mark), {"tables": numbers, "by_seed": seen, "note": note}
+
+
+def _row(
+    runs: list[Result], whole: list[Result] | None, group: str, day: str, config: EvaluationConfig
+) -> dict[str, Interval | float]:
+    """Metrics (differences, where the whole system is given) and costs of one variant, where there are any."""
+    row: dict[str, Interval | float] = {}
+    for column, (name, metric) in METRICS.items():
+        name = name or f"retrieval.{group}"
+        if name not in runs[0].days[day]:
+            continue
+        mine = mean_of([run.days[day][name] for run in runs])
+        if whole is None:
+            row[column] = mine.interval(metric, config.bootstrap, config.seed)
+        else:
+            theirs = mean_of([run.days[day][name] for run in whole])
+            row[column] = mine.less(theirs, metric, config.bootstrap, config.seed)
+    for column, cost in COSTS.items():
+        known = [run.costs[key] for run in runs if (key := cost.format(group)) in run.costs]
+        if known:
+            row[column] = float(np.median(known))
+    return row
+
+
+def _channels(whole: list[Result], day: str) -> str:
+    """recall@100 of each channel of the whole system, and the share that no other channel finds."""
+    lines = ["Channels of the whole system: recall@100, and the share of clicked videos that only this one finds"]
+    for name, values in whole[0].days[day].items():
+        if "unique@100" in values.metrics:
+            each = [[np.nanmean(run.days[day][name][m]) for run in whole] for m in ("recall@100", "unique@100")]
+            mean = np.mean(each, axis=1)
+            lines.append(f"  {name.removeprefix('retrieval.'):<6} {mean[0]:.4f}  {mean[1]:.4f}")
+    return "\n".join(lines) + "\n"
+
+
+def _means(run: Result, day: str) -> dict[str, float]:
+    return {
+        column: float(np.nanmean(run.days[day][name][metric]))
+        for column, (name, metric) in METRICS.items()
+        if name in run.days[day]
+    }
+
+
+def _signed(value: Interval | float) -> str | float:
+    """A difference, with its sign; a cost as it is."""
+    return f"{value.mean:+.4f} ±{(value.high - value.low) / 2:.4f}" if isinstance(value, Interval) else value

@@ -1,9 +1,8 @@
-"""`pr2 evaluate --sweep qrcf`: what QRCF's threshold and its K do, on the validation day. The test day is not read.
+"""`pr2 evaluate --sweep qrcf`: QRCF's threshold and K, swept on the validation day. The test day is not read.
 
-Two families of points: one epsilon for all queries, and the adaptive threshold. Every point is judged alone, and merged
-with the other channels under the weights of the index; for the configured point and the best ones the merge weights
-are chosen anew. What the other channels find does not depend on the point and is retrieved once. A finished point is
-kept in `points/`, so that a run that was killed carries on behind it.
+Points are of two families: one epsilon for all queries, and the adaptive threshold. Each is judged alone and merged
+with the other channels under the index's weights; for the configured point and the best ones the weights are chosen
+anew. Finished points are kept in `points/`, so that a killed run resumes.
 """
 
 from __future__ import annotations
@@ -22,15 +21,11 @@ from pr2_jax.config.loader import to_dict
 from pr2_jax.config.schema import THRESHOLDS, Config, QrcfConfig
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.errors import BadConfig, BadInput
-from pr2_jax.evaluation.judged_day import Day, day_of
-from pr2_jax.evaluation.rankings import list_values
-from pr2_jax.evaluation.refinding_report import FoundBefore
-from pr2_jax.metrics import diversity
-from pr2_jax.metrics.per_session import Values
-from pr2_jax.metrics.per_session import load as load_values
-from pr2_jax.metrics.per_session import save as save_values
+from pr2_jax.evaluation.judged_day import Day, Refinding, day_of
+from pr2_jax.evaluation.rankings import catalogue_metrics
+from pr2_jax.metrics import diversity, per_session
+from pr2_jax.metrics.per_session import PerSession
 from pr2_jax.retrieval import merge
-from pr2_jax.retrieval.merge import Merged
 from pr2_jax.retrieval.qrcf import SeedFilter, Seeds, cosine_sample, epsilon_at, past_cosines
 from pr2_jax.retrieval.qrcf_channel import QrcfChannel
 from pr2_jax.search.fitted_artifacts import Snapshot
@@ -43,13 +38,14 @@ SCHEMA = "1"
 DIRECTORY = "sweep_qrcf"
 PIPELINE = "pr2"
 MOST_SEARCHES = 2_000
-"""Searches of the day that are judged, evenly spread; more narrow the intervals little and cost time."""
+"""Searches of the day that are judged, evenly spread: more would narrow the intervals little."""
 ALONE, MERGED, REFITTED = "alone", "merged", "refitted"
-"""What a point is judged by: QRCF's own list, and the merged one with the index's weights or with its own."""
+"""A point's lists: QRCF's own, and the merged ones with the index's weights and with refitted ones."""
+METRICS = ("recall@10", "recall@100", "ndcg@10")
 LEAST = 1e-9
 """A seed's cosine is above 0, whatever epsilon is."""
 DEPTH = 100
-"""Of merged lists: nothing that is asked of them looks deeper."""
+"""Of merged lists: no metric looks deeper."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,26 +77,23 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A point with its values by `ALONE`, `MERGED` and, where they were fitted, `REFITTED`."""
+    """A point with the metrics of its lists: `ALONE`, `MERGED` and, where weights were refitted, `REFITTED`."""
 
     point: Point
-    worth: dict[str, Values]
+    metrics: dict[str, PerSession]
     epsilon: float  # mean over queries where adaptive
     weights: dict[str, float] | None = None  # of the refitted merge
 
 
 def configured(qrcf: QrcfConfig) -> Point:
     """The point that the work directory uses."""
-    return Point(
-        qrcf.threshold, qrcf.k, qrcf.adaptive_quantile if qrcf.threshold == "adaptive" else qrcf.epsilon_quantile
-    )
+    quantile = qrcf.adaptive_quantile if qrcf.threshold == "adaptive" else qrcf.epsilon_quantile
+    return Point(qrcf.threshold, qrcf.k, quantile)
 
 
 def points_of(grid: Grid, qrcf: QrcfConfig) -> list[Point]:
     """All points in order; a K above the history that is filtered is left out."""
-    families = {"quantile": grid.quantile, "adaptive": grid.adaptive}
-    found = {Point(name, k, q) for name, quantiles in families.items() for q in quantiles for k in grid.k}
-    fits = {point for point in found if point.k <= qrcf.history}
+    fits = {Point(name, k, q) for name in THRESHOLDS for q in getattr(grid, name) for k in grid.k if k <= qrcf.history}
     return sorted(fits | {configured(qrcf)}, key=lambda p: (THRESHOLDS.index(p.threshold), p.k, p.quantile))
 
 
@@ -122,50 +115,46 @@ Pairs = list[tuple[Judged, Judged]]
 """An adaptive point, and one epsilon that keeps as many seeds."""
 
 
-def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs, FoundBefore]:
-    """Judges every point that `out/points/` does not hold yet, and refits the merge of the best. The last is the day's.
-
-    Beside the grid's points: the adaptive ones of the configured K, each with a point of as many seeds.
-    """
+def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs, Refinding]:
+    """Judges every point that `out/points/` does not hold yet, and refits the merge of the best ones."""
     study = Study(System.open(directory, config), config)
     (out / "points").mkdir(exist_ok=True)
     points = points_of(grid, config.retrieval.qrcf)
-    for point in console.progress(points, "points", unit=" points"):
-        _once(out, point.name, lambda point=point: study.judge(point))
-    judged = {point: _read(out, point, point.name) for point in points}
+    judged = {
+        point: _once(out, point, point.name, functools.partial(study.judge, point))
+        for point in console.progress(points, "points", unit=" points")
+    }
     chosen = best_of(judged.values(), MERGED, grid.refitted) | {configured(config.retrieval.qrcf)}
     chosen = [point for point in points if point in chosen]
     for point in console.progress(chosen, "merge weights", unit=" points"):
-        _once(out, f"{REFITTED}_{point.name}", lambda point=point: study.refit(judged[point]))
-    for point in chosen:
-        again = _read(out, point, f"{REFITTED}_{point.name}")
-        judged[point] = dataclasses.replace(again, worth=judged[point].worth | again.worth)
+        refit = functools.partial(study.refit, judged[point])
+        again = _once(out, point, f"{REFITTED}_{point.name}", refit)
+        judged[point] = dataclasses.replace(again, metrics=judged[point].metrics | again.metrics)
     pairs = []
     for one in console.progress(list(judged.values()), "equally many seeds", unit=" points"):
         if one.point.threshold == "adaptive" and one.point.k == config.retrieval.qrcf.k:
             point = study.alike(one)
-            _once(out, point.name, lambda point=point: study.judge(point))
-            pairs.append((one, _read(out, point, point.name)))
-    return list(judged.values()), pairs, study.day.found_before
+            pairs.append((one, _once(out, point, point.name, functools.partial(study.judge, point))))
+    return list(judged.values()), pairs, study.day.refinding
 
 
 def objective(judged: Judged, by: str) -> float:
-    """What merge weights are chosen by, too: the mean of recall@100 and NDCG@10."""
-    return float(np.nanmean((judged.worth[by]["recall@100"] + judged.worth[by]["ndcg@10"]) / 2))
+    """The mean of recall@100 and NDCG@10, by which merge weights are chosen, too."""
+    return float(np.nanmean((judged.metrics[by]["recall@100"] + judged.metrics[by]["ndcg@10"]) / 2))
 
 
 def best_of(judged: Iterable[Judged], by: str, most: int) -> set[Point]:
     """The best points of each family; among equals the one with fewer seeds at most and the stricter cut."""
     found = set()
     for name in THRESHOLDS:
-        mine = [one for one in judged if one.point.threshold == name and by in one.worth]
+        mine = [one for one in judged if one.point.threshold == name and by in one.metrics]
         mine.sort(key=lambda one: (-objective(one, by), one.point.k, -one.point.quantile))
         found |= {one.point for one in mine[:most]}
     return found
 
 
 class Study:
-    """The searches of the validation day, and what does not depend on the point; each piece is made on first use."""
+    """Judges points on the searches of the validation day; what does not depend on the point is computed once."""
 
     def __init__(self, system: System, config: Config) -> None:
         self._system, self._config = system, config
@@ -182,24 +171,16 @@ class Study:
 
     @functools.cached_property
     def _found(self) -> dict[str, Candidates]:
-        """What the other channels find; exact, as everything that something is chosen by."""
+        """Candidates of the other channels, exact: merge weights are chosen by them."""
         others = [name for name in self._pipeline.channels if name != "qrcf"]
         channels = self._system.channels(self._snapshot, others, exact=True)
         depth, encoded = self._config.retrieval.depth, self._system.encode(self.day.requests)
-        with console.Bar("other channels", len(others), " channels") as bar:
-            found = {}
-            for name in others:
-                found[name] = channels[name].retrieve(encoded, depth)
-                bar.advance()
-        return found
+        names = console.progress(others, "other channels", unit=" channels")
+        return {name: channels[name].retrieve(encoded, depth) for name in names}
 
     @functools.cached_property
     def _snapshot(self) -> Snapshot:
         return self._system.fitted.snapshot(self._system.store.cuts.validation_ms)
-
-    @functools.cached_property
-    def _walk(self) -> QrcfChannel:
-        return QrcfChannel(self._snapshot.similarity)
 
     @functools.cached_property
     def _past_cosine_N(self) -> np.ndarray:
@@ -221,43 +202,38 @@ class Study:
         seeds_of = self._filter(point)
         seeds = seeds_of(self.day.requests, self._query_SxD)
         epsilon = float(np.mean(seeds_of.cuts(self._query_SxD)))
-        return epsilon, seeds, self._walk.from_seeds(seeds, self.day.requests, self._config.retrieval.depth)
+        channel = QrcfChannel(self._snapshot.similarity)
+        return epsilon, seeds, channel.from_seeds(seeds, self.day.requests, self._config.retrieval.depth)
 
     def judge(self, point: Point) -> Judged:
         """QRCF alone, and merged with the index's weights."""
         epsilon, seeds, own = self._retrieve(point)
         kept_S = (seeds.strength_BxK > 0).sum(1)
-        store = self._system.store
-        alone = self._values(own.ids_BxK, own.scores_BxK)
+        alone, store = self._metrics(own), self._system.store
         alone.metrics.update(coverage=(kept_S > 0).astype(np.float64), seeds=kept_S.astype(np.float64))
         vectors_VxD, category_VxL, author_V = self._system.space.videos_VxD, store.videos.category, store.videos.author
         alone.metrics.update(diversity.list_metrics(own.ids_BxK, self._query_SxD, vectors_VxD, category_VxL, author_V))
-        merged = self._merge(own, self._system.fitted.choices.merge_weights[PIPELINE])
-        worth = {ALONE: alone, MERGED: self._values(merged.ids_BxK, merged.scores_BxK)}
-        return Judged(point, worth, epsilon)
+        merged = self._merged(own, self._system.fitted.choices.merge_weights[PIPELINE])
+        return Judged(point, {ALONE: alone, MERGED: merged}, epsilon)
 
     def refit(self, judged: Judged) -> Judged:
-        """The merge with weights chosen for this point; the index's stay where the search finds none better, for it
-        climbs from equal weights and may end on a lower hill."""
+        """The merge with weights chosen for this point. The index's stay where the search finds none better: it climbs
+        from equal weights and may end in a local optimum."""
         _, _, own = self._retrieve(judged.point)
         scorers = self._system.scorers(self.day.requests)
         weights = merge.choose_weights(self._together(own), self.day.clicked, scorers=scorers)
-        merged = self._merge(own, weights)
-        found = Judged(
-            judged.point, {REFITTED: self._values(merged.ids_BxK, merged.scores_BxK)}, judged.epsilon, weights
-        )
+        found = Judged(judged.point, {REFITTED: self._merged(own, weights)}, judged.epsilon, weights)
         if objective(found, REFITTED) >= objective(judged, MERGED):
             return found
         kept = self._system.fitted.choices.merge_weights[PIPELINE]
-        return dataclasses.replace(found, worth={REFITTED: judged.worth[MERGED]}, weights=kept)
+        return dataclasses.replace(found, metrics={REFITTED: judged.metrics[MERGED]}, weights=kept)
 
     def alike(self, judged: Judged) -> Point:
         """The quantile of one epsilon, to four decimals, with which searches have as many seeds on average."""
         lax = Point("quantile", judged.point.k, 0.0)
-        relevance_SxK = self._filter(lax)(
-            self.day.requests, self._query_SxD
-        ).relevance_BxK  # of which stricter cuts keep the first
-        wanted, steps = float(judged.worth[ALONE]["seeds"].mean()), 10_000
+        # Stricter cuts keep the first of these.
+        relevance_SxK = self._filter(lax)(self.day.requests, self._query_SxD).relevance_BxK
+        wanted, steps = float(judged.metrics[ALONE]["seeds"].mean()), 10_000
 
         def excess(step: int) -> float:
             epsilon = max(epsilon_at(self._past_cosine_N, step / steps), LEAST)
@@ -269,18 +245,17 @@ class Study:
     def _together(self, own: Candidates) -> dict[str, Candidates]:
         return {name: own if name == "qrcf" else self._found[name] for name in self._pipeline.channels}
 
-    def _merge(self, own: Candidates, weights: dict[str, float]) -> Merged:
-        return merge.merge(self._together(own), weights, DEPTH, self._system.scorers(self.day.requests))
+    def _merged(self, own: Candidates, weights: dict[str, float]) -> PerSession:
+        scorers = self._system.scorers(self.day.requests)
+        return self._metrics(merge.merge(self._together(own), weights, DEPTH, scorers))
 
-    def _values(self, ids_SxK: np.ndarray, scores_SxK: np.ndarray) -> Values:
-        found, _ = list_values(self.day, ids_SxK, scores_SxK)
-        kept = {name: found[name] for name in ("recall@10", "recall@100", "ndcg@10")}
-        return dataclasses.replace(found, metrics=kept)
+    def _metrics(self, found: Candidates | merge.Merged) -> PerSession:
+        metrics, _ = catalogue_metrics(self.day, found.ids_BxK, found.scores_BxK)
+        return dataclasses.replace(metrics, metrics={name: metrics[name] for name in METRICS})
 
 
 class _ReadOnce(EventReader):
-    """Hands out the histories of the same searches again: every point looks at them, and reading takes longer than
-    filtering."""
+    """Keeps histories: every point reads the same ones, and reading takes longer than filtering."""
 
     def __init__(self, reader: EventReader) -> None:
         super().__init__(reader.store, reader.long_play)
@@ -293,17 +268,17 @@ class _ReadOnce(EventReader):
         return self._read[key]
 
 
-def _once(out: Path, name: str, make: Callable[[], Judged]) -> None:
-    """Makes what a file in `points/` is about unless it is there; the JSON, which comes last, says that both are."""
+def _once(out: Path, point: Point, name: str, make: Callable[[], Judged]) -> Judged:
+    """Reads a point from `points/`, judged first where it is not there: the JSON comes last, so the metrics are too."""
     place, beside = out / "points" / f"{name}.npz", out / "points" / f"{name}.new.npz"
-    if place.with_suffix(".json").exists():
-        return
-    judged = make()
-    save_values(beside, judged.worth)
-    beside.replace(place)
-    artifacts.write_json(place.with_suffix(".json"), {"epsilon": judged.epsilon, "weights": judged.weights})
+    if not place.with_suffix(".json").exists():
+        judged = make()
+        per_session.save(beside, judged.metrics)
+        beside.replace(place)
+        artifacts.write_json(place.with_suffix(".json"), {"epsilon": judged.epsilon, "weights": judged.weights})
+    return _read(out, point, name)
 
 
 def _read(out: Path, point: Point, name: str) -> Judged:
     facts = json.loads((out / "points" / f"{name}.json").read_text())
-    return Judged(point, load_values(out / "points" / f"{name}.npz"), facts["epsilon"], facts["weights"])
+    return Judged(point, per_session.load(out / "points" / f"{name}.npz"), facts["epsilon"], facts["weights"])

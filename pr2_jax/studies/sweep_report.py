@@ -1,4 +1,4 @@
-"""What a sweep of QRCF found, as points.csv, two tables and a picture."""
+"""Report of a QRCF sweep: points.csv, two tables and a picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pr2_jax.config.schema import THRESHOLDS, Config
 from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.drawing.painters import png
 from pr2_jax.evaluation import results_table
-from pr2_jax.evaluation.refinding_report import FoundBefore
+from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.studies.qrcf_sweep import ALONE, MERGED, REFITTED, Judged, Pairs, best_of, configured, objective
 
@@ -26,21 +26,21 @@ AXES = (
     ("relevance", "mean cosine of query and top 10", False),
     ("entropy", "category entropy of the top 10, nats", False),
 )
-"""What recall is drawn against: measure, title, whether the axis is logarithmic."""
+"""Recall is drawn against each of these: measure, title, logarithmic axis."""
 DRAWN = "recall@100"
 
 
-def write(out: Path, judged: Sequence[Judged], pairs: Pairs, found_before: FoundBefore, config: Config) -> None:
+def write(out: Path, judged: Sequence[Judged], pairs: Pairs, refinding: Refinding, config: Config) -> None:
     """`points.csv`, `table.txt`, `table.md` and `frontier.png` into `out`."""
     beyond = {other.point: other for _, other in pairs if other.point not in {one.point for one in judged}}
     points = _points_csv(out / "points.csv", [*judged, *beyond.values()], config)
     title = (
-        f"QRCF on the validation day, {len(judged[0].worth[ALONE].session_N):,} searches: QRCF alone; @pr2: merged "
+        f"QRCF on the validation day, {len(judged[0].metrics[ALONE].session_N):,} searches: QRCF alone; @pr2: merged "
         "with the other channels,\nweights of the index. entropy: category labels of the top 10, in nats; "
-        f"{found_before.rule}.\n{found_before.note}"
+        f"{refinding.rule}.\n{refinding.note}"
     )
-    rows = [results_table.Row(name_of(one), _alone(one), FAMILIES[one.point.threshold]) for one in judged]
-    again = [results_table.Row(name_of(one), _refitted(one, config)) for one in judged if one.weights]
+    rows = [results_table.Row(_name(one), _alone(one), FAMILIES[one.point.threshold]) for one in judged]
+    again = [results_table.Row(_name(one), _refitted(one, config)) for one in judged if one.weights]
     heading = "Merged, weights chosen anew (the index's where no better ones are found); ± half of the 95 % interval"
     verdict = "\n".join(_verdict(judged, pairs, config)) + "\n"
     texts = [results_table.plain(rows, None, title), results_table.plain(again, None, heading), verdict]
@@ -50,20 +50,21 @@ def write(out: Path, judged: Sequence[Judged], pairs: Pairs, found_before: Found
     png(charts_of(points[: len(judged)]), out / "frontier.png", columns=2)
 
 
-def name_of(judged: Judged) -> str:
-    """As tables call a point."""
+def _name(judged: Judged) -> str:
     point = judged.point
     return f"{FAMILIES[point.threshold]} {point.quantile:g} K {point.k}"
 
 
 def _alone(judged: Judged) -> dict[str, float]:
-    own = {"epsilon": judged.epsilon} | {name: _mean(value_N) for name, value_N in judged.worth[ALONE].metrics.items()}
-    return own | {f"{name}@pr2": _mean(judged.worth[MERGED][name]) for name in OF_THE_MERGE}
+    own = {"epsilon": judged.epsilon} | {
+        name: _mean(value_N) for name, value_N in judged.metrics[ALONE].metrics.items()
+    }
+    return own | {f"{name}@pr2": _mean(judged.metrics[MERGED][name]) for name in OF_THE_MERGE}
 
 
 def _refitted(judged: Judged, config: Config) -> dict[str, Interval | float]:
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
-    return {name: judged.worth[REFITTED].interval(name, draws, seed) for name in OF_THE_MERGE} | judged.weights
+    return {name: judged.metrics[REFITTED].interval(name, draws, seed) for name in OF_THE_MERGE} | judged.weights
 
 
 def _mean(value_N: np.ndarray) -> float:
@@ -72,16 +73,14 @@ def _mean(value_N: np.ndarray) -> float:
 
 
 def _verdict(judged: Sequence[Judged], pairs: Pairs, config: Config) -> list[str]:
-    """Which point the day picks, and paired differences: of the best to what is configured, of the two families."""
+    """The best points, and paired differences: of the best to the configured one, of the two families."""
     by_point = {one.point: one for one in judged}
     today = by_point[configured(config.retrieval.qrcf)]
-    lines, asked = ["Configured: " + name_of(today), "Best by the mean of recall@100 and NDCG@10:"], []
+    lines, asked = ["Configured: " + _name(today), "Best by the mean of recall@100 and NDCG@10:"], []
     for by, said in ((ALONE, "QRCF alone"), (REFITTED, "merged")):
         best = [by_point[point] for point in sorted(best_of(judged, by, 1))]
         first = max(best, key=lambda one, by=by: objective(one, by))
-        lines.append(
-            f"  {said:<10} {name_of(first)}: {objective(first, by):.4f}, configured {objective(today, by):.4f}"
-        )
+        lines.append(f"  {said:<10} {_name(first)}: {objective(first, by):.4f}, configured {objective(today, by):.4f}")
         asked += [(said, one, today, by) for one in best if one is not today]
         fixed, adaptive = (next((b for b in best if b.point.threshold == name), None) for name in THRESHOLDS)
         if fixed and adaptive and today not in (fixed, adaptive):
@@ -95,15 +94,15 @@ def _verdict(judged: Sequence[Judged], pairs: Pairs, config: Config) -> list[str
 
 
 def _difference(said: str, one: Judged, other: Judged, by: str, config: Config) -> list[str]:
-    lines = [f"  {said}: {name_of(one)} - {name_of(other)}"]
+    lines = [f"  {said}: {_name(one)} - {_name(other)}"]
     for name in OF_THE_MERGE:
-        v = one.worth[by].less(other.worth[by], name, config.evaluation.bootstrap, config.evaluation.seed)
+        v = one.metrics[by].less(other.metrics[by], name, config.evaluation.bootstrap, config.evaluation.seed)
         lines.append(f"    {name:<10} {v.mean:+.4f} [{v.low:+.4f}, {v.high:+.4f}]")
     return lines
 
 
 def _kept(judged: Judged) -> str:
-    values = judged.worth[ALONE]
+    values = judged.metrics[ALONE]
     return f"{_mean(values['seeds']):.1f} seeds in {_mean(values['coverage']):.1%}"
 
 
@@ -115,7 +114,7 @@ def _points_csv(path: Path, judged: Sequence[Judged], config: Config) -> list[di
         point = one.point
         row = {"threshold": point.threshold, "quantile": f"{point.quantile:g}", "k": str(point.k)}
         row |= {"configured": str(int(point == configured(config.retrieval.qrcf))), "epsilon": f"{one.epsilon:.6f}"}
-        for by, values in one.worth.items():
+        for by, values in one.metrics.items():
             for name in values.metrics:
                 found = values.interval(name, draws, seed)
                 for end, number in (("", found.mean), ("_low", found.low), ("_high", found.high)):
@@ -131,8 +130,7 @@ def _points_csv(path: Path, judged: Sequence[Judged], config: Config) -> list[di
 
 
 def charts_of(points: Sequence[Mapping[str, str]]) -> list[Plot]:
-    """A plot for each of `AXES`, of rows of points.csv. A family's line is its points with the configured K, from lax
-    to strict."""
+    """A plot for each of `AXES`, from rows of points.csv. A line joins a family's points with the configured K."""
     today = next((p for p in points if p["configured"] == "1"), points[0])
     others = [p for p in points if p["k"] != today["k"]]
     plots = []

@@ -17,7 +17,7 @@ from pr2_jax.data.batches.slates import search_slates
 from pr2_jax.errors import BadInput
 from pr2_jax.evaluation import evaluate
 from pr2_jax.evaluation.judged_day import day_of
-from pr2_jax.evaluation.rankings import Answers, Ranking, values
+from pr2_jax.evaluation.rankings import Ranking, Rankings, session_metrics
 from pr2_jax.search.system import System
 
 DAY_MS = 86_400_000
@@ -271,9 +271,11 @@ def test_a_day_on_which_everything_was_clicked_orders_nothing(finished, micro_co
     slates = search_slates(system.store, day.all_sessions, 8)
     score_NxS = np.random.default_rng(0).random(slates.video_NxS.shape)
     ranking = {"slate.random": Ranking(slates.video_NxS, score_NxS, of_shown=True)}
-    some = values(system, Answers(day, slates, ranking))["slate.random"]
+    some = session_metrics(system, Rankings(day, slates, ranking))["slate.random"]
     labels = slates.label_NxSxY.copy()
     labels[..., 0] = slates.video_NxS > 0
-    every = values(system, Answers(day, dataclasses.replace(slates, label_NxSxY=labels), ranking))["slate.random"]
+    every = session_metrics(system, Rankings(day, dataclasses.replace(slates, label_NxSxY=labels), ranking))[
+        "slate.random"
+    ]
     assert np.isfinite(some["ndcg@10"]).any()
     assert all(np.isnan(every[metric]).all() for metric in ("ndcg@10", "mrr", "auc"))

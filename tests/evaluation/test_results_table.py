@@ -24,11 +24,11 @@ def test_plain_is_aligned_and_has_no_escapes() -> None:
 
 
 def test_markdown() -> None:
-    assert markdown(ROWS, ["ndcg@10"], intervals=False).splitlines() == [
+    assert markdown(ROWS, ["ndcg@10"]).splitlines() == [
         "|  | ndcg@10 |",
         "|---|---:|",
         "| bm25 | - |",
-        "| qin | 0.6200 |",
+        "| qin | 0.6200 ±0.0200 |",
     ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.metrics import slicing
-from pr2_jax.metrics.per_session import Values
+from pr2_jax.metrics.per_session import PerSession
 from pr2_jax.metrics.slicing import Measure, Slicing, compare, compare_slices, least, quantiles, thirds
 
 MEASURE = Measure("slate.qin", "slate.base", "ndcg@10")
@@ -83,14 +83,14 @@ def test_every_number_is_in_one_slice():
 
 
 @pytest.fixture
-def worth(rng) -> dict[str, Values]:
+def worth(rng) -> dict[str, PerSession]:
     """60 sessions of 20 people; a metric is not known in every fifth."""
     session, user = np.arange(100, 160), np.repeat(np.arange(20), 3)
     found = {}
     for name in ("slate.qin", "slate.base"):
         value = rng.random(60)
         value[::5] = np.nan
-        found[name] = Values(session, user, {"ndcg@10": value})
+        found[name] = PerSession(session, user, {"ndcg@10": value})
     return found
 
 

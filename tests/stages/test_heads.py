@@ -34,7 +34,7 @@ def config(micro_config):
 
 
 @pytest.fixture(scope="module")
-def ranked(finished, config, tmp_path_factory):
+def ranked(finished, config, on_one_device, tmp_path_factory):
     """The finished work directory with rankers of four heads in place of its own."""
     place = tmp_path_factory.mktemp("heads") / "w"
     shutil.copytree(finished, place)

@@ -110,7 +110,7 @@ def test_where_nothing_is_retrieved_they_are_drawn_as_they_are_clicked(system, s
     assert (added > 0).mean() > 0.9
     assert (clicks_V[added[added > 0]] > 0).all()
     assert not any(np.isin(row, _forbidden(system, slates, n)["shown"]).any() for n, row in enumerate(added))
-    drawn = mine_negatives._clicked_ones(system, (400, 12), 5)
+    drawn = mine_negatives._by_clicks(system, (400, 12), 5)
     assert all(len(set(row[row > 0])) == (row > 0).sum() for row in drawn)
     often = clicks_V >= np.quantile(clicks_V[clicks_V > 0], 0.9)
     assert often[drawn[drawn > 0]].mean() > 1.5 * often[clicks_V > 0].mean()

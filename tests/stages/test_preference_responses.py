@@ -14,7 +14,7 @@ from pr2_jax.encoders import latent_factors
 from pr2_jax.encoders.preference_regression import FILE
 from pr2_jax.search.system import System
 from pr2_jax.stages import train_preference
-from pr2_jax.stages.train_preference import answers
+from pr2_jax.stages.preference_responses import responses
 
 SCALE = np.array([3.0, 0.5])
 
@@ -31,7 +31,7 @@ def appeal(system) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def everything(system, appeal):
-    return answers(system, SCALE, appeal, None)
+    return responses(system, SCALE, appeal, None)
 
 
 def _triples(found) -> list[tuple]:
@@ -62,14 +62,14 @@ def test_every_view_and_result_of_the_training_days(system, everything):
 def test_a_part_is_left_out_whole(system, appeal, everything):
     for part in training_parts(system.store):
         kept = lambda time_ms, part=part: part_of(system.store, np.array([time_ms]))[0] != part  # noqa: E731
-        found = answers(system, SCALE, appeal, int(part))
+        found = responses(system, SCALE, appeal, int(part))
         assert _triples(found) == _expected(system, kept)
         assert len(found.user_E) < len(everything.user_E)
 
 
 def test_nothing_after_the_training_days_counts(system, appeal, everything):
     past = system.over(system.store.truncated(system.store.cuts.validation_ms))
-    for one, other in zip(answers(past, SCALE, appeal, None), everything, strict=True):
+    for one, other in zip(responses(past, SCALE, appeal, None), everything, strict=True):
         assert one.tobytes() == other.tobytes()
 
 

@@ -15,7 +15,7 @@ from pr2_jax.data.batches.sessions import training_sessions
 from pr2_jax.data.batches.slates import search_slates
 from pr2_jax.data.history.histories import found_before, found_before_share, seen
 from pr2_jax.evaluation.judged_day import day_of
-from pr2_jax.evaluation.rankings import answers, values
+from pr2_jax.evaluation.rankings import rank_day, session_metrics
 from pr2_jax.search.system import System
 from pr2_jax.stages import mine_negatives, refinding_policy
 
@@ -105,8 +105,8 @@ def test_a_day_is_judged_by_what_may_be_found(world, withhold):
         if len(kept := hit[~before[hit]] if withhold else hit):
             want[row] = sorted(np.asarray(i.video)[kept].tolist())
     assert dict(zip(day.sessions.tolist(), map(np.ndarray.tolist, day.clicked), strict=True)) == want
-    assert (day.found_before.again, day.found_before.withheld) == (again, withhold)
-    assert day.found_before.nothing_new == len(day.clicked_sessions) - len(set(day.sessions) if withhold else want) or (
+    assert (day.refinding.again, day.refinding.withheld) == (again, withhold)
+    assert day.refinding.nothing_new == len(day.clicked_sessions) - len(set(day.sessions) if withhold else want) or (
         not withhold
     )
     assert len(day.requests.seen) == (len(day.sessions) if withhold else 0)
@@ -139,10 +139,10 @@ def test_the_index_keeps_what_was_decided(finished, micro_config, shown):
 def test_shown_again_all_clicks_count_and_old_finds_are_found(shown):
     cuts = shown.store.cuts
     day = day_of(shown, cuts.test_ms, cuts.end_ms)
-    given = answers(shown, shown.config, day, ())
-    worth, past = values(shown, given), seen(shown.store, day.requests.user_B, day.requests.time_ms_B)
-    for name, ranking in given.rankings.items():
-        assert np.array_equal(worth[name].session_N, day.clicked_sessions)
+    rankings = rank_day(shown, shown.config, day, ())
+    metrics, past = session_metrics(shown, rankings), seen(shown.store, day.requests.user_B, day.requests.time_ms_B)
+    for name, ranking in rankings.by_name.items():
+        assert np.array_equal(metrics[name].session_N, day.clicked_sessions)
         old = [np.isin(ids[ids > 0], mine).any() for ids, mine in zip(ranking.ids_SxK, past, strict=True)]
         assert any(old), name
         each = [
@@ -150,7 +150,7 @@ def test_shown_again_all_clicks_count_and_old_finds_are_found(shown):
             for ids, videos in zip(ranking.ids_SxK[:, :100], day.clicked_videos, strict=True)
         ]
         if name == "retrieval.random":  # no two scores alike
-            assert worth[name]["recall@100"] == pytest.approx(np.array(each))
+            assert metrics[name]["recall@100"] == pytest.approx(np.array(each))
 
 
 def test_rankers_learn_about_what_serving_shows(shown, finished, micro_config):
@@ -193,8 +193,6 @@ def test_variants_are_judged_by_one_rule(shown):
     """A day is read by the rule that is given, whatever the index of a variant decided."""
     cuts = shown.store.cuts
     day = day_of(shown, cuts.test_ms, cuts.end_ms, withhold=True)
-    assert day.found_before.withheld
+    assert day.refinding.withheld
     assert len(day.requests.seen) == len(day.sessions) < len(day.clicked_sessions)
-    assert (
-        dataclasses.replace(day.found_before, withheld=False) == day_of(shown, cuts.test_ms, cuts.end_ms).found_before
-    )
+    assert dataclasses.replace(day.refinding, withheld=False) == day_of(shown, cuts.test_ms, cuts.end_ms).refinding

@@ -12,7 +12,7 @@ from pr2_jax.cli import entry
 from pr2_jax.config import ablation_config, loader
 from pr2_jax.config.ablation_config import WHOLE, Ablation
 from pr2_jax.errors import BadConfig
-from pr2_jax.metrics import per_session as session_values
+from pr2_jax.metrics import per_session
 from pr2_jax.studies import ablations
 
 FILE = """
@@ -36,12 +36,12 @@ def studied(finished, tmp_path_factory):
 
 
 def _values(studied, variant: str, day: str = "test"):
-    return session_values.load(studied / "w" / "ablations" / "seed_0" / variant / "judged" / f"{day}.npz")
+    return per_session.load(studied / "w" / "ablations" / "seed_0" / variant / "judged" / f"{day}.npz")
 
 
 def test_the_whole_system_is_what_evaluate_found(studied, finished):
     """The same stages, linked and not trained again, judged by the same path."""
-    whole, evaluated = _values(studied, "whole_system"), session_values.load(finished / "eval" / "sessions.npz")
+    whole, evaluated = _values(studied, "whole_system"), per_session.load(finished / "eval" / "sessions.npz")
     for name in ("retrieval.pr2", "pipeline.pr2", "slate.qin"):
         for metric, value_N in evaluated[name].metrics.items():
             np.testing.assert_array_equal(whole[name][metric], value_N)

@@ -103,7 +103,7 @@ def test_families_are_compared_at_equal_numbers_of_seeds(study, quantile):
     def seeds(point):
         return (study._filter(point)(study.day.requests).strength_BxK > 0).sum(1).mean()
 
-    wanted = one.worth[ALONE]["seeds"].mean()
+    wanted = one.metrics[ALONE]["seeds"].mean()
     gap = abs(seeds(other) - wanted)
     assert gap <= min(abs(seeds(Point("quantile", 10, q)) - wanted) for q in np.linspace(0, 1, 41).tolist()) + 1e-6
     assert gap < 0.1
@@ -195,8 +195,8 @@ def test_the_test_day_is_not_read(swept, finished, micro_config, tmp_path, monke
     for one in [*judged, *(other for _, other in pairs)]:
         kept = qrcf_sweep._read(swept / OUT, one.point, one.point.name)
         for by in (ALONE, MERGED):
-            for name, value_S in kept.worth[by].metrics.items():
-                np.testing.assert_array_equal(one.worth[by][name], value_S)
+            for name, value_S in kept.metrics[by].metrics.items():
+                np.testing.assert_array_equal(one.metrics[by][name], value_S)
 
 
 def test_a_day_is_sampled_evenly(study):

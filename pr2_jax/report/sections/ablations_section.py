@@ -1,4 +1,4 @@
-"""What each part earns: `pr2 evaluate --ablations FILE.py`."""
+"""Ablations: the system without each part (`pr2 evaluate --ablations FILE.py`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import Charts, Column, Section, Table, estimate
 from pr2_jax.report.workdir_reader import Work
-from pr2_jax.studies.ablation_tables import COLUMNS, EVERY, METRICS
+from pr2_jax.studies.ablations import COLUMNS, EVERY, METRICS
 
 COMMAND = "pr2 evaluate --workdir DIR --ablations configs/ablations.py --seeds 3"
 DAY = "test"
@@ -44,7 +44,7 @@ def section(work: Work) -> Section:
 
 
 def _stale(work: Work) -> str:
-    """A variant's values name the log that they are of."""
+    """Variants are of the store that their manifest names."""
     judged = work.json(f"ablations/seed_0/{WHOLE.directory}/judged/manifest.json")
     return work.stale_unless({"store": judged["fingerprint"]["store"]}, COMMAND) if judged else ""
 
@@ -56,7 +56,7 @@ def _measure(group: str, rows: dict) -> str:
 
 
 def _ordered(rows: dict, measure: str) -> list[tuple[str, Interval]]:
-    """Variants, those that lose most first."""
+    """Variants, the largest loss first."""
     found = [(name, estimate(row.get(measure))) for name, row in rows.items() if name != WHOLE.name]
     return sorted(((n, v) for n, v in found if isinstance(v, Interval)), key=lambda one: (one[1].mean, one[0]))
 

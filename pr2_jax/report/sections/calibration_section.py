@@ -1,5 +1,4 @@
-"""Do probabilities mean what they say: reliability curves before and after calibration
-(evaluation/calibration_report.py)."""
+"""Reliability curves before and after calibration (evaluation/calibration_report.py)."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ def section(work: Work) -> Section:
         "calibration",
         title,
         _finding(click),
-        "Fitted on the validation day, judged on the test day. On the dashed line what is said happens. Bands are 95 % "
+        "Fitted on the validation day, judged on the test day. The dashed line is perfect calibration. Bands are 95 % "
         "intervals over people. “chance ece” is what would be left if every probability were true.",
         [
             Charts(charts),

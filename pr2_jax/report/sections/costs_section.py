@@ -1,4 +1,4 @@
-"""Times and sizes, as far as the work directory knows them."""
+"""Times and sizes of stages, from the work directory."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def _paces(work: Work) -> Table:
 
 
 def _bytes(directory: Path) -> tuple[float, int]:
-    """Of all files, and how many there are."""
+    """Bytes and number of all files."""
     sizes = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
     return float(sum(sizes)), len(sizes)
 
 
 def _of_the_whole(work: Work) -> list[Table]:
-    """What the ablations took of the whole system's time."""
+    """Timings of the whole system from the ablations."""
     found = work.json("ablations/ablations.json")
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""The log: what was read, how much happens a day, how often queries are asked."""
+"""The log: rows read, events by day, query frequencies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pr2_jax.report.blocks import Charts, Column, Note, Section, Table
 from pr2_jax.report.workdir_reader import Work
 
 POINTS = 120
-"""Of a curve over ranks, evenly spread on the logarithmic axis."""
+"""Points of a curve over ranks, evenly spread on the logarithmic axis."""
 SAID = {
     "users": "people",
     "videos": "videos",
@@ -26,7 +26,7 @@ SAID = {
     "feed_views": "feed views",
     "queries": "distinct queries",
     "words": "distinct words",
-    "videos_with_content": "videos with brought vectors",
+    "videos_with_content": "videos with content vectors of the log",
     "days": "days",
 }
 
@@ -70,7 +70,7 @@ def section(work: Work) -> Section:
 
 
 def _missing(store: LogStore) -> list[Note]:
-    """What could not be learned from this log."""
+    """Signals that this log lacks."""
     said = [sentence[0].upper() + sentence[1:] for sentence in lacks(store)]
     return [Note(f"{'. '.join(said)}.", "What the log does not hold")] if said else []
 

@@ -1,4 +1,4 @@
-"""A dozen searches of the test day, answered by base and by PR² for the same person, and why."""
+"""Random searches of the test day with the results of base and of PR², and their explanations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Example:
 
 
 def section(work: Work) -> Section:
-    """The engines answer as of the end of the log."""
+    """Both systems search as of the end of the log."""
     chosen = choose(work)
     title = "Searches side by side"
     if not len(chosen):

@@ -1,4 +1,4 @@
-"""What QRCF's threshold trades: `pr2 evaluate --sweep qrcf` on the validation day."""
+"""The trade-off of QRCF's threshold on the validation day (`pr2 evaluate --sweep qrcf`)."""
 
 from __future__ import annotations
 
@@ -36,17 +36,13 @@ def section(work: Work) -> Section:
         "QRCF keeps past views whose cosine with the query is above epsilon: a strict threshold gives fewer, more "
         "relevant seeds and narrower results, a lax one finds more. Points are thresholds (numbers: their quantiles, "
         "of the configured K), judged on the validation day. The ring is what is configured.",
-        [
-            Charts(charts_of(points)),
-            _table(points),
-            Note("points.csv of the sweep has every measure with its interval."),
-        ],
+        [Charts(charts_of(points)), _table(points), Note("points.csv of the sweep has every measure, with intervals.")],
         stale=work.stale(DIRECTORY, COMMAND),
     )
 
 
 def _of_the_grid(work: Work) -> list[dict[str, str]]:
-    """The points of the sweep but those that it adds to compare the two kinds at equally many seeds."""
+    """The points of the grid, without those that compare both thresholds at equally many seeds."""
     manifest = work.json(f"{DIRECTORY}/manifest.json") or {}
     grid = manifest.get("fingerprint", {}).get("grid", {})
     asked = work.csv(f"{DIRECTORY}/points.csv")

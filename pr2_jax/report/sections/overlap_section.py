@@ -1,4 +1,4 @@
-"""What each retrieval channel finds alone, and what others find too: from the run files of the test day."""
+"""Overlap of retrieval channels: clicked videos found by each alone and with others, from run files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pr2_jax.config.schema import CHANNELS
 from pr2_jax.data.batches.sessions import impressions_of, session_names
 from pr2_jax.data.history.histories import found_before
 from pr2_jax.drawing.charts import Row, Rows
+from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.evaluation.rankings import UNIQUE_DEPTH as DEPTH
-from pr2_jax.evaluation.refinding_report import FoundBefore
 from pr2_jax.report.blocks import Charts, Column, Section, Table
 from pr2_jax.report.workdir_reader import Work
 
@@ -19,7 +19,7 @@ WHAT = {"bm25": "words", "dr": "content vectors", "qrcf": "past views that fit t
 
 
 def section(work: Work) -> Section:
-    """Each clicked video weighs one over those clicked in its search, as in recall."""
+    """Each clicked video weighs one over the number clicked in its search, as in recall."""
     title = "What each channel finds"
     names = [name for name in CHANNELS if work.path(f"eval/retrieval.{name}.run")]
     weight_P, found_PxC = found_by(work, names)
@@ -40,16 +40,15 @@ def section(work: Work) -> Section:
         f"Of the videos that people clicked: the share that a channel has among its best {DEPTH} and no other channel "
         "has, and the share that others have too."
     )
-    title_of_bars = f"Clicked videos found, best {DEPTH} of each channel"
-    names_of_parts = ("found alone", "found by others too")
-    axis = "share of clicked videos"
-    bars = Rows("channel_shares", title_of_bars, about, axis, rows, part_names=names_of_parts, percent=True)
+    title_of_bars, axis = f"Clicked videos found, best {DEPTH} of each channel", "share of clicked videos"
+    both = ("found alone", "found by others too")
+    bars = Rows("channel_shares", title_of_bars, about, axis, rows, part_names=both, percent=True)
     heads = [Column("channel", "text"), Column("found", "percent"), Column("alone", "percent")]
     heads += [Column("shared", "percent"), *(Column(f"with {name}", "percent") for name in names)]
     sets, sets_table = _sets(names, weight_P / total, found_PxC)
     best = max(lines, key=lambda line: line[2])
     every = float(weight_P[found_PxC.any(1)].sum()) / total
-    before = FoundBefore(**work.metrics["found_before"])
+    before = Refinding(**work.metrics["found_before"])
     return Section(
         "channels",
         title,
@@ -66,13 +65,12 @@ def section(work: Work) -> Section:
 
 
 def found_by(work: Work, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Of P clicked videos of the test day by which retrieval is judged: weights, and which channel has it within
-    `DEPTH`, bool [P, C]."""
+    """Weights of the P clicked videos of the test day, and which channel has each within `DEPTH`, bool [P, C]."""
     store = work.store
     rows = work.test_sessions()
     shown, owner = impressions_of(store, rows)
     hit = np.asarray(store.impressions.clicks)[shown] > 0
-    if work.metrics.get("found_before", {}).get("withheld"):  # what no channel may find is no miss of any
+    if work.metrics.get("found_before", {}).get("withheld"):  # no channel may find these
         hit &= ~found_before(store)[shown]
     pairs = np.unique(np.stack([rows[owner[hit]], np.asarray(store.impressions.video)[shown[hit]]], 1), axis=0)
     _, place_P, clicked_S = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
@@ -87,7 +85,7 @@ def found_by(work: Work, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _best(work: Work, name: str) -> pl.DataFrame:
-    """Session, video and rank of a run file's best; no row of a channel that found nothing."""
+    """Session, video and rank of a run file's best results; an empty file has none."""
     path = work.path(f"eval/retrieval.{name}.run")
     if not path.stat().st_size:
         return pl.DataFrame(schema={"session": pl.String, "video": pl.Int64, "rank": pl.Int64})

@@ -1,4 +1,4 @@
-"""Retrieval and ranking on the test day: the tables of `eval/table.txt`, and who wins how many searches."""
+"""Retrieval and ranking on the test day: the tables of `eval/table.txt`, and wins by search and by person."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.evaluation.evaluate import CATALOGUE_COLUMNS, COMPARISONS, SLATE_COLUMNS
+from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.evaluation.rankings import ORDER
-from pr2_jax.evaluation.refinding_report import FoundBefore
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import Charts, Column, Note, Section, Table, estimate
 from pr2_jax.report.workdir_reader import Work
@@ -18,7 +18,7 @@ SLATES = ("random", "popularity", "bm25", "base", "qin", "oracle")
 LINES = (*ORDER, "pipeline.oracle", *(f"slate.{name}" for name in SLATES))
 """All rankings in the order of tables."""
 STEPS = {"pipeline": "retrieved and ranked", "retrieval": "retrieval alone", "slate": "shown results reordered"}
-"""What a comparison is about, by the kind of ranking."""
+"""The task of a comparison, by the kind of ranking."""
 OURS = ("retrieval.pr2", "pipeline.pr2", "slate.qin")
 WHAT = {
     "retrieval.random": "videos at random",
@@ -47,11 +47,9 @@ def section(work: Work) -> Section:
     names = [name for name in LINES if name in rows] + sorted(rows.keys() - set(LINES))
     whole = [name for name in names if not name.startswith("slate.")]
     shown = [name for name in names if name.startswith("slate.")]
-    before = FoundBefore(**work.metrics["found_before"])
+    before = Refinding(**work.metrics["found_before"])
     blocks = [
-        Charts(
-            [_dots(rows, whole, "recall@100", "retrieval"), _dots(rows, whole, "ndcg@10", "retrieval"), _wins(work)]
-        ),
+        Charts([*(_dots(rows, whole, name, "retrieval") for name in ("recall@100", "ndcg@10")), _wins(work)]),
         _table(rows, whole, CATALOGUE_COLUMNS, "retrieval", f"Whole catalogue, test day, {before.rule}"),
         Note(before.note),
         _table(rows, shown, SLATE_COLUMNS, "slates", "Shown results put in another order, test day"),
@@ -62,7 +60,7 @@ def section(work: Work) -> Section:
         "results",
         "Retrieval and ranking",
         finding(work),
-        "Every ranking answers the same searches of the test day, of which nothing was trained or chosen. ± is half of "
+        "All rankings are of the same searches of the test day; nothing was trained or chosen on it. ± is half of "
         "the 95 % interval, by bootstrap over people.",
         blocks,
     )
@@ -99,7 +97,7 @@ def _dots(rows: dict, names: list[str], metric: str, slug: str) -> Rows:
         for name in names
         if metric in rows[name]
     ]  # fmt: skip
-    about = f"{metric} of each way to answer, with 95 % intervals; PR² is the last of each block but the oracle."
+    about = f"{metric} of each ranking, with 95 % intervals; PR² is the last of each block but the oracle."
     return Rows(f"{slug}_{metric.replace('@', '_')}", f"{metric}, whole catalogue", about, metric, lines)
 
 
@@ -125,7 +123,7 @@ def _pairs(work: Work) -> Table:
 
 
 def _wins(work: Work) -> Rows:
-    """In how many searches, and for how many people, the order is better, the same, worse."""
+    """Shares of searches and of people with a better, the same or a worse order."""
     rows = []
     for one, other, said in (
         ("pipeline.pr2", "pipeline.base", "whole catalogue"),
@@ -149,7 +147,7 @@ def _wins(work: Work) -> Rows:
 
 
 def _gains(work: Work, one: str, other: str) -> tuple[np.ndarray, np.ndarray]:
-    """How much NDCG@10 differs in each search in which it is known, and whose search it is."""
+    """Difference of NDCG@10 in each search in which it is known, and the user of each."""
     gain_N = work.values[one]["ndcg@10"] - work.values[other]["ndcg@10"]
     known_N = np.isfinite(gain_N)
     return gain_N[known_N], work.values[one].user_N[known_N]
@@ -162,7 +160,7 @@ def _shares(gains: np.ndarray) -> tuple[float, ...]:
 
 
 def headline(work: Work) -> dict:
-    """What the page opens with: the one paired comparison."""
+    """The paired comparison at the top of the page."""
     rows, pair = work.metrics["rows"], "pipeline.pr2 - pipeline.base"
     value = compared(work)[pair]["ndcg@10"]
     base, ours = (estimate(rows[f"pipeline.{name}.run"]["ndcg@10"]) for name in ("base", "pr2"))

@@ -1,11 +1,11 @@
-"""Who gains and who loses: the test day by query, person and clicked video (evaluation/slices.py)."""
+"""Paired differences by slices of query, person and clicked video (evaluation/slices.py)."""
 
 from __future__ import annotations
 
 import math
 
 from pr2_jax.drawing.charts import BETTER, WORSE, Row, Rows, tone_of
-from pr2_jax.evaluation.refinding_report import FoundBefore
+from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.evaluation.slices import MEASURES
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report.blocks import Charts, Column, Note, Section, Table, estimate
@@ -32,7 +32,7 @@ def section(work: Work) -> Section:
         _finding(lines),
         "The same paired difference within groups of searches: by how often the query had been asked, by how much the "
         "person had done, and by the clicked video; found: by whether the person had clicked it before. Intervals over "
-        f"people, none where there are fewer than 10. {FoundBefore(**work.metrics['found_before']).note}",
+        f"people, none where there are fewer than 10. {Refinding(**work.metrics['found_before']).note}",
         [Charts(charts), *tables, *notes],
     )
 
@@ -51,7 +51,7 @@ def _difference(one: dict, measure: str) -> Interval:
 
 
 def _finding(lines: list[tuple[str, dict]]) -> str:
-    """Of the slices with people enough for an interval."""
+    """Counts slices with enough people for an interval."""
     told = [(f"{name} {one['name']}", _difference(one, CHARTED[0])) for name, one in lines]
     tones = [(name, tone_of(value)) for name, value in told if math.isfinite(value.low)]
     better, worse = ([name for name, tone in tones if tone == wanted] for wanted in (BETTER, WORSE))

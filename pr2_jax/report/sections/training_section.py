@@ -1,4 +1,4 @@
-"""How training went: the curves of every model."""
+"""Training curves of every model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUNS = {
     "qin": ("qin/qin",),
     "base": ("qin/base",),
 }
-"""Model to its runs: the one that serves, and those that have not seen the days of a fold."""
+"""The runs of each model: the serving one first, then one for each fold, trained without its days."""
 ENTROPY = "gate_entropy_"
 
 

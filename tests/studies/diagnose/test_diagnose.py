@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -14,18 +15,18 @@ from pr2_jax.config.loader import override
 from pr2_jax.data.batches.training_batches import SlateReader
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.errors import StaleArtifact
+from pr2_jax.metrics.bootstrap import interval
 from pr2_jax.retrieval.qrcf import cosine_sample
 from pr2_jax.search.fitted_artifacts import Choices, FittedArtifacts
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
-from pr2_jax.studies.diagnose import diagnose, measure_ranking, measure_retrieval
-from pr2_jax.studies.diagnose.diagnosis import LOOK, UNKNOWN, Judge, Sign, judge
-from pr2_jax.studies.diagnose.diagnostic_checks import checks
-from pr2_jax.studies.diagnose.measure_ranking import HISTORY, RankingSigns, _slate
-from pr2_jax.studies.diagnose.measure_retrieval import RetrievalSigns, another
-from pr2_jax.studies.diagnose.ranking_diagnostics import position_signs
+from pr2_jax.studies.diagnose import diagnose, ranking_diagnostics, retrieval_diagnostics
+from pr2_jax.studies.diagnose.diagnose import checks
+from pr2_jax.studies.diagnose.findings import LOOK, UNKNOWN, Diagnostic, judge
+from pr2_jax.studies.diagnose.ranking_diagnostics import HISTORY, RankingDiagnostics, Slate, another, position_lean
+from pr2_jax.studies.diagnose.retrieval_diagnostics import RetrievalDiagnostics
 
-JUDGE = Judge(draws=50, seed=0)
+MEAN = functools.partial(interval, draws=50, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +44,13 @@ def reported(diagnosed) -> dict:
 
 
 @pytest.fixture(scope="module")
-def ranking(finished, micro_config) -> RankingSigns:
-    return RankingSigns(System.open(finished, micro_config), micro_config, JUDGE)
+def ranking(finished, micro_config) -> RankingDiagnostics:
+    return RankingDiagnostics(System.open(finished, micro_config), micro_config, MEAN)
 
 
 @pytest.fixture(scope="module")
-def retrieval(finished, micro_config) -> RetrievalSigns:
-    return RetrievalSigns(System.open(finished, micro_config), micro_config, JUDGE)
+def retrieval(finished, micro_config) -> RetrievalDiagnostics:
+    return RetrievalDiagnostics(System.open(finished, micro_config), micro_config, MEAN)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_the_rest_of_the_evaluation_stays_as_it_was(diagnosed, finished, micro_c
 
 def test_the_filter_s_own_seeds_are_counted(reported, finished, micro_config):
     system = System.open(finished, micro_config)
-    retrieval = RetrievalSigns(system, micro_config, JUDGE)
+    retrieval = RetrievalDiagnostics(system, micro_config, MEAN)
     requests = retrieval.day.requests
     told = np.any(system.space.queries(requests.words_BxQ), axis=1)
     past = (system.log.reader.engaged(requests.user_B, requests.time_ms_B, 1_000)["history_BxH"] > 0).any(1)
@@ -119,7 +120,7 @@ def test_a_lent_history_is_the_other_person_s_and_nothing_else(ranking, micro_co
     own, *_ = ranking._outputs(slates, ranking._features)
     same, *_ = ranking._outputs(slates, ranking._features, past_of_N=slates.user_N)
     np.testing.assert_array_equal(own, same)
-    batches = heard(measure_ranking, "in_blocks")
+    batches = heard(ranking_diagnostics, "in_blocks")
     other_N = np.roll(slates.user_N, 1)
     ranking._outputs(slates, ranking._features)
     ranking._outputs(slates, ranking._features, past_of_N=other_N)
@@ -136,10 +137,10 @@ def test_a_lent_history_is_the_other_person_s_and_nothing_else(ranking, micro_co
 def test_two_askers_beside_the_person(ranking, heard):
     """The ranker with another's history and own numbers; another altogether, whose numbers are theirs too."""
     calls, slates = heard(ranking, "_outputs"), ranking._slates
-    measured = heard(measure_ranking, "history_signs")
+    moved, lost = heard(ranking_diagnostics, "history_moves"), heard(ranking_diagnostics, "person_worth")
     own, _, _ = ranking._own
     calls.clear()
-    ranking._histories()
+    ranking.histories()
     lent, stranger = calls
     other_N = slates.user_N[another(slates.user_N)]
     (asked, features), named, _ = lent
@@ -152,9 +153,9 @@ def test_two_askers_beside_the_person(ranking, heard):
     np.testing.assert_array_equal(features, ranking._features_of(theirs, ranking._system.store.cuts.validation_ms))
     assert not named
     assert (features != ranking._features).any()
-    ((args, _, _),) = measured
-    for got, want in zip(args[1:4], (own, lent[2][0], stranger[2][0]), strict=True):
-        np.testing.assert_array_equal(got, want[..., 0])
+    for ((args, _, _),), other in ((moved, lent), (lost, stranger)):
+        np.testing.assert_array_equal(args[1], own[..., 0])
+        np.testing.assert_array_equal(args[2], other[2][0][..., 0])
 
 
 def _lies_in(time_ms_N, start_ms, stop_ms):
@@ -163,11 +164,11 @@ def _lies_in(time_ms_N, start_ms, stop_ms):
 
 
 def test_calibration_is_of_the_probabilities_that_are_served(ranking, finished, micro_config, heard):
-    measured = heard(measure_ranking, "calibration_signs")
-    ranking._calibration()
+    measured = heard(ranking_diagnostics, "pcoc")
+    ranking.calibration()
     (((probability_N, label_N), _, _),) = measured
     system, cuts = System.open(finished, micro_config), ranking._system.store.cuts
-    slates = ranking._of_day(cuts.test_ms, cuts.end_ms, measure_ranking.SESSIONS)
+    slates = ranking._of_day(cuts.test_ms, cuts.end_ms)
     _lies_in(slates.time_ms_N, cuts.test_ms, cuts.end_ms)
     searcher = Searcher.open(system, system.fitted.snapshot(cuts.test_ms), "pr2")
     requests, real = system.log.requests_of(slates), slates.video_NxS > 0
@@ -180,19 +181,18 @@ def test_calibration_is_of_the_probabilities_that_are_served(ranking, finished, 
 def test_each_head_s_own_gates_on_the_rows_that_it_is_asked_about(ranking, heard, reported):
     """Clicks: search results; long play and like: feed views."""
     _, _, of_search = ranking._own
-    calls, measured = heard(ranking, "_outputs"), heard(measure_ranking, "gate_signs")
-    ranking._experts()
+    calls, measured = heard(ranking, "_outputs"), heard(ranking_diagnostics, "most_used_expert")
+    ranking.experts()
     ((feed, _), _, (_, _, of_feed)) = calls[0]
-    gates = measured[0][0][0]
+    gates = [args[0] for args, *_ in measured]
     assert (feed.session_N < 0).all()
     want = {
         "click": of_search[ranking._slates.video_NxS > 0][:, 0],
         "long_play": of_feed[feed.video_NxS > 0][:, 1],
         "like": of_feed[feed.video_NxS > 0][:, 2],
     }
-    assert gates.keys() == want.keys()
-    for task, gate in want.items():
-        np.testing.assert_array_equal(gates[task], gate)
+    for got, gate in zip(gates, want.values(), strict=True):
+        np.testing.assert_array_equal(got, gate)
     notes = {task: reported[f"qin.expert_{task}"]["note"] for task in want}
     assert len({note.split(";")[0] for note in notes.values()}) == 3
     assert [note.split(" ", 1)[1] for note in (note.rsplit("; ", 1)[1] for note in notes.values())] == [
@@ -205,29 +205,23 @@ def test_nobody_is_somebody_else(reported):
 
 
 def test_recall_is_of_the_last_training_day_against_the_validation_day(retrieval, heard):
-    listed, measured = heard(measure_retrieval, "list_values"), heard(measure_retrieval, "recall_signs")
-    retrieval._recalls()
+    listed, measured = heard(retrieval_diagnostics, "catalogue_metrics"), heard(retrieval_diagnostics, "gap")
+    gaps = [retrieval.recall_gap(channel) for channel in ("pdr", "dr")]
     cuts = retrieval._system.store.cuts
     bounds = (cuts.validation_ms - DAY_MS, cuts.validation_ms), (cuts.validation_ms, cuts.test_ms)
-    days = [args[0] for args, *_ in listed]
-    for day, (start_ms, stop_ms) in zip(days, bounds * 2, strict=True):
+    for ((day, *_), _, _), (start_ms, stop_ms) in zip(listed, bounds * 2, strict=True):
         _lies_in(day.requests.time_ms_B, start_ms, stop_ms)
-    recalls = measured[0][0][0]
-    assert recalls.keys() == {"pdr", "content"}
-    for (trained, users), (held, held_users) in recalls.values():
-        assert (len(trained), len(held)) == tuple(len(day.sessions) for day in days[:2])
-        np.testing.assert_array_equal(users, days[0].requests.user_B)
-        np.testing.assert_array_equal(held_users, days[1].requests.user_B)
-    assert all(sign.value.mean != 0 for sign in measured[0][2].values())
+    for (args, _, _), found in zip(measured, (listed[:2], listed[2:]), strict=True):
+        assert list(args) == [MEAN(metrics["recall@100"], args[0].requests.user_B) for args, _, (metrics, _) in found]
+    assert all(gap.value.mean != 0 for gap in gaps)
 
 
 def test_a_day_without_slates_says_nothing(ranking):
-    none = ranking._of_day(0, 1, 100)
+    none = ranking._of_day(0, 1)
     features = ranking._features_of(none, ranking._system.store.cuts.validation_ms)
     logit, added, gates = ranking._outputs(none, features)
     assert len(none) == len(features) == len(logit) == len(added) == len(gates) == 0
-    sign = position_signs(_slate(none), logit[..., 0], JUDGE)["qin.position_lean"]
-    assert np.isnan(sign.value.mean)
+    assert np.isnan(position_lean(Slate.of(none), logit[..., 0], MEAN).value.mean)
 
 
 def test_a_search_is_compared_with_one_of_another_query(rng):
@@ -239,20 +233,16 @@ def test_a_search_is_compared_with_one_of_another_query(rng):
 
 
 def test_a_threshold_too_high_is_named(diagnosed, micro_config):
-    fitted = json.loads((diagnosed / "index" / "fitted.json").read_text())
-    named = _named_with(diagnosed, micro_config, fitted | {"epsilon": 0.999}, "_seeds")
-    assert named == {"qrcf.coverage"}
-    (diagnosed / "index" / "fitted.json").write_text(json.dumps(fitted))
+    path = diagnosed / "index" / "fitted.json"
+    sound = path.read_text()
+    path.write_text(json.dumps(json.loads(sound) | {"epsilon": 0.999}))
+    found = RetrievalDiagnostics(System.open(diagnosed, micro_config), micro_config, MEAN).coverage()
+    path.write_text(sound)
+    assert _verdict("qrcf.coverage", found) == LOOK
 
 
-def _named_with(place, config, fitted, part):
-    (place / "index" / "fitted.json").write_text(json.dumps(fitted))
-    return _named(getattr(RetrievalSigns(System.open(place, config), config, JUDGE), part)())
-
-
-def _named(signs):
-    found = judge([check for check in checks("quantile") if check.key in signs], signs)
-    return {one.check.key for one in found if one.verdict == LOOK}
+def _verdict(key, found):
+    return judge([check for check in checks("quantile") if check.key == key], {key: found})[0].verdict
 
 
 def test_an_adaptive_threshold_is_measured_by_its_own_cuts(finished, micro_config, monkeypatch):
@@ -262,7 +252,7 @@ def test_an_adaptive_threshold_is_measured_by_its_own_cuts(finished, micro_confi
     sample_N = cosine_sample(system.store, system.store.cuts.validation_ms, 64)
     made = Choices(2.0, sample_N.tolist(), "withhold")
     system = dataclasses.replace(system, fitted=dataclasses.replace(system.fitted, made=made))
-    assert RetrievalSigns(system, config, JUDGE)._seeds()["qrcf.coverage"].value.mean > 0
+    assert RetrievalDiagnostics(system, config, MEAN).coverage().value.mean > 0
 
 
 def test_collapsed_vectors_are_named(diagnosed, micro_config):
@@ -271,9 +261,9 @@ def test_collapsed_vectors_are_named(diagnosed, micro_config):
     rng = np.random.default_rng(0)
     noisy = sound[1:2] + 1e-3 * rng.normal(size=sound.shape)
     np.save(path, (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32))
-    named = _named(RetrievalSigns(System.open(diagnosed, micro_config), micro_config, JUDGE)._vectors())
+    found = RetrievalDiagnostics(System.open(diagnosed, micro_config), micro_config, MEAN).rank()
     np.save(path, sound)
-    assert named == {"pdr.rank"}
+    assert _verdict("pdr.rank", found) == LOOK
 
 
 def test_an_unfinished_work_directory_is_named(diagnosed, micro_config, capsys):
@@ -286,8 +276,8 @@ def test_an_unfinished_work_directory_is_named(diagnosed, micro_config, capsys):
 @pytest.mark.parametrize("name", ["qin/scaler.npz", "qin/pr2.json"])
 def test_a_damaged_file_ends_in_one_line(diagnosed, capsys, monkeypatch, name):
     """Whatever is measured before: that is left out here."""
-    monkeypatch.setattr(RetrievalSigns, "all", lambda self: {})
-    monkeypatch.setattr(RankingSigns, "all", lambda self: {})
+    monkeypatch.setattr(RetrievalDiagnostics, "all", lambda self: {})
+    monkeypatch.setattr(RankingDiagnostics, "all", lambda self: {})
     path = diagnosed / name
     sound = path.read_bytes()
     path.write_bytes(sound[: len(sound) - 10])
@@ -302,9 +292,9 @@ def test_a_damaged_file_ends_in_one_line(diagnosed, capsys, monkeypatch, name):
 
 def test_the_json_comes_last(diagnosed, micro_config, monkeypatch):
     """Where it is there, so is the text."""
-    signs = {check.key: Sign(np.nan) for check in checks("quantile")}
-    monkeypatch.setattr(RetrievalSigns, "all", lambda self: signs)
-    monkeypatch.setattr(RankingSigns, "all", lambda self: {})
+    none = {check.key: Diagnostic(np.nan) for check in checks("quantile")}
+    monkeypatch.setattr(RetrievalDiagnostics, "all", lambda self: none)
+    monkeypatch.setattr(RankingDiagnostics, "all", lambda self: {})
     text = diagnosed / "eval" / "diagnosis.txt"
     text.unlink()
     written = []

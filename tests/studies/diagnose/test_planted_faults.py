@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from pr2_jax.metrics.bootstrap import Interval
+from pr2_jax.metrics.bootstrap import Interval, interval
 from pr2_jax.studies.diagnose import ranking_diagnostics, retrieval_diagnostics
-from pr2_jax.studies.diagnose.diagnosis import LOOK, UNKNOWN, Judge, judge
-from pr2_jax.studies.diagnose.diagnostic_checks import checks
+from pr2_jax.studies.diagnose.diagnose import checks
+from pr2_jax.studies.diagnose.findings import LOOK, UNKNOWN, Diagnostic, judge
 from pr2_jax.studies.diagnose.ranking_diagnostics import Slate
 
 S, V, D, K = 400, 1_000, 16, 10
 N, R = 500, 8
-JUDGE = Judge(draws=60, seed=0)
+MEAN = functools.partial(interval, draws=60, seed=0)
 
 
 def _unit(x):
@@ -69,20 +70,26 @@ def _day(rng, factor=1.0):
     return np.minimum(p * factor, 0.999), rng.random(20_000) < p
 
 
-def _signs(a):
+def _diagnostics(a):
     """Everything measured, from arrays as a work directory would hand them in."""
     passing = a["cosine"] >= np.quantile(_retrieval(np.random.default_rng(0))["cosine"], a["epsilon"])
-    found = retrieval_diagnostics.seed_signs(np.arange(S), passing.sum(1), np.full(S, 40), JUDGE)
-    found |= retrieval_diagnostics.vector_signs(a["videos"][1:])
     own, nobody = (_top(a[name], a["videos"]) for name in ("own", "nobody"))
-    found |= retrieval_diagnostics.list_signs(a.get("lists", own), a["dr"], V + 1)
-    found |= retrieval_diagnostics.person_signs(np.arange(S), own, nobody, JUDGE)
-    slate, logit = a["slate"], a["logit"]
-    found |= ranking_diagnostics.gate_signs(a["gates"], dict.fromkeys(a["gates"], "results"))
-    found |= ranking_diagnostics.position_signs(slate, logit, JUDGE)
-    found |= ranking_diagnostics.history_signs(slate, logit, a["lent"], a["stranger"], a["events"], JUDGE)
-    found |= ranking_diagnostics.recall_signs(a["recalls"], JUDGE)
-    return found | ranking_diagnostics.calibration_signs(*a["day"])
+    slate, logit, events = a["slate"], a["logit"], a["events"]
+    found = {
+        "qrcf.coverage": retrieval_diagnostics.seed_coverage(np.arange(S), passing.sum(1), np.full(S, 40), MEAN),
+        "pdr.rank": retrieval_diagnostics.rank_share(a["videos"][1:]),
+        "pdr.hubs": retrieval_diagnostics.hub_excess(a.get("lists", own), a["dr"], V + 1),
+        "pdr.without_person": Diagnostic(MEAN(retrieval_diagnostics.overlaps(own, nobody), np.arange(S))),
+        "qin.position_lean": ranking_diagnostics.position_lean(slate, logit, MEAN),
+        "qin.history_moves": ranking_diagnostics.history_moves(slate, logit, a["lent"], events, MEAN),
+        "qin.person_worth": ranking_diagnostics.person_worth(slate, logit, a["stranger"], events, MEAN),
+        "scores.last_day": ranking_diagnostics.pcoc(*a["day"]),
+    }
+    for task, gates in a["gates"].items():
+        found[f"qin.expert_{task}"] = ranking_diagnostics.most_used_expert(gates, "results")
+    for model, days in a["recalls"].items():
+        found[f"fit.{model}_recall"] = retrieval_diagnostics.gap(*(MEAN(*day) for day in days))
+    return found
 
 
 def _healthy():
@@ -90,7 +97,7 @@ def _healthy():
 
 
 def _named(arrays):
-    findings = judge(checks("quantile"), _signs(arrays))
+    findings = judge(checks("quantile"), _diagnostics(arrays))
     assert not [one.check.key for one in findings if one.verdict == UNKNOWN]
     return {one.check.key for one in findings if one.verdict == LOOK}
 
@@ -192,20 +199,25 @@ def test_correlation_within_slates_is_spearmans_of_the_real_results(rng):
 
 
 def test_two_samples_apart():
-    got = ranking_diagnostics.apart(Interval(0.9, 0.87, 0.93, 50), Interval(0.5, 0.46, 0.54, 70))
+    got = retrieval_diagnostics.gap(Interval(0.9, 0.87, 0.93, 50), Interval(0.5, 0.46, 0.54, 70)).value
     assert dataclasses.astuple(got) == pytest.approx((0.4, 0.35, 0.45, 50))
+
+
+def _verdicts(found):
+    known = {check.key: check for check in checks("adaptive")}
+    return {one.verdict for one in judge([known[key] for key in found], found)}
 
 
 def test_a_log_that_cannot_tell_is_unknown_not_ill():
     none = np.zeros(0)
-    found = retrieval_diagnostics.seed_signs(none, none, none, JUDGE)
-    found |= ranking_diagnostics.gate_signs(
-        {"click": np.zeros((0, 4)), "like": np.ones((3, 1))}, {"click": "results", "like": "results"}
-    )
-    found |= ranking_diagnostics.calibration_signs(np.full(50, 0.1), np.zeros(50, bool))
-    found |= retrieval_diagnostics.list_signs(np.ones((5, 3), int), np.full((5, 3), -1), 4)
-    known = {check.key: check for check in checks("adaptive")}
-    assert {one.verdict for one in judge([known[key] for key in found], found)} == {UNKNOWN}
+    found = {
+        "qrcf.coverage": retrieval_diagnostics.seed_coverage(none, none, none, MEAN),
+        "qin.expert_click": ranking_diagnostics.most_used_expert(np.zeros((0, 4)), "results"),
+        "qin.expert_like": ranking_diagnostics.most_used_expert(np.ones((3, 1)), "results"),
+        "scores.last_day": ranking_diagnostics.pcoc(np.full(50, 0.1), np.zeros(50, bool)),
+        "pdr.hubs": retrieval_diagnostics.hub_excess(np.ones((5, 3), int), np.full((5, 3), -1), 4),
+    }
+    assert _verdicts(found) == {UNKNOWN}
 
 
 def test_a_log_of_clicks_alone_is_unknown_not_ill(rng):
@@ -213,32 +225,31 @@ def test_a_log_of_clicks_alone_is_unknown_not_ill(rng):
     real = np.arange(4) < rng.integers(1, 5, 60)[:, None]
     slate = Slate(np.arange(60) % 20, real, real.copy(), np.broadcast_to(np.arange(4), (60, 4)))
     logit, other = rng.normal(size=(2, 60, 4))
-    found = ranking_diagnostics.history_signs(slate, logit, other, other, np.full(60, 6), JUDGE)
-    del found["qin.history_moves"]  # which asks for no click
-    found |= ranking_diagnostics.calibration_signs(np.full(80, 0.4), np.ones(80, bool))
-    known = {check.key: check for check in checks("adaptive")}
-    assert {one.verdict for one in judge([known[key] for key in found], found)} == {UNKNOWN}
+    found = {
+        "qin.person_worth": ranking_diagnostics.person_worth(slate, logit, other, np.full(60, 6), MEAN),
+        "scores.last_day": ranking_diagnostics.pcoc(np.full(80, 0.4), np.ones(80, bool)),
+    }
+    assert _verdicts(found) == {UNKNOWN}
 
 
 def test_entropy_of_gates_by_hand():
     """One gate undecided (1 of what is possible), one sure (0)."""
-    gate = np.array([[0.5, 0.5], [1, 0]])
-    sign = ranking_diagnostics.gate_signs({"click": gate}, {"click": "search results"})["qin.expert_click"]
-    assert sign.value == 0.75
-    assert sign.note == "experts 0.75 0.25; entropy of a gate 0.50 of what is possible; 2 search results"
+    found = ranking_diagnostics.most_used_expert(np.array([[0.5, 0.5], [1, 0]]), "search results")
+    assert found.value == 0.75
+    assert found.note == "experts 0.75 0.25; entropy of a gate 0.50 of what is possible; 2 search results"
 
 
 def test_scores_against_the_order_shown_lean_on_it_too():
     """What the log's engine showed first is clicked, and scored last: Spearman's of the clicks is √3 / 2, by hand."""
     order = np.tile(np.arange(3), (4, 1))
     slate = Slate(np.arange(4), np.ones((4, 3), bool), order == 0, order)
-    lean = ranking_diagnostics.position_signs(slate, 1.0 * order, JUDGE)["qin.position_lean"]
+    lean = ranking_diagnostics.position_lean(slate, 1.0 * order, MEAN)
     assert lean.value.mean == pytest.approx(1 + np.sqrt(3) / 2)
     assert lean.note == "scores -1.000, clicks 0.866; 4 slates"
 
 
 def test_pcoc_of_a_day_by_hand():
     """200 predicted and 100 observed clicks of 400 results: 2, with a binomial error of the logarithm of 10 / 200."""
-    value = ranking_diagnostics.calibration_signs(np.full(400, 0.5), np.arange(400) < 100)["scores.last_day"].value
+    value = ranking_diagnostics.pcoc(np.full(400, 0.5), np.arange(400) < 100).value
     ends = np.exp(np.log(2) + np.array([-1, 1]) * 1.96 * 10 / 200)
     assert dataclasses.astuple(value) == pytest.approx((2, *ends, 400))

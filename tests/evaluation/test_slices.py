@@ -164,15 +164,15 @@ def reported(finished) -> dict:
 
 
 @pytest.fixture(scope="module")
-def worth(finished) -> dict[str, per_session.Values]:
+def metrics(finished) -> dict[str, per_session.PerSession]:
     return per_session.load(finished / "eval" / "sessions.npz")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_slices_add_up_to_the_table(name, reported, worth):
+def test_slices_add_up_to_the_table(name, reported, metrics):
     """Sessions, means and differences of a slicing, weighted by what each slice counts, are those of the whole day."""
     parts = reported["slices"][name]["slices"]
-    slates = worth["slate.qin"]
+    slates = metrics["slate.qin"]
     clicked_N = np.isfinite(slates["ndcg@10"])
     assert sum(part["sessions"] for part in parts) == clicked_N.sum()
     assert max(part["users"] for part in parts) <= len(np.unique(slates.user_N[clicked_N]))

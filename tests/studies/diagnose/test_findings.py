@@ -10,11 +10,11 @@ import pytest
 
 from pr2_jax.config.schema import THRESHOLDS, Config
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.studies.diagnose.diagnosis import LOOK, OK, UNKNOWN, Check, Side, Sign, judge, text
-from pr2_jax.studies.diagnose.diagnostic_checks import checks
+from pr2_jax.studies.diagnose.diagnose import checks
+from pr2_jax.studies.diagnose.findings import LOOK, OK, UNKNOWN, Check, Diagnostic, Fault, judge, text
 
-LOW, HIGH = Side("too little", "qin.dropout", "lower it"), Side("too much", "qin.dropout", "raise it")
-CHECK = Check("qin", "thing", "a thing, in units", low=1, high=2, below=LOW, above=HIGH)
+LOW, HIGH = Fault("too little", "qin.dropout", "lower it"), Fault("too much", "qin.dropout", "raise it")
+CHECK = Check("qin.thing", "a thing, in units", low=1, high=2, below=LOW, above=HIGH)
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
@@ -22,19 +22,19 @@ def test_every_knob_is_a_field_and_every_check_has_a_name_of_its_own(threshold):
     every = checks(threshold)
     assert len({check.key for check in every}) == len(every) >= 10
     for check in every:
-        for side in (check.below, check.above):
-            if side:
+        for fault in (check.below, check.above):
+            if fault:
                 value = Config()
-                for name in side.knob.split("."):
-                    assert name in {field.name for field in dataclasses.fields(value)}, side.knob
+                for name in fault.knob.split("."):
+                    assert name in {field.name for field in dataclasses.fields(value)}, fault.knob
                     value = getattr(value, name)
                 assert not dataclasses.is_dataclass(value)
-    knobs = {check.below.knob for check in every if check.name == "coverage"}
+    knobs = {check.below.knob for check in every if check.key == "qrcf.coverage"}
     assert knobs == {"retrieval.qrcf." + {"quantile": "epsilon_quantile", "adaptive": "adaptive_quantile"}[threshold]}
 
 
 @pytest.mark.parametrize(
-    ("value", "verdict", "side"),
+    ("value", "verdict", "fault"),
     [
         (0.9, LOOK, LOW),
         (1.0, OK, None),
@@ -49,15 +49,15 @@ def test_every_knob_is_a_field_and_every_check_has_a_name_of_its_own(threshold):
         (Interval(math.nan, math.nan, math.nan, 0), UNKNOWN, None),
     ],
 )
-def test_out_of_range_is_what_lies_there_with_its_whole_interval(value, verdict, side):
-    (found,) = judge([CHECK], {"qin.thing": Sign(value)})
-    assert (found.verdict, found.side) == (verdict, side)
+def test_out_of_range_is_what_lies_there_with_its_whole_interval(value, verdict, fault):
+    (found,) = judge([CHECK], {"qin.thing": Diagnostic(value)})
+    assert (found.verdict, found.fault) == (verdict, fault)
     json.dumps(found.plain(), allow_nan=False)
 
 
 def test_text_names_measure_range_meaning_and_knob_worst_first():
-    fine = dataclasses.replace(CHECK, name="fine")
-    found = judge([fine, CHECK], {"qin.thing": Sign(7.0, "as it were"), "qin.fine": Sign(1.5)})
+    fine = dataclasses.replace(CHECK, key="qin.fine")
+    found = judge([fine, CHECK], {"qin.thing": Diagnostic(7.0, "as it were"), "qin.fine": Diagnostic(1.5)})
     shown = text(found, "Diagnosis.")
     assert shown.startswith("Diagnosis. 1 of 2 checks is out of range.\n\nlook    qin.thing")
     ill, well = shown.split("\nok ")
@@ -71,6 +71,6 @@ def test_text_names_measure_range_meaning_and_knob_worst_first():
 
 def test_measures_and_checks_must_match_up():
     with pytest.raises(KeyError, match=r"qin\.other, qin\.thing"):
-        judge([CHECK], {"qin.other": Sign(1.0)})
-    with pytest.raises(ValueError, match="every end of the range needs its side"):
-        Check("qin", "thing", "a thing", low=1)
+        judge([CHECK], {"qin.other": Diagnostic(1.0)})
+    with pytest.raises(ValueError, match="every end of the range needs its fault"):
+        Check("qin.thing", "a thing", low=1)
