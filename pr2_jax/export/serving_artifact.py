@@ -71,7 +71,7 @@ class ServingArtifact(Mapping[str, ModelFunction]):
         if name not in self._functions:
             entry = self.manifest[FUNCTIONS][name]
             weights = {weight: self._weight(file) for weight, file in entry["weights"].items()}
-            self._functions[name] = ModelFunction(jax.jit(self._program(entry["file"]).call), nested(weights))
+            self._functions[name] = ModelFunction(jax.jit(self.exported(name).call), nested(weights))
         return self._functions[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -86,15 +86,13 @@ class ServingArtifact(Mapping[str, ModelFunction]):
 
     def exported(self, name: str) -> export.Exported:
         """One function's exported program: platforms, shapes, StableHLO."""
-        return self._program(self.manifest[FUNCTIONS][name]["file"])
-
-    def _program(self, file: str) -> export.Exported:
+        path = self.directory / self.manifest[FUNCTIONS][name]["file"]
         try:
-            program = export.deserialize(bytearray((self.directory / file).read_bytes()))
+            program = export.deserialize(bytearray(path.read_bytes()))
             program.mlir_module()  # fails here, not in the first search, where StableHLO is of a later version
         except Exception as error:  # the file is whole, so its format is of another version
             raise StaleArtifact(
-                f"{self.directory / file} was exported by jax {self.manifest['versions']['jax']} and cannot be read by "
+                f"{path} was exported by jax {self.manifest['versions']['jax']} and cannot be read by "
                 f"jax {jax.__version__} ({str(error).splitlines()[0][:100]}): install that version, or make the "
                 f"artifact anew with `{MADE_BY}`"
             ) from error
