@@ -122,11 +122,7 @@ def _events(rng: np.random.Generator, videos: int, end_ms: int):
     """Events, equally many of each person, at uniform times."""
     from pr2_jax.data import columns
 
-    events = USERS * EVENTS_A_USER
-
-    def chance(share: float) -> np.ndarray:
-        return rng.random(events) < share
-
+    events, rates = USERS * EVENTS_A_USER, {"click": 0.8, "like": 0.1, "follow": 0.02, "forward": 0.02}
     duration_ms = rng.integers(5_000, 60_000, events)
     play_ms = (duration_ms * rng.random(events)).astype(np.int64)
     time_ms = np.sort(rng.integers(0, end_ms, (USERS, EVENTS_A_USER)), axis=1).reshape(-1)
@@ -136,10 +132,7 @@ def _events(rng: np.random.Generator, videos: int, end_ms: int):
         query=np.zeros(events, np.int32),
         time_ms=time_ms,
         surface=np.zeros(events, np.int8),
-        click=chance(0.8),
-        like=chance(0.1),
-        follow=chance(0.02),
-        forward=chance(0.02),
+        **{name: rng.random(events) < rate for name, rate in rates.items()},
         play_ms=play_ms,
         duration_ms=duration_ms,
         known_ms=time_ms + play_ms,

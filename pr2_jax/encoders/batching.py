@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -32,6 +32,16 @@ def in_blocks(fn: Callable, arrays: dict[str, np.ndarray], block: int, least: in
         out.append([np.asarray(x)[:real] for x in (made if several else (made,))])
     joined = tuple(np.concatenate(parts) for parts in zip(*out, strict=True))
     return joined if several else joined[0]
+
+
+def event_blocks(first_N: np.ndarray, end_N: np.ndarray, at_once: int) -> Iterator[np.ndarray]:
+    """Rows of the ranges that are not empty, with about `at_once` events at a time."""
+    length_N = end_N - first_N
+    cuts = np.searchsorted(np.cumsum(length_N), np.arange(at_once, length_N.sum(), at_once))
+    for rows in np.split(np.arange(len(end_N)), np.unique(cuts)):
+        rows = rows[length_N[rows] > 0]
+        if len(rows):
+            yield rows
 
 
 def _pad_rows(x: np.ndarray, size: int) -> np.ndarray:

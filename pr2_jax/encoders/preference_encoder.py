@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax.config import PreferenceConfig
+from pr2_jax.data.columns import SIGNALS
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.histories import known, laid_out
-from pr2_jax.encoders.batching import REQUEST_BLOCK, in_blocks
+from pr2_jax.encoders.batching import REQUEST_BLOCK, event_blocks, in_blocks
 from pr2_jax.encoders.preference_regression import PreferenceRegression
 from pr2_jax.types import Functions, People
 
@@ -39,29 +40,24 @@ class PreferenceEncoder:
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> People:
         """N people, from their events strictly before each time."""
-        store, c = self._reader.store, self._config
-        first_N, end_N = known(store, user_N, time_ms_N, c.history)
+        c = self._config
+        first_N, end_N = known(self._reader.store, user_N, time_ms_N, c.history)
         length_N = end_N - first_N
-        cuts = np.searchsorted(np.cumsum(length_N), np.arange(EVENTS_AT_ONCE, length_N.sum(), EVENTS_AT_ONCE))
-        blocks = (np.split(x_N, np.unique(cuts)) for x_N in (first_N, length_N))
-        parts = [self._sums(first, length) for first, length in zip(*blocks, strict=True)]
-        preference_NxD, habit_NxG = (np.concatenate(column) for column in zip(*parts, strict=True))
+        preference_NxD = np.zeros((len(length_N), c.width), np.float32)
+        habit_NxG = np.zeros((len(length_N), len(SIGNALS)), np.float32)
+        for rows in event_blocks(first_N, end_N, EVENTS_AT_ONCE):
+            preference_NxD[rows], habit_NxG[rows] = self._sums(first_N[rows], length_N[rows])
         scale_Nx1 = (length_N + c.pseudo_events)[:, None].astype(np.float32)
         return People(preference_NxD / scale_Nx1, habit_NxG / scale_Nx1, length_N.astype(np.float32))
 
     def _sums(self, first_N: np.ndarray, length_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of the events' terms and signals over each range of `outcome_index`."""
-        event = self._reader.store.outcome_index.rows[laid_out(first_N, length_N)]
-        signals = self._reader.signals(event)
-        preference_NxD = np.zeros((len(length_N), self._config.width), np.float32)
-        habit_NxG = np.zeros((len(length_N), signals.shape[1]), np.float32)
-        some = np.flatnonzero(length_N)
-        if len(some):
-            item = np.asarray(self.videos_VxD[np.asarray(self._reader.store.events.video)[event]])
-            says = in_blocks(self._says, {"item_NxD": item, "signals_NxG": signals}, EVENT_BLOCK, LEAST_EVENTS)
-            opens = (np.cumsum(length_N) - length_N)[some]
-            preference_NxD[some], habit_NxG[some] = np.add.reduceat(says, opens), np.add.reduceat(signals, opens)
-        return preference_NxD, habit_NxG
+        """Sums of the events' terms and signals over each range of `outcome_index`, none of them empty."""
+        store, opens_N = self._reader.store, np.cumsum(length_N) - length_N
+        event_E = store.outcome_index.rows[laid_out(first_N, length_N)]
+        signals_ExG, item_ExD = self._reader.signals(event_E), self.videos_VxD[np.asarray(store.events.video)[event_E]]
+        batch = {"item_NxD": np.asarray(item_ExD), "signals_NxG": signals_ExG}
+        terms_ExD = in_blocks(self._says, batch, EVENT_BLOCK, LEAST_EVENTS)
+        return np.add.reduceat(terms_ExD, opens_N), np.add.reduceat(signals_ExG, opens_N)
 
     def logits(self, people: People, video_NxS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Personal logits and appeal, `[N, S, T]` both."""

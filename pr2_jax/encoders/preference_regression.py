@@ -12,7 +12,7 @@ of all training days (encoders/latent_factors.py). The cost of a past is linear 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from pr2_jax.config import PreferenceConfig
 from pr2_jax.data.columns import CLICK
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.histories import known, laid_out
+from pr2_jax.encoders.batching import event_blocks
 from pr2_jax.encoders.latent_factors import likelihood
 
 FILE, DURATIONS, PRECISION = FILES = ("fit_vectors.npy", "fit_durations.npy", "fit_precision.npy")
@@ -87,7 +88,7 @@ class PreferenceRegression:
         first_N, end_N = known(self._reader.store, user_N, time_ms_N, self._config.history)
         size = len(self._precision)
         gram_NxZxZ, pull_NxZ = np.zeros((len(end_N), size, size)), np.zeros((len(end_N), size))
-        for rows in _blocks(first_N, end_N):
+        for rows in event_blocks(first_N, end_N, EVENTS_AT_ONCE):
             gram_NxZxZ[rows], pull_NxZ[rows] = self._sums(first_N[rows], end_N[rows])
         covariance_NxZxZ = np.linalg.inv(gram_NxZxZ + self._precision)
         mean_NxZ = np.einsum("nyz,nz->ny", covariance_NxZxZ, pull_NxZ)
@@ -141,7 +142,7 @@ class PreferenceRegression:
         videos = self._reader.store.videos
         kinds = ((np.asarray(videos.author)[:, None], AUTHOR_PRIOR), (np.asarray(videos.category), CATEGORY_PRIOR))
         out_NxSx2 = np.zeros((*video_NxS.shape, len(kinds)))
-        for rows in _blocks(fits.first_N, fits.end_N):
+        for rows in event_blocks(fits.first_N, fits.end_N, EVENTS_AT_ONCE):
             length_N = fits.end_N[rows] - fits.first_N[rows]
             z_ExZ, appeal_E, stayed_E, told_E, video_E = self._events(fits.first_N[rows], fits.end_N[rows])
             person_E = np.repeat(np.arange(len(rows)), length_N)
@@ -152,16 +153,6 @@ class PreferenceRegression:
                 asked_NxSxL = _keys(np.arange(len(rows))[:, None, None], group_VxL[video_NxS[rows]])
                 out_NxSx2[rows, :, kind] = found(asked_NxSxL).sum(-1)
         return out_NxSx2
-
-
-def _blocks(first_N: np.ndarray, end_N: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of people with a past, about `EVENTS_AT_ONCE` events at a time."""
-    ends = np.cumsum(end_N - first_N)
-    cuts = np.unique(np.searchsorted(ends, np.arange(EVENTS_AT_ONCE, ends[-1] if len(ends) else 0, EVENTS_AT_ONCE)))
-    for rows in np.split(np.arange(len(end_N)), cuts):
-        rows = rows[end_N[rows] > first_N[rows]]
-        if len(rows):
-            yield rows
 
 
 def _keys(person_x: np.ndarray, group_x: np.ndarray) -> np.ndarray:

@@ -227,12 +227,8 @@ def _initialiser(task: Task, config: OptimConfig, steps: int) -> Callable[[Array
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """Shardings of a state: tables and their optimisers' memory split by rows, the rest replicated."""
     everywhere, by_rows = NamedSharding(mesh, REPLICATED), NamedSharding(mesh, BY_ROWS)
-
-    def rows(leaf) -> NamedSharding:
-        return by_rows if leaf.ndim else everywhere
-
-    placed = jax.tree.map(lambda leaf: everywhere, state)
-    return placed.replace(tables=jax.tree.map(rows, state.tables), table_opt=jax.tree.map(rows, state.table_opt))
+    tables, table_opt = jax.tree.map(lambda x: by_rows if x.ndim else everywhere, (state.tables, state.table_opt))
+    return jax.tree.map(lambda x: everywhere, state).replace(tables=tables, table_opt=table_opt)
 
 
 @shared
