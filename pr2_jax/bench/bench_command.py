@@ -1,4 +1,4 @@
-"""What `pr2 bench` prints."""
+"""The command `pr2 bench`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ WORKLOADS = {
 
 
 def print_workload(name: str, repeats: int, as_json: bool) -> None:
-    """Each result as soon as it is there: a line for people, or a JSON object.
-
-    Programs are compiled anew, whatever an earlier run has kept: the time that it takes is part of the result.
-    """
+    """Prints each result once measured, as a line or as JSON. Compile time is part of it, so no cache is used."""
     cached = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     try:
@@ -32,7 +29,7 @@ def print_workload(name: str, repeats: int, as_json: bool) -> None:
 
 
 def print_kills(kills: int, seed: int, as_json: bool) -> bool:
-    """Kills runs at random moments; whether all of them ended as the unbroken one."""
+    """Kills runs at random moments and prints each; whether all resumed runs ended as the unbroken one."""
     identical = 0
     for kill in kill_and_resume.run(kills, seed):
         identical += kill.identical

@@ -1,9 +1,8 @@
-"""What a training step must cost, counted: bytes through memory and multiply-adds of its matrix products.
+"""Lower bounds on the cost of a training step: memory traffic, and multiply-adds of its matrix products.
 
-Not what the compiled program does, but what a program does that wastes nothing: a batch is read once, each looked-up
-row once, its gradient is written and read once, each distinct row and what its optimiser remembers are read and
-written once, dense parameters and their two moments likewise. What lies between (activations) is left out: a program
-could keep it on the chip.
+The bound reads a batch once and each looked-up row once; it writes and reads each row's gradient once; it reads and
+writes once each distinct row, dense parameters, and their optimisers' state. Activations are left out: they could stay
+on the chip.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ FLOAT_BYTES = 4
 
 
 def matmul_flops(fn: Callable, *args: Any) -> int:
-    """Two a multiply-add, over every matrix product in the traced function, those of its gradients included."""
+    """Twice the multiply-adds of all matrix products in the traced function."""
     return _flops(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
@@ -43,16 +42,16 @@ def _flops(jaxpr: core.Jaxpr) -> int:
     return total
 
 
-def remembered_floats(tables: Tables, states: Mapping[str, Any]) -> dict[str, int]:
-    """Numbers that the optimiser of each table keeps of a row."""
+def floats_a_row(tables: Tables, states: Mapping[str, Any]) -> dict[str, int]:
+    """Floats of optimiser state for a row of each table."""
     return {
         name: sum(leaf.size for leaf in jax.tree.leaves(states[name]) if leaf.ndim) // len(table)
         for name, table in tables.items()
     }
 
 
-def step_bytes(task: Task, batch: Mapping[str, np.ndarray], params: Any, remembered: Mapping[str, int]) -> int:
-    """Bytes that a step must move; `remembered`: floats that the optimiser keeps of a row, by table."""
+def step_bytes(task: Task, batch: Mapping[str, np.ndarray], params: Any, memory: Mapping[str, int]) -> int:
+    """Bytes that a step must move; `memory`: floats of optimiser state for a row, by table."""
     specs, prepared = task.table_specs(), task.prepare(task.frozen, dict(batch))
     batch_bytes = sum(np.asarray(x).nbytes for x in batch.values())
     frozen_bytes = sum(x.nbytes for x in jax.tree.leaves(prepared)) - batch_bytes
@@ -63,6 +62,6 @@ def step_bytes(task: Task, batch: Mapping[str, np.ndarray], params: Any, remembe
         ids.setdefault(table, []).append(np.asarray(looked_up).reshape(-1))
     for table, parts in ids.items():
         distinct = len(np.unique(np.concatenate(parts)))
-        rows += 2 * distinct * (specs[table].width + remembered[table])
+        rows += 2 * distinct * (specs[table].width + memory[table])
     dense = 6 * sum(x.size for x in jax.tree.leaves(params))
     return batch_bytes + max(frozen_bytes, 0) + FLOAT_BYTES * (rows + dense)

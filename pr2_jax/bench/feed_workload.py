@@ -1,7 +1,6 @@
-"""`feed`: the input pipeline alone, from a memory-mapped log to host batches, beside the training step that eats them.
+"""`feed`: the input pipeline alone, from a memory-mapped log to host batches, compared with the training step.
 
-Batches as in `pdr` and `qin`, with full histories; a row is a row of the batch. Building runs in this thread here, in a
-thread of its own in training.
+A row is a row of the batch. Batches are built in this thread; in training they are built in one of their own.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ DAY_MS = 86_400_000
 
 
 def run(repeats: int, sizes: synthetic.Sizes | None = None) -> Iterator[Measured]:
-    """For each model the feed, then the step; the note on the first says how many times as fast the feed is."""
+    """For each model the feed, then the step; the feed's note tells how many times as fast it is."""
     sizes = sizes or synthetic.Sizes()
     with tempfile.TemporaryDirectory(prefix="pr2-bench-") as place:
         feeds = _feeds(Path(place), sizes)
@@ -41,7 +40,7 @@ def _measure(name: str, batch_at: Callable[[int], dict[str, np.ndarray]], rows: 
 
 def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int], dict[str, np.ndarray]], int]]:
     """`name -> (batch of a step, rows of a batch)`."""
-    # Imported here: the log's room needs polars, which a bare accelerator image lacks.
+    # Imported here: the log needs polars, which a bare accelerator image lacks.
     from pr2_jax.data.batches.sessions import training_sessions
     from pr2_jax.data.batches.slates import feed_slates, search_slates
     from pr2_jax.data.batches.training_batches import PdrBatches, Positives, QinBatches, SlateReader
@@ -66,7 +65,7 @@ def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int
 
 
 def _store(sizes: synthetic.Sizes):
-    """A log of people with full histories, twenty days long, in memory."""
+    """A random log of twenty days in memory, in which all people have full histories."""
     from pr2_jax.data import columns
     from pr2_jax.data.store.log_store import LogStore
 
@@ -120,14 +119,10 @@ def _store(sizes: synthetic.Sizes):
 
 
 def _events(rng: np.random.Generator, videos: int, end_ms: int):
-    """As many views of each person, evenly over the days."""
+    """Events, equally many of each person, at uniform times."""
     from pr2_jax.data import columns
 
-    events = USERS * EVENTS_A_USER
-
-    def chance(share: float) -> np.ndarray:
-        return rng.random(events) < share
-
+    events, rates = USERS * EVENTS_A_USER, {"click": 0.8, "like": 0.1, "follow": 0.02, "forward": 0.02}
     duration_ms = rng.integers(5_000, 60_000, events)
     play_ms = (duration_ms * rng.random(events)).astype(np.int64)
     time_ms = np.sort(rng.integers(0, end_ms, (USERS, EVENTS_A_USER)), axis=1).reshape(-1)
@@ -137,10 +132,7 @@ def _events(rng: np.random.Generator, videos: int, end_ms: int):
         query=np.zeros(events, np.int32),
         time_ms=time_ms,
         surface=np.zeros(events, np.int8),
-        click=chance(0.8),
-        like=chance(0.1),
-        follow=chance(0.02),
-        forward=chance(0.02),
+        **{name: rng.random(events) < rate for name, rate in rates.items()},
         play_ms=play_ms,
         duration_ms=duration_ms,
         known_ms=time_ms + play_ms,

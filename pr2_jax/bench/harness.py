@@ -1,4 +1,4 @@
-"""Timing of jitted steps: compilation apart, the median of repeats, and what the step had to move and to compute."""
+"""Timing of jitted steps: compile time, the median of repeats, and rates of the bytes and FLOPs that a step needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One variant of a workload at one size."""
+    """The result of one variant of a workload at one size."""
 
     workload: str
     variant: str
@@ -28,14 +28,14 @@ class Measured:
     rows: int  # units of work a step: the workload says which
     compile_s: float
     seconds: Sequence[float]  # of each repeat
-    must_bytes: int  # that a step moves through memory which wastes nothing (counting.py)
+    must_bytes: int  # lower bound of memory traffic a step (cost_model.py)
     must_flops: int
     note: str = ""
     peak_bytes: int = dataclasses.field(default_factory=lambda: peak_bytes())  # of the process, or the device
 
     @property
     def step_s(self) -> float:
-        """The median of the repeats."""
+        """Median seconds a step."""
         return statistics.median(self.seconds)
 
     @property
@@ -43,9 +43,9 @@ class Measured:
         return self.rows / self.step_s
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`, with the rates that follow."""
-        told = {name: value for name, value in dataclasses.asdict(self).items() if name != "seconds"}
-        return told | {
+        """The JSON object of `--json`."""
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "seconds"}
+        return fields | {
             "step_s": self.step_s,
             "low_s": min(self.seconds),
             "high_s": max(self.seconds),
@@ -69,12 +69,11 @@ class Measured:
 def time_steps(
     step: Callable[[State, Any], State], state: State, inputs: Sequence[Any], repeats: int
 ) -> tuple[float, list[float], State]:
-    """(seconds of the first call less a later one, seconds of each repeat, the last state).
+    """(compile seconds, seconds of each repeat, the last state). Compile time is the first call less a later one.
 
-    Peak memory counts from here. `step` may donate its state. Inputs are taken in turn, so that no repeat finds its
-    rows in a cache for having just been there.
+    `step` may donate its state. Inputs are taken in turn, so that no repeat finds its rows in a cache.
     """
-    state, inputs = jax.block_until_ready((state, inputs))  # which may still be in the making
+    state, inputs = jax.block_until_ready((state, inputs))
     _forget_peak()
     seconds = []
     for number in range(1 + WARM_UP + repeats):
@@ -86,7 +85,7 @@ def time_steps(
 
 
 def peak_bytes() -> int:
-    """Of the device since the process began; of this process, where the device does not say, since `_forget_peak`."""
+    """Peak memory: of the device since the process began, or else of this process since `_forget_peak`."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
@@ -96,6 +95,6 @@ def peak_bytes() -> int:
 
 
 def _forget_peak() -> None:
-    """Lets the high-water mark of the process begin at what it holds now, where Linux allows it."""
+    """Resets the high-water mark of the process's memory, where Linux allows it."""
     with contextlib.suppress(OSError):
         RESET.write_text("5")

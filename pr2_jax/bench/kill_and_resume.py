@@ -1,9 +1,8 @@
-"""`resume`: a run killed at random moments must end as the unbroken one, bit for bit.
+"""`resume`: a training run killed at a random moment and resumed must equal the unbroken one bit for bit.
 
-The content towers are trained on made-up arrays in a process of its own, with sparse tables, dropout and a save every
-few steps. Each kill gets a fresh directory: SIGKILL at a moment drawn uniformly from the time that the unbroken run
-took, start-up included; then the same command again, which must end with the same parameters, tables, optimiser state
-and curve. `python -m pr2_jax.bench.kill_and_resume DIRECTORY` is that process.
+`python -m pr2_jax.bench.kill_and_resume DIRECTORY` trains the content towers on random arrays, with sparse tables,
+dropout and a save every few steps. Each kill gets a new directory and a SIGKILL at a uniform moment of the unbroken
+run's time. The same command then must end with the same parameters, tables, optimiser state and curve.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ TRIES = 100
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """One kill and what became of the run."""
+    """One kill, and the resumed run's result."""
 
     kill: int
     after_s: float
@@ -61,11 +60,11 @@ class Kill:
 
 
 def run(kills: int, seed: int) -> Iterator[Kill]:
-    """One result a kill, as soon as it is there."""
+    """Kills and resumes runs, one after the other."""
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory(prefix="pr2-resume-") as place:
         root = Path(place)
-        _finish(root / "warm", root)  # fills the compilation cache, or the first run would take longer than all others
+        _finish(root / "warm", root)  # fills the compilation cache: the first run would take longer than the others
         started = time.monotonic()
         expected, _ = _finish(root / "unbroken", root)
         duration_s = time.monotonic() - started
@@ -77,7 +76,7 @@ def run(kills: int, seed: int) -> Iterator[Kill]:
 
 
 def _killed(root: Path, number: int, duration_s: float, rng: np.random.Generator) -> tuple[Path, float]:
-    """The directory of a run that was killed, and when."""
+    """The directory of a killed run, and the seconds until the kill."""
     for attempt in range(TRIES):
         directory, after_s = root / f"{number}-{attempt}", float(rng.uniform(0, duration_s))
         process = _start(directory, root)
@@ -91,7 +90,7 @@ def _killed(root: Path, number: int, duration_s: float, rng: np.random.Generator
 
 
 def _finish(directory: Path, root: Path) -> tuple[dict[str, str], int]:
-    """(hash of every array and of the curve, the step it went on from) of a run that is left alone."""
+    """Runs to the end: hashes of all arrays and of the curve, and the step that the run resumed from."""
     process = _start(directory, root)
     out, err = process.communicate()
     if process.returncode:
@@ -112,21 +111,19 @@ def _start(directory: Path, root: Path) -> subprocess.Popen:
 
 
 def train(directory: Path) -> None:
-    """The process that is killed. Prints what it ended with."""
+    """The process that is killed. Prints the hashes of its end state."""
     directory.mkdir(exist_ok=True)
-    asked = []
+    steps = []
 
     def batch_at(step: int) -> dict[str, np.ndarray]:
-        asked.append(step)
+        steps.append(step)
         return _batch(step)
 
     state = fit(_task(), batch_at, OPTIM, steps=STEPS, directory=directory)
-    hashes = {
-        name: hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
-        for name, leaf in resource_limits.by_name(state).items()
-    }
-    hashes["curve"] = hashlib.sha256((directory / "curve.jsonl").read_bytes()).hexdigest()
-    print(json.dumps({"hashes": hashes, "resumed_from": asked[0] if asked else STEPS}))
+    content = {name: np.asarray(leaf).tobytes() for name, leaf in resource_limits.by_name(state).items()}
+    content["curve"] = (directory / "curve.jsonl").read_bytes()
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    print(json.dumps({"hashes": hashes, "resumed_from": steps[0] if steps else STEPS}))
 
 
 def _task() -> ContentTask:

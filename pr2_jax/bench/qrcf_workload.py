@@ -1,7 +1,4 @@
-"""`qrcf`: the filter of 1,024 histories of 1,000 views down to 20 seeds, alone and with the walk to 50 neighbours each.
-
-A row is a request. Histories are video rows, whose content vectors are on the device.
-"""
+"""`qrcf`: the filter of long histories to seeds, alone and with the walk to neighbours. A row is a request."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ from pr2_jax.models.qrcf_arithmetic import filter_ids, walk
 REQUESTS, HISTORY, WIDTH, SEEDS, NEIGHBOURS = 1_024, 1_000, 64, 20, 50
 VIDEOS = 1_000_000
 RESULTS = 100
-"""Best videos that the walk returns, of the SEEDS * NEIGHBOURS that it reaches."""
 EPSILON, GAMMA = np.float32(0.05), np.float32(2.0)
 INPUTS = 3
 
@@ -29,13 +25,12 @@ def run(repeats: int) -> Iterator[Measured]:
     content_VxD = unit_rows(key, VIDEOS, WIDTH)
     inputs = [_requests(seed) for seed in range(INPUTS)]
 
-    # Ids and weights of the history, and the content vector of each view.
+    # Ids, weights and content vectors of the history.
     must_bytes, must_flops = REQUESTS * HISTORY * (4 + 4 + 4 * WIDTH), 2 * REQUESTS * HISTORY * WIDTH
     yield _measure("filter", _filter, (content_VxD,), inputs, repeats, must_bytes, must_flops)
     neighbour_VxM = jax.random.randint(key, (VIDEOS, NEIGHBOURS), 1, VIDEOS)
     similarity_VxM = jax.random.uniform(key, (VIDEOS, NEIGHBOURS))
-    reached = REQUESTS * SEEDS * NEIGHBOURS
-    catalogue = content_VxD, neighbour_VxM, similarity_VxM
+    catalogue, reached = (content_VxD, neighbour_VxM, similarity_VxM), REQUESTS * SEEDS * NEIGHBOURS
     must_bytes, must_flops = must_bytes + 8 * reached, must_flops + 2 * reached
     yield _measure("filter+walk", _filter_and_walk, catalogue, inputs, repeats, must_bytes, must_flops)
 

@@ -1,7 +1,4 @@
-"""Catalogues, batches and tasks of any size, made of random numbers: what they say does not change what a step costs.
-
-Ids are uniform, the worst case for caches and the least for duplicates; histories are full.
-"""
+"""Random catalogues, batches and tasks of any size. Ids are uniform, the worst case for caches; histories are full."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ PREFERENCE_WIDTH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How large the platform is; the rest is in the models' configs."""
+    """Sizes of the catalogue and of requests."""
 
     videos: int = 1_000_000
     words: int = 100_000
@@ -41,13 +38,13 @@ class Sizes:
 
 
 def pdr_config(batch: int = 1_024) -> PdrConfig:
-    """The benchmark's dual encoder: history 100, width 64, 1,024 uniform and 2 hard negatives a row."""
+    """The benchmark's config of PDR."""
     optim = OptimConfig(batch=batch, table_optimizer="row_adagrad")
     return PdrConfig(width=64, history=100, uniform_negatives=1_024, hard_negatives=2, optim=optim)
 
 
 def qin_config(batch: int = 512) -> QinConfig:
-    """The benchmark's ranker: history 1,000, K1 100, K2 50, real-time 50, width 64, 8 experts of 128."""
+    """The benchmark's config of QIN."""
     optim = OptimConfig(batch=batch, table_optimizer="row_adagrad")
     sizes = {"history": 1_000, "keep_query": 100, "keep_video": 50, "realtime": 50}
     return QinConfig(width=64, experts=8, expert_width=128, optim=optim, **sizes)
@@ -60,7 +57,7 @@ def unit_rows(key: jax.Array, rows: int, width: int) -> jax.Array:
 
 
 def catalogue(sizes: Sizes, width: int) -> dict[str, jax.Array]:
-    """Frozen arrays as `models/build_tasks.py` makes them of a log."""
+    """Frozen arrays, as models/build_tasks.py makes them from a log."""
     keys = iter(jax.random.split(jax.random.key(0), 8))
 
     def ids(shape: tuple[int, ...], upper: int) -> jax.Array:
@@ -79,19 +76,19 @@ def catalogue(sizes: Sizes, width: int) -> dict[str, jax.Array]:
 
 
 def pdr_task(config: PdrConfig, sizes: Sizes) -> PdrTask:
-    """PDR over a random catalogue."""
+    """PDR on a random catalogue."""
     return PdrTask(config, catalogue(sizes, config.width), sizes.tables, PROFILE_SIZES)
 
 
 def qin_task(config: QinConfig, sizes: Sizes) -> QinTask:
-    """QIN over a random catalogue."""
-    known = catalogue(sizes, config.width)
-    frozen = {name: known[name] for name in ("content", "author", "category")}
+    """QIN on a random catalogue."""
+    every = catalogue(sizes, config.width)
+    frozen = {name: every[name] for name in ("content", "author", "category")}
     return QinTask(config, frozen, sizes.tables, PROFILE_SIZES, FEATURES)
 
 
 def pdr_batch(config: PdrConfig, sizes: Sizes, seed: int) -> HostBatch:
-    """One batch of full rows."""
+    """A batch of PDR."""
     rng, batch = np.random.default_rng(seed), config.optim.batch
 
     def videos(*shape: int) -> np.ndarray:
@@ -111,7 +108,7 @@ def pdr_batch(config: PdrConfig, sizes: Sizes, seed: int) -> HostBatch:
 
 
 def qin_batch(config: QinConfig, sizes: Sizes, seed: int) -> HostBatch:
-    """One batch of slates with full histories."""
+    """A batch of slates."""
     rng, batch, slate = np.random.default_rng(seed), config.optim.batch, sizes.slate
     return _request(rng, batch, sizes, config.width) | {
         "is_feed_B": np.zeros(batch, np.float32),

@@ -1,8 +1,6 @@
-"""`tables`: 512 x 100 ids into `V x 32` float32, forward, gradient and update, for tables of growing size.
+"""`tables`: lookup, gradient and update of embedding tables of growing size. A row is one looked-up id.
 
-A row is one looked-up id. What a step must move is counted as in counting.py: every occurrence's row read, its
-gradient written and read (3 N D floats), every distinct row and what the optimiser remembers of it read and written
-once. Nothing of that grows with V.
+The memory traffic that a step needs is counted as in cost_model.py; it does not grow with the table.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pr2_jax.bench.cost_model import remembered_floats
+from pr2_jax.bench.cost_model import floats_a_row
 from pr2_jax.bench.harness import Measured, time_steps
 from pr2_jax.training.embedding_tables import TableSpec, gather, init_all, init_tables, update_all
 from pr2_jax.training.loop import TABLE_OPTIMIZERS
@@ -22,11 +20,11 @@ from pr2_jax.training.mesh import Mesh, single
 BATCH, HISTORY, WIDTH = 512, 100, 32
 SIZES = (100_000, 1_000_000, 10_000_000)
 DENSE_LIMIT = 1_000_000
-"""Rows beyond which whole-table Adam is not tried: four times the table, every step."""
+"""Rows up to which whole-table Adam is measured."""
 
 
 def run(repeats: int, sizes: tuple[int, ...] | None = None, mesh: Mesh | None = None) -> Iterator[Measured]:
-    """One result a variant and size."""
+    """Every optimiser at every size."""
     for name in TABLE_OPTIMIZERS:
         for size in sizes or SIZES:
             if name != "adam" or size <= DENSE_LIMIT:
@@ -34,7 +32,7 @@ def run(repeats: int, sizes: tuple[int, ...] | None = None, mesh: Mesh | None = 
 
 
 def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
-    """One variant at one size."""
+    """One optimiser at one size."""
     optimizers = {"video": TABLE_OPTIMIZERS[name]}
     rng, count = np.random.default_rng(0), BATCH * HISTORY
     inputs = [jnp.asarray(rng.integers(1, size, (BATCH, HISTORY)), jnp.int32) for _ in range(4)]
@@ -54,10 +52,9 @@ def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
         return update_all(optimizers, tables, memory, lookups, gradient, {"video": jnp.float32(1e-3)}, mesh)
 
     state = jax.jit(fresh)(jax.random.key(0))
-    remembered = remembered_floats(*state)["video"]
+    memory = floats_a_row(*state)["video"]
     compile_s, seconds, _ = time_steps(jax.jit(step, donate_argnums=0), state, inputs, repeats)
     distinct = int(np.mean([len(np.unique(ids)) for ids in inputs]))
-    must_bytes = 4 * (3 * count * WIDTH + 2 * distinct * (WIDTH + remembered))
+    must_bytes = 4 * (3 * count * WIDTH + 2 * distinct * (WIDTH + memory))
     must_flops = count * WIDTH * 3 + distinct * WIDTH * 4
-    shown = {"V": size, "ids": count}
-    return Measured("tables", name, shown, count, compile_s, seconds, must_bytes, must_flops)
+    return Measured("tables", name, {"V": size, "ids": count}, count, compile_s, seconds, must_bytes, must_flops)

@@ -1,4 +1,4 @@
-"""The trained content towers as functions on NumPy arrays."""
+"""The trained content encoder on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pr2_jax.types import Functions
 
 
 class ContentEncoder:
-    """The frozen space: a unit vector for every video and for any query."""
+    """Unit vectors of videos and queries in the content space."""
 
     def __init__(self, functions: Functions, directory: Path) -> None:
         self._query = functions["content_query"]

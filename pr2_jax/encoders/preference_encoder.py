@@ -1,5 +1,4 @@
-"""The trained preference space as functions on NumPy arrays: people at any moment, and what they would make of a
-video."""
+"""The trained preference encoder on NumPy arrays: people at any moment, and their logits for videos."""
 
 from __future__ import annotations
 
@@ -8,21 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from pr2_jax.config import PreferenceConfig
+from pr2_jax.data.columns import SIGNALS
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.histories import known, laid_out
-from pr2_jax.encoders.batching import REQUEST_BLOCK, in_blocks
+from pr2_jax.encoders.batching import REQUEST_BLOCK, event_blocks, in_blocks
 from pr2_jax.encoders.preference_regression import PreferenceRegression
 from pr2_jax.types import Functions, People
 
 EVENT_BLOCK = 8_192
 LEAST_EVENTS = 256
-"""Fewer events are padded to this many: short pasts share one compiled shape."""
+"""Fewer events are padded to this many, so that short pasts share a compiled shape."""
 EVENTS_AT_ONCE = 1_000_000
-"""Events of several people held at a time: some 100 MB."""
+"""Events held at a time, of several people."""
 
 
 class PreferenceEncoder:
-    """People and videos in the frozen preference space."""
+    """Vectors of people and videos in the preference space."""
 
     def __init__(
         self,
@@ -32,48 +32,35 @@ class PreferenceEncoder:
         reader: EventReader,
         fit: Path | None = None,
     ) -> None:
-        """`fit`: the directory of people's own regressions, where that is another one."""
+        """`fit`: the directory of people's regressions, where it is another one."""
         self._says, self._logits = functions["preference_says"], functions["preference_logits"]
         self._config, self._reader = config, reader
         self.videos_VxD = np.load(directory / "video_vectors.npy", mmap_mode="r")
         self.fit = PreferenceRegression(config, fit or directory, reader)
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> People:
-        """N people as they were known just before each time; nothing at or after it is looked at."""
-        store, c = self._reader.store, self._config
-        first_N, end_N = known(store, user_N, time_ms_N, c.history)
+        """N people, from their events strictly before each time."""
+        c = self._config
+        first_N, end_N = known(self._reader.store, user_N, time_ms_N, c.history)
         length_N = end_N - first_N
-        blocks = np.searchsorted(np.cumsum(length_N), np.arange(EVENTS_AT_ONCE, length_N.sum(), EVENTS_AT_ONCE))
-        parts = [self._sums(first, length) for first, length in self._split(first_N, length_N, blocks)]
-        preference_NxD, habit_NxG = (np.concatenate(column) for column in zip(*parts, strict=True))
+        preference_NxD = np.zeros((len(length_N), c.width), np.float32)
+        habit_NxG = np.zeros((len(length_N), len(SIGNALS)), np.float32)
+        for rows in event_blocks(first_N, end_N, EVENTS_AT_ONCE):
+            preference_NxD[rows], habit_NxG[rows] = self._sums(first_N[rows], length_N[rows])
         scale_Nx1 = (length_N + c.pseudo_events)[:, None].astype(np.float32)
         return People(preference_NxD / scale_Nx1, habit_NxG / scale_Nx1, length_N.astype(np.float32))
 
-    def vectors(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> np.ndarray:
-        """`people(...)` as vectors alone, `[N, D]`."""
-        return self.people(user_N, time_ms_N).preference_NxD
-
-    @staticmethod
-    def _split(first_N: np.ndarray, length_N: np.ndarray, at: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        at = np.unique(at)
-        return list(zip(np.split(first_N, at), np.split(length_N, at), strict=True))
-
     def _sums(self, first_N: np.ndarray, length_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of what the events of each range of `outcome_index` say, and of their signals."""
-        event = self._reader.store.outcome_index.rows[laid_out(first_N, length_N)]
-        signals = self._reader.signals(event)
-        preference_NxD = np.zeros((len(length_N), self._config.width), np.float32)
-        habit_NxG = np.zeros((len(length_N), signals.shape[1]), np.float32)
-        some = np.flatnonzero(length_N)
-        if len(some):
-            item = np.asarray(self.videos_VxD[np.asarray(self._reader.store.events.video)[event]])
-            says = in_blocks(self._says, {"item_NxD": item, "signals_NxG": signals}, EVENT_BLOCK, LEAST_EVENTS)
-            opens = (np.cumsum(length_N) - length_N)[some]
-            preference_NxD[some], habit_NxG[some] = np.add.reduceat(says, opens), np.add.reduceat(signals, opens)
-        return preference_NxD, habit_NxG
+        """Sums of the events' terms and signals over each range of `outcome_index`, none of them empty."""
+        store, opens_N = self._reader.store, np.cumsum(length_N) - length_N
+        event_E = store.outcome_index.rows[laid_out(first_N, length_N)]
+        signals_ExG, item_ExD = self._reader.signals(event_E), self.videos_VxD[np.asarray(store.events.video)[event_E]]
+        batch = {"item_NxD": np.asarray(item_ExD), "signals_NxG": signals_ExG}
+        terms_ExD = in_blocks(self._says, batch, EVENT_BLOCK, LEAST_EVENTS)
+        return np.add.reduceat(terms_ExD, opens_N), np.add.reduceat(signals_ExG, opens_N)
 
     def logits(self, people: People, video_NxS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`[N, S, T]` logits: what each person adds, and the appeal for nobody in particular."""
+        """Personal logits and appeal, `[N, S, T]` both."""
         batch = {"item_NxSxD": np.asarray(self.videos_VxD)[video_NxS]} | people._asdict()
         personal, appeal = in_blocks(self._logits, batch, REQUEST_BLOCK)
         return personal, appeal

@@ -1,20 +1,18 @@
-"""Each person's own regression in the preference space: what they stayed for, against what they were shown [ours].
+"""Per-person Bayesian logistic regression of clicks in the preference space [ours].
 
-The mean over past events (models/preference.py) cannot tell a person who likes something from one who is merely shown
-it, and counts ten views of one kind ten times. Here the past is weighed: a Bayesian logistic regression of "stayed" on
-the videos' vectors, with the appeal that a video has for anybody as its offset, taken one step from nothing on a bound
-of the likelihood (`latent_factors.likelihood`):
+A mean over past events (models/preference.py) does not tell preference from exposure, and counts ten views of one kind
+ten times. The regression does neither. Its features are the videos' vectors, its offset is each video's appeal, and it
+takes one step from zero on a bound of the likelihood (`latent_factors.likelihood`):
 
     u = (P + sum_b w_b z_b z_b^T)^-1 sum_b (y_b - p_b) z_b,    p_b = sigmoid(appeal_b),  w_b = (p_b - 1/2) / appeal_b
 
-`z` is 1, the video's vector and the log duration; vectors, appeals and the prior's precision P come from all answers of
-the training days together (encoders/latent_factors.py). A second step changes nothing that a validation day could
-tell. All terms are sums over events, so that the cost of a past is linear in its length.
+`z` is 1, the video's vector and the log duration. Vectors, appeals and the prior's precision P come from the responses
+of all training days (encoders/latent_factors.py). The cost of a past is linear in its length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,24 +22,23 @@ from pr2_jax.config import PreferenceConfig
 from pr2_jax.data.columns import CLICK
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.histories import known, laid_out
+from pr2_jax.encoders.batching import event_blocks
 from pr2_jax.encoders.latent_factors import likelihood
 
 FILE, DURATIONS, PRECISION = FILES = ("fit_vectors.npy", "fit_durations.npy", "fit_precision.npy")
-"""Beside the space's vectors: `[V, 1 + D]`, the appeal logit of a click, then the vector; mean and deviation of the log
-durations that the training days' views told; and P, `[2 + D, 2 + D]`."""
+"""Appeal logit and vector of videos, `[V, 1 + D]`; mean and deviation of the training days' log durations; and P,
+`[2 + D, 2 + D]`."""
 LEAST_VARIANCE = 1e-6
 MOST_SAMPLED = 200_000
-"""Videos from which the whitening is taken."""
+"""Videos from which the whitening is estimated."""
 EVENTS_AT_ONCE = 50_000
-"""Events whose outer products are held at a time: 130 MB at a width of 16."""
-
-
+"""Events whose outer products are held at a time."""
 AUTHOR_PRIOR, CATEGORY_PRIOR = 1.0, 4.0
-"""Precision of what a person makes of one author or one category beside the vectors, N(0, 1 / prior)."""
+"""Prior precision of a person's effects of single authors and categories."""
 
 
 class Fits(NamedTuple):
-    """N people: how strongly each axis moves them, how sure that is, and where their past lies in `outcome_index`."""
+    """N people: posterior of their coefficients, and the range of their past in `outcome_index`."""
 
     mean_NxZ: np.ndarray
     covariance_NxZxZ: np.ndarray
@@ -50,8 +47,10 @@ class Fits(NamedTuple):
 
 
 def whitened(video_VxD: np.ndarray, most: int | None = None) -> np.ndarray:
-    """float64 `[V, D]`: as the vectors spread over the catalogue, on axes of mean 0 and variance 1; axes on which they
-    hardly spread are zero. `most`: that many axes at most, those of the widest spread."""
+    """The vectors whitened over the catalogue, float64 `[V, D]`; axes of hardly any variance become zero.
+
+    `most`: keeps at most so many axes, those of the largest variance.
+    """
     sample = np.asarray(video_VxD[1 :: max(1, len(video_VxD) // MOST_SAMPLED)], np.float64)
     if len(sample) < 2:
         return np.zeros(np.shape(video_VxD))[:, :most]
@@ -63,7 +62,7 @@ def whitened(video_VxD: np.ndarray, most: int | None = None) -> np.ndarray:
 
 
 def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:
-    """What `DURATIONS` holds: float64 `[2]`, of `log(1 + seconds)`."""
+    """Mean and deviation of `log(1 + seconds)` of views before a time, float64 `[2]`: the content of `DURATIONS`."""
     e = reader.store.events
     told = (np.asarray(e.duration_ms) > 0) & (np.asarray(e.time_ms) < before_ms)
     log = np.log1p(np.asarray(e.duration_ms)[told] / 1000)
@@ -71,13 +70,13 @@ def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:
 
 
 def standardised(duration_ms_x: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Log durations by the scale that `DURATIONS` holds; 0, which says nothing, where a duration is not known."""
+    """Standardised log durations; 0 where a duration is not known."""
     mean, deviation = scale
     return np.where(duration_ms_x > 0, (np.log1p(duration_ms_x / 1000) - mean) / deviation, 0.0)
 
 
 class PreferenceRegression:
-    """People at any moment, and what they would make of a video."""
+    """People's regressions at any moment, and their logits for videos."""
 
     def __init__(self, config: PreferenceConfig, directory: Path, reader: EventReader) -> None:
         self._config, self._reader = config, reader
@@ -85,19 +84,18 @@ class PreferenceRegression:
         self._scale, self._precision = np.load(directory / DURATIONS), np.load(directory / PRECISION)
 
     def people(self, user_N: np.ndarray, time_ms_N: np.ndarray) -> Fits:
-        """N people as they were known just before each time; nothing at or after it is looked at."""
+        """N people, from their events strictly before each time."""
         first_N, end_N = known(self._reader.store, user_N, time_ms_N, self._config.history)
         size = len(self._precision)
         gram_NxZxZ, pull_NxZ = np.zeros((len(end_N), size, size)), np.zeros((len(end_N), size))
-        for rows in _blocks(first_N, end_N):
+        for rows in event_blocks(first_N, end_N, EVENTS_AT_ONCE):
             gram_NxZxZ[rows], pull_NxZ[rows] = self._sums(first_N[rows], end_N[rows])
         covariance_NxZxZ = np.linalg.inv(gram_NxZxZ + self._precision)
         mean_NxZ = np.einsum("nyz,nz->ny", covariance_NxZxZ, pull_NxZ)
         return Fits(mean_NxZ, covariance_NxZxZ, first_N, end_N)
 
     def _events(self, first_N: np.ndarray, end_N: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Of the events of each range, end to end: `z`, the appeal, whether the person stayed and whether the log tells
-        that, 1 or 0, and the video."""
+        """Events of each range, end to end: `z`, appeal, click, whether the click is known (1 or 0), and video."""
         e = self._reader.store.events
         event_E = self._reader.store.outcome_index.rows[laid_out(first_N, end_N - first_N)]
         video_E, told_E = np.asarray(e.video)[event_E], (np.asarray(e.told)[event_E] & CLICK) > 0
@@ -105,12 +103,12 @@ class PreferenceRegression:
         return z_ExZ, appeal_E, np.asarray(e.click)[event_E], told_E.astype(np.float64), video_E
 
     def _sums(self, first_N: np.ndarray, end_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Over the events of each range, none of them empty: `sum w z z^T` and `sum (y - p) z`."""
+        """`sum w z z^T` and `sum (y - p) z` over the events of each range, none of them empty."""
         ends_N = np.cumsum(end_N - first_N)
         z_ExZ, appeal_E, stayed_E, told_E, _ = self._events(first_N, end_N)
         p_E, weight_E = likelihood(appeal_E)
         weighed_ExZ = z_ExZ * (weight_E * told_E)[:, None]
-        # A product a person: outer products of all events at once would be Z times as much to write and read.
+        # One product a person: outer products of single events would take Z times the memory traffic.
         parts = zip(np.split(weighed_ExZ, ends_N[:-1]), np.split(z_ExZ, ends_N[:-1]), strict=True)
         gram_NxZxZ = np.stack([weighed.T @ z for weighed, z in parts])
         pull_NxZ = np.add.reduceat(z_ExZ * ((stayed_E - p_E) * told_E)[:, None], ends_N - (end_N - first_N))
@@ -119,35 +117,32 @@ class PreferenceRegression:
     def _described(self, video_x: np.ndarray, duration_ms_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`z [..., Z]` and the appeal of videos."""
         vectors = np.asarray(self._vectors[video_x], np.float64)
-        one_x1 = np.ones((*np.shape(video_x), 1))
-        length_x1 = standardised(duration_ms_x, self._scale)[..., None]
-        z_xZ = np.concatenate([one_x1, vectors[..., 1:], length_x1], axis=-1)
-        return z_xZ, vectors[..., 0]
+        one_x1, duration_x1 = np.ones((*np.shape(video_x), 1)), standardised(duration_ms_x, self._scale)[..., None]
+        return np.concatenate([one_x1, vectors[..., 1:], duration_x1], axis=-1), vectors[..., 0]
 
     def appeal(self, video_x: np.ndarray) -> np.ndarray:
-        """Logit of each video for nobody in particular."""
+        """Logit of each video without a person."""
         return np.asarray(self._vectors[video_x, 0], np.float64)
 
     def logits(self, fits: Fits, video_NxS: np.ndarray, duration_ms_NxS: np.ndarray) -> np.ndarray:
-        """`[N, S, 2]`: what each person adds to the appeal, and its standard deviation.
+        """`[N, S, 2]`: the person's logit beside the appeal, and its standard deviation.
 
-        `duration_ms_NxS` as known at the requests, 0 = not yet.
+        `duration_ms_NxS` as known at the requests, 0 = unknown.
         """
         z_NxSxZ, _ = self._described(video_NxS, duration_ms_NxS)
         doubt_NxS = np.einsum("nsy,nyz,nsz->ns", z_NxSxZ, fits.covariance_NxZxZ, z_NxSxZ, optimize=True)
         return np.stack([np.einsum("nsz,nz->ns", z_NxSxZ, fits.mean_NxZ), np.sqrt(doubt_NxS)], axis=-1)
 
     def leanings(self, fits: Fits, video_NxS: np.ndarray) -> np.ndarray:
-        """`[N, S, 2]`: what each person's past adds to that, in logits, for the author and for all categories.
+        """`[N, S, 2]`: the person's further logits for the author and for the categories of a video.
 
-        For a group of past events whose outcome the vectors leave open, `sum (y - p) / (sum w + prior)`: one step on
-        an effect of the group alone. It holds what no vector of a few axes can, such as a favourite
-        among thousands of authors.
+        An effect is one step from zero on the events of its author or category, `sum (y - p) / (sum w + prior)`. It
+        holds what a short vector cannot, such as a favourite among thousands of authors.
         """
         videos = self._reader.store.videos
         kinds = ((np.asarray(videos.author)[:, None], AUTHOR_PRIOR), (np.asarray(videos.category), CATEGORY_PRIOR))
         out_NxSx2 = np.zeros((*video_NxS.shape, len(kinds)))
-        for rows in _blocks(fits.first_N, fits.end_N):
+        for rows in event_blocks(fits.first_N, fits.end_N, EVENTS_AT_ONCE):
             length_N = fits.end_N[rows] - fits.first_N[rows]
             z_ExZ, appeal_E, stayed_E, told_E, video_E = self._events(fits.first_N[rows], fits.end_N[rows])
             person_E = np.repeat(np.arange(len(rows)), length_N)
@@ -160,25 +155,15 @@ class PreferenceRegression:
         return out_NxSx2
 
 
-def _blocks(first_N: np.ndarray, end_N: np.ndarray) -> Iterator[np.ndarray]:
-    """People with a past, some `EVENTS_AT_ONCE` events at a time."""
-    ends = np.cumsum(end_N - first_N)
-    cuts = np.unique(np.searchsorted(ends, np.arange(EVENTS_AT_ONCE, ends[-1] if len(ends) else 0, EVENTS_AT_ONCE)))
-    for rows in np.split(np.arange(len(end_N)), cuts):
-        rows = rows[end_N[rows] > first_N[rows]]
-        if len(rows):
-            yield rows
-
-
 def _keys(person_x: np.ndarray, group_x: np.ndarray) -> np.ndarray:
-    """One number a person and group; -1 where the group is unknown."""
+    """A number for each person and group; -1 where the group is unknown."""
     return np.where(group_x > 0, person_x * np.int64(1 << 40) + group_x, -1)
 
 
 def _effects(
     key_ExL: np.ndarray, left_E: np.ndarray, weight_E: np.ndarray, prior: float
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Effects by key; keys that no event has, and -1, have none."""
+    """Effects by key; 0 for -1 and for keys without an event."""
     keys_K, place_P = np.unique(key_ExL.reshape(-1), return_inverse=True)
     levels = key_ExL.shape[1]
     left_K, weight_K = (np.bincount(place_P, np.repeat(x, levels)) for x in (left_E, weight_E))

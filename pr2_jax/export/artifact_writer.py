@@ -1,5 +1,4 @@
-"""Writing what export/serving_artifact.py reads: programs with open batch sizes, weights stored once, and the file
-list."""
+"""The writer of serving artifacts: programs with open batch sizes, weights stored once, and the file list."""
 
 from __future__ import annotations
 
@@ -18,26 +17,21 @@ from pr2_jax.types import ModelFunction
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OPEN = ("B", "N", "S")
-"""Dimensions that stay open in an exported program; all others are settled by the config."""
-Schema = Mapping[str, Any]
-"""What a function's batches hold, by name (training/mesh.py)."""
+"""Dimensions that stay open in an exported program; the config settles the others."""
 
 
 class Writer:
-    """Fills the directory of an artifact in the making."""
+    """Fills the directory of a new artifact."""
 
     def __init__(self, directory: Path, sizes: Mapping[str, int] | None = None) -> None:
-        """`sizes`: of the dimensions that a model leaves open and the config of the data settles, by their letters."""
+        """`sizes`, by letter, of the dimensions that the data's config settles."""
         self._directory, self._sizes = directory, sizes or {}
         self._file_of: dict[tuple, str] = {}
         (directory / FUNCTIONS).mkdir()
         (directory / WEIGHTS).mkdir()
 
     def take(self, source: Path, name: str) -> None:
-        """Brings a file or a whole directory in under `name`: hard-linked where possible, else copied.
-
-        Nobody writes into a finished file (everything of ours is replaced by a rename), so a link is as good.
-        """
+        """Adds a file or directory under `name`, hard-linked where possible: finished files never change in place."""
         for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
             if path.is_file():
                 target = self._directory / name / path.relative_to(source)
@@ -45,7 +39,7 @@ class Writer:
                 artifacts.link_or_copy(path, target)
 
     def known(self, name: str) -> None:
-        """An array file that is there already may serve as a weight."""
+        """Lets an array file of the artifact serve as a weight."""
         self._file_of.setdefault(_key(np.load(self._directory / name, mmap_mode="r")), name)
 
     def function(self, name: str, function: ModelFunction) -> dict[str, Any]:
@@ -75,7 +69,7 @@ class Writer:
         return self._file_of[key]
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """Size and SHA-256 of every file; equal ones become one on the disk."""
+        """Size and SHA-256 of every file; equal files become one on the disk."""
         found, first = {}, {}
         for path in sorted(self._directory.rglob("*")):
             if path.is_file() and path.name != artifacts.IN_PROGRESS:
@@ -89,8 +83,8 @@ class Writer:
         return found
 
 
-def open_shapes(inputs: Schema, sizes: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a function's batches, with the dimensions of `OPEN` left open and the other letters' `sizes`."""
+def open_shapes(inputs: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch of schema `inputs`: dimensions of `OPEN` are open, other letters have their `sizes`."""
     scope, out = export.SymbolicScope(), {}
     for name, array in inputs.items():
         dims = [str(sizes[dim] if isinstance(dim, str) and dim not in OPEN else dim) for dim in array.dims]
@@ -108,5 +102,5 @@ def _key(array: np.ndarray) -> tuple:
 
 
 def total_bytes(files: Mapping[str, Mapping[str, Any]]) -> int:
-    """Bytes of an artifact on the disk: equal files count once."""
+    """Bytes of an artifact on the disk, where equal files are one."""
     return sum({said["sha256"]: said["bytes"] for said in files.values()}.values())

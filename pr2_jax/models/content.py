@@ -14,17 +14,7 @@ import numpy as np
 from jax import Array
 
 from pr2_jax.config import ContentConfig
-from pr2_jax.models.layers import (
-    Mlp,
-    VideoAttributes,
-    WordBag,
-    log_proposal,
-    lowered,
-    sampled_softmax,
-    take_videos,
-    unit,
-    video_lookups,
-)
+from pr2_jax.models import layers
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
 from pr2_jax.training.mesh import Schema, ints
@@ -42,10 +32,10 @@ class QueryTower(nn.Module):
     @nn.compact
     def __call__(self, rows_BxQxD: Array, words_BxQ: Array, *, train: bool) -> Array:
         mask_BxQ = words_BxQ > 0
-        bag_BxD = WordBag(name="bag")(rows_BxQxD, mask_BxQ)
+        bag_BxD = layers.WordBag(name="bag")(rows_BxQxD, mask_BxQ)
         c = self.config
-        out_BxD = bag_BxD + Mlp((c.hidden, c.width), c.dropout, name="mlp")(bag_BxD, train=train)
-        return unit(out_BxD) * mask_BxQ.any(1, keepdims=True)
+        out_BxD = bag_BxD + layers.Mlp((c.hidden, c.width), c.dropout, name="mlp")(bag_BxD, train=train)
+        return layers.unit(out_BxD) * mask_BxQ.any(1, keepdims=True)
 
 
 class VideoTower(nn.Module):
@@ -56,8 +46,8 @@ class VideoTower(nn.Module):
     @nn.compact
     def __call__(self, rows: dict[str, Array], video: dict[str, Array], *, train: bool) -> Array:
         c = self.config
-        total_NxD = VideoAttributes(c.width, c.modality_dropout, name="attributes")(rows, video, train=train)
-        return unit(total_NxD + Mlp((c.hidden, c.width), c.dropout, name="mlp")(total_NxD, train=train))
+        total_NxD = layers.VideoAttributes(c.width, c.modality_dropout, name="attributes")(rows, video, train=train)
+        return layers.unit(total_NxD + layers.Mlp((c.hidden, c.width), c.dropout, name="mlp")(total_NxD, train=train))
 
 
 class ContentModel(nn.Module):
@@ -112,10 +102,10 @@ class ContentTask:
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
         if "uniform_N" not in batch:
-            return {**batch, "video": take_videos(frozen, batch["video_B"])}
+            return {**batch, "video": layers.take_videos(frozen, batch["video_B"])}
         ids_N = jnp.concatenate([batch["video_B"], batch["uniform_N"]])
         log_unigram_N = take(frozen["log_unigram"], ids_N)
-        return {**batch, "ids_N": ids_N, "log_unigram_N": log_unigram_N, "video": take_videos(frozen, ids_N)}
+        return {**batch, "ids_N": ids_N, "log_unigram_N": log_unigram_N, "video": layers.take_videos(frozen, ids_N)}
 
     def lookups(self, batch: Batch) -> Lookups:
         return self.query_lookups(batch) | self.video_lookups(batch["video"])
@@ -126,16 +116,16 @@ class ContentTask:
 
     def video_lookups(self, video: dict[str, Array]) -> Lookups:
         """Lookups of the video tower."""
-        return resolved(self.table_specs(), video_lookups(video))
+        return resolved(self.table_specs(), layers.video_lookups(video))
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
-        inputs = lowered(({"params": params}, rows, batch), self.config.compute, ())
+        inputs = layers.lowered(({"params": params}, rows, batch), self.config.compute, ())
         query_BxD, video_NxD = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         size, total = len(query_BxD), len(self.frozen["author"])
         score_BxN = query_BxD @ video_NxD.T / self.config.temperature
-        log_q_N = log_proposal(batch["log_unigram_N"], size, len(video_NxD) - size, total)
+        log_q_N = layers.log_proposal(batch["log_unigram_N"], size, len(video_NxD) - size, total)
         same_BxN = batch["video_B"][:, None] == batch["ids_N"][None, :]
         positive_B = jnp.diagonal(score_BxN)
-        each_B = sampled_softmax(positive_B, score_BxN, log_q_N[:size], log_q_N, same_BxN)
+        each_B = layers.sampled_softmax(positive_B, score_BxN, log_q_N[:size], log_q_N, same_BxN)
         hit_B = positive_B >= jnp.where(same_BxN, NEVER, score_BxN).max(1)
         return each_B.mean(), {"top1": hit_B.mean()}

@@ -53,6 +53,13 @@ def masked_mean(x_xNxD: Array, mask_xN: Array) -> Array:
     return (x_xNxD * weight_xNx1).sum(-2) / jnp.maximum(weight_xNx1.sum(-2), 1.0)
 
 
+def drop_vectors(module: nn.Module, x_xD: Array, rate: float, *, train: bool) -> Array:
+    """In training zeroes whole vectors with probability `rate`; the others are not scaled up."""
+    if not train or rate <= 0:
+        return x_xD
+    return x_xD * jax.random.bernoulli(module.make_rng("dropout"), 1 - rate, (*x_xD.shape[:-1], 1))
+
+
 def time_gap_bucket(gap_seconds: Array, buckets: int) -> Array:
     """Log2 bucket of a gap in seconds. From the exponent's bits: a logarithm rounds differently on each device."""
     return jnp.clip(jnp.frexp(jnp.maximum(gap_seconds, 1.0))[1] - 1, 0, buckets - 1)
@@ -197,11 +204,8 @@ class VideoAttributes(nn.Module):
     @nn.compact
     def __call__(self, rows: dict[str, Array], video: dict[str, Array], *, train: bool) -> Array:
         caption_NxD = WordBag(name="caption")(rows["caption"], video["caption"] > 0)
-        if train and self.modality_dropout > 0 and "brought" in video:
-            keep_Nx1 = jax.random.bernoulli(
-                self.make_rng("dropout"), 1 - self.modality_dropout, (caption_NxD.shape[0], 1)
-            )
-            caption_NxD = caption_NxD * keep_Nx1
+        if "brought" in video:
+            caption_NxD = drop_vectors(self, caption_NxD, self.modality_dropout, train=train)
         category_NxD = masked_mean(rows["category"], video["category"] > 0)
         author_NxD = rows["author"] * (video["author"] > 0)[..., None]
         total_NxD = caption_NxD + nn.Dense(self.width, name="category")(category_NxD)

@@ -5,28 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from pr2_jax.config import PdrConfig
 from pr2_jax.data.columns import SIGNALS
-from pr2_jax.models.layers import (
-    Mlp,
-    PooledAttention,
-    Profile,
-    VideoAttributes,
-    WordBag,
-    event_features,
-    log_proposal,
-    lowered,
-    masked_mean,
-    sampled_softmax,
-    take_videos,
-    unit,
-    video_lookups,
-    weighted_mean,
-)
+from pr2_jax.models import layers
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
 from pr2_jax.training.mesh import Schema, exact_names, example, floats, ints
@@ -40,7 +24,7 @@ class QueryEncoder(nn.Module):
     @nn.compact
     def __call__(self, rows_BxQxD: Array, batch: Batch) -> Array:
         mask_BxQ = batch["words_BxQ"] > 0
-        query_BxD = WordBag(name="bag")(rows_BxQxD, mask_BxQ)
+        query_BxD = layers.WordBag(name="bag")(rows_BxQxD, mask_BxQ)
         query_BxD += nn.Dense(self.width, name="content")(batch["query_content_BxD"])
         null_1xD = self.param("null_query", nn.initializers.normal(0.1), (1, self.width))
         return jnp.where(mask_BxQ.any(1, keepdims=True), query_BxD, null_1xD)
@@ -69,10 +53,10 @@ class QueryUserTower(nn.Module):
             known.append(batch["preference_BxD"])
             leaning_BxD += nn.Dense(c.width, use_bias=False, name="taste")(batch["preference_BxD"])
         if c.use_profile:
-            known.append(Profile(self.profile_sizes, 8, name="profile")(batch["profile_BxP"]))
+            known.append(layers.Profile(self.profile_sizes, 8, name="profile")(batch["profile_BxP"]))
         h = jnp.concatenate([nn.LayerNorm(name="query_norm")(query_BxD), *known], axis=-1)
-        personal_BxD = Mlp((c.hidden, c.width), c.dropout, normalise=False, name="mlp")(h, train=train)
-        return unit(query_BxD + personal_BxD + leaning_BxD)
+        personal_BxD = layers.Mlp((c.hidden, c.width), c.dropout, normalise=False, name="mlp")(h, train=train)
+        return layers.unit(query_BxD + personal_BxD + leaning_BxD)
 
     def _history(self, rows: Rows, batch: Batch, query_BxD: Array) -> tuple[Array, Array]:
         """The history pooled by attention from the query, and its plain mean: `[B, D]` both."""
@@ -80,9 +64,9 @@ class QueryUserTower(nn.Module):
         events = [rows["history"], rows["history_author"], batch["history_content_BxHxD"]]
         if "history_brought_BxHxF" in batch:
             events.append(batch["history_brought_BxHxF"])
-        events.append(event_features(batch["signals_BxHxG"], batch["gap_seconds_BxH"]))
-        pooled_BxD = PooledAttention(c.heads, c.width, name="attention")(query_BxD, events, mask_BxH)
-        return pooled_BxD, masked_mean(rows["history"], mask_BxH)
+        events.append(layers.event_features(batch["signals_BxHxG"], batch["gap_seconds_BxH"]))
+        pooled_BxD = layers.PooledAttention(c.heads, c.width, name="attention")(query_BxD, events, mask_BxH)
+        return pooled_BxD, layers.masked_mean(rows["history"], mask_BxH)
 
 
 class PdrVideoTower(nn.Module):
@@ -93,15 +77,11 @@ class PdrVideoTower(nn.Module):
     @nn.compact
     def __call__(self, rows: Rows, video: dict[str, Array], *, train: bool) -> Array:
         c = self.config
-        total_NxD = VideoAttributes(c.width, name="attributes")(rows, video, train=train)
+        total_NxD = layers.VideoAttributes(c.width, name="attributes")(rows, video, train=train)
         total_NxD += nn.Dense(c.width, name="content")(video["content"])
         total_NxD += nn.Dense(c.width, use_bias=False, name="taste")(video["preference"])
-        id_NxD = rows["video"]
-        if train and c.id_dropout > 0:
-            keep_Nx1 = jax.random.bernoulli(self.make_rng("dropout"), 1 - c.id_dropout, (id_NxD.shape[0], 1))
-            id_NxD = id_NxD * keep_Nx1
-        total_NxD += id_NxD
-        return unit(total_NxD + Mlp((c.hidden, c.width), c.dropout, name="mlp")(total_NxD, train=train))
+        total_NxD += layers.drop_vectors(self, rows["video"], c.id_dropout, train=train)
+        return layers.unit(total_NxD + layers.Mlp((c.hidden, c.width), c.dropout, name="mlp")(total_NxD, train=train))
 
 
 class PdrModel(nn.Module):
@@ -198,7 +178,7 @@ class PdrTask:
     def videos(frozen: dict[str, Array], ids_N: Array) -> dict[str, Array]:
         """Attributes of some videos, and their vectors in both frozen spaces."""
         spaces = {name: take(frozen[name], ids_N) for name in ("content", "preference")}
-        return take_videos(frozen, ids_N) | spaces
+        return layers.take_videos(frozen, ids_N) | spaces
 
     def lookups(self, batch: Batch) -> Lookups:
         found: Lookups = {"query": ("word", batch["words_BxQ"])}
@@ -210,15 +190,15 @@ class PdrTask:
 
     def video_lookups(self, video: dict[str, Array], ids_N: Array) -> Lookups:
         """Lookups of the video tower."""
-        return resolved(self.table_specs(), {"video": ("video", ids_N), **video_lookups(video)})
+        return resolved(self.table_specs(), {"video": ("video", ids_N), **layers.video_lookups(video)})
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c, size = self.config, len(batch["words_BxQ"])
-        inputs = lowered(({"params": params}, rows, batch), c.compute, exact_names(self.schema))
+        inputs = layers.lowered(({"params": params}, rows, batch), c.compute, exact_names(self.schema))
         user_BxD, video_NxD = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         uniform = len(batch["uniform_N"])
         engaged, shown, easy, hard = jnp.split(video_NxD, [size, 2 * size, 2 * size + uniform])
-        log_q_N = log_proposal(batch["log_unigram_N"], size, uniform, len(self.frozen["author"]))
+        log_q_N = layers.log_proposal(batch["log_unigram_N"], size, uniform, len(self.frozen["author"]))
         log_q_N = log_q_N if c.log_q else jnp.zeros_like(log_q_N)
         log_q = jnp.concatenate([log_q_N[:size], log_q_N[2 * size : 2 * size + uniform]])
         ids = jnp.concatenate([batch["video_B"], batch["uniform_N"]])
@@ -234,7 +214,7 @@ class PdrTask:
             # A hard negative was chosen, not drawn: it gets the positive's own correction.
             false_BxK = (hard_BxK == positive_id_B[:, None]) | (hard_BxK == 0)
             scores = jnp.concatenate([negative_BxN - log_q[None, :], hard_score_BxK - log_q_B[:, None]], axis=1)
-            return sampled_softmax(
+            return layers.sampled_softmax(
                 score_B, scores, log_q_B, jnp.zeros_like(scores[0]), jnp.concatenate([false_BxN, false_BxK], axis=1)
             )
 
@@ -242,6 +222,6 @@ class PdrTask:
         relevance_B = softmax(batch["shown_B"], shown, log_q_N[size : 2 * size])
         head_weight = jnp.array([[head.weight for head in c.feedback_heads]])
         feedback = (feedback_B * (batch["feedback_BxT"] * head_weight).sum(1)).sum() / size
-        relevance = weighted_mean(relevance_B, (batch["shown_B"] > 0).astype(jnp.float32))
+        relevance = layers.weighted_mean(relevance_B, (batch["shown_B"] > 0).astype(jnp.float32))
         metrics = {"feedback": feedback_B.mean(), "relevance": relevance}
         return feedback + c.relevance_weight * relevance, metrics

@@ -21,7 +21,7 @@ from jax import Array
 
 from pr2_jax.config import PREFERENCE_LABELS, PreferenceConfig
 from pr2_jax.data.columns import SIGNALS
-from pr2_jax.models.layers import weighted_mean
+from pr2_jax.models.layers import drop_vectors, weighted_mean
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
 from pr2_jax.training.mesh import Schema, example, floats, ints
@@ -52,10 +52,7 @@ class PreferenceModel(nn.Module):
 
     def item(self, rows: Rows, video: dict[str, Array], *, train: bool = False) -> Array:
         """`y [N, D]` of N videos; in training most id rows are left out."""
-        id_NxD = rows["video"]
-        if train and self.config.id_dropout > 0:
-            kept_Nx1 = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.config.id_dropout, (len(id_NxD), 1))
-            id_NxD = id_NxD * kept_Nx1
+        id_NxD = drop_vectors(self, rows["video"], self.config.id_dropout, train=train)
         known = [video["content"], video["numbers"], *(video[name] for name in ("brought", "style") if name in video)]
         item_NxD = id_NxD + self.attributes(jnp.concatenate(known, axis=-1))
         item_NxD += rows["author"] * (video["author"] > 0)[:, None]

@@ -16,22 +16,8 @@ from jax import Array
 
 from pr2_jax.config import QinConfig
 from pr2_jax.data.columns import SIGNALS
+from pr2_jax.models import layers
 from pr2_jax.models.gsu import search_by_query, search_by_video
-from pr2_jax.models.layers import (
-    EngagementGate,
-    EventFeatures,
-    MixtureOfExperts,
-    Mlp,
-    Profile,
-    SelfAttention,
-    TargetAttention,
-    WordBag,
-    attend,
-    listwise,
-    lowered,
-    masked_mean,
-    pointwise,
-)
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
 from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
 from pr2_jax.training.mesh import Schema, exact_names, example, floats, ints
@@ -60,16 +46,16 @@ class ExactSearchUnit(nn.Module):
             share_BxSxK = keep_BxSxK / jnp.maximum(keep_BxSxK.sum(-1, keepdims=True), 1)
             return jnp.einsum("bsk,bkd->bsd", share_BxSxK.astype(both_BxKxD.dtype), both_BxKxD)
         if not c.fused_attention:
-            attention = TargetAttention(c.heads, c.width, name="both")
-            return attend(*attention(target["id"] + target["attribute"], nn.LayerNorm()(both_BxKxD), keep_BxSxK))
+            attention = layers.TargetAttention(c.heads, c.width, name="both")
+            return layers.attend(*attention(target["id"] + target["attribute"], nn.LayerNorm()(both_BxKxD), keep_BxSxK))
         gate_BxK = jnp.full(signals_BxKxG.shape[:2], 0.5, signals_BxKxG.dtype)
         if c.engagement_gate:
-            gate_BxK = EngagementGate(name="gate")(signals_BxKxG)
+            gate_BxK = layers.EngagementGate(name="gate")(signals_BxKxG)
         parts = []
         for kind, share_BxK in (("id", gate_BxK), ("attribute", 1 - gate_BxK)):
-            attention = TargetAttention(c.heads, c.width, name=kind)
+            attention = layers.TargetAttention(c.heads, c.width, name=kind)
             weights, values = attention(target[kind], nn.LayerNorm()(events[kind]), keep_BxSxK)
-            parts.append(attend(weights, share_BxK[:, :, None, None] * values))
+            parts.append(layers.attend(weights, share_BxK[:, :, None, None] * values))
         return parts[0] + parts[1]
 
 
@@ -94,13 +80,13 @@ class QinModel(nn.Module):
         parts += [batch["features_BxSxF"], feed_BxSx1]
         if c.personal:
             parts += self._interests(rows, batch, query_BxD, video)
-            parts.append(spread(Profile(self.profile_sizes, 4, name="profile")(batch["profile_BxP"])))
-        trunk_BxSxW = Mlp((2 * c.expert_width, c.expert_width), c.dropout, name="trunk")(
+            parts.append(spread(layers.Profile(self.profile_sizes, 4, name="profile")(batch["profile_BxP"])))
+        trunk_BxSxW = layers.Mlp((2 * c.expert_width, c.expert_width), c.dropout, name="trunk")(
             jnp.concatenate(parts, axis=-1), train=train
         )
         # The experts also read the counters: a narrow trunk must not blur the strongest inputs.
         mixed_in = jnp.concatenate([nn.swish(trunk_BxSxW), batch["features_BxSxF"], feed_BxSx1], axis=-1)
-        mixed_BxSxTxW, gate_BxSxTxE = MixtureOfExperts(
+        mixed_BxSxTxW, gate_BxSxTxE = layers.MixtureOfExperts(
             len(c.prediction_heads), c.experts, c.expert_width, c.gate_dropout, name="experts"
         )(mixed_in, train=train)
         names = [f"head_{head.name}" for head in c.prediction_heads]
@@ -110,18 +96,15 @@ class QinModel(nn.Module):
 
     def _query(self, rows: Rows, batch: Batch) -> Array:
         mask_BxQ = batch["words_BxQ"] > 0
-        bag_BxD = WordBag(name="query_bag")(rows["query"], mask_BxQ)
+        bag_BxD = layers.WordBag(name="query_bag")(rows["query"], mask_BxQ)
         return bag_BxD + nn.Dense(self.config.width, name="query_content")(batch["query_content_BxD"])
 
     def _candidates(self, rows: Rows, batch: Batch, train: bool) -> dict[str, Array]:
         c = self.config
-        id_BxSxD = rows["video"]
-        if train and c.id_dropout > 0:
-            keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - c.id_dropout, (*id_BxSxD.shape[:2], 1))
-            id_BxSxD = id_BxSxD * keep
+        id_BxSxD = layers.drop_vectors(self, rows["video"], c.id_dropout, train=train)
         author_BxSxD = rows["author"] * (batch["author_BxS"] > 0)[..., None]
         attribute_BxSxD = nn.Dense(c.width, name="content")(batch["content_BxSxD"])
-        attribute_BxSxD += author_BxSxD + masked_mean(rows["category"], batch["category_BxSxL"] > 0)
+        attribute_BxSxD += author_BxSxD + layers.masked_mean(rows["category"], batch["category_BxSxL"] > 0)
         if "brought_BxSxF" in batch:
             attribute_BxSxD += nn.Dense(c.width, name="brought")(batch["brought_BxSxF"])
         return {"id": id_BxSxD, "attribute": attribute_BxSxD}
@@ -131,11 +114,11 @@ class QinModel(nn.Module):
         c = self.config
         target = {kind: video[kind] + query_BxD[:, None] for kind in video}
         content = nn.Dense(c.width, name="event_content")
-        features = EventFeatures(c.width, name="event_features")
+        features = layers.EventFeatures(c.width, name="event_features")
         attribute_BxKxD = content(batch["long_content_BxKxD"]) + features(
             batch["long_signals_BxKxG"], batch["long_gap_BxK"]
         )
-        attribute_BxKxD += masked_mean(rows["long_category"], batch["long_category_BxKxL"] > 0)
+        attribute_BxKxD += layers.masked_mean(rows["long_category"], batch["long_category_BxKxL"] > 0)
         attribute_BxKxD += rows["long_author"] * (batch["long_author_BxK"] > 0)[..., None]
         if "long_brought_BxKxF" in batch:
             attribute_BxKxD += nn.Dense(c.width, name="event_brought")(batch["long_brought_BxKxF"])
@@ -150,12 +133,12 @@ class QinModel(nn.Module):
         recent_BxRxD = rows["recent"] + content(batch["recent_content_BxRxD"])
         recent_BxRxD += features(batch["recent_signals_BxRxG"], batch["recent_gap_BxR"])
         mask_BxR = batch["recent_BxR"] > 0
-        recent_BxRxD = SelfAttention(c.heads, c.width, name="realtime_self")(recent_BxRxD, mask_BxR)
+        recent_BxRxD = layers.SelfAttention(c.heads, c.width, name="realtime_self")(recent_BxRxD, mask_BxR)
         keep_BxSxR = jnp.broadcast_to(mask_BxR[:, None], (*video["id"].shape[:2], mask_BxR.shape[1]))
-        weights, values = TargetAttention(c.heads, c.width, name="realtime")(
+        weights, values = layers.TargetAttention(c.heads, c.width, name="realtime")(
             target["id"] + target["attribute"], nn.LayerNorm()(recent_BxRxD), keep_BxSxR
         )
-        return [long_BxSxD, attend(weights, values), long_BxSxD * video["attribute"]]
+        return [long_BxSxD, layers.attend(weights, values), long_BxSxD * video["attribute"]]
 
     def _position(self, batch: Batch, train: bool) -> Array:
         """Logits of the shallow position tower: position explains clicks in the log, and is unknown when serving."""
@@ -280,14 +263,17 @@ class QinTask:
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c = self.config
         exact = exact_names(self.schema) | {"long_gap_BxK"}  # which prepare picks from one of them
-        inputs = lowered(({"params": params}, rows, batch), c.compute, exact)
+        inputs = layers.lowered(({"params": params}, rows, batch), c.compute, exact)
         logit_BxSxT, position_BxSxT, gate_BxSxTxE = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         logit_BxSxT = logit_BxSxT + position_BxSxT
         label_BxSxT, weight_BxSxT = batch["label_BxSxT"], batch["weight_BxSxT"]
         heads = c.prediction_heads
-        each = [pointwise(logit_BxSxT[..., t], label_BxSxT[..., t], weight_BxSxT[..., t]) for t, _ in enumerate(heads)]
+        each = [
+            layers.pointwise(logit_BxSxT[..., t], label_BxSxT[..., t], weight_BxSxT[..., t])
+            for t, _ in enumerate(heads)
+        ]
         # The first head's label is the click (config/schema.py), by which rankings are judged.
-        ranked = listwise(logit_BxSxT[..., 0], label_BxSxT[..., 0], weight_BxSxT[..., 0])
+        ranked = layers.listwise(logit_BxSxT[..., 0], label_BxSxT[..., 0], weight_BxSxT[..., 0])
         loss = functools.reduce(operator.add, (head.weight * each[t] for t, head in enumerate(heads)))
         entropy_T = -(gate_BxSxTxE * jnp.log(gate_BxSxTxE + 1e-9)).sum(-1).mean((0, 1))
         metrics = {head.name: each[t] for t, head in enumerate(heads)} | {"listwise": ranked}

@@ -7,12 +7,12 @@ import numpy as np
 
 from pr2_jax.data.batches.sessions import impressions_of, part_of, training_sessions
 from pr2_jax.data.columns import CLICK, FEED_SURFACE
-from pr2_jax.encoders.latent_factors import Answers
+from pr2_jax.encoders.latent_factors import Responses
 from pr2_jax.encoders.preference_regression import standardised
 from pr2_jax.search.system import System
 
 
-def responses(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out: int | None) -> Answers:
+def responses(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out: int | None) -> Responses:
     """Feed views known before the validation cut that tell a click, and all shown results, but those of `held_out`, a
     part of the days.
 
@@ -21,7 +21,7 @@ def responses(system: System, scale: np.ndarray, appeal_V: np.ndarray, held_out:
     """
     parts = [_feed(system, held_out), _searches(system, appeal_V, held_out)]
     user_E, video_E, yes_E, offset_E, duration_ms_E = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Answers(user_E, video_E, yes_E.astype(np.float64), offset_E, standardised(duration_ms_E, scale))
+    return Responses(user_E, video_E, yes_E.astype(np.float64), offset_E, standardised(duration_ms_E, scale))
 
 
 def _kept(system: System, user_N: np.ndarray, time_ms_N: np.ndarray, held_out: int | None) -> np.ndarray:

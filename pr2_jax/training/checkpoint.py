@@ -85,10 +85,6 @@ class Checkpoints:
         """Steps on disk, ascending."""
         return [int(info.step) for info in self._checkpointer.checkpoints]
 
-    def latest(self) -> int | None:
-        """The last step on disk."""
-        return max(self.steps, default=None)
-
     def save(self, step: int, state: PyTree) -> None:
         """Starts a save, unless the step is on disk."""
         self.wait()

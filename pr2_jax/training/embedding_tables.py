@@ -133,13 +133,11 @@ class TableOptimizer(Protocol):
 
     def init(self, table_VxD: Array) -> PyTree:
         """Fresh state; its arrays lead with the rows of the table, or are scalars."""
-        ...
 
     def update(
         self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
     ) -> tuple[Array, PyTree]:
         """One step; ids may repeat. Row 0 (unknown) never changes."""
-        ...
 
 
 class SparseOptimizer:

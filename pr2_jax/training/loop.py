@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import dataclasses
 import functools
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,27 +104,21 @@ class Task(Protocol):
     @property
     def schema(self) -> Schema:
         """The arrays of a training batch."""
-        ...
 
     def table_specs(self) -> dict[str, TableSpec]:
         """The tables, by name."""
-        ...
 
     def init(self, key: Array) -> Params:
         """Dense parameters."""
-        ...
 
     def prepare(self, frozen: Frozen, batch: Batch) -> Batch:
         """The batch with all that depends on no parameter: frozen vectors, results of the search units."""
-        ...
 
     def lookups(self, batch: Batch) -> Lookups:
         """The ids of the prepared batch that index each table."""
-        ...
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         """Mean loss of the batch, and scalars to log."""
-        ...
 
 
 def sample_of(frozen: Frozen) -> Frozen:
@@ -233,12 +227,8 @@ def _initialiser(task: Task, config: OptimConfig, steps: int) -> Callable[[Array
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """Shardings of a state: tables and their optimisers' memory split by rows, the rest replicated."""
     everywhere, by_rows = NamedSharding(mesh, REPLICATED), NamedSharding(mesh, BY_ROWS)
-
-    def rows(leaf) -> NamedSharding:
-        return by_rows if leaf.ndim else everywhere
-
-    placed = jax.tree.map(lambda leaf: everywhere, state)
-    return placed.replace(tables=jax.tree.map(rows, state.tables), table_opt=jax.tree.map(rows, state.table_opt))
+    tables, table_opt = jax.tree.map(lambda x: by_rows if x.ndim else everywhere, (state.tables, state.table_opt))
+    return jax.tree.map(lambda x: everywhere, state).replace(tables=tables, table_opt=table_opt)
 
 
 @shared
@@ -271,37 +261,15 @@ def make_step(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = N
 
 def prefetch(batch_at: BatchAt, first: int, last: int, depth: int = 2) -> Iterator[HostBatch]:
     """Builds batches in a background thread, `depth` ahead; an error there is raised here."""
-    ready: queue.Queue = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for step in range(first, last):
-                if stop.is_set():
-                    return
-                put(batch_at(step))
-        except BaseException as error:  # raised by the consumer
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True, name="batches")
-    thread.start()
+    thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches")
+    ahead = collections.deque(thread.submit(batch_at, step) for step in range(first, min(first + depth, last)))
     try:
-        for _ in range(first, last):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        for step in range(first + depth, last + depth):
+            if step < last:
+                ahead.append(thread.submit(batch_at, step))
+            yield ahead.popleft().result()
     finally:
-        stop.set()
-        thread.join()
+        thread.shutdown(cancel_futures=True)
 
 
 def fit(

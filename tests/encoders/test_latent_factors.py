@@ -7,7 +7,7 @@ import pytest
 
 from pr2_jax.config import PreferenceConfig
 from pr2_jax.encoders import latent_factors
-from pr2_jax.encoders.latent_factors import Answers, Doubt, Videos, _Level, fit
+from pr2_jax.encoders.latent_factors import Doubt, Responses, Videos, _Level, fit
 from pr2_jax.metrics.ranking_metrics import auc
 
 PEOPLE, VIDEOS, WIDTH = 150, 120, 3
@@ -35,12 +35,12 @@ class _World:
             (self.shown_VxD.astype(np.float32), noise),
         )  # fmt: skip
 
-    def asked(self, count: int, skip: int = 0) -> Answers:
+    def asked(self, count: int, skip: int = 0) -> Responses:
         """Videos below `skip` are never shown."""
         user_E, video_E = self.rng.integers(1, PEOPLE, count), self.rng.integers(max(1, skip), VIDEOS, count)
         logit_E = self.appeal_V[video_E] + (self.preference_UxD[user_E] * self.vector_VxD[video_E]).sum(1)
         yes_E = (self.rng.random(count) < _sigmoid(logit_E)).astype(float)
-        return Answers(user_E, video_E, yes_E, np.zeros(count), self.rng.normal(size=count))
+        return Responses(user_E, video_E, yes_E, np.zeros(count), self.rng.normal(size=count))
 
     def judged(self, factors: latent_factors.Factors, skip: int = 0) -> float:
         """AUC of true preferences with the fitted vectors, as far as a linear map of either goes."""
@@ -123,7 +123,7 @@ def test_one_sweep_is_that_of_a_plain_twin():
 class _Twin:
     """The fit in plain loops over answers."""
 
-    def __init__(self, a: Answers, v: Videos) -> None:
+    def __init__(self, a: Responses, v: Videos) -> None:
         self.a, self.v = a, v
         self.start = np.concatenate([v.appeal_V[:, None], v.vector_VxD], 1)
         self.person, self.person_cov = np.zeros((PEOPLE, WIDTH + 2)), {}
@@ -193,7 +193,7 @@ class _Twin:
 def test_blocks_change_nothing(monkeypatch):
     world = _World(1_500)
     whole = fit(PreferenceConfig(fit_sweeps=2), world.answers, world.videos, PEOPLE)
-    for name, size in {"ANSWERS_AT_ONCE": 7, "ROWS_AT_ONCE": 11, "CHUNK": 4}.items():
+    for name, size in {"RESPONSES_AT_ONCE": 7, "ROWS_AT_ONCE": 11, "CHUNK": 4}.items():
         monkeypatch.setattr(latent_factors, name, size)
     for one, other in zip(fit(PreferenceConfig(fit_sweeps=2), world.answers, world.videos, PEOPLE), whole, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -202,7 +202,7 @@ def test_blocks_change_nothing(monkeypatch):
 def test_the_order_of_answers_does_not_matter():
     world = _World(1_500)
     order = np.random.default_rng(3).permutation(1_500)
-    shuffled = Answers(*(column[order] for column in world.answers))
+    shuffled = Responses(*(column[order] for column in world.answers))
     pair = [fit(PreferenceConfig(fit_sweeps=2), answers, world.videos, PEOPLE) for answers in (world.answers, shuffled)]
     np.testing.assert_allclose(pair[0].video_VxB, pair[1].video_VxB, atol=1e-5)
 
@@ -245,7 +245,7 @@ def test_a_start_that_is_sure_and_wrong_ends_well(appeal):
     """With one person who answers far more than all others, and a video that is far from what the start says."""
     world = _World(3_000)
     bot = world.asked(2_000)._replace(user_E=np.ones(2_000, int))
-    both = Answers(*(np.concatenate(pair) for pair in zip(world.answers, bot, strict=True)))
+    both = Responses(*(np.concatenate(pair) for pair in zip(world.answers, bot, strict=True)))
     wrong = np.full(VIDEOS, appeal)
     wrong[5] = -wrong[5]
     found = fit(PreferenceConfig(), both, world.videos._replace(appeal_V=wrong), PEOPLE)
@@ -272,7 +272,7 @@ def test_silent_people_and_units_of_attributes_change_nothing():
 
 def test_nothing_to_learn_from_leaves_the_start():
     world = _World(5)
-    nothing = Answers(*(column[:0] for column in world.answers))
+    nothing = Responses(*(column[:0] for column in world.answers))
     for config, answers in ((PreferenceConfig(), nothing), (PreferenceConfig(fit_sweeps=0), world.answers)):
         found = fit(config, answers, world.videos, PEOPLE)
         np.testing.assert_allclose(found.video_VxB[1:, 1:], world.videos.vector_VxD[1:], atol=1e-6)
