@@ -90,6 +90,7 @@ VERBS = {
 
 MODELS = ("content", "preference", "pdr", "qin")
 MODEL_ALIASES = {"taste": "preference"}
+FLAG_ALIASES = {"--own-luck": "--independent-draws", "--trial": "--validate"}
 """Old names of models to the present ones."""
 
 _Verbs = argparse._SubParsersAction

@@ -232,6 +232,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         source = "its config from the work directory" if "workdir" in options else "no config"
         raise BadConfig(f"{overrides[0]}: this command takes {source}")
     options.overrides = overrides
+    for old, new in arguments.FLAG_ALIASES.items():
+        if any(text.partition("=")[0] == old for text in argv):
+            console.log(f"{old} is called {new} now")
     return options
 
 

@@ -164,8 +164,11 @@ def choose_weights(
             score, hit = np.take_along_axis(score, best, 1), np.take_along_axis(hit, best, 1)
         return float(retrieval_objective(score, hit, np.isfinite(score), positives_B).mean())
 
-    grids = dict.fromkeys(range(len(names)), WEIGHT_GRID)
-    weight_C = np.array(coordinate_search(value, [1.0] * len(names), grids, lambda trial: sum(trial) > 0), np.float32)
+    # Ties are paid at chance: all weight on channels that find nothing would order a small catalogue well by value.
+    found = [place for place, name in enumerate(names) if (channels[name].ids_BxK[picked] > 0).any()]
+    grids = dict.fromkeys(found, WEIGHT_GRID)
+    start = [float(place in found or not found) for place in range(len(names))]
+    weight_C = np.array(coordinate_search(value, start, grids, lambda trial: sum(trial) > 0), np.float32)
     return {name: float(w) for name, w in zip(names, weight_C / weight_C.sum(), strict=True)}
 
 

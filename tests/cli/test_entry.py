@@ -345,3 +345,11 @@ def test_reader_that_leaves_early_is_no_error():
     os.close(write_end)
     assert done.stderr == b""
     assert done.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize(("old", "new"), arguments.FLAG_ALIASES.items())
+def test_an_old_flag_is_taken_and_its_new_name_said(old, new, capsys, tmp_path):
+    value = ["2"] if old == "--trial" else []
+    options = entry._parse(["abtest", "--workdir", str(tmp_path), old, *value])
+    assert vars(options)[new.removeprefix("--").replace("-", "_")]
+    assert f"{old} is called {new} now" in capsys.readouterr().err

@@ -117,5 +117,9 @@ def test_chosen_weights_favour_the_channel_that_knows(rng: np.random.Generator) 
     assert got["pdr"] > 0.8
     assert sum(got.values()) == pytest.approx(1.0)
     assert got == merge.choose_weights(lists, clicked)
+    # A channel that finds nothing gets nothing, though ties are paid at chance.
+    nothing = {"bm25": candidates_of([{}] * 60, 160)}
+    assert merge.choose_weights(nothing | lists, clicked) == {"bm25": 0.0} | got
+    assert merge.choose_weights(nothing, clicked) == {"bm25": 1.0}
     # Requests without a click say nothing.
     assert merge.choose_weights(lists, [np.zeros(0, np.int64)] * 60) == {"dr": 0.5, "pdr": 0.5}
