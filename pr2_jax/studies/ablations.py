@@ -38,7 +38,7 @@ Make = Callable[[str, Path, Config, Body | None], None]
 """(stage, work directory, config, body or None for the stage's own): makes one stage there, unless it is fresh."""
 DIRECTORY, SHARED = "ablations", "shared"
 DAYS = ("validation", "test")
-JUDGED, COSTS = "judged", "costs.json"
+JUDGED, COSTS_FILE = "judged", "costs.json"
 TIMED_SESSIONS = 64
 """Searches of the test day over which the time to answer one is taken."""
 METRICS = {
@@ -116,7 +116,7 @@ def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make:
             found = session_metrics(system, rank_day(system, config, day, ("pr2",) if ablation.ranked else ()))
             per_session.save(out / f"{name}.npz", found)
         costs = _costs(system, config, day, ablation.ranked)
-        artifacts.write_json(out / COSTS, costs)
+        artifacts.write_json(out / COSTS_FILE, costs)
     _drop(place, whole)
 
 
@@ -188,7 +188,7 @@ def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, 
 
 def _read(place: Path, ablation: Ablation) -> Result:
     found = {name: per_session.load(place / JUDGED / f"{name}.npz") for name in DAYS}
-    return Result(ablation, found, json.loads((place / JUDGED / COSTS).read_text()))
+    return Result(ablation, found, json.loads((place / JUDGED / COSTS_FILE).read_text()))
 
 
 def write_tables(results: Sequence[Result], config: EvaluationConfig, out: Path, notes: Mapping[str, str]) -> None:
