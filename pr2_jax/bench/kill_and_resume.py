@@ -95,8 +95,8 @@ def _finish(directory: Path, root: Path) -> tuple[dict[str, str], int]:
     out, err = process.communicate()
     if process.returncode:
         raise Pr2Error(f"a run in {directory} failed: {(err.strip().splitlines() or ['no message'])[-1]}")
-    told = json.loads(out.splitlines()[-1])
-    return told["hashes"], told["resumed_from"]
+    report = json.loads(out.splitlines()[-1])
+    return report["hashes"], report["resumed_from"]
 
 
 def _start(directory: Path, root: Path) -> subprocess.Popen:
