@@ -79,35 +79,30 @@ def _killed(root: Path, number: int, duration_s: float, rng: np.random.Generator
     """The directory of a killed run, and the seconds until the kill."""
     for attempt in range(TRIES):
         directory, after_s = root / f"{number}-{attempt}", float(rng.uniform(0, duration_s))
-        process = _start(directory, root)
         try:
-            process.communicate(timeout=after_s)
+            _run(directory, root, after_s)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
             return directory, after_s
     raise Pr2Error(f"{TRIES} runs ended before they could be killed: the machine's speed changes too much to go on")
 
 
 def _finish(directory: Path, root: Path) -> tuple[dict[str, str], int]:
     """Runs to the end: hashes of all arrays and of the curve, and the step that the run resumed from."""
-    process = _start(directory, root)
-    out, err = process.communicate()
-    if process.returncode:
-        raise Pr2Error(f"a run in {directory} failed: {(err.strip().splitlines() or ['no message'])[-1]}")
-    told = json.loads(out.splitlines()[-1])
-    return told["hashes"], told["resumed_from"]
+    done = _run(directory, root)
+    if done.returncode:
+        raise Pr2Error(f"a run in {directory} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    report = json.loads(done.stdout.splitlines()[-1])
+    return report["hashes"], report["resumed_from"]
 
 
-def _start(directory: Path, root: Path) -> subprocess.Popen:
+def _run(directory: Path, root: Path, kill_after_s: float | None = None) -> subprocess.CompletedProcess:
     settings = {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
         "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     command = [sys.executable, "-m", "pr2_jax.bench.kill_and_resume", str(directory)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=os.environ | settings, **pipes)
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=kill_after_s)
 
 
 def train(directory: Path) -> None:

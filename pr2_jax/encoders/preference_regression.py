@@ -64,8 +64,8 @@ def whitened(video_VxD: np.ndarray, most: int | None = None) -> np.ndarray:
 def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:
     """Mean and deviation of `log(1 + seconds)` of views before a time, float64 `[2]`: the content of `DURATIONS`."""
     e = reader.store.events
-    told = (np.asarray(e.duration_ms) > 0) & (np.asarray(e.time_ms) < before_ms)
-    log = np.log1p(np.asarray(e.duration_ms)[told] / 1000)
+    known_E = (np.asarray(e.duration_ms) > 0) & (np.asarray(e.time_ms) < before_ms)
+    log = np.log1p(np.asarray(e.duration_ms)[known_E] / 1000)
     return np.array([log.mean(), log.std() or 1.0]) if len(log) else np.array([0.0, 1.0])
 
 
@@ -98,20 +98,20 @@ class PreferenceRegression:
         """Events of each range, end to end: `z`, appeal, click, whether the click is known (1 or 0), and video."""
         e = self._reader.store.events
         event_E = self._reader.store.outcome_index.rows[laid_out(first_N, end_N - first_N)]
-        video_E, told_E = np.asarray(e.video)[event_E], (np.asarray(e.told)[event_E] & CLICK) > 0
+        video_E, known_E = np.asarray(e.video)[event_E], (np.asarray(e.told)[event_E] & CLICK) > 0
         z_ExZ, appeal_E = self._described(video_E, np.asarray(e.duration_ms)[event_E])
-        return z_ExZ, appeal_E, np.asarray(e.click)[event_E], told_E.astype(np.float64), video_E
+        return z_ExZ, appeal_E, np.asarray(e.click)[event_E], known_E.astype(np.float64), video_E
 
     def _sums(self, first_N: np.ndarray, end_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`sum w z z^T` and `sum (y - p) z` over the events of each range, none of them empty."""
         ends_N = np.cumsum(end_N - first_N)
-        z_ExZ, appeal_E, stayed_E, told_E, _ = self._events(first_N, end_N)
+        z_ExZ, appeal_E, click_E, known_E, _ = self._events(first_N, end_N)
         p_E, weight_E = likelihood(appeal_E)
-        weighed_ExZ = z_ExZ * (weight_E * told_E)[:, None]
+        weighted_ExZ = z_ExZ * (weight_E * known_E)[:, None]
         # One product a person: outer products of single events would take Z times the memory traffic.
-        parts = zip(np.split(weighed_ExZ, ends_N[:-1]), np.split(z_ExZ, ends_N[:-1]), strict=True)
-        gram_NxZxZ = np.stack([weighed.T @ z for weighed, z in parts])
-        pull_NxZ = np.add.reduceat(z_ExZ * ((stayed_E - p_E) * told_E)[:, None], ends_N - (end_N - first_N))
+        parts = zip(np.split(weighted_ExZ, ends_N[:-1]), np.split(z_ExZ, ends_N[:-1]), strict=True)
+        gram_NxZxZ = np.stack([weighted.T @ z for weighted, z in parts])
+        pull_NxZ = np.add.reduceat(z_ExZ * ((click_E - p_E) * known_E)[:, None], ends_N - (end_N - first_N))
         return gram_NxZxZ, pull_NxZ
 
     def _described(self, video_x: np.ndarray, duration_ms_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,14 +144,14 @@ class PreferenceRegression:
         out_NxSx2 = np.zeros((*video_NxS.shape, len(kinds)))
         for rows in event_blocks(fits.first_N, fits.end_N, EVENTS_AT_ONCE):
             length_N = fits.end_N[rows] - fits.first_N[rows]
-            z_ExZ, appeal_E, stayed_E, told_E, video_E = self._events(fits.first_N[rows], fits.end_N[rows])
+            z_ExZ, appeal_E, click_E, known_E, video_E = self._events(fits.first_N[rows], fits.end_N[rows])
             person_E = np.repeat(np.arange(len(rows)), length_N)
             p_E, weight_E = likelihood(appeal_E + np.einsum("ez,ez->e", z_ExZ, fits.mean_NxZ[rows][person_E]))
             for kind, (group_VxL, prior) in enumerate(kinds):
-                left_ExL = _keys(person_E[:, None], group_VxL[video_E])
-                found = _effects(left_ExL, (stayed_E - p_E) * told_E, weight_E * told_E, prior)
-                asked_NxSxL = _keys(np.arange(len(rows))[:, None, None], group_VxL[video_NxS[rows]])
-                out_NxSx2[rows, :, kind] = found(asked_NxSxL).sum(-1)
+                key_ExL = _keys(person_E[:, None], group_VxL[video_E])
+                effects = _effects(key_ExL, (click_E - p_E) * known_E, weight_E * known_E, prior)
+                request_NxSxL = _keys(np.arange(len(rows))[:, None, None], group_VxL[video_NxS[rows]])
+                out_NxSx2[rows, :, kind] = effects(request_NxSxL).sum(-1)
         return out_NxSx2
 
 

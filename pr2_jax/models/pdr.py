@@ -181,12 +181,12 @@ class PdrTask:
         return layers.take_videos(frozen, ids_N) | spaces
 
     def lookups(self, batch: Batch) -> Lookups:
-        found: Lookups = {"query": ("word", batch["words_BxQ"])}
+        lookups: Lookups = {"query": ("word", batch["words_BxQ"])}
         if self.config.use_history:
-            found["history"] = ("video", batch["history_BxH"])
-            found["history_author"] = ("author", batch["history_author_BxH"])
-        found = resolved(self.table_specs(), found)
-        return found | self.video_lookups(batch["video"], batch["ids_N"]) if "video" in batch else found
+            lookups["history"] = ("video", batch["history_BxH"])
+            lookups["history_author"] = ("author", batch["history_author_BxH"])
+        lookups = resolved(self.table_specs(), lookups)
+        return lookups | self.video_lookups(batch["video"], batch["ids_N"]) if "video" in batch else lookups
 
     def video_lookups(self, video: dict[str, Array], ids_N: Array) -> Lookups:
         """Lookups of the video tower."""

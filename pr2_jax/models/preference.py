@@ -126,12 +126,12 @@ class PreferenceTask:
         return {**batch, "video": {name: take(x, batch["video_E"]) for name, x in frozen.items()}}
 
     def lookups(self, batch: Batch) -> Lookups:
-        found: Lookups = {
+        lookups: Lookups = {
             "video": ("video", batch["video_E"]),
             "author": ("author", batch["video"]["author"]),
             "category": ("category", batch["video"]["category"]),
         }
-        return resolved(self.table_specs(), found)
+        return resolved(self.table_specs(), lookups)
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c = self.config

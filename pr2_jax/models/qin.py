@@ -246,19 +246,19 @@ class QinTask:
         }
 
     def lookups(self, batch: Batch) -> Lookups:
-        found: Lookups = {
+        lookups: Lookups = {
             "query": ("word", batch["words_BxQ"]),
             "video": ("video", batch["video_BxS"]),
             "author": ("author", batch["author_BxS"]),
             "category": ("category", batch["category_BxSxL"]),
         }
         if self.config.personal:
-            found["long"] = ("video", batch["long_BxK"])
-            found["long_author"] = ("author", batch["long_author_BxK"])
-            found["long_category"] = ("category", batch["long_category_BxKxL"])
+            lookups["long"] = ("video", batch["long_BxK"])
+            lookups["long_author"] = ("author", batch["long_author_BxK"])
+            lookups["long_category"] = ("category", batch["long_category_BxKxL"])
             if self.config.realtime:
-                found["recent"] = ("video", batch["recent_BxR"])
-        return resolved(self.table_specs(), found)
+                lookups["recent"] = ("video", batch["recent_BxR"])
+        return resolved(self.table_specs(), lookups)
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c = self.config
@@ -266,17 +266,13 @@ class QinTask:
         inputs = layers.lowered(({"params": params}, rows, batch), c.compute, exact)
         logit_BxSxT, position_BxSxT, gate_BxSxTxE = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         logit_BxSxT = logit_BxSxT + position_BxSxT
-        label_BxSxT, weight_BxSxT = batch["label_BxSxT"], batch["weight_BxSxT"]
-        heads = c.prediction_heads
-        each = [
-            layers.pointwise(logit_BxSxT[..., t], label_BxSxT[..., t], weight_BxSxT[..., t])
-            for t, _ in enumerate(heads)
-        ]
+        arrays, heads = (logit_BxSxT, batch["label_BxSxT"], batch["weight_BxSxT"]), c.prediction_heads
+        each = [layers.pointwise(*(x[..., t] for x in arrays)) for t in range(len(heads))]
         # The first head's label is the click (config/schema.py), by which rankings are judged.
-        ranked = layers.listwise(logit_BxSxT[..., 0], label_BxSxT[..., 0], weight_BxSxT[..., 0])
-        loss = functools.reduce(operator.add, (head.weight * each[t] for t, head in enumerate(heads)))
+        ranked = layers.listwise(*(x[..., 0] for x in arrays))
+        loss = functools.reduce(operator.add, (head.weight * x for head, x in zip(heads, each, strict=True)))
         entropy_T = -(gate_BxSxTxE * jnp.log(gate_BxSxTxE + 1e-9)).sum(-1).mean((0, 1))
-        metrics = {head.name: each[t] for t, head in enumerate(heads)} | {"listwise": ranked}
+        metrics = {head.name: x for head, x in zip(heads, each, strict=True)} | {"listwise": ranked}
         metrics |= {f"gate_entropy_{head.name}": entropy_T[t] for t, head in enumerate(heads)}
         return loss + c.listwise_weight * ranked, metrics
 

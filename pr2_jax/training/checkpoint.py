@@ -90,8 +90,8 @@ class Checkpoints:
         self.wait()
         if step in self.steps:
             return
-        told = {"facts": self._facts, "checksum": checksum(state)}
-        self._checkpointer.save_checkpointables_async(step, {"state": state}, force=True, custom_metadata=told)
+        metadata = {"facts": self._facts, "checksum": checksum(state)}
+        self._checkpointer.save_checkpointables_async(step, {"state": state}, force=True, custom_metadata=metadata)
 
     def restore(self, like: PyTree) -> PyTree | None:
         """The latest whole state, placed as `like` is; None where there is no checkpoint.
@@ -137,21 +137,21 @@ class Checkpoints:
                 raise
             console.log(f"the last checkpoint was not saved either: {_line(failed)}")
 
-    def _told(self, step: int) -> dict[str, Any] | None:
+    def _metadata(self, step: int) -> dict[str, Any] | None:
         """Facts and checksum of a checkpoint; None where they cannot be read."""
         try:
-            told = self._checkpointer.checkpointables_metadata(step).custom_metadata
+            metadata = self._checkpointer.checkpointables_metadata(step).custom_metadata
         except Exception:  # any error that damaged files cause in Orbax
             return None
-        return told if isinstance(told, dict) and {"facts", "checksum"} <= told.keys() else None
+        return metadata if isinstance(metadata, dict) and {"facts", "checksum"} <= metadata.keys() else None
 
     def _load(self, step: int, like: PyTree) -> tuple[PyTree, str | None]:
         """The state, or why it is damaged."""
         with _quiet():
-            told, state, why = self._told(step), None, None
-            if not _everywhere(told is not None):
+            metadata, state, why = self._metadata(step), None, None
+            if not _everywhere(metadata is not None):
                 return None, "it does not say what it was made from"
-            if changes := artifacts.differences(told["facts"], self._facts):
+            if changes := artifacts.differences(metadata["facts"], self._facts):
                 raise StaleArtifact(
                     f"{self._place} holds checkpoints of another run ({artifacts.in_short(changes)}): remove that "
                     "directory to train from the start"
@@ -166,7 +166,7 @@ class Checkpoints:
                 gc.collect()  # complaints of what a failed read left behind are muted here
         if not _everywhere(why is None):
             return None, why or "another process cannot read it"
-        if checksum(state) != told["checksum"]:
+        if checksum(state) != metadata["checksum"]:
             return None, "its values do not match their checksum"
         return state, None
 

@@ -114,30 +114,30 @@ def _number(environment: Mapping[str, str], name: str, set_by: str) -> int:
     return int(value)
 
 
-def start(asked: Group | None, found_by: str | None = None, wait_s: float = START_S) -> None:
+def start(members: Group | None, found_by: str | None = None, wait_s: float = START_S) -> None:
     """Joins the other processes, if any; to be called before anything else of JAX.
 
     Where they do not come within `wait_s` the process ends with one line and exit status 2: JAX would abort it.
     """
-    if found_by != "tpu" and (asked is None or asked.processes == 1):
+    if found_by != "tpu" and (members is None or members.processes == 1):
         return
     settings: dict[str, Any] = {
         "cluster_detection_method": "gketpu" if "TPU_WORKER_HOSTNAMES" in os.environ else "gcetpu"
     }
-    if asked is not None:
-        host, _, port = asked.coordinator.rpartition(":")
+    if members is not None:
+        host, _, port = members.coordinator.rpartition(":")
         settings = {
-            "coordinator_address": asked.coordinator,
-            "num_processes": asked.processes,
-            "process_id": asked.process,
+            "coordinator_address": members.coordinator,
+            "num_processes": members.processes,
+            "process_id": members.process,
             "cluster_detection_method": "deactivate",
         }
         if host in ("localhost", "127.0.0.1"):  # the service must not listen to the whole network
-            settings["coordinator_bind_address"] = asked.coordinator
-        if asked.process == 0:
+            settings["coordinator_bind_address"] = members.coordinator
+        if members.process == 0:
             _refuse_taken(int(port))
     console.keep_stdout_clean()
-    timer = threading.Timer(wait_s, _give_up, (asked, wait_s))
+    timer = threading.Timer(wait_s, _give_up, (members, wait_s))
     timer.daemon = True
     timer.start()
     try:
@@ -162,18 +162,18 @@ def _refuse_taken(port: int) -> None:
             raise BadConfig(f"--coordinator: port {port} of this host cannot be used ({error.strerror})") from None
 
 
-def _give_up(asked: Group | None, wait_s: float) -> None:
+def _give_up(members: Group | None, wait_s: float) -> None:
     """Ends the process from a thread: the main one is held in C++, which would abort."""
-    if asked is None:
-        said = "the other processes of this TPU slice did not come"
-    elif asked.process == 0:
-        said = f"not all {asked.processes} processes came to {asked.coordinator}"
-    elif _answers(asked.coordinator):
-        said = f"process 0 is at {asked.coordinator}, but not all {asked.processes} processes came"
+    if members is None:
+        message = "the other processes of this TPU slice did not come"
+    elif members.process == 0:
+        message = f"not all {members.processes} processes came to {members.coordinator}"
+    elif _answers(members.coordinator):
+        message = f"process 0 is at {members.coordinator}, but not all {members.processes} processes came"
     else:
-        said = f"process {asked.process} finds no process 0 at {asked.coordinator}"
+        message = f"process {members.process} finds no process 0 at {members.coordinator}"
     print(
-        f"pr2: error: {said} within {wait_s:g} s: see whether each was started, with the same --coordinator and "
+        f"pr2: error: {message} within {wait_s:g} s: see whether each was started, with the same --coordinator and "
         "--processes, and whether hosts can reach each other",
         file=sys.stderr,
         flush=True,
@@ -242,13 +242,13 @@ def agree(facts: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def _outcomes(do: Callable[[], T], timeout_s: float) -> tuple[T, list[Any]]:
     """The result of `do` here, and those of all processes. An error on one process is raised on all of them."""
-    mine, failure, told = None, None, None
+    mine, failure, message = None, None, None
     try:
         mine = do()
     except BaseException as error:  # raised again once the others know
         failure = error
-        told = str(error) if isinstance(error, Pr2Error) else f"{type(error).__name__}: {error}"
-    everyone = _gathered([mine, told], timeout_s)
+        message = str(error) if isinstance(error, Pr2Error) else f"{type(error).__name__}: {error}"
+    everyone = _gathered([mine, message], timeout_s)
     if failure is not None:
         raise failure
     for process, (_, error) in enumerate(everyone):

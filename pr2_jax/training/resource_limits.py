@@ -66,14 +66,14 @@ def _disk_line(directory: Path, code: int, needed: int) -> str:
 
 
 def _memory_line(task: str, error: BaseException, arrays: Mapping[str, PyTree]) -> str:
-    told = next(str(e) for e in causes(error) if "RESOURCE_EXHAUSTED" in str(e)).splitlines()[0]
+    message = next(str(e) for e in causes(error) if "RESOURCE_EXHAUSTED" in str(e)).splitlines()[0]
     leaves = [(size(leaf), name, leaf) for name, leaf in by_name(dict(arrays)).items()]
     largest = sorted(leaves, key=lambda row: (-row[0], row[1]))[:NAMED]
     named = ", ".join(f"{name} {leaf.dtype}{list(leaf.shape)} {count / 1e6:,.1f} MB" for count, name, leaf in largest)
     remedy = f"lower {task}.optim.batch"
     if not largest[0][1].startswith("batch"):
         remedy += f" or {task}.width, or split the tables over more devices (mesh.data, mesh.model)"
-    return f"{task} does not fit the device's memory ({told[:160]}); the largest arrays are {named}: {remedy}"
+    return f"{task} does not fit the device's memory ({message[:160]}); the largest arrays are {named}: {remedy}"
 
 
 class Stopping:
@@ -84,7 +84,7 @@ class Stopping:
     """
 
     def __init__(self, first: int, steps: int) -> None:
-        self._step, self._steps, self._asked = first, steps, False
+        self._step, self._steps, self._signalled = first, steps, False
         self._together = jax.distributed.is_initialized()
         self._listens = not self._together and threading.current_thread() is threading.main_thread()
 
@@ -97,14 +97,14 @@ class Stopping:
         """Whether `step` is the last one. Every process asks once after every step."""
         self._step = step
         if self._together:
-            self._asked = multihost_utils.reached_preemption_sync_point(step)
-        return self._asked
+            self._signalled = multihost_utils.reached_preemption_sync_point(step)
+        return self._signalled
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         if self._listens:
             signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
-        if self._asked and kind is None:
+        if self._signalled and kind is None:
             raise Stopped(f"stopped by SIGTERM after saving step {self._step} of {self._steps}")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+        self._signalled = True

@@ -24,8 +24,7 @@ class Curve:
 
     def __init__(self, path: Path, first: int) -> None:
         self._path, self._pending = path, None
-        self._count = 0  # losses read
-        self._first_s = self._latest_s = 0.0
+        self._read_s: list[float] = []  # when each loss was read
         if not is_first():  # the others read losses too, so that all stop at one step
             return
         # A killed run may have logged past its last checkpoint, and its last line may be torn.
@@ -46,9 +45,7 @@ class Curve:
             return
         (step, metrics, batch, keep), self._pending = self._pending, None
         loss = float(metrics["loss"])
-        self._count, self._latest_s = self._count + 1, time.perf_counter()
-        if self._count == 1:
-            self._first_s = self._latest_s
+        self._read_s.append(time.perf_counter())
         if not np.isfinite(loss):
             share = "" if alone() else f"_share_{jax.process_index()}"
             saved = self._path.with_name(f"bad_batch_{step}{share}.npz")
@@ -64,8 +61,9 @@ class Curve:
 
     def finish(self) -> None:
         """Writes the pace, if there were two steps."""
-        if self._count > 1 and is_first():
-            pace = {"steps": self._count, "seconds_a_step": (self._latest_s - self._first_s) / (self._count - 1)}
+        steps, times = len(self._read_s), self._read_s
+        if steps > 1 and is_first():
+            pace = {"steps": steps, "seconds_a_step": (times[-1] - times[0]) / (steps - 1)}
             self._path.with_name(PACE).write_text(json.dumps(pace) + "\n")
 
 

@@ -65,11 +65,7 @@ def test_the_process_trains_and_goes_on(monkeypatch, tmp_path, capsys):
 
 
 def test_a_process_that_is_always_done_too_soon_is_an_error(monkeypatch, tmp_path):
-    class Done:
-        def communicate(self, timeout):
-            return "", ""
-
-    monkeypatch.setattr(kill_and_resume, "_start", lambda directory, root: Done())
+    monkeypatch.setattr(kill_and_resume, "_run", lambda directory, root, kill_after_s: None)
     with pytest.raises(Pr2Error, match="100 runs ended before they could be killed"):
         kill_and_resume._killed(tmp_path, 1, 1.0, np.random.default_rng(0))
 

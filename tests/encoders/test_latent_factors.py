@@ -1,4 +1,4 @@
-"""The fit of people and videos: a plain twin of its step, blocks that change nothing, and what it finds in answers."""
+"""The fit of people and videos: a plain twin of its step, blocks that change nothing, and recovery from responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 class _World:
     """People and videos with known preferences; attributes tell half of a video's vector, its author another part."""
 
-    def __init__(self, answers: int, seed: int = 0) -> None:
+    def __init__(self, responses: int, seed: int = 0) -> None:
         rng = self.rng = np.random.default_rng(seed)
         self.author_V = rng.integers(1, 12, VIDEOS)
         self.shown_VxD = rng.normal(size=(VIDEOS, WIDTH))
@@ -28,14 +28,14 @@ class _World:
         self.vector_VxD = self.shown_VxD + of_authors[self.author_V] + rng.normal(0, 0.5, (VIDEOS, WIDTH))
         self.preference_UxD = rng.normal(size=(PEOPLE, WIDTH)) * [1.5, 1.5, 0.02]  # the third axis moves nobody
         self.appeal_V = rng.normal(0, 0.5, VIDEOS)
-        self.answers = self.asked(answers)
+        self.responses = self.drawn(responses)
         noise = rng.normal(size=(VIDEOS, 2))
         self.videos = Videos(
             np.zeros(VIDEOS), rng.normal(size=(VIDEOS, WIDTH)) * 0.3 + self.vector_VxD, self.author_V,
             (self.shown_VxD.astype(np.float32), noise),
         )  # fmt: skip
 
-    def asked(self, count: int, skip: int = 0) -> Responses:
+    def drawn(self, count: int, skip: int = 0) -> Responses:
         """Videos below `skip` are never shown."""
         user_E, video_E = self.rng.integers(1, PEOPLE, count), self.rng.integers(max(1, skip), VIDEOS, count)
         logit_E = self.appeal_V[video_E] + (self.preference_UxD[user_E] * self.vector_VxD[video_E]).sum(1)
@@ -44,7 +44,7 @@ class _World:
 
     def judged(self, factors: latent_factors.Factors, skip: int = 0) -> float:
         """AUC of true preferences with the fitted vectors, as far as a linear map of either goes."""
-        new = self.asked(4_000, skip)
+        new = self.drawn(4_000, skip)
         found_VxD = factors.video_VxB[:, 1:].astype(np.float64)
         mapped = found_VxD @ np.linalg.lstsq(found_VxD[1:], self.vector_VxD[1:], rcond=None)[0]
         return auc(new.yes_E > 0, (self.preference_UxD[new.user_E] * mapped[new.video_E]).sum(1))
@@ -81,7 +81,7 @@ def test_a_step_is_that_of_a_plain_twin(rng, doubted, monkeypatch):
         np.testing.assert_allclose(level.mean_GxZ[group], start[group] + np.linalg.solve(curve, slope), atol=1e-10)
         np.testing.assert_allclose(out[group - 1], np.linalg.inv(curve), atol=1e-10)
     np.testing.assert_allclose(total, out.sum(0), atol=1e-10)
-    assert not level.mean_GxZ[[0, 8]].any()  # the unknown, and one for which nobody answered
+    assert not level.mean_GxZ[[0, 8]].any()  # the unknown, and one for which nobody responded
     level.learn_precision(total)
     second = sum(np.outer(m, m) for m in level.mean_GxZ[1:8]) + total
     np.testing.assert_allclose(np.linalg.inv(level.precision_ZxZ), second / 7, atol=1e-10)
@@ -102,7 +102,7 @@ def test_curvature_is_that_of_a_bound():
 def test_one_sweep_is_that_of_a_plain_twin():
     """Every effect from nothing, one after the other, with offsets, durations and videos without author."""
     world = _World(300)
-    rng, a = world.rng, world.answers._replace(offset_E=world.rng.normal(size=300))
+    rng, a = world.rng, world.responses._replace(offset_E=world.rng.normal(size=300))
     author_V = np.where(world.author_V > 6, 0, world.author_V)
     videos = world.videos._replace(author_V=author_V, appeal_V=rng.normal(size=VIDEOS))
     got = fit(PreferenceConfig(fit_sweeps=1), a, videos, PEOPLE)
@@ -121,7 +121,7 @@ def test_one_sweep_is_that_of_a_plain_twin():
 
 
 class _Twin:
-    """The fit in plain loops over answers."""
+    """The fit in plain loops over responses."""
 
     def __init__(self, a: Responses, v: Videos) -> None:
         self.a, self.v = a, v
@@ -192,25 +192,30 @@ class _Twin:
 
 def test_blocks_change_nothing(monkeypatch):
     world = _World(1_500)
-    whole = fit(PreferenceConfig(fit_sweeps=2), world.answers, world.videos, PEOPLE)
+    whole = fit(PreferenceConfig(fit_sweeps=2), world.responses, world.videos, PEOPLE)
     for name, size in {"RESPONSES_AT_ONCE": 7, "ROWS_AT_ONCE": 11, "CHUNK": 4}.items():
         monkeypatch.setattr(latent_factors, name, size)
-    for one, other in zip(fit(PreferenceConfig(fit_sweeps=2), world.answers, world.videos, PEOPLE), whole, strict=True):
+    for one, other in zip(
+        fit(PreferenceConfig(fit_sweeps=2), world.responses, world.videos, PEOPLE), whole, strict=True
+    ):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_the_order_of_answers_does_not_matter():
+def test_the_order_of_responses_does_not_matter():
     world = _World(1_500)
     order = np.random.default_rng(3).permutation(1_500)
-    shuffled = Responses(*(column[order] for column in world.answers))
-    pair = [fit(PreferenceConfig(fit_sweeps=2), answers, world.videos, PEOPLE) for answers in (world.answers, shuffled)]
+    shuffled = Responses(*(column[order] for column in world.responses))
+    pair = [
+        fit(PreferenceConfig(fit_sweeps=2), responses, world.videos, PEOPLE)
+        for responses in (world.responses, shuffled)
+    ]
     np.testing.assert_allclose(pair[0].video_VxB, pair[1].video_VxB, atol=1e-5)
 
 
-def test_answers_make_vectors_better():
+def test_responses_make_vectors_better():
     world = _World(12_000)
     poor = world.videos._replace(vector_VxD=world.vector_VxD + world.rng.normal(0, 1.5, (VIDEOS, WIDTH)))
-    start, fitted = (fit(PreferenceConfig(fit_sweeps=n), world.answers, poor, PEOPLE) for n in (0, 5))
+    start, fitted = (fit(PreferenceConfig(fit_sweeps=n), world.responses, poor, PEOPLE) for n in (0, 5))
     assert world.judged(fitted) > world.judged(start) + 0.05
     assert np.corrcoef(fitted.video_VxB[1:, 0], world.appeal_V[1:])[0, 1] > 0.7
 
@@ -218,9 +223,9 @@ def test_answers_make_vectors_better():
 def test_an_unseen_video_has_what_it_shows_and_its_author():
     """The start knows nothing of these videos; attributes and authors do."""
     world, unseen = _World(1), 40
-    asked = world.asked(12_000, skip=unseen)
+    many = world.drawn(12_000, skip=unseen)
     blind = world.videos._replace(vector_VxD=np.where(np.arange(VIDEOS)[:, None] < unseen, 0, world.vector_VxD))
-    fitted = fit(PreferenceConfig(), asked, blind, PEOPLE)
+    fitted = fit(PreferenceConfig(), many, blind, PEOPLE)
     told = fitted.video_VxB[1:unseen, 1:]
 
     def explained(by: np.ndarray) -> float:
@@ -229,23 +234,23 @@ def test_an_unseen_video_has_what_it_shows_and_its_author():
 
     assert explained(world.vector_VxD[1:unseen]) > 0.6
     assert explained(world.rng.normal(size=(unseen - 1, WIDTH))) < 0.3
-    without_authors = fit(PreferenceConfig(), asked, blind._replace(author_V=np.zeros(VIDEOS, int)), PEOPLE)
+    without_authors = fit(PreferenceConfig(), many, blind._replace(author_V=np.zeros(VIDEOS, int)), PEOPLE)
     assert not np.allclose(without_authors.video_VxB[1:unseen], fitted.video_VxB[1:unseen], atol=0.05)
 
 
 def test_axes_that_move_nobody_are_held_down():
     world = _World(12_000)
     exact = world.videos._replace(vector_VxD=world.vector_VxD)
-    variance = np.diag(np.linalg.inv(fit(PreferenceConfig(), world.answers, exact, PEOPLE).precision_ZxZ))[1:-1]
+    variance = np.diag(np.linalg.inv(fit(PreferenceConfig(), world.responses, exact, PEOPLE).precision_ZxZ))[1:-1]
     assert variance[2] < 0.2 * variance[:2].min()
 
 
 @pytest.mark.parametrize("appeal", [-8.0, -3.0, 6.0])
 def test_a_start_that_is_sure_and_wrong_ends_well(appeal):
-    """With one person who answers far more than all others, and a video that is far from what the start says."""
+    """With one person who responses far more than all others, and a video that is far from what the start says."""
     world = _World(3_000)
-    bot = world.asked(2_000)._replace(user_E=np.ones(2_000, int))
-    both = Responses(*(np.concatenate(pair) for pair in zip(world.answers, bot, strict=True)))
+    bot = world.drawn(2_000)._replace(user_E=np.ones(2_000, int))
+    both = Responses(*(np.concatenate(pair) for pair in zip(world.responses, bot, strict=True)))
     wrong = np.full(VIDEOS, appeal)
     wrong[5] = -wrong[5]
     found = fit(PreferenceConfig(), both, world.videos._replace(appeal_V=wrong), PEOPLE)
@@ -255,30 +260,30 @@ def test_a_start_that_is_sure_and_wrong_ends_well(appeal):
 
 
 @pytest.mark.parametrize("yes", [0.0, 1.0])
-def test_one_answer_only(yes):
+def test_one_response_only(yes):
     world = _World(600)
-    found = fit(PreferenceConfig(), world.answers._replace(yes_E=np.full(600, yes)), world.videos, PEOPLE)
+    found = fit(PreferenceConfig(), world.responses._replace(yes_E=np.full(600, yes)), world.videos, PEOPLE)
     assert all(np.isfinite(array).all() for array in found)
 
 
 def test_silent_people_and_units_of_attributes_change_nothing():
     world = _World(1_500)
-    whole = fit(PreferenceConfig(), world.answers, world.videos, PEOPLE)
+    whole = fit(PreferenceConfig(), world.responses, world.videos, PEOPLE)
     shown, noise = world.videos.known
     scaled = world.videos._replace(known=(shown * 1_000, noise - 5, np.ones((VIDEOS, 1))))
-    for one, other in zip(fit(PreferenceConfig(), world.answers, scaled, PEOPLE + 900), whole, strict=True):
+    for one, other in zip(fit(PreferenceConfig(), world.responses, scaled, PEOPLE + 900), whole, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 def test_nothing_to_learn_from_leaves_the_start():
     world = _World(5)
-    nothing = Responses(*(column[:0] for column in world.answers))
-    for config, answers in ((PreferenceConfig(), nothing), (PreferenceConfig(fit_sweeps=0), world.answers)):
-        found = fit(config, answers, world.videos, PEOPLE)
+    nothing = Responses(*(column[:0] for column in world.responses))
+    for config, responses in ((PreferenceConfig(), nothing), (PreferenceConfig(fit_sweeps=0), world.responses)):
+        found = fit(config, responses, world.videos, PEOPLE)
         np.testing.assert_allclose(found.video_VxB[1:, 1:], world.videos.vector_VxD[1:], atol=1e-6)
         np.testing.assert_array_equal(found.precision_ZxZ, np.diag([1.0, 4.0, 4.0, 4.0, 2.0]))
 
 
 def test_the_unknown_video_says_nothing():
     world = _World(800)
-    assert not fit(PreferenceConfig(), world.answers, world.videos, PEOPLE).video_VxB[0].any()
+    assert not fit(PreferenceConfig(), world.responses, world.videos, PEOPLE).video_VxB[0].any()
