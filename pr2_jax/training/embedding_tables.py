@@ -11,6 +11,7 @@ that finds its own id there has found its leader. Slots that two ids share are s
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import zlib
@@ -140,12 +141,12 @@ class TableOptimizer(Protocol):
         """One step; ids may repeat. Row 0 (unknown) never changes."""
 
 
-class SparseOptimizer:
+class SparseOptimizer(abc.ABC):
     """A TableOptimizer that touches the rows of the batch only."""
 
+    @abc.abstractmethod
     def update_rows(self, memory: RowMemory, grad_NxD: Array) -> tuple[Array, RowMemory]:
         """The direction `[N, D]`, before the learning rate, and the new memory of the N rows touched."""
-        raise NotImplementedError
 
     def update(
         self, table_VxD: Array, state: RowMemory, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
