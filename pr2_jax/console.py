@@ -112,6 +112,11 @@ def log(message: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def log_renamed(old: str, new: str) -> None:
+    """Says that an old name is still taken, and the present one."""
+    log(f"{old} is called {new} now")
+
+
 class Bar:
     """Progress of `total` units of work; `total` None where it is not known. Use as a context manager."""
 

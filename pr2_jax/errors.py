@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -43,6 +44,17 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while seen is not None:
         yield seen
         seen = seen.__cause__ or seen.__context__
+
+
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """The known name that was most likely meant; None where none is alike."""
+    return next(iter(difflib.get_close_matches(given, list(known), n=1)), None)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """For the middle of a message: `, did you mean 'x'?`, or nothing."""
+    meant = nearest(given, known)
+    return "" if meant is None else f", did you mean {meant!r}?"
 
 
 def disk_full(error: BaseException) -> int | None:

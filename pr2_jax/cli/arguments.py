@@ -308,7 +308,7 @@ def _ablations(text: str) -> Path:
 
 def _model(text: str) -> str:
     if text in MODEL_ALIASES:
-        console.log(f"the model {text} is called {MODEL_ALIASES[text]} now")
+        console.log_renamed(f"the model {text}", MODEL_ALIASES[text])
     return MODEL_ALIASES.get(text, text)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import pr2_jax
-from pr2_jax.errors import BadInput
+from pr2_jax.errors import BadInput, did_you_mean
 
 DIRECTORY = Path(pr2_jax.__file__).parent / "docs"
 
@@ -29,7 +28,5 @@ def text(name: str) -> str:
     """The document. BadInput where there is none of that name."""
     known, name = names(), name.removesuffix(".md")
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else "."
-        raise BadInput(f"there is no document {name!r}{hint} `pr2 docs` lists all")
+        raise BadInput(f"there is no document {name!r}{did_you_mean(name, known) or '.'} `pr2 docs` lists all")
     return (DIRECTORY / f"{name}.md").read_text(encoding="utf-8").rstrip("\n")

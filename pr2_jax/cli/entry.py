@@ -234,7 +234,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     options.overrides = overrides
     for old, new in arguments.FLAG_ALIASES.items():
         if any(text.partition("=")[0] == old for text in argv):
-            console.log(f"{old} is called {new} now")
+            console.log_renamed(old, new)
     return options
 
 

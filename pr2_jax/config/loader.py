@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import difflib
 import functools
 import json
 import re
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 from pr2_jax import artifacts, console
 from pr2_jax.config import preset_files, schema
 from pr2_jax.config.schema import Config
-from pr2_jax.errors import BadConfig
+from pr2_jax.errors import BadConfig, did_you_mean
 
 PREFIX = "--config."
 WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
@@ -240,7 +239,7 @@ def _inside(data: Any, name: str) -> Any:
 
 @functools.cache
 def _say_renamed(old: str, new: str) -> None:
-    console.log(f"config.{old} is called config.{new} now")
+    console.log_renamed(f"config.{old}", f"config.{new}")
 
 
 def _put(data: dict[str, Any], kind: type, path: str, value_of: Callable[[type, str], Any]) -> None:
@@ -298,10 +297,7 @@ def _fields(kind: Any) -> dict[str, Any]:
 
 
 def _unknown(key: str, known: Mapping[str, Any], path: str) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return (
-        f"{path} has no field {key!r}" + (f", did you mean {near[0]!r}?" if near else ".") + f" It has {_listed(known)}"
-    )
+    return f"{path} has no field {key!r}{did_you_mean(key, known) or '.'} It has {_listed(known)}"
 
 
 def _listed(names: Any) -> str:

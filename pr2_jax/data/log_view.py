@@ -54,7 +54,8 @@ class LogView:
         gone = seen(self.store, user, time_ms) if withhold else ()
         return Requests(user, time_ms, query_words(self.store, query, self.config), gone, query)
 
-    def requests_of(self, slates: Slates) -> Requests:
-        """The requests of slates, for ranking: nothing is withheld."""
-        words = query_words(self.store, slates.query_N, self.config)
-        return Requests(slates.user_N, slates.time_ms_N, words, query_B=slates.query_N)
+    def requests_of(self, slates: Slates, rows: slice | np.ndarray = slice(None)) -> Requests:
+        """The requests of slates, or of some of them, for ranking: nothing is withheld."""
+        query = slates.query_N[rows]
+        words = query_words(self.store, query, self.config)
+        return Requests(slates.user_N[rows], slates.time_ms_N[rows], words, query_B=query)

@@ -14,14 +14,15 @@ from pr2_jax.evaluation.judged_day import Day
 from pr2_jax.metrics import ranking_metrics
 from pr2_jax.metrics.per_session import PerSession
 from pr2_jax.search.fitted_artifacts import Snapshot
-from pr2_jax.search.pipelines import COMPARED, pipelines
+from pr2_jax.search.pipelines import BASE, COMPARED, pipelines
 from pr2_jax.search.searcher import Searcher
 from pr2_jax.search.system import System
 from pr2_jax.types import NO_VIDEO, Requests
 
 SESSION_BLOCK = 128
 BASELINES = ("random", "popularity")
-LISTS = (*BASELINES, "bm25", "dr", "bm25+dr", "qrcf", "pdr", "pr2")
+ADDED = tuple(name for name in CHANNELS if name not in BASE.channels)
+LISTS = (*BASELINES, *BASE.channels, BASE.merged, *ADDED, "pr2")
 ORDER = (*(f"retrieval.{name}" for name in LISTS), "pipeline.base", "pipeline.pr2")
 """Of the rankings of the whole catalogue, in tables."""
 UNIQUE_DEPTH = 100

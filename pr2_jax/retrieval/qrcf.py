@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pr2_jax.config import QrcfConfig
+from pr2_jax.data.columns import SIGNALS
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.encoders.batching import REQUEST_BLOCK, padded_size
@@ -26,8 +27,8 @@ DAY_SECONDS = 86_400.0
 ROUNDING = 1e-6
 """Tolerance between two cosines of the same float32 vectors, which depend on the block size in the last bits: the video
 that sets an adaptive threshold must pass it as a past event."""
-ENGAGEMENT_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.5)
-"""Weights of a click, like, follow, forward and long play in w_b [ours]."""
+ENGAGEMENT_WEIGHTS = {"click": 1.0, "like": 1.0, "follow": 1.0, "forward": 1.0, "long_play": 0.5}
+"""Weights of an event's signals in w_b [ours]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,8 @@ class SeedFilter:
     def weights(self, history: dict[str, np.ndarray]) -> np.ndarray:
         """w_b `[B, H]`: log of the engagement, decayed by age; 0 for padding."""
         signals_BxHxG = history["signals_BxHxG"]
-        engagement_BxH = signals_BxHxG[..., : len(ENGAGEMENT_WEIGHTS)] @ np.array(ENGAGEMENT_WEIGHTS, np.float32)
+        columns = [SIGNALS.index(name) for name in ENGAGEMENT_WEIGHTS]
+        engagement_BxH = signals_BxHxG[..., columns] @ np.array([*ENGAGEMENT_WEIGHTS.values()], np.float32)
         age_days_BxH = history["gap_seconds_BxH"] / DAY_SECONDS
         decay_BxH = 0.5 ** (age_days_BxH / self._config.age_half_life_days)
         return (np.log1p(engagement_BxH) * decay_BxH * (history["history_BxH"] > 0)).astype(np.float32)

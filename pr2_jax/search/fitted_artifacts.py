@@ -47,6 +47,11 @@ class Choices:
     def withholds_clicked(self) -> bool:
         return self.clicked == "withhold"
 
+    @property
+    def counts_own_clicks(self) -> bool:
+        """Whether rankers read the person's own clicks on a result: only where people may find it again."""
+        return not self.withholds_clicked
+
     def save(self, path: Path) -> None:
         known = {name: value for name, value in vars(self).items() if value is not None}
         path.write_text(json.dumps(known, indent=1) + "\n")

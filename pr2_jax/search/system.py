@@ -160,19 +160,14 @@ class System:
         qrcf = self.config.retrieval.qrcf
         return item_similarity.fit(self.store, before_ms, qrcf, self.fitted.content_neighbours)
 
-    @property
-    def counts_own_clicks(self) -> bool:
-        """Whether rankers read the person's own clicks on a result: only where people may find it again."""
-        return not self.fitted.choices.withholds_clicked
-
     @functools.cached_property
     def features(self) -> RankingFeatures:
         log = self.log
-        return RankingFeatures(log.counters, log.numbers, self.fitted.bm25, again=self.counts_own_clicks)
+        return RankingFeatures(log.counters, log.numbers, self.fitted.bm25, again=self.fitted.choices.counts_own_clicks)
 
     def columns(self, ranker: QinConfig) -> np.ndarray:
         """The feature columns that a ranker reads."""
-        return columns(ranker, again=self.counts_own_clicks)
+        return columns(ranker, again=self.fitted.choices.counts_own_clicks)
 
     def ranker(self, name: str, directory: Path) -> Ranker:
         """The ranker `qin` or `base` of a ranker directory, finished or in the making."""
@@ -181,7 +176,7 @@ class System:
         with artifacts.reading(directory):
             scaler = Scaler.load(directory / "scaler.npz")
         function = self.models.functions(name, directory / name)[name]
-        return Ranker(function, config, requests, scaler, again=self.counts_own_clicks)
+        return Ranker(function, config, requests, scaler, again=self.fitted.choices.counts_own_clicks)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

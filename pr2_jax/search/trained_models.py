@@ -63,5 +63,5 @@ class TrainedModels:
             spaces = {"content": content_VxD, "preference": np.asarray(self._fitted.vectors("preference"))}
             return pdr_task(store, config, catalogue, spaces)
         ranker = config.qin if model == "qin" else config.base
-        read = columns(ranker, again=not self._fitted.choices.withholds_clicked)
+        read = columns(ranker, again=self._fitted.choices.counts_own_clicks)
         return qin_task(store, ranker, catalogue, content_VxD, len(read))

@@ -12,7 +12,6 @@ from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.batches.sessions import day_start_ms, part_of, training_sessions
 from pr2_jax.data.batches.slates import Slates, feed_slates, search_slates
 from pr2_jax.data.batches.training_batches import QinBatches, SlateReader
-from pr2_jax.data.history.video_attributes import query_words
 from pr2_jax.models.build_tasks import qin_task
 from pr2_jax.ranking.features import FEATURES, Scaler
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
@@ -23,7 +22,6 @@ from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
-from pr2_jax.types import Requests
 
 FEATURE_BLOCK = 512
 """Slates whose features are computed at a time."""
@@ -106,7 +104,5 @@ def slate_features(
     system: System, slates: Slates, rows: np.ndarray, similarity: ItemSimilarity, held_out: int | None = None
 ) -> np.ndarray:
     """Raw features of some slates against one snapshot; `held_out` as in `System.encode`."""
-    query_N = slates.query_N[rows]
-    words = query_words(system.store, query_N, system.config.data)
-    requests = Requests(slates.user_N[rows], slates.time_ms_N[rows], words, query_B=query_N)
-    return system.features(system.encode(requests, held_out), slates.video_NxS[rows], similarity)
+    encoded = system.encode(system.log.requests_of(slates, rows), held_out)
+    return system.features(encoded, slates.video_NxS[rows], similarity)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 
 from pr2_jax.config import DataConfig
 from pr2_jax.data.schema import TABLES, Column, Kind, Table
-from pr2_jax.errors import BadConfig, BadInput
+from pr2_jax.errors import BadConfig, BadInput, did_you_mean
 
 ENTRY = re.compile(r"^\s*([^=\s]+)\s*(?:=\s*(.+?)\s*)?$")
 SUFFIX = re.compile(r"\s+(in\s+(?:s|ms)|as\s+text)$")
@@ -51,7 +50,7 @@ def _parsed(table: Table, where: str, entry: str) -> tuple[str, Source]:
         raise BadConfig(f"{where}: {entry.strip()!r} cannot be read, expected OURS=THEIRS, OURS=THEIRS in s or as text")
     ours, theirs = found[1], found[2] or found[1]
     if ours not in table.names():
-        hint = _nearest(ours, table.names())
+        hint = did_you_mean(ours, table.names())
         raise BadConfig(f"{where}: {table.name} has no column {ours!r}{hint} It has {', '.join(table.names())}")
     kind = table.column(ours).kind
     if suffix.startswith("in ") and kind not in (Kind.TIME, Kind.SPAN):
@@ -72,7 +71,7 @@ def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str
         if source is not None and source.name not in header:
             raise BadInput(
                 f"{name} has no column {source.name!r}, which data.columns.{table.name} says is {column.name}"
-                f"{_nearest(source.name, header)} (it has {listed(header)})"
+                f"{did_you_mean(source.name, header)} (it has {listed(header)})"
             )
         source = source or _own_name(column, name, header)
         if source is not None:
@@ -80,7 +79,7 @@ def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str
         elif column.required:
             others = [other for other in header if other not in table.names()]
             raise BadInput(
-                f"{name} has no column {column.name!r}{_nearest(column.name, others)} (it has {listed(header)}); "
+                f"{name} has no column {column.name!r}{did_you_mean(column.name, others)} (it has {listed(header)}); "
                 f"one that is called otherwise: --config.data.columns.{table.name}='{column.name}=NAME'"
             )
     return out
@@ -98,8 +97,3 @@ def _own_name(column: Column, name: str, header: Sequence[str]) -> Source | None
 def listed(names: Sequence[str]) -> str:
     """Names of columns in one line, whatever stands in them."""
     return " ".join(", ".join(names).split())
-
-
-def _nearest(wanted: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(wanted, names, 1)
-    return f", did you mean {close[0]!r}?" if close else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import re
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from urllib.parse import unquote
 
 from pr2_jax.data.logs.streams import DAMAGED_ZIP, NOT_UNPACKED, first_line, open_stored, sha256_of
 from pr2_jax.data.schema import CONTENT_FILE, CONTENT_IDS_FILE, SEARCH, TABLES, Table
-from pr2_jax.errors import BadInput
+from pr2_jax.errors import BadInput, nearest
 
 CSV, PARQUET = "csv", "parquet"
 NAMED = re.compile(
@@ -332,8 +331,8 @@ def _is_empty(part: Part) -> bool:
 
 
 def _nearest(given: str, offered: dict[str, str]) -> str:
-    close = difflib.get_close_matches(given, offered, 1)
-    return f"; did you mean {offered[close[0]]}?" if close else ""
+    meant = nearest(given, offered)
+    return "" if meant is None else f"; did you mean {offered[meant]}?"
 
 
 def _refuse_odd_names(names: Mapping[str, str]) -> None:

@@ -33,7 +33,8 @@ def section(work: Work) -> Section:
         recall, alone = (float(weight_P[keep].sum()) / total for keep in (mine_P, mine_P & alone_P))
         shares = (alone, recall - alone)
         text = " + ".join(f"{share:.1%}" for share in shares)
-        rows.append(Row(f"{name}: {WHAT[name]}", parts=shares, text=text))
+        label = f"{name}: {WHAT[name]}" if name in WHAT else name
+        rows.append(Row(label, parts=shares, text=text))
         pairs = [float(weight_P[mine_P & found_PxC[:, other]].sum()) / total for other in range(len(names))]
         lines.append([name, recall, alone, recall - alone, *pairs])
     about = (
