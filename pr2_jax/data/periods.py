@@ -1,8 +1,8 @@
-"""Cuts of the log into training, validation and test, and periods of the training time, numbered from the validation
-cut backwards, which cross-fitting deals into folds.
+"""Cuts of the log into training, validation and test, and periods of the training time for the folds of cross-fitting.
 
-Only periods that hold data have numbers of their own. Otherwise a log of every second day would put all of its days
-into one fold, and the models that may not see that fold would see nothing.
+Periods are numbered from the validation cut backwards. Only periods that hold data have numbers of their own.
+Otherwise a log of every second day would put all of its days into one fold, and the models that may not see that fold
+would see nothing.
 """
 
 from __future__ import annotations

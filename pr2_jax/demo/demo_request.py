@@ -1,4 +1,4 @@
-"""What was asked, by a form or as JSON, within its limits. Whatever cannot be used is refused in one line."""
+"""Parses a search request from a form or from JSON and refuses an invalid one in one line."""
 
 from __future__ import annotations
 

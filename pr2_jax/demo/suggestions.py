@@ -1,4 +1,4 @@
-"""Whom and what one might ask about: people and queries of the log, chosen by fixed rules."""
+"""Suggests people and queries of the log for the demo page, by fixed rules."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pr2_jax.data.history.histories import past_events
 from pr2_jax.data.store.log_store import LogStore
 
 SHARES = (("many", 0.02), ("many", 0.1), ("middling", 0.5), ("middling", 0.6), ("few", 0.9), ("few", 0.98))
-"""Who is suggested: how far down they stand among all people with a past, those with most events first. Not the very
-first, who may be no person at all."""
+"""Suggested ranks among all people with a past, most events first. The very first may be no person at all."""
 SEARCHES = 4
 """Queries of their own that are shown beside a person."""
 

@@ -28,13 +28,13 @@ T = TypeVar("T")
 HERE = Path(__file__).resolve().parent
 STATIC = {"style.css": "text/css", "icon.svg": "image/svg+xml"}
 HOSTS = ["127.0.0.1", "localhost"]
-"""Names under which the page may be asked for: another site's name that resolves to this machine is none of them."""
+"""Accepted Host headers. Another site's name that resolves to this machine (DNS rebinding) is refused."""
 WAITING = 8
 """Searches that may wait for the one that runs."""
 BODY_S = 10
 """Seconds for a body to arrive."""
 DISCARDED_BYTES = 4 * 1024 * 1024
-"""Of a body that is too large, so much is still taken in, or the sender would not get to read why."""
+"""How much of a too large body is still read, so that the sender gets to read the refusal."""
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",

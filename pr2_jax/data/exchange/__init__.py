@@ -1,1 +1,1 @@
-"""TFDS builders. They need no TensorFlow: files are array_record, reading goes through `as_data_source`."""
+"""The log as a TFDS dataset, without TensorFlow: array_record files, read through `as_data_source`."""

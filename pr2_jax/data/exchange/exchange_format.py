@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import tensorflow_datasets as tfds
 
+from pr2_jax.data.columns import RESULT_OUTCOMES
 from pr2_jax.data.logs.log_tables import LogTables
 from pr2_jax.data.schema import CATEGORIES, PROFILE
 
@@ -29,28 +30,11 @@ PARTS = {
     "content": "brought content vectors, flattened",
 }
 
-FEED_COLUMNS = {
-    "video": np.int64,
-    "time_ms": np.int64,
-    "known_ms": np.int64,
-    "play_ms": np.int64,
-    "duration_ms": np.int64,
-    "click": np.bool_,
-    "like": np.bool_,
-    "follow": np.bool_,
-    "forward": np.bool_,
-    "told": np.uint8,
-}
+FEED_COLUMNS = dict.fromkeys(("video", "time_ms", "known_ms", "play_ms", "duration_ms"), np.int64)
+FEED_COLUMNS |= dict.fromkeys(("click", "like", "follow", "forward"), np.bool_) | {"told": np.uint8}
 SEARCH_COLUMNS = ("session", "time_ms", "query", "source", "video", "clicks", "position")
-RESULT_COLUMNS = {
-    "play_ms": np.int64,
-    "duration_ms": np.int64,
-    "like": np.bool_,
-    "follow": np.bool_,
-    "forward": np.bool_,
-    "told": np.uint8,
-}
-"""Of search results, empty where the log has no outcomes of them but clicks."""
+RESULT_COLUMNS = {name: FEED_COLUMNS[name] for name in RESULT_OUTCOMES}
+"""Outcomes of search results other than clicks; empty where the log has none."""
 
 Example = dict[str, Any]
 
@@ -107,13 +91,7 @@ def metadata(tables: LogTables) -> dict[str, Any]:
 
 def examples(part: str, tables: LogTables) -> Iterator[tuple[int, Example]]:
     """(key, example), in order."""
-    makers = {
-        "timelines": _timelines,
-        "videos": _videos,
-        "queries": _queries,
-        "words": _words,
-        "content": _content,
-    }
+    makers = {"timelines": _timelines, "videos": _videos, "queries": _queries, "words": _words, "content": _content}
     return enumerate(makers[part](tables))
 
 

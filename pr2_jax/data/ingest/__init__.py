@@ -1,1 +1,1 @@
-"""`pr2 ingest`: the whole way from a log to a store, with a report of every row."""
+"""`pr2 ingest`: builds the store from a log and reports what became of every row."""

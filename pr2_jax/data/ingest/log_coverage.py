@@ -1,4 +1,4 @@
-"""What a log does not hold, and what can therefore not be learned from it: said once, by ingest and by the report."""
+"""Reports what a log lacks and what can therefore not be learned, for ingest and for the report."""
 
 from __future__ import annotations
 

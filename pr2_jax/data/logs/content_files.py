@@ -1,4 +1,4 @@
-"""Brought content vectors: `content.npy` and `content_ids.npy`, checked."""
+"""Reads and checks the content vectors of a log: `content.npy` and `content_ids.npy`."""
 
 from __future__ import annotations
 

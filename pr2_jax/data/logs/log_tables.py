@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from pr2_jax.data.logs.reading import PART, ReadTable, TableCount, empty, read_t
 from pr2_jax.data.logs.records import ROW
 from pr2_jax.data.logs.search_rows import ReadSearch, search_rows
 from pr2_jax.data.logs.sources import LogSources, open_log
-from pr2_jax.data.logs.word_lists import WordLists
+from pr2_jax.data.logs.word_lists import read_word_lists
 from pr2_jax.data.outcomes import timed
 from pr2_jax.data.periods import cuts_of
 from pr2_jax.data.schema import (
@@ -84,15 +83,12 @@ def read_log(path: Path, config: DataConfig, *, whole: bool = True) -> LogTables
     return tables
 
 
-Refused = Callable[[Table, BadInput], None]
-
-
 def read_tables(
-    files: LogSources, config: DataConfig, quarantine: Quarantine, refused: Refused | None = None
+    files: LogSources, config: DataConfig, quarantine: Quarantine, problems: list[str] | None = None
 ) -> dict[str, ReadTable]:
-    """Every table that is there and can be read, by name. Those that no stage needs are left out where they are odd.
+    """Every readable table, by name. An unreadable one that no stage needs is left out.
 
-    `refused` hears of a table that cannot be used; without it the BadInput is raised.
+    Any other is a BadInput; with `problems`, the message goes into that list and reading goes on.
     """
     mappings = {table.name: mapping_of(table, config) for table in TABLES}
     out: dict[str, ReadTable] = {}
@@ -107,10 +103,10 @@ def read_tables(
                 files.left_out[table.name] = str(error)
                 out.pop(table.name, None)
                 quarantine.forget(table)
-            elif refused is None:
+            elif problems is None:
                 raise
             else:
-                refused(table, error)
+                problems.append(str(error))
     return out
 
 
@@ -122,8 +118,10 @@ def log_tables(read: dict[str, ReadTable], files: LogSources, quarantine: Quaran
     found = ReadSearch.of(read.pop(SEARCH.name))
     videos = _plain(VIDEOS, read, quarantine, counts)
     spellings = found.spellings
-    captions, asked, words = WordLists(words).read(videos["caption"], as_text["caption"], spellings, as_text["keyword"])
-    queries, query_of_spelling = _distinct(asked)
+    captions, query_words, words = read_word_lists(
+        words, videos["caption"], as_text["caption"], spellings, as_text["keyword"]
+    )
+    queries, query_of_spelling = _distinct(query_words)
     search = search_rows(found, spellings, query_of_spelling, quarantine, counts)
     feed = _feed(read, quarantine, counts)
     users = _plain(USERS, read, quarantine, counts).rename({"user_id": "user"})

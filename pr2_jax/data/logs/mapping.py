@@ -1,4 +1,4 @@
-"""Which column of a file is which of ours: by its own name, a release's alias, or the config's mapping."""
+"""Maps columns of a file to those of the schema: by name, by an alias of a release, or by the config."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Source:
 
 
 def mapping_of(table: Table, config: DataConfig) -> dict[str, Source]:
-    """What the config says of a table's columns, by our name. BadConfig names the entry that cannot be read."""
+    """The config's mapping of a table's columns, by our name. BadConfig names an entry that cannot be read."""
     where, text = f"data.columns.{table.name}", getattr(config.columns, table.name)
     out: dict[str, Source] = {}
     for entry in filter(str.strip, text.split(",")):
@@ -61,9 +61,9 @@ def _parsed(table: Table, where: str, entry: str) -> tuple[str, Source]:
 
 
 def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str, Source]) -> dict[str, Source]:
-    """By our name, where each column of a file comes from; columns that it lacks and that may be absent are left out.
+    """The source of each column, by our name, without absent optional ones. `name` is the file's, for messages.
 
-    `name` is the file's, for messages. BadInput where a column is missing, or is there under two names.
+    BadInput where a required column is missing, or a column is there under two names.
     """
     out: dict[str, Source] = {}
     for column in table.columns:
@@ -95,5 +95,5 @@ def _own_name(column: Column, name: str, header: Sequence[str]) -> Source | None
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names of columns in one line, whatever stands in them."""
+    """Names of columns in one line, even if they hold line breaks."""
     return " ".join(", ".join(names).split())

@@ -1,7 +1,6 @@
-"""Cells of text or of a Parquet type → typed columns, each cell checked against the schema, by column expressions.
+"""Typed columns from cells of text or of a Parquet type, by column expressions; checks each cell against the schema.
 
-CSV arrives as text (data/logs/records.py), so that a bad cell is a fault with a row number and not a failure of the
-reader.
+CSV arrives as text (records.py), so that a bad cell is a fault with a row number and no failure of the reader.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ TYPES = {Kind.FLAG: pl.Boolean, Kind.WORDS: pl.String, Kind.TEXT: pl.String}
 
 
 def typed(table: Table, sources: Mapping[str, Source], frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """`ROW`, every column of the table and a `FAULT` flag each. Columns without a source are null and at no fault.
+    """`ROW`, every column of the table and a `FAULT` flag for each. Columns without a source are null, without fault.
 
     `frame` has `ROW` and the file's columns; `name` is the file's, for messages.
     """
@@ -82,7 +81,8 @@ def _cell(column: Column, source: Source, dtype: pl.DataType, name: str) -> pl.E
         wanted = dtype.inner == pl.String if source.text and dtype == pl.List else False
         if dtype == pl.List and (wanted or dtype.inner.is_numeric() or dtype.inner == pl.Null):
             return cell.list.join(" ") if wanted else _list_text(source.name, dtype)
-        raise BadInput(f"{name}, column {source.name}: is {dtype}, expected {_expected(column, source)}")
+        expected = "text, or a list of text" if source.text else column.kind.value
+        raise BadInput(f"{name}, column {source.name}: is {dtype}, expected {expected}")
     if column.kind is Kind.TEXT:
         return cell.cast(pl.String)
     if dtype == pl.Float32 and column.kind is Kind.TIME:
@@ -97,12 +97,8 @@ def _cell(column: Column, source: Source, dtype: pl.DataType, name: str) -> pl.E
     raise BadInput(f"{name}, column {source.name}: is {dtype}, expected {column.kind.value}")
 
 
-def _expected(column: Column, source: Source) -> str:
-    return "text, or a list of text" if source.text else column.kind.value
-
-
 def _list_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A list as text; an element that is missing spoils it, as it must."""
+    """A list as text. A missing element makes it unreadable, so that the cell is a fault."""
     elements = pl.element().cast(pl.String).fill_null("nothing")
     joined = pl.col(name).cast(pl.List(dtype.inner)).list.eval(elements).list.join(", ")
     return pl.lit("[") + joined + pl.lit("]")

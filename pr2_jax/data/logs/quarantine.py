@@ -1,4 +1,4 @@
-"""Bad rows: kept aside with the reason, counted, and too many of them end the ingest."""
+"""Collects bad rows with their reasons, and refuses a table with too many of them."""
 
 from __future__ import annotations
 

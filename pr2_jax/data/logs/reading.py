@@ -1,7 +1,7 @@
-"""The files of one table → one typed frame, every physical record counted.
+"""Reads the files of one table into one typed frame and counts every physical record.
 
-A record is kept, quarantined, an exact repeat, or left out for a reason; `TableCount.check` holds the sum against the
-number of records that the byte scanner (CSV) or the file's footer (Parquet) found, which the parser has no part in.
+A record is kept, quarantined, an exact repeat, or left out for a reason. `TableCount.check` compares the sum with the
+number of records that the byte scanner (CSV) or the file's footer (Parquet) found, independently of the parser.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ReadTable:
 
     @property
     def name(self) -> str:
-        """What people call it: the file, or the table where it has several."""
+        """For messages: the file, or the table where it has several files."""
         return self.parts[0] if len(self.parts) == 1 else self.table.name
 
     def count(
@@ -125,7 +125,7 @@ def without_repeats(table: Table, rows: pl.DataFrame) -> tuple[pl.DataFrame, int
 def _without_conflicts(
     table: Table, names: tuple[str, ...], rows: pl.DataFrame, quarantine: Quarantine
 ) -> pl.DataFrame:
-    """Rows that say something else of what an earlier row has described go to the quarantine."""
+    """Quarantines rows that describe again, and otherwise, the user, video or word of an earlier row."""
     if table.unique is None:
         return rows
     again = ~rows[table.unique].is_first_distinct()

@@ -1,7 +1,7 @@
-"""The records of a part, block by block: text from CSV, native types from Parquet, and what could not be parsed.
+"""Reads a part block by block: text from CSV, native types from Parquet, and the malformed records.
 
-How many records there are is said by a scanner of bytes or by the file's footer, and never by the parser, which must
-agree. While the caller works on a block, the next one is read, decompressed and scanned in a thread.
+The byte scanner or the Parquet footer counts the records, never the parser; the parser must agree. A thread reads,
+decompresses and scans the next block while the caller works on one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def blocks(
 
 
 def _ahead(pieces: Generator[Piece, None, None]) -> Generator[Piece, None, None]:
-    """The same pieces, each made in a thread while the caller works on the one before it."""
+    """The same pieces, each made in a thread while the caller works on the previous one."""
     with ThreadPoolExecutor(1, "pr2-read") as pool:
         coming = pool.submit(next, pieces, None)
         try:
@@ -100,7 +100,7 @@ def _ahead(pieces: Generator[Piece, None, None]) -> Generator[Piece, None, None]
 
 @dataclasses.dataclass(frozen=True)
 class _Head:
-    """The header record of a CSV, what was read behind it, and the line that this begins with."""
+    """The header record of a CSV, the bytes read behind it, and the line where these begin."""
 
     names: list[str]
     rest: bytes
@@ -131,7 +131,7 @@ class _Head:
 
 
 def _refuse_foreign(part: Part, text: str, names: list[str]) -> None:
-    """BadInput for a header that is of another kind of file."""
+    """BadInput for a header of another file format."""
     if "\x00" in text:
         raise BadInput(f"{part.name} has NUL bytes in its header, as UTF-16 text has, expected UTF-8")
     if "\r" in text.strip("\r\n"):

@@ -1,4 +1,4 @@
-"""Where the records of a CSV begin and end, and which of its lines make no record. All of it on whole blocks of bytes.
+"""Finds the records of a CSV and the lines that make no record, on whole blocks of bytes.
 
 The rules are those of RFC 4180: cells lie between commas; a cell that begins with a quote ends with one, and in it a
 quote is doubled, a comma or a line end is text. A line that has an even number of quotes stands alone. One that has an
@@ -18,10 +18,10 @@ import numpy as np
 COMMA, QUOTE, NEWLINE, RETURN = b',"\n\r'
 
 LONGEST_JOIN_BYTES = 64 << 20
-"""A record with line breaks may be this long, as it is only known to be one at its end; one without may be longer."""
+"""Limit for records with line breaks, which are known to be records only at their end. Others may be longer."""
 
 LINES_THAT_TELL = 8
-"""Where so many lines behind an odd line are records on their own, its quote is a stray one: no cell has opened."""
+"""If so many lines behind an odd line are records on their own, its quote is a stray one and opens no cell."""
 
 TEXT_LENGTH = 200
 GOOD, INNER, BLANK, STRAY, COUNT, ENDLESS = range(6)  # INNER: the record goes on that an earlier line began
@@ -39,9 +39,9 @@ class Malformed:
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """What a block holds: its good records as bytes, the lines [R] where they begin, and the malformed ones.
+    """The good records of a block as bytes, the lines [R] where they begin, and the malformed ones.
 
-    `used` bytes and `lines` lines are decided; what follows must be scanned again with more bytes behind it.
+    `used` bytes and `lines` lines are decided. The rest must be scanned again with more bytes behind it.
     """
 
     text: bytes
@@ -71,10 +71,10 @@ class _Lines:
 
 
 def scan(data: bytes, cells: int, first_line: int, last: bool, read: Collection[int] | None = None) -> Scan:
-    """Decides a block that begins where a record begins, at the file's line `first_line`.
+    """Scans a block that begins with a record, at the file's line `first_line`.
 
-    `cells` is the number that a record must have, `read` the places of those that matter (None = all). With `last` the
-    data end with a line feed and nothing follows.
+    A record must have `cells` cells; `read` are the places of those that are read (None = all). `last`: the data end
+    with a line feed and nothing follows.
     """
     lines = _lines(data)
     if lines is None:
@@ -91,11 +91,10 @@ def scan(data: bytes, cells: int, first_line: int, last: bool, read: Collection[
 
 
 def _mended(data: bytes, lines: _Lines, verdict_L: np.ndarray, cells: int, read: Collection[int]) -> dict[int, bytes]:
-    """By line, what stands for one with stray quotes in cells that do not matter."""
+    """By line, the replacement of one with stray quotes in cells that are not read."""
     out = {}
     for line in np.flatnonzero(verdict_L == STRAY).tolist():
-        whole = data[lines.begin_L[line] : lines.end_L[line] + 1]
-        bare = whole.rstrip(b"\r\n")
+        bare = data[lines.begin_L[line] : lines.end_L[line]].rstrip(b"\r\n")
         if (fixed := mended(bare, cells, read)) is not None:
             out[line] = fixed + b"\n"
     return out
@@ -119,7 +118,7 @@ def _reason(verdict: int, found: int, cells: int) -> str:
 
 
 def _kept(data: bytes, lines: _Lines, kept_L: np.ndarray, used: int, instead: Mapping[int, bytes]) -> bytes:
-    """The bytes of the lines that are kept, or what stands `instead`; not copied line by line where few are not."""
+    """The bytes of the kept lines, or those of `instead`. Runs of kept lines are copied at once."""
     if kept_L.all() and not instead:
         return data[:used]
     kept_L = kept_L.copy()
@@ -202,7 +201,7 @@ def _well_placed(byte_N: np.ndarray, quote_Q: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _judge(data: bytes, lines: _Lines, cells: int, last: bool) -> tuple[np.ndarray, int]:
-    """uint8 [L] what becomes of each line, and how many lines that is true of."""
+    """uint8 [L] the verdict on each line, and how many lines are decided."""
     verdict_L = np.where(lines.commas_L - lines.inside_L == cells - 1, GOOD, COUNT).astype(np.uint8)
     verdict_L[lines.misplaced_opening_L] = STRAY
     odd_L = (lines.quotes_L & 1).astype(bool)
@@ -284,11 +283,10 @@ QUOTE_BYTE, COMMA_BYTE = b'"', b","
 
 
 def mended(line: bytes, cells: int, read: Collection[int]) -> bytes | None:
-    """The line (without its end) with its odd cells emptied, or None where it cannot be told what its cells are.
+    """The line (without its end) with its stray-quoted cells emptied. None where its cells are in doubt.
 
-    `cells` is the number that a record must have, `read` the places of those that are looked at. A quote inside an
-    unquoted cell is a character of it, and so is what stands between a closing quote and the next comma: most readers
-    of CSV have it so.
+    They are in doubt if there are not `cells` of them, or a stray quote stands in one of `read`. As in most readers of
+    CSV, a quote inside an unquoted cell belongs to it, and so does text between a closing quote and the next comma.
     """
     found, at = [], 0
     while True:

@@ -1,4 +1,4 @@
-"""Search rows → results keyed by session, and what the whole file says of sessions and clicks."""
+"""Keys search results by session and counts the sessions and clicks of the whole file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files make up which table of a log: in a directory, one level down, or in a zip; whole or in parts."""
+"""Finds the files of each table of a log, whole or in parts: in a directory, one level down, or in a zip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMED = re.compile(
     r"|(?:\.(?:snappy|gz|gzip|zst|zstd|lz4|lz4_?raw|lz4_?hadoop|brotli|none|uncompressed))?\.parquet)",
     re.IGNORECASE,
 )
-"""A name with one of our suffixes; the codec in `.snappy.parquet` says nothing that the file does not."""
+"""A name with one of our suffixes. A Parquet file holds its own codec, so that of `.snappy.parquet` is ignored."""
 
 OTHER_SUFFIX = re.compile(r"\.(?!c\d+$)[A-Za-z]\w*$")  # `part-0.c000` has none
 ONLY_PACKED = re.compile(r"\.(?:gz|gzip|zst|zstd)$", re.IGNORECASE)
@@ -44,7 +44,7 @@ class Place(Protocol):
 
 @dataclasses.dataclass
 class _Member:
-    """A file of a zip, or a directory, which is what has others below it."""
+    """A file of a zip, or a directory (`info` is None)."""
 
     archive: zipfile.ZipFile
     name: str
@@ -66,7 +66,7 @@ class _Member:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One physical file of a table. `name` is as people know it, relative to the log."""
+    """One physical file of a table. `name` is its path relative to the log."""
 
     name: str
     format: str  # "csv" or "parquet"
@@ -76,7 +76,7 @@ class Part:
     stored: Callable[[], BinaryIO] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def open(self) -> BinaryIO:
-        """The decompressed bytes; to be used as a context. Raises BadInput, also while reading."""
+        """A context manager with the decompressed bytes. Raises BadInput, also while reading."""
         return self._opened(decompress=self.format == CSV)
 
     def digest(self) -> str:
@@ -90,29 +90,28 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class LogSources:
-    """The parts of each table that is there, by table name. `shown_as` is what the user called the place."""
+    """The parts of each table found, by table name. `shown_as` is the path that the user gave."""
 
     tables: dict[str, tuple[Part, ...]]  # in order of their names, numbers in them by size
     content: Path | None
     content_ids: Path | None
     shown_as: str
-    left_out: dict[str, str]  # optional tables that are there in a form that cannot be used, and why
-    unread: tuple[str, ...] = ()  # what else lies there
+    left_out: dict[str, str]  # optional tables that cannot be used, and why
+    unread: tuple[str, ...] = ()  # other files of the log
 
 
 @contextlib.contextmanager
 def open_log(path: Path, names: Mapping[str, str] | None = None) -> Iterator[LogSources]:
-    """Finds the tables of a log. `names` gives a table's file or directory where it is not called as the table.
+    """Finds the tables of a log. `names` maps a table to its file or directory where the names differ.
 
-    CSV members of a zip are read where they are; others live in a temporary directory until the end of the body.
-    Raises BadInput for a place that is not there, an unreadable or unsafe zip, a missing table, two copies of one.
+    CSV members of a zip are read in place; others are unpacked into a temporary directory until the body ends.
+    Raises BadInput for a missing path, an unreadable or unsafe zip, a missing table, or a table that is there twice.
     """
     names = dict(names or {})
     _refuse_odd_names(names)
     if path.is_dir():
         try:
-            finder = _Finder(path, str(path), names)
-            found = finder.find()
+            found = _Finder(path, str(path), names).find()
         except OSError as error:
             raise BadInput(f"{path} cannot be read ({error.strerror or first_line(error)})") from None
         yield found
@@ -120,8 +119,7 @@ def open_log(path: Path, names: Mapping[str, str] | None = None) -> Iterator[Log
         raise BadInput(f"{path}: no such file or directory, expected a log directory or a zip")
     elif zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
         with tempfile.TemporaryDirectory(prefix="pr2-log-") as scratch, _opened_zip(path) as archive:
-            finder = _Finder(_members(archive, path), str(path), names, path, Path(scratch))
-            yield finder.find()
+            yield _Finder(_members(archive, path), str(path), names, path, Path(scratch)).find()
     else:
         raise BadInput(f"{path} is neither a directory nor a zip")
 
@@ -143,7 +141,7 @@ class _Finder:
             _refuse_dangling(entry)
         found = {table.name: self._candidates(table, entries) for table in TABLES}
         self._refuse_shared(found)
-        for table in sorted(TABLES, key=lambda table: table is not SEARCH):  # what a place without a log lacks
+        for table in sorted(TABLES, key=lambda table: table is not SEARCH):  # the required table is reported first
             if not found[table.name] and table.name in self.names:
                 raise BadInput(self._unknown_name(table, entries))
             if not found[table.name] and table.required:
@@ -238,9 +236,8 @@ class _Finder:
             raise BadInput(f"{self.shown_as} has {have} but no {lack}: the two go together")
         if vectors is None:
             return None, None
-        # No table, but found, probed and unpacked as one file of it is.
-        vectors_part, ids_part = (self._part((file.name,), file, PARQUET) for file in (vectors, ids))
-        return vectors_part.path, ids_part.path
+        # As Parquet: a member of a zip is probed and unpacked.
+        return self._part((vectors.name,), vectors, PARQUET).path, self._part((ids.name,), ids, PARQUET).path
 
     def _refuse_shared(self, found: dict[str, list[Place]]) -> None:
         owner: dict[str, str] = {}
@@ -252,8 +249,7 @@ class _Finder:
 
     def _unknown_name(self, table: Table, entries: list[Place]) -> str:
         given = self.names[table.name]
-        offered = {text: entry.name for entry in entries for text in (_stem(entry.name), entry.name)}
-        hint = _nearest(given, offered)
+        hint = _nearest(given, {text: entry.name for entry in entries for text in (_stem(entry.name), entry.name)})
         return f"{self.shown_as} has no {given!r}, which the config names for the table {table.name}{hint}"
 
     def _missing(self, table: Table, entries: list[Place], found: dict[str, list[Place]]) -> str:
@@ -265,9 +261,9 @@ class _Finder:
 
 
 def _files(directory: Place) -> list[tuple[tuple[str, ...], Place]]:
-    """(path from the directory's own name on, file) of the files in a directory at any depth, in order.
+    """(path from the directory's own name on, file) of all files below a directory, in order.
 
-    What begins with `_` or `.` is left by the writer (`_SUCCESS`, checksums) and no data, but for a partition.
+    Names with `_` or `.` in front (`_SUCCESS`, checksums) are no data, except partition directories.
     """
     if not directory.is_dir():
         return []
@@ -362,7 +358,7 @@ def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> _Member:
-    """The members as a tree, after every member's path was looked at."""
+    """The members as a tree. BadInput where one has an unsafe path."""
     root = _Member(archive, "")
     for info in archive.infolist():
         _refuse_unsafe(path, info.filename)
@@ -377,7 +373,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> _Member:
 
 
 def _probe(file: Place, archive: Path) -> None:
-    """A password or an unknown compression shows when a member is opened: say so before anything is read."""
+    """Opens a member once, so that a password or an unknown compression is reported before anything is read."""
     open_stored(lambda: file.open("rb"), file.name, archive, decompress=False).close()
 
 

@@ -1,4 +1,4 @@
-"""Bytes of one stored file, decompressed on the way. Whatever goes wrong while reading is a BadInput that names it."""
+"""Opens one stored file and decompresses it. Every read error becomes a BadInput that names the file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CODECS = {"gz": "gzip", "gzip": "gzip", "zst": "zstd", "zstd": "zstd"}
 """pyarrow's codec by the last suffix of a name."""
 
 MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-"""What a compressed file begins with, also where its name does not say so. No text begins so."""
+"""First bytes of compressed files, for names without a suffix. No text begins so."""
 
 DAMAGED_ZIP = (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, ValueError, OverflowError)
 NOT_UNPACKED = (RuntimeError, NotImplementedError)  # a password, or a compression that Python lacks
 
 
-class _Told(io.RawIOBase):
-    """Reads `inner`, which reads `stored`; an error on the way becomes a BadInput."""
+class _BadInputReader(io.RawIOBase):
+    """Reads `inner`, which reads `stored`; turns read errors into BadInput."""
 
     def __init__(self, inner: BinaryIO, stored: BinaryIO, tell: Callable[[Exception], BadInput]):
         super().__init__()
@@ -53,13 +53,13 @@ class _Told(io.RawIOBase):
 def open_stored(stored: Callable[[], BinaryIO], name: str, archive: Path | None, decompress: bool) -> BinaryIO:
     """The bytes that `stored()` opens, decompressed where the name or the first bytes say gzip or zstd.
 
-    `archive` is the zip that holds the file, None where it lies open. Concatenated gzip members and zstd frames are
-    all read; a stream that is cut short or damaged is a BadInput, also where it only shows at the end.
+    `archive` is the zip that holds the file, or None. Concatenated gzip members and zstd frames are all read. A
+    truncated or damaged stream is a BadInput, even if that shows only at its end.
     """
     codec = None
 
     def tell(error: Exception) -> BadInput:
-        return _told(error, name, archive, codec)
+        return _bad_input(error, name, archive, codec)
 
     try:
         raw = stored()
@@ -69,7 +69,7 @@ def open_stored(stored: Callable[[], BinaryIO], name: str, archive: Path | None,
             inner = pa.CompressedInputStream(pa.BufferedInputStream(pa.PythonFile(raw, "r"), BUFFER_BYTES), codec)
     except (OSError, *DAMAGED_ZIP, *NOT_UNPACKED) as error:
         raise tell(error) from None
-    return io.BufferedReader(_Told(inner, raw, tell), BUFFER_BYTES)
+    return io.BufferedReader(_BadInputReader(inner, raw, tell), BUFFER_BYTES)
 
 
 def sha256_of(stream: BinaryIO) -> str:
@@ -82,7 +82,7 @@ def sha256_of(stream: BinaryIO) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one short line."""
+    """The first line of an error's message."""
     said = str(error).strip()
     return said.splitlines()[0][:200] if said else type(error).__name__
 
@@ -92,8 +92,8 @@ def _codec(name: str, head: bytes) -> str | None:
     return named or next((codec for magic, codec in MAGIC.items() if head.startswith(magic)), None)
 
 
-def _told(error: Exception, name: str, archive: Path | None, codec: str | None) -> BadInput:
-    """An OSError without a number comes from a decompressor, one with a number from the system."""
+def _bad_input(error: Exception, name: str, archive: Path | None, codec: str | None) -> BadInput:
+    """The message for a read error. An OSError has a number if the system raised it, none from a decompressor."""
     if archive is not None and isinstance(error, NOT_UNPACKED):
         return BadInput(f"{archive} cannot be unpacked ({first_line(error)}): unzip it and give the directory")
     if archive is not None and isinstance(error, DAMAGED_ZIP):

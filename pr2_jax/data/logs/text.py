@@ -37,18 +37,9 @@ STACKED = "\u17d2\u1039"  # of Khmer and Myanmar: the next letter is written bel
 LENGTHENED = "\u30fc"  # ー belongs to the character before it
 
 UNSEEN = (
-    (0x00AD, 0x00AD),
-    (0x034F, 0x034F),
-    (0x061C, 0x061C),
-    (0x180B, 0x180F),
-    (0x200C, 0x200F),
-    (0x202A, 0x202E),
-    (0x2060, 0x206F),
-    (0xFE00, 0xFE0F),
-    (0xFEFF, 0xFEFF),
-    (0xE0000, 0xE0FFF),
+    "\u00ad\u034f\u061c\u180b-\u180f\u200c-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff"
 )
-"""Characters that show nothing: joiners, direction marks, forms of emoji. Not U+200B, which parts words."""
+"""Invisible characters, as a character class: joiners, direction marks, emoji variants. Not U+200B, a word break."""
 APOSTROPHES = "'’‘ʼ`"
 OPEN, CLOSE = "\x01", "\x02"  # around an atom; no normalised text holds them
 BLOCK = 100_000
@@ -59,7 +50,7 @@ NUMBER_LIST = re.compile(r"\s*\[\s*-?\d+(?:[\s,]+-?\d+)*\s*\]\s*")
 
 
 def _characters(ranges: Iterable[tuple[int, int]]) -> str:
-    """For the inside of a character class, the same to Python and to Polars."""
+    """The inside of a character class, for Python and for Polars."""
     return "".join(chr(first) if first == last else f"{chr(first)}-{chr(last)}" for first, last in ranges)
 
 
@@ -87,7 +78,7 @@ def _blankless() -> tuple[str, str]:
 LETTERS, MARKS = _blankless()
 ATOM = rf"[{LETTERS}](?:[{STACKED}][{LETTERS}]|[{MARKS}])*|[^ {LETTERS}]+"
 _ATOM, _LETTER = re.compile(ATOM), re.compile(f"[{LETTERS}]")
-_UNSEEN = re.compile(f"[{_characters(UNSEEN)}]")
+_UNSEEN = re.compile(f"[{UNSEEN}]")
 _INNER = re.compile(rf"[{APOSTROPHES}](?<=\w.)(?=\w)")
 
 
@@ -148,7 +139,7 @@ def normalised(texts: pl.Series) -> pl.Series:
 
 
 class _Longer:
-    """Known words of more than one atom, which are all that a text need be searched for."""
+    """Finds known words of more than one atom."""
 
     def __init__(self, normal: Iterable[str]) -> None:
         """`normal`: normalised words."""
@@ -177,7 +168,7 @@ class _Longer:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A word of a text: as words.csv has it (its id, where it has none) with its row, or unknown, as normalised."""
+    """A word of a text. A known one has its text of words.csv, or its id; an unknown one is normalised."""
 
     text: str
     row: int  # 0 = unknown
@@ -188,7 +179,7 @@ class Match:
 
 
 class Lexicon:
-    """Finds words in texts. Of words that are alike once normalised, the lowest row counts."""
+    """Finds words in texts. Of words with the same normal form, the lowest row counts."""
 
     def __init__(self, texts: Sequence[str | None], row_of_id: Callable[[int], int] = lambda raw: 0) -> None:
         """`texts` by word row, row 0 = unknown; None = a word without text. `row_of_id` gives 0 for unknown ids."""

@@ -9,52 +9,41 @@ from pr2_jax.data.logs.text import normalise, tokens_of
 from pr2_jax.errors import BadInput
 
 
-class WordLists:
-    """Reads captions and queries. Text gets the ids of words.csv; words that it lacks get new ids, by spelling.
+def read_word_lists(
+    words: pl.DataFrame, captions: pl.Series, captions_as_text: bool, queries: pl.Series, queries_as_text: bool
+) -> tuple[pl.Series, pl.Series, pl.DataFrame]:
+    """Captions and queries as lists of int64, and all words that have a text. An unreadable query is an empty list.
 
-    An id says nothing but which word it is: rows of words are numbered by id, and all words known at a time keep their
-    order whatever words come later.
+    `words` has `word` (id) and `text`. Text gets the ids of these words; other words get new, higher ids in order of
+    spelling. So words keep their order, and their rows, when further words come later.
+    BadInput where one column is text, the other word ids, and no words.csv connects the two.
     """
-
-    def __init__(self, words: pl.DataFrame) -> None:
-        """`words` has `word` (id) and `text`."""
-        self._words = words
-        self._ids: dict[str, int] = {}
-        for word, text in words.sort("word", descending=True).iter_rows():
-            self._ids[normalise(text)] = word  # the lowest id of a text wins
-        self._ids.pop("", None)
-
-    def read(
-        self, captions: pl.Series, captions_as_text: bool, queries: pl.Series, queries_as_text: bool
-    ) -> tuple[pl.Series, pl.Series, pl.DataFrame]:
-        """Lists of int64 for both, and all words that have a text. A list that cannot be read is empty.
-
-        BadInput where one is text, the other word ids, and no words.csv says which word is which.
-        """
-        if captions_as_text != queries_as_text and not self._ids and len(captions):
-            text, ids = ("caption", "keyword") if captions_as_text else ("keyword", "caption")
-            raise BadInput(
-                f"{text} is text and {ids} is word ids, but no words.csv says which word is which: bring words.csv "
-                f"(word_id, word), or give {ids} as text too"
-            )
-        if not captions_as_text and not queries_as_text:
-            return parse_words(captions), _readable(queries), self._words
-        tokens = {
-            "captions": tokens_of(captions.fill_null(""), self._ids) if captions_as_text else None,
-            "queries": tokens_of(queries.fill_null(""), self._ids) if queries_as_text else None,
-        }
-        flat = [lists.explode(empty_as_null=False) for lists in tokens.values() if lists is not None]
-        new = sorted(set(pl.concat(flat).unique().to_list()) - self._ids.keys())
-        start = max(self._words["word"].max() or 0, 0) + 1
-        numbers = self._ids | dict(zip(new, range(start, start + len(new)), strict=True))
-        more = pl.DataFrame({"word": range(start, start + len(new)), "text": new}, schema=self._words.schema)
-        read_captions = parse_words(captions) if tokens["captions"] is None else _numbered(tokens["captions"], numbers)
-        read_queries = _readable(queries) if tokens["queries"] is None else _numbered(tokens["queries"], numbers)
-        return read_captions, read_queries, pl.concat([self._words, more])
+    ids: dict[str, int] = {}
+    for word, text in words.sort("word", descending=True).iter_rows():
+        ids[normalise(text)] = word  # the lowest id of a text wins
+    ids.pop("", None)
+    if captions_as_text != queries_as_text and not ids and len(captions):
+        text, listed = ("caption", "keyword") if captions_as_text else ("keyword", "caption")
+        raise BadInput(
+            f"{text} is text and {listed} is word ids, but no words.csv says which word is which: bring words.csv "
+            f"(word_id, word), or give {listed} as text too"
+        )
+    if not captions_as_text and not queries_as_text:
+        return parse_words(captions), _readable(queries), words
+    caption_tokens = tokens_of(captions.fill_null(""), ids) if captions_as_text else None
+    query_tokens = tokens_of(queries.fill_null(""), ids) if queries_as_text else None
+    flat = [lists.explode(empty_as_null=False) for lists in (caption_tokens, query_tokens) if lists is not None]
+    new = sorted(set(pl.concat(flat).unique().to_list()) - ids.keys())
+    start = max(words["word"].max() or 0, 0) + 1
+    more = pl.DataFrame({"word": range(start, start + len(new)), "text": new}, schema=words.schema)
+    numbers = ids | dict(zip(new, more["word"], strict=True))
+    caption_lists = parse_words(captions) if caption_tokens is None else _numbered(caption_tokens, numbers)
+    query_lists = _readable(queries) if query_tokens is None else _numbered(query_tokens, numbers)
+    return caption_lists, query_lists, pl.concat([words, more])
 
 
 def _readable(texts: pl.Series) -> pl.Series:
-    """As `parse_words`; what is no list (of a result of a type left out, where nobody looked) is empty."""
+    """As `parse_words`. A text that is no list is empty: cells of result types that are left out are not checked."""
     frame = pl.DataFrame({"text": texts})
     fine = frame.select(pl.when(pl.col("text").str.contains(WORD_LIST)).then("text")).to_series()
     return parse_words(fine)
