@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import re
-from typing import Any
+import typing
+from typing import Any, Literal
 
 from pr2_jax.errors import BadConfig
 
@@ -41,6 +43,7 @@ class Section:
     def __post_init__(self) -> None:
         """Equal configs must have equal digests: whole numbers become floats where the field is one, and names that
         are joined by `+` or `,`, or a list, become a tuple."""
+        choices = choices_of(type(self))
         for field in dataclasses.fields(self):
             name, value = field.name, vars(self)[field.name]
             declared, positive, low, high = RANGES.get(field.type, (field.type, False, -math.inf, math.inf))
@@ -50,6 +53,10 @@ class Section:
             if declared == NAMES and isinstance(value, str | list):
                 value = tuple(re.split(r"[+,]", value) if isinstance(value, str) else value)
                 object.__setattr__(self, name, value)
+            if name in choices:
+                known = ", ".join(choice or repr(choice) for choice in choices[name])
+                require(value in choices[name], self, f"{name} = {value!r}, expected one of {known}")
+                continue
             fits = type(value).__name__ == declared.partition("[")[0]
             require(fits, self, f"{name} = {value!r}, expected {declared}")
             if field.type not in RANGES:
@@ -61,17 +68,18 @@ class Section:
             require(value < 1 or field.type != "Dropout", self, f"{name} = {value}, expected a share below 1")
 
 
+@functools.cache
+def choices_of(section: type) -> dict[str, tuple[str, ...]]:
+    """By field, what it may be, where its type is a Literal."""
+    hints = typing.get_type_hints(section)
+    return {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is Literal}
+
+
 def check_order(section: Any, *names: str) -> None:
     """Each of the fields at most as large as the next."""
     for name, above in itertools.pairwise(names):
         low, high = vars(section)[name], vars(section)[above]
         require(low <= high, section, f"{name} = {low} is above {above} = {high}; lower {name} or raise {above}")
-
-
-def check_choice(section: Any, name: str, choices: tuple[str, ...]) -> None:
-    """The field is one of `choices`."""
-    value, known = vars(section)[name], ", ".join(choice or repr(choice) for choice in choices)
-    require(value in choices, section, f"{name} = {value!r}, expected one of {known}")
 
 
 def check_choices(section: Any, name: str, choices: tuple[str, ...]) -> None:

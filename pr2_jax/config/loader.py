@@ -293,7 +293,8 @@ def _parse(text: str, kind: type, path: str) -> bool | int | float | str:
 
 def _fields(kind: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    kinds = {name: str if typing.get_origin(hint) is typing.Literal else hint for name, hint in hints.items()}
+    return {field.name: kinds[field.name] for field in dataclasses.fields(kind)}
 
 
 def _unknown(key: str, known: Mapping[str, Any], path: str) -> str:

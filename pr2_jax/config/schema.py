@@ -9,6 +9,8 @@ of every size. Fields that all models share are in `training_config.py`, the sim
 from __future__ import annotations
 
 import dataclasses
+import typing
+from typing import Literal
 
 from pr2_jax.config.checks import (
     Dropout,
@@ -17,7 +19,6 @@ from pr2_jax.config.checks import (
     Section,
     Share,
     Size,
-    check_choice,
     check_choices,
     check_heads,
     check_named,
@@ -26,29 +27,28 @@ from pr2_jax.config.checks import (
     require,
 )
 from pr2_jax.config.data_config import ColumnsConfig, FilesConfig
-from pr2_jax.config.training_config import COMPUTE, MeshConfig, OptimConfig, TablesConfig
+from pr2_jax.config.training_config import Compute, MeshConfig, OptimConfig, TablesConfig
 from pr2_jax.config.world_config import WorldConfig
 
-LABELS = ("click", "long_play", "like", "follow", "forward")
+Label = Literal["click", "long_play", "like", "follow", "forward"]
+LABELS = typing.get_args(Label)
 """Binary outcomes of a view or a result, in the order of the last axis of `[..., Y]` arrays."""
 PREFERENCE_LABELS = LABELS[:3]
 """The heads of the preference model. Their logits are features of the ranker."""
 
-SOURCES = ("kuaisar", "short_video_world")
-THRESHOLDS = ("quantile", "adaptive")
-SIMILARITIES = ("swing", "cosine")
+Source = Literal["kuaisar", "short_video_world"]
+Threshold = Literal["quantile", "adaptive"]
+SOURCES, THRESHOLDS = typing.get_args(Source), typing.get_args(Threshold)
 CHANNELS = ("bm25", "dr", "qrcf", "pdr")
-CALIBRATIONS = ("auto", "platt", "isotonic", "query")
 INPUTS = ("relevance", "video", "links", "habits", "preference")
 INPUTS_RENAMED = {"taste": "preference"}
-CLICKED = ("auto", "show", "withhold")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Section):
     """Reading the log."""
 
-    source: str = "kuaisar"  # "kuaisar" (needs --input) or "short_video_world" (simulated)
+    source: Source = "kuaisar"  # "kuaisar" (needs --input) or "short_video_world" (simulated)
     max_bad_share: Share = 0.01  # share of rows of a table that may be quarantined before ingest fails
     query_tokens: Size = 8  # Q, longer queries are cut
     caption_tokens: Size = 24  # C, longer captions are cut
@@ -57,23 +57,18 @@ class DataConfig(Section):
     files: FilesConfig = FilesConfig()  # what a log of one's own calls its files
     columns: ColumnsConfig = ColumnsConfig()  # and their columns
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self, "source", SOURCES)
-
 
 @dataclasses.dataclass(frozen=True)
 class Head(Section):
     """A prediction head: its name, the label that it learns, and the weight of its loss."""
 
     name: str = "click"  # in tables, files and the model's parameters
-    label: str = ""  # one of LABELS; "" = the one of that name
+    label: Literal[Label, ""] = ""  # "" = the one of that name
     weight: float = 1.0  # 0 = kept, but not learnt
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.name if self.label == "" else self.label)
         super().__post_init__()
-        object.__setattr__(self, "label", self.label or self.name)
-        check_choice(self, "label", LABELS)
         require(self.name.isidentifier(), self, f"name = {self.name!r}, expected letters, digits and _")
 
 
@@ -88,13 +83,9 @@ class ContentConfig(Section):
     caption_share: Share = 0.5  # share of a batch's rows whose query is a few words of the video's own caption
     modality_dropout: Dropout = 0.2  # share of captions hidden from the video tower where brought vectors exist
     dropout: Dropout = 0.1
-    compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
+    compute: Compute = "float32"  # what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(epochs=24.0, table_learning_rate=1e-2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self, "compute", COMPUTE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,13 +133,12 @@ class PdrConfig(Section):
     relevance_weight: float = 0.5
     feedback_heads: tuple[Head, ...] = (Head("click"), Head("long_play", weight=0.5), Head("like", weight=0.2))
     feed_share: Share = 0.5  # share of rows of a batch that are engaged feed views (empty query)
-    compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
+    compute: Compute = "float32"  # what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(epochs=12.0, table_optimizer="row_adagrad", table_learning_rate=5e-2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "compute", COMPUTE)
         check_heads(self)
         check_named(self, "feedback_heads", Head)
         check_weights(self, "relevance_weight", heads="feedback_heads")
@@ -183,7 +173,7 @@ class QinConfig(Section):
     sampled_negatives: int = 24  # retrieved but unshown videos added to each training slate
     prediction_heads: tuple[Head, ...] = (Head("click"), Head("long_play", weight=0.3), Head("like", weight=0.2))
     listwise_weight: float = 1.0  # softmax over a slate's clicked results, beside the pointwise losses
-    compute: str = "float32"  # or "bfloat16": what training computes in between float32 parameters and losses
+    compute: Compute = "float32"  # what training computes in between float32 parameters and losses
     tables: TablesConfig = TablesConfig()
     optim: OptimConfig = OptimConfig(
         batch=64, epochs=3.0, learning_rate=1.5e-3, table_optimizer="row_adagrad", table_learning_rate=5e-3
@@ -191,7 +181,6 @@ class QinConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "compute", COMPUTE)
         check_heads(self)
         check_named(self, "prediction_heads", Head)
         first = self.prediction_heads[0]
@@ -209,14 +198,14 @@ class QrcfConfig(Section):
 
     history: Size = 1_000  # most recent engaged events filtered
     k: Size = 50  # seeds kept at most
-    threshold: str = "quantile"  # of a seed's cosine: one epsilon, or "adaptive": one a query [lit: pEBR]
+    threshold: Threshold = "quantile"  # of a seed's cosine: one epsilon, or "adaptive": one a query [lit: pEBR]
     epsilon_quantile: Share = 0.6  # epsilon = this quantile of cos(query, past view) on the training window
     adaptive_quantile: Share = 0.95  # adaptive: this quantile of cos(query, video) over the videos of a sample
     adaptive_sample: Size = 4_096  # videos in it, of those engaged with before the validation day
     gamma: float = 2.0
     neighbours: int = 200  # M at most; fewer where [V, M] would not fit into memory
     swing_power: float = 0.5  # [ours] exponent of the degree-normalised Swing similarity; below 1 lifts weak links
-    similarity: str = "swing"  # or "cosine"
+    similarity: Literal["swing", "cosine"] = "swing"
     swing_alpha: float = 1.0  # [lit: Alibaba]
     swing_user_alpha: float = 5.0
     swing_user_beta: float = 0.5
@@ -228,8 +217,6 @@ class QrcfConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "threshold", THRESHOLDS)
-        check_choice(self, "similarity", SIMILARITIES)
         check_order(self, "k", "history")
         if self.neighbours:
             check_order(self, "content_fallback", "neighbours")
@@ -262,23 +249,15 @@ class SearchConfig(Section):
 
     candidates: Size = 256  # best merged candidates that the ranker orders
     least_events: int = 5  # with fewer past events, base ranks a person's candidates
-    clicked: str = "auto"  # videos clicked before: "show", "withhold", or as the log has it
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self, "clicked", CLICKED)
+    clicked: Literal["auto", "show", "withhold"] = "auto"  # videos clicked before; auto = as the log has it
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoresConfig(Section):
     """Calibration and score fusion, fitted on the validation day (docs/method.md, Calibration)."""
 
-    calibration: str = "auto"  # chosen on held-out users; or "platt", "isotonic" or "query"
+    calibration: Literal["auto", "platt", "isotonic", "query"] = "auto"  # auto = chosen on held-out users
     floor_tolerance: float = 0.1  # [ours] standard errors of NDCG@10 and recall@100 that a floor may cost; 0 = none
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self, "calibration", CALIBRATIONS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
-from pr2_jax.config.checks import Positive, Section, Share, SignedInt, Size, check_choice, require
+from pr2_jax.config.checks import Positive, Section, Share, SignedInt, Size, require
 
-TABLE_OPTIMIZERS = ("adam", "lazy_adam", "row_adagrad")
-COMPUTE = ("float32", "bfloat16")
+Compute = Literal["float32", "bfloat16"]
+TableOptimizer = Literal["adam", "lazy_adam", "row_adagrad"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,16 +20,12 @@ class OptimConfig(Section):
     max_steps: Size = 20_000  # whatever the log's size
     learning_rate: Positive = 2e-3  # dense parameters
     table_learning_rate: Positive = 5e-3
-    table_optimizer: str = "lazy_adam"  # or "row_adagrad": touch the rows of the batch only; "adam": whole tables
+    table_optimizer: TableOptimizer = "lazy_adam"  # it and row_adagrad touch the rows of the batch only
     weight_decay: float = 1e-4
     warmup_share: Share = 0.05
     clip_norm: Positive = 1.0
     checkpoint_every: Size = 200  # steps
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self, "table_optimizer", TABLE_OPTIMIZERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +33,11 @@ class TableConfig(Section):
     """One embedding table of a model. What is 0 or empty is as the model's `optim` says."""
 
     hashed_rows: int = 0  # rows that all ids share by a hash, row 0 included; 0 = a row for each id
-    optimizer: str = ""
+    optimizer: Literal[TableOptimizer, ""] = ""
     learning_rate: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "optimizer", (*TABLE_OPTIMIZERS, ""))
         require(self.hashed_rows != 1, self, "hashed_rows = 1, expected 2 or more (row 0 is unknown), or 0 for exact")
 
 

@@ -144,8 +144,8 @@ def fit(
     """The calibrator with the lowest log loss on held-out users, refitted on all rows.
 
     Candidates are the identity, Platt, isotonic and, given `query_NxF`, the query map, which has to win by a standard
-    error. `kind` (one of `CALIBRATIONS`) fits that one instead. Rows are those where the head has a label. With too few
-    positives for a kind Platt takes its place; with fewer than `LEAST_FOR_PLATT` it is the identity.
+    error. `kind` (of `scores.calibration`) fits that one instead. Rows are those where the head has a label. With too
+    few positives for a kind Platt takes its place; with fewer than `LEAST_FOR_PLATT` it is the identity.
     """
     labels_N, p_N = np.asarray(labels_N, bool), np.asarray(probabilities_N, np.float64)
     if not np.isfinite(p_N).all() or ((p_N < 0) | (p_N > 1)).any():

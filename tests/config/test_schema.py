@@ -28,7 +28,7 @@ from pr2_jax.config import (
     training_config,
     world_config,
 )
-from pr2_jax.config.checks import RANGES
+from pr2_jax.config.checks import RANGES, choices_of
 from pr2_jax.errors import BadConfig
 
 CLASHES = [
@@ -129,7 +129,8 @@ def test_every_section_checks_itself():
     assert len(sections) >= 16
     for kind in sections:
         for field in dataclasses.fields(kind):
-            expected = RANGES.get(field.type, [field.type])[0]
+            declared = RANGES.get(field.type, [field.type])[0]
+            expected = "one of" if field.name in choices_of(kind) else declared
             told = re.escape(f"{kind.__name__}: {field.name} = None, expected {expected}")
             with pytest.raises(BadConfig, match=told):
                 kind(**{field.name: None})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pr2_jax.config import OptimConfig, TableConfig
-from pr2_jax.config.training_config import TABLE_OPTIMIZERS as NAMES
+from pr2_jax.config.training_config import TableOptimizer
 from pr2_jax.training.embedding_tables import TableSpec
 from pr2_jax.training.loop import (
     TABLE_OPTIMIZERS,
@@ -57,7 +58,7 @@ def test_decay_is_for_dense_parameters_only():
 
 def test_a_table_of_its_own_mind():
     """What a table's config leaves open is as the model's; every name of the config is known."""
-    assert tuple(sorted(TABLE_OPTIMIZERS)) == NAMES
+    assert tuple(sorted(TABLE_OPTIMIZERS)) == typing.get_args(TableOptimizer)
     config = dataclasses.replace(CONFIG, table_optimizer="lazy_adam", table_learning_rate=0.5)
     own = TableConfig(optimizer="row_adagrad", learning_rate=2.0)
     specs = {"video": TableSpec(9, 4, config=own), "word": TableSpec(9, 4)}
