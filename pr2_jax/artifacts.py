@@ -232,7 +232,10 @@ def reading(directory: Path, command: str = "pr2 run") -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Makes `workdir` where needed and keeps every other process from writing into it. Pr2Error if one does."""
+    """Makes `workdir` where needed and keeps every other process from writing into it. Pr2Error if one does.
+
+    A directory made here in which nothing was written goes again."""
+    new = not workdir.exists()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / ".lock").open("a+")
@@ -250,7 +253,11 @@ def locked(workdir: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if new and [path.name for path in workdir.iterdir()] == [".lock"]:  # nothing came of it
+                remove(workdir)
 
 
 def versions() -> dict[str, str]:

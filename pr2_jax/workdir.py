@@ -12,7 +12,7 @@ from typing import Any
 from pr2_jax import artifacts
 from pr2_jax.config import Config
 from pr2_jax.config.loader import save, to_dict
-from pr2_jax.errors import BadInput
+from pr2_jax.errors import BadInput, StaleArtifact
 
 SCHEMA = "8"
 """Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
@@ -57,6 +57,17 @@ def fold_directory(space: Path, fold: int) -> Path:
 def part_directory(space: Path, part: int) -> Path:
     """Where, of `preference/`, the fit of people and videos lies that has not learnt from the days of a part."""
     return space / f"part_{part}"
+
+
+def config_path(workdir: Path) -> Path:
+    """The config.json of a work directory. StaleArtifact where it has none, so that it is no work directory."""
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        raise StaleArtifact(
+            f"{workdir} is not a work directory (no {path.name}): make it with `pr2 run --config NAME`; "
+            "`pr2 config --list` has the names"
+        )
+    return path
 
 
 def refuse_foreign_config(workdir: Path) -> None:

@@ -241,6 +241,16 @@ def test_lock_names_its_holder_and_ends_with_it(tmp_path):
         holder.wait()
     with artifacts.locked(workdir):
         assert (workdir / ".lock").read_text() == str(os.getpid())
+    assert workdir.is_dir()
+
+
+def test_a_new_directory_in_which_nothing_was_written_goes_again(tmp_path):
+    with pytest.raises(BadInput, match="no log"), artifacts.locked(tmp_path / "new"):
+        raise BadInput("no log")
+    assert not (tmp_path / "new").exists()
+    with artifacts.locked(tmp_path / "new"):
+        (tmp_path / "new" / "a").touch()
+    assert (tmp_path / "new" / "a").exists()
 
 
 def test_work_directory_that_cannot_be_made(tmp_path):

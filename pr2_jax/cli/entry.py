@@ -13,7 +13,7 @@ from pr2_jax import artifacts, console
 from pr2_jax.cli import arguments, documents
 from pr2_jax.config import Config, loader, preset_files
 from pr2_jax.errors import BadConfig, BadInput, Pr2Error, Stopped, disk_full
-from pr2_jax.workdir import CONFIG_FILE
+from pr2_jax.workdir import config_path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -199,10 +199,7 @@ def _resolved(options: argparse.Namespace) -> Config:
     """The config that --config names, else the one that the work directory was made with."""
     if (options.workdir / artifacts.MANIFEST).is_file():
         raise BadInput(f"{options.workdir} is a finished artifact, expected a work directory (see pr2 export --help)")
-    kept = options.workdir / CONFIG_FILE
-    if options.config is None and not kept.is_file():
-        raise BadConfig(f"{kept} does not exist yet: say --config NAME (see pr2 config --list)")
-    return loader.load(options.config or str(kept), options.overrides)
+    return loader.load(options.config or str(config_path(options.workdir)), options.overrides)
 
 
 @contextlib.contextmanager
@@ -227,6 +224,8 @@ def _workdir(options: argparse.Namespace) -> Iterator[tuple[ModuleType, Config]]
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Overrides are taken out first, since the parser does not know the fields of the config."""
     overrides = [text for text in argv if text.startswith(loader.PREFIX)]
+    if bare := [text for text in overrides if "=" not in text]:
+        raise BadConfig(f"{bare[0]}: expected {bare[0]}=VALUE, one word")
     options = arguments.parser().parse_args([text for text in argv if text not in overrides])
     if overrides and "config" not in options:
         source = "its config from the work directory" if "workdir" in options else "no config"

@@ -46,8 +46,11 @@ def load(name_with_variant: str, overrides: Sequence[str] = ()) -> Config:
     name, _, variant = name_with_variant.partition(":")
     path = preset_files.path_of(name)
     if not path.is_file():
-        presets = _listed(preset_files.names())
-        raise BadConfig(f"there is no preset and no config file {name}; presets are {presets}, a file is FILE.py")
+        known = preset_files.names()
+        meant = did_you_mean(name, known) or ";"
+        raise BadConfig(
+            f"there is no preset and no config file {name}{meant} Presets: {_listed(known)}. Files: FILE.py"
+        )
     if path.suffix == ".json":
         return override(read(path), overrides)
     config = _run(path, variant)
@@ -169,9 +172,12 @@ def _run(path: Path, variant: str) -> Any:
     with _in_one_line(path):
         names = runpy.run_path(str(path))
         if not {"get_config", "VARIANTS"} <= names.keys():
-            raise BadConfig("a config file defines get_config(variant) and VARIANTS")
+            raise BadConfig("no config: a config file defines get_config(variant) and VARIANTS")
         if variant and variant not in names["VARIANTS"]:
-            raise BadConfig(f"there is no variant {variant!r}; it has {_listed(names['VARIANTS'])}")
+            known = names["VARIANTS"]
+            raise BadConfig(
+                f"there is no variant {variant!r}{did_you_mean(variant, known) or ';'} it has {_listed(known)}"
+            )
         return names["get_config"](variant)
 
 

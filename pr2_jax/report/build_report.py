@@ -104,8 +104,6 @@ def _config_of(place: Path) -> Config:
     """The config of the work directory. Where there is none, nothing is written, not even a lock."""
     if (place / artifacts.MANIFEST).is_file():
         raise BadInput(f"{place} is a finished artifact, expected a work directory (see pr2 run --help)")
-    kept = place / workdir.CONFIG_FILE
-    if not kept.is_file():
-        raise BadInput(f"{place} is not a work directory, it has no {kept.name}: make one with `pr2 run`")
+    kept = workdir.config_path(place)
     workdir.refuse_foreign_config(place)
     return loader.load(str(kept))

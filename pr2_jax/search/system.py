@@ -205,8 +205,6 @@ def open_system(place: Path, config: Config | None = None) -> System:
             raise StaleArtifact(f"{error}: of another version of pr2; make {place} anew with `{MADE_BY}`") from None
         log = LogView.of(LogStore.open(place / workdir.STORE), config.data)
         return System(log, FittedArtifacts(place, config, log.store, verified=True), exported)
-    if config is None and not (place / workdir.CONFIG_FILE).exists():
-        raise StaleArtifact(f"{place} is not a work directory (no config.json): make it with `pr2 run`")
-    config = config or read(place / workdir.CONFIG_FILE)
+    config = config or read(workdir.config_path(place))
     workdir.require("qin", place, config)
     return System.open(place, config)

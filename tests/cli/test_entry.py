@@ -231,10 +231,15 @@ def test_rooms_take_what_the_command_passes():
         (["train", "pdr"], "the following arguments are required: --workdir (see pr2 train --help)"),
         (["train", "bert", "--workdir", "w"], "argument model: invalid choice: 'bert'"),
         (["index", "--workdir", "w", "--confg", "x"], "unrecognized arguments: --confg x"),
-        (["index", "--workdir", "w"], "w/config.json does not exist yet: say --config NAME (see pr2 config --list)"),
+        (["index", "--workdir", "w"], "w is not a work directory (no config.json): make it with `pr2 run "),
         (
             ["index", "--workdir", "w", "--config", "configs/no.py"],
             "there is no preset and no config file configs/no.py",
+        ),
+        (["run", "--workdir", "w", "--config", "quikstart"], "no config file quikstart, did you mean 'quickstart'?"),
+        (
+            ["run", "--workdir", "w", "--config", "kuaisar", "--config.pdr.width", "3"],
+            "expected --config.pdr.width=VALUE",
         ),
         (["run", "--workdir", "w", "--config", "configs/kuaisar.py:big"], "there is no variant 'big'; it has tiny"),
         (["config"], "config needs --config NAME, --workdir DIR or --list"),

@@ -103,7 +103,7 @@ HEAD = "from pr2_jax.config import Config, PdrConfig\nVARIANTS = ('tiny', 'wide'
         (HEAD + "def get_config(variant=''): return {'pdr': 3}", "", "x.py: get_config returned dict, expected pr2"),
         (HEAD + "def get_config(variant=''):\n  return 1 / 0", "", "x.py:4: ZeroDivisionError: division by zero"),
         (HEAD + "def get_config(variant='')\n  return 1", "", "x.py:3: SyntaxError"),
-        ("VARIANTS = ()", "", "x.py: a config file defines get_config(variant) and VARIANTS"),
+        ("VARIANTS = ()", "", "x.py: no config: a config file defines get_config(variant) and VARIANTS"),
     ],
 )
 def test_bad_config_file_is_one_line_with_its_place(tmp_path, text, variant, message):
@@ -125,7 +125,8 @@ def test_misspelt_keyword_of_a_file_suggests_the_nearest(tmp_path):
 def test_missing_file_lists_the_presets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("kuaishou", "configs/kuaishou.py", "configs/kuaisar", "kuaisar.py"):
-        message = f"there is no preset and no config file {name}; presets are kuaisar, quickstart, a file is FILE.py"
+        meant = "; " if name == "configs/kuaishou.py" else ", did you mean 'kuaisar'? "
+        message = f"there is no preset and no config file {name}{meant}Presets: kuaisar, quickstart. Files: FILE.py"
         with pytest.raises(BadConfig, match=f"^{re.escape(message)}$"):
             loader.load(name)
 

@@ -199,7 +199,7 @@ def test_repeated_searches_compile_nothing(engine, watcher, known_query, caplog)
 
 
 def test_a_directory_that_is_none(tmp_path):
-    with pytest.raises(StaleArtifact, match=r"not a work directory .* `pr2 run`"):
+    with pytest.raises(StaleArtifact, match=r"not a work directory .* `pr2 run --config NAME`"):
         SearchEngine.load(tmp_path)
 
 
