@@ -5,6 +5,8 @@ that differ from the work directory's config. Variants that change a ranker, or 
 all others end at the merged list, before any ranker, which keeps them cheap. Any field of the config may stand here.
 """
 
+from pr2_jax.config.schema import CHANNELS
+
 ABLATIONS = {
     "qin": {
         "no query filter": {"qin.query_filter": False},
@@ -50,9 +52,7 @@ ABLATIONS = {
         "no query filter (every view a seed)": {"retrieval.qrcf.epsilon_quantile": 0.0},
     },
     "channels": {
-        "no bm25": {"retrieval.channels": ["dr", "qrcf", "pdr"]},
-        "no dr": {"retrieval.channels": ["bm25", "qrcf", "pdr"]},
-        "no qrcf": {"retrieval.channels": ["bm25", "dr", "pdr"]},
-        "no pdr": {"retrieval.channels": ["bm25", "dr", "qrcf"]},
+        f"no {left_out}": {"retrieval.channels": [channel for channel in CHANNELS if channel != left_out]}
+        for left_out in CHANNELS
     },
 }

@@ -31,6 +31,8 @@ from pr2_jax.training.distributed import alone, is_first
 PyTree = Any
 CHECKPOINTS, HALF_WRITTEN = "checkpoints", "*.orbax-checkpoint-tmp"
 SCHEMA = "checkpoint-1"
+LEAST_SLICE = 1 << 20
+"""Bytes of an array that one device writes at least."""
 
 
 def abstract(tree: PyTree) -> PyTree:
@@ -78,7 +80,9 @@ class Checkpoints:
         for half in self._place.glob(HALF_WRITTEN) if is_first() else ():
             shutil.rmtree(half, ignore_errors=True)
         with _quiet():
-            self._checkpointer = ocp.training.Checkpointer(self._place, preservation_policy=policies.LatestN(keep))
+            self._checkpointer = ocp.training.Checkpointer(
+                self._place, context=_context(), preservation_policy=policies.LatestN(keep)
+            )
 
     @property
     def steps(self) -> list[int]:
@@ -181,6 +185,13 @@ class Checkpoints:
                 (self._place / str(step)).rename(aside)
         _everywhere(True)  # no process reads before all are moved
         self._checkpointer.reload()
+
+
+def _context() -> ocp.Context:
+    # Orbax splits an array that several devices hold between them, with a program compiled for each shape and device:
+    # worth it for large arrays alone.
+    saving = ocp.options.ArrayOptions.Saving(min_slice_bytes_for_replica_parallel=LEAST_SLICE)
+    return ocp.Context(array_options=ocp.options.ArrayOptions(saving=saving))
 
 
 @contextlib.contextmanager
