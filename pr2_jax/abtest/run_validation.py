@@ -77,7 +77,7 @@ def _simulate(system: System, plan: Plan, left: list[int], directory: Path) -> N
             for worker in range(workers)
         ]
         seen = len(_read(directory))
-        while any(process.alive for process in processes):
+        while any(process.is_alive() for process in processes):
             time.sleep(1)
             seen, before = len(_read(directory)), seen
             bar.advance(seen - before)
