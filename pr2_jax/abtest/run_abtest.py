@@ -24,8 +24,7 @@ from pr2_jax.abtest.experiment import (
 from pr2_jax.abtest.experiment_metrics import METRICS
 from pr2_jax.abtest.live_system import Platform
 from pr2_jax.abtest.policies import OraclePolicy, RandomPolicy
-from pr2_jax.abtest.population import Population
-from pr2_jax.abtest.replay import Replay
+from pr2_jax.abtest.population import Population, Replay
 from pr2_jax.abtest.retraining import Retrain, RetrainedSystems
 from pr2_jax.abtest.worker_process import WorkerProcess
 from pr2_jax.config.loader import to_dict

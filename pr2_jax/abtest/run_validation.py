@@ -19,7 +19,7 @@ from pr2_jax.abtest.abtest_report import DRAWS
 from pr2_jax.abtest.estimators import CONFIDENCE
 from pr2_jax.abtest.experiment import Plan
 from pr2_jax.abtest.experiment_metrics import METRICS, LongPlays
-from pr2_jax.abtest.replay import Replay
+from pr2_jax.abtest.population import Replay
 from pr2_jax.abtest.run_abtest import DIRECTORY
 from pr2_jax.abtest.validation import AMONG, PLANTED_SHARE, run, summarise
 from pr2_jax.abtest.worker_process import WorkerProcess

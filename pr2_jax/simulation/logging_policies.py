@@ -95,13 +95,12 @@ def top_of_rows(
             part = score_E[low:high]
             kept_E[low:high] = part >= np.partition(part, high - low - k)[high - low - k]
     row_E, video_E, score_E = row_E[kept_E], video_E[kept_E], score_E[kept_E]
-    order_E = np.lexsort((video_E, -score_E, row_E))
-    row_E, video_E, score_E = row_E[order_E], video_E[order_E], score_E[order_E]
+    order_E = np.lexsort((video_E, -score_E, row_E))  # leaves `row_E` as it is
     rank_E = np.arange(len(row_E)) - np.searchsorted(row_E, np.arange(rows))[row_E]
-    kept_E = rank_E < k
+    best_E = order_E[rank_E < k]
+    at = row_E[rank_E < k], rank_E[rank_E < k]
     top_BxK, top_score_BxK = np.full((rows, k), -1, np.int32), np.full((rows, k), -np.inf)
-    top_BxK[row_E[kept_E], rank_E[kept_E]] = video_E[kept_E]
-    top_score_BxK[row_E[kept_E], rank_E[kept_E]] = score_E[kept_E]
+    top_BxK[at], top_score_BxK[at] = video_E[best_E], score_E[best_E]
     return top_BxK, top_score_BxK
 
 

@@ -116,8 +116,7 @@ def draw_interests(appeal_G: np.ndarray, count: int, kept: int, rng: np.random.G
     chosen_UxK = np.argsort(-keys_UxG, axis=1, kind="stable")[:, :kept]
     share_UxK = 0.9 * rng.dirichlet(np.full(kept, 2.0), count)
     interest_UxG = np.repeat((0.1 * appeal_G / appeal_G.sum())[None], count, axis=0)
-    rows_Ux1 = np.arange(count)[:, None]
-    interest_UxG[rows_Ux1, chosen_UxK] += share_UxK
+    interest_UxG[np.arange(count)[:, None], chosen_UxK] += share_UxK
     return interest_UxG.astype(np.float32)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import itertools
 
 import numpy as np
 
@@ -86,7 +85,7 @@ def _share_words(table: list[list[str]], config: WorldConfig, rng: np.random.Gen
     """Gives `ambiguous_share` of the words a second owner: another topic's subtopic, at the same rank."""
     groups, width = len(table), config.words_per_subtopic
     ranks = np.arange(1, width)  # names stay their own
-    owners = collections.Counter(itertools.chain.from_iterable(table))
+    owners = collections.Counter(word for words in table for word in words)
     shared = sum(count > 1 for count in owners.values())  # by nature
     lent = max(0, round(config.ambiguous_share * len(owners) - shared))
     if config.topics < 2:
