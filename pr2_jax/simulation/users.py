@@ -265,9 +265,10 @@ class ClickModel:
         glance_S = (1.0 + np.arange(slates_BxS.shape[1])) ** -config.position_decay if searched else 1.0
         examined_BxS = shown_BxS & (draw_6xBxS[0] < glance_S)
         click_BxS = examined_BxS & (draw_6xBxS[1] < self.attraction(users, queries, slates_BxS))
-        stayed_BxS = 0.25 + 0.55 * wanted_BxS + 0.4 * draw_6xBxS[2] * (0.5 + wanted_BxS)  # above 1: seen again
+        stayed_BxS = 0.25 + 0.55 * wanted_BxS + 0.4 * draw_6xBxS[2] * (0.5 + wanted_BxS)  # above 1: loops
         left_BxS = 0.0 if searched else 0.02 + 0.25 * draw_6xBxS[2] ** 2
         play_ms_BxS = self.catalogue.duration_ms_V[slates_BxS] * np.where(click_BxS, stayed_BxS, left_BxS)
+        # Likes, follows and forwards.
         rates, eager_BxS = (config.like_rate, config.follow_rate, config.forward_rate), click_BxS * wanted_BxS**2
         reactions = (draw_BxS < rate * eager_BxS for draw_BxS, rate in zip(draw_6xBxS[3:], rates, strict=True))
         return Responses(examined_BxS, click_BxS, np.where(shown_BxS, play_ms_BxS, 0).astype(np.int64), *reactions)
