@@ -14,19 +14,19 @@ intervals of this population cannot be trusted.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 import numpy as np
-from scipy.stats import kstest
+from scipy.stats import chisquare, kstest
 
 from pr2_jax import console
-from pr2_jax.abtest.assignment import assign_arms, check_sample_ratio
 from pr2_jax.abtest.estimators import CONFIDENCE, Lift, Ratio, compare, covariates, required_sample_size
 from pr2_jax.abtest.experiment_metrics import METRICS, ratios
 from pr2_jax.abtest.population import Population
-from pr2_jax.errors import BadInput
+from pr2_jax.errors import BadInput, Pr2Error
 from pr2_jax.simulation.world import World
 
 LOG_EVERY = 7
@@ -36,9 +36,15 @@ MOST_DAYS = 365
 MOST_SALT = 120
 """Bytes of the salt in a directory's name, where a letter beyond ASCII takes six and more."""
 LEAST_FORESEEN = 0.001
+LEAST_P = 1e-3
+"""A split that is less likely than this under the planned shares is a sample-ratio mismatch."""
 
 Counters = Mapping[str, np.ndarray]
 """One day's counters of each person."""
+
+
+class SampleRatioMismatch(Pr2Error):
+    """The numbers of people by arm differ from the planned shares by more than chance."""
 
 
 def _quoted(value: object) -> str:
@@ -137,6 +143,29 @@ class Outcome:
         """Counted days until the always-valid interval of the deciding metric excluded 0."""
         looks = enumerate(self.by_day[arm][self.plan.decided_by], start=1)
         return next((day for day, lift in looks if lift.excludes_zero(self.plan.foreseen)), None)
+
+
+def assign_arms(raw_id_U: np.ndarray, salt: str, shares: Sequence[float]) -> np.ndarray:
+    """int8 [U]: the arm of each raw user id, by a hash of salt and id alone. `shares` sum to 1.
+
+    Different salts give independent splits.
+    """
+    digests = (hashlib.blake2b(f"{salt}/{raw}".encode(), digest_size=8).digest() for raw in raw_id_U.tolist())
+    point_U = np.array([int.from_bytes(digest) / 2.0**64 for digest in digests], np.float64)
+    return np.searchsorted(np.cumsum(shares)[:-1], point_U, side="right").astype(np.int8)
+
+
+def check_sample_ratio(counts: Sequence[int], shares: Sequence[float], of: str) -> float:
+    """p-value of the counts by arm under the planned shares. SampleRatioMismatch where it is below LEAST_P."""
+    expected = np.asarray(shares) * sum(counts)
+    p = float(chisquare(counts, expected).pvalue)
+    if p < LEAST_P:
+        said = ", ".join(f"{count:,} (expected {wanted:,.0f})" for count, wanted in zip(counts, expected, strict=True))
+        raise SampleRatioMismatch(
+            f"sample-ratio mismatch: {of} by arm are {said}, p = {p:.1g} below {LEAST_P:g}: the arms lose or gain "
+            "people, and no difference between them can be trusted"
+        )
+    return p
 
 
 def run_in_turn(plan: Plan, split: Population, crn_control: Population | None) -> None:

@@ -99,7 +99,10 @@ class Platform:
         """As it stands on the day of the requests: what was counted up to midnight, and people's views so far."""
         with self._opening:
             if self._today is None or self._today.day != requests.day:
-                self._today = self._opened(requests)
+                start_ms = day_start_ms(self._world.config, requests.day)
+                views = None if requests.views is None else self._views(requests.views)
+                known = self._system.over(self._log.store(views, end_ms=start_ms))
+                self._today = Today(requests.day, known, start_ms)
             today = self._today
         if pipeline not in today.searchers:
             today.searchers[pipeline] = self._searcher(today, self._pipelines[pipeline])
@@ -130,25 +133,17 @@ class Platform:
             ids_BxS = np.concatenate([*pool.map(block, range(0, len(words), REQUEST_BLOCK))])[:count]
         return np.where(ids_BxS > 0, self._video_of_row[np.maximum(ids_BxS, 0)], -1)
 
-    def _opened(self, requests: SearchRequests) -> Today:
-        start_ms = day_start_ms(self._world.config, requests.day)
-        views = None if requests.views is None else self._views(requests.views)
-        return Today(requests.day, self._system.over(self._log.store(views, end_ms=start_ms)), start_ms)
-
     def _searcher(self, today: Today, pipeline: Pipeline) -> Searcher:
         view, start_ms, similarity = today.view, today.start_ms, None
         if not pipeline.impersonal:
             with today.walking:
-                today.similarity = today.similarity or self._similarity(view, start_ms)
+                if today.similarity is None:
+                    ahead = self._tomorrow is not None and self._tomorrow[0] == start_ms
+                    today.similarity = self._tomorrow[1].result() if ahead else view.similarity_as_of(start_ms)
             similarity = today.similarity
         snapshot = Snapshot(similarity, popularity(view.store, start_ms))
         channels = view.channels(snapshot, pipeline.channels, index=self._index.__getitem__)
         return Searcher.open(view, snapshot, pipeline.name, channels=channels)
-
-    def _similarity(self, view: System, start_ms: int) -> ItemSimilarity:
-        if self._tomorrow is not None and self._tomorrow[0] == start_ms:
-            return self._tomorrow[1].result()
-        return view.similarity_as_of(start_ms)
 
     def _views(self, views: Views) -> NewViews:
         video_N, rows = views.video_N, self._rows

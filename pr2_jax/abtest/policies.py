@@ -41,11 +41,9 @@ class OraclePolicy:
     state: WorldState  # as the day began
 
     def search(self, requests: SearchRequests, slate: int, rng: np.random.Generator) -> np.ndarray:
-        parts = [
-            self._search_block(requests.take(np.arange(n, min(n + BLOCK, len(requests.user_B)))), slate)
-            for n in range(0, len(requests.user_B), BLOCK)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, slate), np.int32)
+        count = len(requests.user_B)
+        blocks = np.split(np.arange(count), range(BLOCK, count, BLOCK))
+        return np.concatenate([self._search_block(requests.take(rows), slate) for rows in blocks])
 
     def click_probability(self, requests: SearchRequests, video_BxK: np.ndarray) -> np.ndarray:
         """float [B, K]: P(click | examined); -1 for padding and for videos not uploaded yet or clicked before."""

@@ -1,4 +1,4 @@
-"""A simulated population in an experiment, stepped day by day under some serving system.
+"""A simulated population in an experiment: it starts where the log ends and is stepped day by day under some system.
 
 Each finished day is saved: its counters, its log (for the growing log of the live system) and the state after it. A
 killed run resumes after the last saved day.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from pr2_jax import artifacts
+from pr2_jax import artifacts, console
 from pr2_jax.abtest.experiment_metrics import LongPlays, daily_counters
 from pr2_jax.abtest.live_system import Platform
 from pr2_jax.abtest.policies import ArmRouter
@@ -22,6 +22,32 @@ from pr2_jax.abtest.retraining import RetrainedSystems
 from pr2_jax.simulation.day_log import DayLog
 from pr2_jax.simulation.logging_policies import SearchSystem
 from pr2_jax.simulation.world import World, WorldState
+
+PAST_DAYS = 14
+"""The log's last days, whose counters become covariates."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """The simulated platform at the end of its log."""
+
+    world: World
+    state: WorldState
+    logs: Sequence[DayLog]
+    past: Sequence[dict[str, np.ndarray]]  # counters of the last PAST_DAYS
+    long_plays: LongPlays
+
+    @staticmethod
+    def of(world: World, long_plays: LongPlays) -> Replay:
+        """Simulates the log's days again; the same seed gives the same days."""
+        state, logs, past = world.start(), [], []
+        for day in console.progress(range(world.config.days), "the log's days again", unit=" days"):
+            after, log = world.step_day(state)
+            if day >= world.config.days - PAST_DAYS:
+                past.append(daily_counters(world, state, log, long_plays))
+            logs.append(log)
+            state = after
+        return Replay(world, state, logs, past, long_plays)
 
 
 @dataclasses.dataclass
@@ -47,8 +73,7 @@ class Population:
                 self.state, log = from_arrays(WorldState, saved, "state."), from_arrays(DayLog, saved, "log.")
             if self.platform is not None:
                 self.platform.add(log)
-            counters = {name: x for name, x in saved.items() if name.startswith("counters.")}
-            self.days.append({name.removeprefix("counters."): x for name, x in counters.items()})
+            self.days.append({n.removeprefix("counters."): x for n, x in saved.items() if n.startswith("counters.")})
         return len(self.days)
 
     def link_days(self, other: Population, days: int) -> None:
@@ -69,8 +94,7 @@ class Population:
         after, log = self.world.step_day(self.state, router)
         counters = daily_counters(self.world, self.state, log, self.long_plays)
         if self.directory is not None:
-            saved = {f"counters.{name}": value for name, value in counters.items()}
-            save(self._file(len(self.days)), saved | to_arrays(after, "state.") | to_arrays(log, "log."))
+            save(self._file(len(self.days)), to_arrays({"counters": counters, "state": after, "log": log}))
         if self.platform is not None:
             self.platform.add(log)
         self.state = after
@@ -84,26 +108,23 @@ Record = TypeVar("Record")
 
 
 def to_arrays(record: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """Arrays by dotted field name; nested dataclasses are flattened."""
+    """Arrays by dotted field name of a dataclass or dictionary; nested ones are flattened."""
     out = {}
-    for name, value in vars(record).items():
-        if dataclasses.is_dataclass(value):
-            out |= to_arrays(value, f"{prefix}{name}.")
-        else:
-            out[f"{prefix}{name}"] = np.asarray(value)
+    for name, value in (record if isinstance(record, dict) else vars(record)).items():
+        nested = isinstance(value, dict) or dataclasses.is_dataclass(value)
+        out |= to_arrays(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": np.asarray(value)}
     return out
 
 
 def from_arrays(kind: type[Record], arrays: dict[str, np.ndarray], prefix: str = "") -> Record:
     """The record of this kind that `to_arrays` flattened."""
-    hints, values = typing.get_type_hints(kind), {}
-    for field in dataclasses.fields(kind):
-        inner = hints[field.name]
+    values = {}
+    for name, inner in typing.get_type_hints(kind).items():
         if dataclasses.is_dataclass(inner):
-            values[field.name] = from_arrays(inner, arrays, f"{prefix}{field.name}.")
+            values[name] = from_arrays(inner, arrays, f"{prefix}{name}.")
         else:
-            value = arrays[f"{prefix}{field.name}"]
-            values[field.name] = value if inner is np.ndarray else inner(value)
+            value = arrays[f"{prefix}{name}"]
+            values[name] = value if inner is np.ndarray else inner(value)
     return kind(**values)
 
 

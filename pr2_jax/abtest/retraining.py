@@ -6,6 +6,7 @@ model learns from what it showed. The last two days of that log are held out for
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,35 +24,29 @@ Retrain = Callable[[Path, Callable[[Path], None]], System]
 finished there is not made again."""
 
 
+@dataclasses.dataclass
 class RetrainedSystems:
     """In place of one platform: one an arm, whose models follow its own log every `every` days."""
 
-    def __init__(
-        self,
-        system: System,
-        world: World,
-        arm_U: np.ndarray,
-        arms: Mapping[str, int],
-        *,
-        past: Sequence[DayLog],
-        alike: int,
-        every: int,
-        directory: Path,
-        retrain: Retrain,
-    ) -> None:
-        """`arms`: numbers in `arm_U` of those that models serve; `past`: the log's days; `alike`: days after them that
-        all arms share."""
-        self._world, self._arm_U, self._arms = world, arm_U, dict(arms)
-        self._past, self._alike, self._every = list(past), alike, every
-        self._directory, self._retrain = directory, retrain
+    system: System
+    world: World
+    arm_U: np.ndarray
+    arms: Mapping[str, int]  # numbers in `arm_U` of those that models serve
+    past: Sequence[DayLog]  # the log's days
+    alike: int  # days after them that all arms share
+    every: int
+    directory: Path
+    retrain: Retrain
+
+    def __post_init__(self) -> None:
         self._days: list[DayLog] = []
-        self._platforms = {arm: Platform(system, world) for arm in arms}
-        self._trained_on = dict.fromkeys(arms, 0)  # days, 0 = the models that the experiment began with
+        self._platforms = {arm: Platform(self.system, self.world) for arm in self.arms}
+        self._trained_on = dict.fromkeys(self.arms, 0)  # days, 0 = the models that the experiment began with
 
     def served(self, arm: str) -> Served:
         """An arm as it stands today; trains first where it is time to."""
-        apart = len(self._days) - self._alike
-        due = self._alike + apart // self._every * self._every if apart >= self._every else 0
+        apart = len(self._days) - self.alike
+        due = self.alike + apart // self.every * self.every if apart >= self.every else 0
         if due != self._trained_on[arm]:
             self._renew(arm, due)
         return self._platforms[arm].served(arm)
@@ -62,19 +57,19 @@ class RetrainedSystems:
         self._days.append(log)
 
     def _own(self, arm: str, day: int, log: DayLog) -> DayLog:
-        return log if day < self._alike else log.of(self._arm_U == self._arms[arm])
+        return log if day < self.alike else log.of(self.arm_U == self.arms[arm])
 
     def _renew(self, arm: str, days: int) -> None:
         own = [self._own(arm, day, log) for day, log in enumerate(self._days)]
         name = arm.strip("+").replace("+", "_")
-        place = self._directory / f"{name}.{days:03d}"
-        seed = np.random.SeedSequence(entropy=self._world.config.seed, spawn_key=(6, days))
-        learnt = [*self._past, *own[:days]]
-        system = self._retrain(place, lambda path: write_tables(path, self._world, learnt, seed))
-        platform = Platform(system, self._world)
+        place = self.directory / f"{name}.{days:03d}"
+        seed = np.random.SeedSequence(entropy=self.world.config.seed, spawn_key=(6, days))
+        learnt = [*self.past, *own[:days]]
+        system = self.retrain(place, lambda path: write_tables(path, self.world, learnt, seed))
+        platform = Platform(system, self.world)
         for log in own[days:]:
             platform.add(log)
         self._platforms[arm], self._trained_on[arm] = platform, days
-        for older in self._directory.glob(f"{name}.*"):
+        for older in self.directory.glob(f"{name}.*"):
             if older != place:
                 shutil.rmtree(older)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import jax
 
-from pr2_jax import artifacts, console
-from pr2_jax import workdir as stages
+from pr2_jax import artifacts, console, workdir
 from pr2_jax.abtest import abtest_report
 from pr2_jax.abtest.experiment import (
     Plan,
@@ -25,8 +24,7 @@ from pr2_jax.abtest.experiment import (
 from pr2_jax.abtest.experiment_metrics import METRICS
 from pr2_jax.abtest.live_system import Platform
 from pr2_jax.abtest.policies import OraclePolicy, RandomPolicy
-from pr2_jax.abtest.population import Population
-from pr2_jax.abtest.replay import Replay
+from pr2_jax.abtest.population import Population, Replay
 from pr2_jax.abtest.retraining import Retrain, RetrainedSystems
 from pr2_jax.abtest.worker_process import WorkerProcess
 from pr2_jax.config.loader import to_dict
@@ -45,36 +43,36 @@ SPLIT, CRN_CONTROL = "split", "crn_control"
 """Directories of the two populations while an experiment runs."""
 
 
-def open_world(workdir: Path, plan: Plan) -> System:
+def open_world(place: Path, plan: Plan) -> System:
     """Opens the work directory whose systems are compared. BadInput or StaleArtifact where it cannot serve the plan."""
     for arm in plan.arms:
         if arm not in ARMS:
             raise BadInput(f"arm {arm!r}, expected one of {', '.join(ARMS)}")
     if plan.refresh and not set(plan.arms) & set(NAMES):
         raise BadInput(f"refresh = {plan.refresh}, but none of the arms {', '.join(plan.arms)} has a model to train")
-    system = open_system(workdir)
+    system = open_system(place)
     if system.fitted.verified:
-        raise BadInput(f"{workdir} is a serving artifact, expected a work directory")
+        raise BadInput(f"{place} is a serving artifact, expected a work directory")
     if system.config.data.source != SOURCE:
-        raise BadInput(f"{workdir}: its log is not of a simulated world, and only simulated people can answer")
+        raise BadInput(f"{place}: its log is not of a simulated world, and only simulated people can answer")
     if share := system.config.world.refind_share:
         raise BadInput(
-            f"{workdir}: world.refind_share = {share:g} rewrote its log; experiments do not simulate re-finding"
+            f"{place}: world.refind_share = {share:g} rewrote its log; experiments do not simulate re-finding"
         )
     return system
 
 
 def run(system: System, plan: Plan, retrain: Retrain, force: bool = False) -> Path:
     """Simulates the days that are left and writes `abtest/NAME/`."""
-    workdir, config = system.workdir, system.config
+    place, config = system.workdir, system.config
     claim = {
         "plan": dataclasses.asdict(plan),
         "world": to_dict(config)["world"],
         "inputs": {
-            name: artifacts.identity(workdir / name) for name in (stages.STORE, *stages.STAGES) if name != "eval"
+            name: artifacts.identity(place / name) for name in (workdir.STORE, *workdir.STAGES) if name != "eval"
         },
     }
-    out = workdir / DIRECTORY / plan.name
+    out = place / DIRECTORY / plan.name
     if artifacts.fresh(out, claim, SCHEMA):
         console.log("fresh, skipped")
         return out
@@ -85,29 +83,29 @@ def run(system: System, plan: Plan, retrain: Retrain, force: bool = False) -> Pa
     console.log(f"{people:,} people; {needed:,} needed to show {shown}")
     with artifacts.writing(out, claim, SCHEMA, keep_partial=True) as partial:
         split, crn_control = _populations(plan, system, replay, partial, retrain)
-        _run_days(plan, split, crn_control, workdir)
+        _run_days(plan, split, crn_control, place)
         abtest_report.write(partial, analyse(plan, split, crn_control, replay.past))
         for population in (SPLIT, CRN_CONTROL):
             shutil.rmtree(partial / population, ignore_errors=True)  # a killed run would have resumed from it
     return out
 
 
-def _run_days(plan: Plan, split: Population, crn_control: Population | None, workdir: Path) -> None:
+def _run_days(plan: Plan, split: Population, crn_control: Population | None, place: Path) -> None:
     """Runs the crn control in a worker process where each population can have a core."""
     if crn_control is None or jax.default_backend() != "cpu" or (os.cpu_count() or 1) < 2:
         run_in_turn(plan, split, crn_control)
         return
     run_aa_days(plan, split)
     crn_control.link_days(split, plan.aa_days)
-    with WorkerProcess("crn control's", _run_crn_control, plan, workdir, crn_control.directory) as worker:
+    with WorkerProcess("crn control's", _run_crn_control, plan, place, crn_control.directory) as worker:
         run_arm_days(plan, split, worker.check)
         worker.wait()
     crn_control.resume()  # reads the days of the worker process
 
 
-def _run_crn_control(plan: Plan, workdir: Path, directory: Path) -> None:
+def _run_crn_control(plan: Plan, place: Path, directory: Path) -> None:
     console.silence_libraries()
-    system = open_world(workdir, plan)
+    system = open_world(place, plan)
     world = World.build(system.config.world)
     run_crn_control(plan, _crn_control(plan, system, world, world.start(), directory))  # resumes from the linked days
 

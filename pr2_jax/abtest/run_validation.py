@@ -19,7 +19,7 @@ from pr2_jax.abtest.abtest_report import DRAWS
 from pr2_jax.abtest.estimators import CONFIDENCE
 from pr2_jax.abtest.experiment import Plan
 from pr2_jax.abtest.experiment_metrics import METRICS, LongPlays
-from pr2_jax.abtest.replay import Replay
+from pr2_jax.abtest.population import Replay
 from pr2_jax.abtest.run_abtest import DIRECTORY
 from pr2_jax.abtest.validation import AMONG, PLANTED_SHARE, run, summarise
 from pr2_jax.abtest.worker_process import WorkerProcess
@@ -77,7 +77,7 @@ def _simulate(system: System, plan: Plan, left: list[int], directory: Path) -> N
             for worker in range(workers)
         ]
         seen = len(_read(directory))
-        while any(process.alive for process in processes):
+        while any(process.is_alive() for process in processes):
             time.sleep(1)
             seen, before = len(_read(directory)), seen
             bar.advance(seen - before)

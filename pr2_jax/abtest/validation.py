@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from pr2_jax.abtest.estimators import Z_VALUE, Lift
+from pr2_jax.abtest.estimators import Z_VALUE, Ratio
 from pr2_jax.abtest.experiment import Plan, estimate_lifts, run_aa_days, run_arm_days, run_crn_control
 from pr2_jax.abtest.experiment_metrics import METRICS, ratios
 from pr2_jax.abtest.policies import OraclePolicy
-from pr2_jax.abtest.population import Population
-from pr2_jax.abtest.replay import Replay
+from pr2_jax.abtest.population import Population, Replay
 from pr2_jax.simulation.counter_rng import CounterRng
 from pr2_jax.simulation.logging_policies import LoggingSearch, SearchRequests, SearchSystem
 from pr2_jax.simulation.world import World
@@ -82,11 +81,16 @@ def run(replay: Replay, plan: Plan, number: int) -> dict[str, Any]:
     lead = slice(plan.aa_days, plan.aa_days + plan.warm_up)
     crn, treated, now = (ratios(each.days[counted], each.days[lead]) for each in (control, planted, split))
     people, earlier = plan.people(world), ratios([*replay.past, *control.days[: plan.aa_days]])
-    estimates = {"shared": estimate_lifts(now, people, earlier, crn), "own": estimate_lifts(now, people, earlier)}
+
+    def lifts(shared: Mapping[str, Ratio] | None) -> dict[str, dict[str, float]]:
+        found = estimate_lifts(now, people, earlier, shared)["planted"]
+        return {name: {"log_lift": lift.log_lift, "error": lift.error} for name, lift in found.items()}
+
     return {
         "run": number,
         "truth": {name: float(np.log(treated[name].value() / crn[name].value())) for name in METRICS},
-        **{kind: {name: _json_of(lift) for name, lift in arms["planted"].items()} for kind, arms in estimates.items()},
+        "shared": lifts(crn),
+        "own": lifts(None),
         "aa": [_aa_looks(plan, control, replay.past, f"{plan.salt}/aa/{n}") for n in range(AA_SPLITS)],
     }
 
@@ -114,10 +118,6 @@ def _aa_looks(
         lift = estimate_lifts(now, people, earlier, names=[plan.decided_by])["planted"][plan.decided_by]
         looks.append({"p": lift.p, "left_0": lift.excludes_zero(plan.foreseen)})
     return looks
-
-
-def _json_of(lift: Lift) -> dict[str, float]:
-    return {"log_lift": lift.log_lift, "error": lift.error}
 
 
 @dataclasses.dataclass(frozen=True)

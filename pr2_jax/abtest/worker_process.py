@@ -16,36 +16,29 @@ from pr2_jax.errors import Pr2Error
 WATCH_SECONDS = 0.5
 
 
-class WorkerProcess:
+class WorkerProcess(multiprocessing.get_context("spawn").Process):
     """Runs `target(*args)` in a process while the `with` body runs; leaving the body ends the process."""
 
     def __init__(self, name: str, target: Callable[..., None], *args: Any) -> None:
-        self._name = name
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(os.getpid(), target, args), daemon=True
-        )
+        super().__init__(name=name, target=_run, args=(os.getpid(), target, args), daemon=True)
 
     def __enter__(self) -> Self:
-        self._process.start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.join()
-
-    @property
-    def alive(self) -> bool:
-        return self._process.is_alive()
+        self.terminate()
+        self.join()
 
     def wait(self) -> None:
         """Waits for the end of the work. Pr2Error where it failed; the process itself has printed why."""
-        self._process.join()
+        self.join()
         self.check()
 
     def check(self) -> None:
         """Pr2Error where the process has failed by now."""
-        if self._process.exitcode:
-            raise Pr2Error(f"the {self._name} process ended with status {self._process.exitcode}")
+        if self.exitcode:
+            raise Pr2Error(f"the {self.name} process ended with status {self.exitcode}")
 
 
 def _run(parent: int, target: Callable[..., None], args: tuple[Any, ...]) -> None:

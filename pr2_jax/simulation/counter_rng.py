@@ -46,6 +46,23 @@ def choose(weight_G: np.ndarray, point_x: np.ndarray) -> np.ndarray:
     return np.minimum(column_x, len(total_G) - 1).astype(np.int32)
 
 
+def sample_in_groups(
+    group_V: np.ndarray, wanted_N: np.ndarray, point_N: np.ndarray, weight_V: np.ndarray | None = None
+) -> np.ndarray:
+    """int64 [N]: one row of each wanted group, drawn by weight (None: evenly) from draws in [0, 1); -1 where the group
+    has no row or no weight."""
+    order_V = np.argsort(group_V, kind="stable")
+    low_N, high_N = (np.searchsorted(group_V[order_V], wanted_N, side=side) for side in ("left", "right"))
+    if weight_V is None:
+        some_N, place_N = high_N > low_N, low_N + (point_N * (high_N - low_N)).astype(np.int64)
+    else:
+        total_V = np.concatenate([[0.0], np.cumsum(weight_V[order_V])])
+        first_N, last_N = total_V[low_N], total_V[high_N]
+        place_N = np.searchsorted(total_V, first_N + point_N * (last_N - first_N), side="right") - 1
+        some_N, place_N = last_N > first_N, np.clip(place_N, low_N, high_N - 1)
+    return np.append(order_V, -1)[np.where(some_N, place_N, -1)]
+
+
 def _mixed(x: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64 [lit: Steele, Lea and Flood 2014]: every bit in moves half of the bits out."""
     x = (x ^ (x >> np.uint64(30))) * _FIRST

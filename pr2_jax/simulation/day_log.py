@@ -6,13 +6,14 @@ import dataclasses
 import datetime
 
 import numpy as np
+from scipy.stats import poisson
 
 from pr2_jax.config import WorldConfig
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.simulation.counter_rng import choose
+from pr2_jax.simulation.counter_rng import CounterRng, choose
 from pr2_jax.simulation.queries import Queries
 from pr2_jax.simulation.row_records import RowRecord
-from pr2_jax.simulation.users import Responses, Users
+from pr2_jax.simulation.users import ClickModel, Responses, Users
 
 BEIJING_MS = 8 * 3_600_000
 """The platform's days begin at midnight of UTC+8."""
@@ -84,12 +85,24 @@ def day_start_ms(config: WorldConfig, day: int) -> int:
     return int(first.timestamp() * 1000) - BEIJING_MS + day * DAY_MS
 
 
-def activity(config: WorldConfig, day: int) -> float:
-    """Factor of the weekday on what people do; 1 on a Monday."""
-    return _WEEKDAYS[(datetime.date.fromisoformat(config.start).weekday() + day) % 7]
+@dataclasses.dataclass(frozen=True)
+class SimulatedDay:
+    """What the feed and the searches of a day share. The first child of `rng` counts the occasions."""
 
+    model: ClickModel
+    day: int
+    rng: CounterRng
 
-def moments(config: WorldConfig, day: int, draw_Nx2: np.ndarray) -> np.ndarray:
-    """int64 [N] ms: times within a day, from two draws each."""
-    hour_N = choose(_HOURS, draw_Nx2[:, 0]) + draw_Nx2[:, 1]
-    return day_start_ms(config, day) + (hour_N * HOUR_MS).astype(np.int64)
+    def occasions(self, rate_U: np.ndarray, visited_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Person (int32 [N]) and number within that person's day (int64 [N]) of each occasion. `rate_U`: the expected
+        number on a Monday with a visit."""
+        monday = datetime.date.fromisoformat(self.model.config.start).weekday()
+        activity, people = _WEEKDAYS[(monday + self.day) % 7], np.arange(len(rate_U))
+        count_U = poisson.ppf(self.rng.child(0).draw(1, people)[:, 0], rate_U * activity * visited_U).astype(np.int64)
+        user_N = np.repeat(people.astype(np.int32), count_U)
+        return user_N, np.arange(len(user_N)) - np.repeat(np.cumsum(count_U) - count_U, count_U)
+
+    def moments(self, draw_Nx2: np.ndarray) -> np.ndarray:
+        """int64 [N] ms: times within the day, from two draws each."""
+        hour_N = choose(_HOURS, draw_Nx2[:, 0]) + draw_Nx2[:, 1]
+        return day_start_ms(self.model.config, self.day) + (hour_N * HOUR_MS).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Logging policies of the simulated platform: the search contract, the biased logging system, and the feed."""
+"""Search of the simulated platform: the contract of a serving system, and the biased logging system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import scipy.sparse
 from pr2_jax.config import LoggingConfig
 from pr2_jax.simulation.counter_rng import choose
 from pr2_jax.simulation.day_log import Views
-from pr2_jax.simulation.users import Users, sample_rows
 from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue
 
@@ -96,13 +95,12 @@ def top_of_rows(
             part = score_E[low:high]
             kept_E[low:high] = part >= np.partition(part, high - low - k)[high - low - k]
     row_E, video_E, score_E = row_E[kept_E], video_E[kept_E], score_E[kept_E]
-    order_E = np.lexsort((video_E, -score_E, row_E))
-    row_E, video_E, score_E = row_E[order_E], video_E[order_E], score_E[order_E]
+    order_E = np.lexsort((video_E, -score_E, row_E))  # leaves `row_E` as it is
     rank_E = np.arange(len(row_E)) - np.searchsorted(row_E, np.arange(rows))[row_E]
-    kept_E = rank_E < k
+    best_E = order_E[rank_E < k]
+    at = row_E[rank_E < k], rank_E[rank_E < k]
     top_BxK, top_score_BxK = np.full((rows, k), -1, np.int32), np.full((rows, k), -np.inf)
-    top_BxK[row_E[kept_E], rank_E[kept_E]] = video_E[kept_E]
-    top_score_BxK[row_E[kept_E], rank_E[kept_E]] = score_E[kept_E]
+    top_BxK[at], top_score_BxK[at] = video_E[best_E], score_E[best_E]
     return top_BxK, top_score_BxK
 
 
@@ -154,50 +152,3 @@ def _fill(slates_BxS, requests: SearchRequests, catalogue: Catalogue, rng: np.ra
     np.put_along_axis(twice_BxS, order_BxS[:, 1:], in_order_BxS[:, 1:] == in_order_BxS[:, :-1], axis=1)
     packed_BxS = np.argsort(twice_BxS, axis=1, kind="stable")
     return np.take_along_axis(np.where(twice_BxS, -1, filled_BxS), packed_BxS, axis=1)
-
-
-def sample_in_groups(
-    group_V: np.ndarray, groups: int, weight_V: np.ndarray, wanted_N: np.ndarray, point_N: np.ndarray
-) -> np.ndarray:
-    """Returns int64 [N]: one video of each wanted group, sampled by weight from a draw in [0, 1); -1 where the group
-    has no weight."""
-    order_V = np.argsort(group_V, kind="stable")
-    total_V = np.concatenate([[0.0], np.cumsum(weight_V[order_V])])
-    edge_G = np.searchsorted(group_V[order_V], np.arange(groups + 1))
-    low_N, high_N = total_V[edge_G[wanted_N]], total_V[edge_G[wanted_N + 1]]
-    place_N = np.clip(
-        np.searchsorted(total_V, low_N + point_N * (high_N - low_N), side="right") - 1,
-        edge_G[wanted_N],
-        np.maximum(edge_G[wanted_N + 1] - 1, edge_G[wanted_N]),
-    )
-    return np.where(high_N > low_N, order_V[np.minimum(place_N, len(order_V) - 1)], -1)
-
-
-FEED_DRAWS = 4
-"""Draws in [0, 1) that choose one feed video."""
-
-
-def choose_feed(
-    config: LoggingConfig,
-    catalogue: Catalogue,
-    users: Users,
-    day: int,
-    popularity_V: np.ndarray,
-    user_N: np.ndarray,
-    draw_NxF: np.ndarray,
-) -> np.ndarray:
-    """Returns int32 [N]: the feed's choice for each view: a popular video, one of the person's interests, one of a
-    favourite creator, or a random one."""
-    source_N, within_N, which_N, interest_N = draw_NxF.T
-    open_V = (catalogue.upload_day_V <= day).astype(np.float64)
-    weight_V = popularity_V * open_V
-    popular_N, random_N = choose(weight_V, which_N), choose(open_V, which_N)
-    subtopic_N = sample_rows(users.interest_UxG[user_N], interest_N)
-    interest_N = sample_in_groups(catalogue.subtopic_V, users.interest_UxG.shape[1], weight_V, subtopic_N, which_N)
-    place_N = (within_N * users.favourites_UxA.shape[1]).astype(np.int64)
-    creator_N = users.favourites_UxA[user_N, place_N]
-    favourite_N = sample_in_groups(catalogue.creator_V, len(catalogue.creator_raw_C), weight_V, creator_N, which_N)
-    shares = np.cumsum([config.feed_popular, config.feed_interest, config.feed_favourite])
-    source_N = np.searchsorted(shares, source_N, side="right")
-    chosen_N = np.choose(source_N, [popular_N, interest_N, favourite_N, random_N])
-    return np.where(chosen_N >= 0, chosen_N, popular_N).astype(np.int32)

@@ -85,9 +85,8 @@ def tomorrow(
     expectation_U = loyalty.expectation_U + daily * (settled_U - loyalty.expectation_U)
     kept = 0.5 ** (1 / config.habit_days)
     habit_U = kept * loyalty.habit_U + (1 - kept) * visited_U
-    leaves_U = visited_U & (
-        draw_U < config.leave_rate * np.exp(-config.leave_weight * (satisfaction_U - expectation_U))
-    )
+    surprise_U = satisfaction_U - expectation_U
+    leaves_U = visited_U & (draw_U < config.leave_rate * np.exp(-config.leave_weight * surprise_U))
     returns_U = loyalty.left_U & (draw_U < config.return_rate)
     # Who comes back gives the platform another chance.
     satisfaction_U = np.where(returns_U, expectation_U, satisfaction_U)

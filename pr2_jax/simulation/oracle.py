@@ -38,12 +38,8 @@ def oracle_of(world: World, state: WorldState, log: DayLog) -> Oracle:
     video_BxK, score_BxK = world.logging.expected(requests_of(state, log), DEPTH)
     glance_S = (1.0 + np.arange(world.config.slate)) ** -world.config.people.position_decay
     rng = np.random.default_rng(0)
-    examined_BxK = np.concatenate(
-        [
-            _examined(score_BxK[start : start + BLOCK], world.config.logging.noise, glance_S, rng)
-            for start in range(0, len(score_BxK), BLOCK)
-        ]
-    )
+    blocks = np.split(score_BxK, range(BLOCK, len(score_BxK), BLOCK))
+    examined_BxK = np.concatenate([_examined(x, world.config.logging.noise, glance_S, rng) for x in blocks])
     people = log.users.take(s.user_B)
 
     def raw(rows_BxK: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Queries of the simulated people: intent, typed words, and true relevance."""
+"""Queries of the simulated people: intent and typed words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from pr2_jax.simulation.counter_rng import choose
 from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.vocabulary import Vocabulary
-from pr2_jax.simulation.world_catalogue import Catalogue
 
 QUERY_WORDS = 4
 NO_INTENT = -1
@@ -17,8 +16,6 @@ NO_INTENT = -1
 _PATTERN_SHARES = (0.26, 0.14, 0.3, 0.18, 0.05, 0.07)
 _NAME, _TOPIC, _FACET, _NAME_FACET, _TOPIC_FACET, _TWO_FACETS = range(6)
 _FILLER_SHARE, _FILLER_FALLS = 0.12, 0.06  # queries with a topicless word; parameter of its geometric rank
-_NEEDED = 0.35  # share of relevance that depends on the facets meant
-_OTHER_SUBTOPIC, _SIBLING, _SECOND = 0.05, 0.3, 0.7  # relevance outside the subtopic meant, before facets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,18 +42,13 @@ def compose_queries(
     facet_weight_N = vocabulary.frequency_N()[1:]
     pattern_B = choose(np.array(_PATTERN_SHARES), draw_BxQ[:, 0])
     rank_Bx2 = 1 + choose(facet_weight_N / facet_weight_N.sum(), draw_BxQ[:, 1:3])
-    rank_Bx2[:, 1] = np.where(
-        rank_Bx2[:, 1] == rank_Bx2[:, 0], rank_Bx2[:, 1] % (vocabulary.width - 1) + 1, rank_Bx2[:, 1]
-    )
+    twice_B = rank_Bx2[:, 1] == rank_Bx2[:, 0]
+    rank_Bx2[twice_B, 1] = rank_Bx2[twice_B, 1] % (vocabulary.width - 1) + 1
     facet_Bx2 = vocabulary.owned_GxN[intent_B[:, None], rank_Bx2]
     words_BxQ = np.zeros((len(intent_B), QUERY_WORDS), np.int32)
-    named_B = np.isin(pattern_B, (_NAME, _NAME_FACET))
-    topical_B = np.isin(pattern_B, (_TOPIC, _TOPIC_FACET))
-    words_BxQ[:, 0] = np.where(
-        named_B,
-        vocabulary.owned_GxN[intent_B, 0],
-        np.where(topical_B, vocabulary.topic_T[vocabulary.topic_of_G[intent_B]], 0),
-    )
+    named_B, topical_B = np.isin(pattern_B, (_NAME, _NAME_FACET)), np.isin(pattern_B, (_TOPIC, _TOPIC_FACET))
+    topic_B = vocabulary.topic_T[vocabulary.topic_of_G[intent_B]]
+    words_BxQ[:, 0] = np.select([named_B, topical_B], [vocabulary.owned_GxN[intent_B, 0], topic_B])
     words_BxQ[:, 1] = np.where(np.isin(pattern_B, (_NAME, _TOPIC)), 0, facet_Bx2[:, 0])
     words_BxQ[:, 2] = np.where(pattern_B == _TWO_FACETS, facet_Bx2[:, 1], 0)
     needs_BxQ = np.where(np.arange(QUERY_WORDS) > 0, words_BxQ, 0)
@@ -85,31 +77,3 @@ def interpret(vocabulary: Vocabulary, words_BxQ: np.ndarray, interest_BxG: np.nd
     facet_BxQ = (vocabulary.owned_GxN[intent_B][:, None, 1:] == words_BxQ[:, :, None]).any(axis=2) & (words_BxQ > 0)
     needs_BxQ = np.where(facet_BxQ & found_B[:, None], words_BxQ, 0)
     return Queries(words_BxQ, np.where(found_B, intent_B, NO_INTENT).astype(np.int32), needs_BxQ)
-
-
-def true_relevance(
-    catalogue: Catalogue, vocabulary: Vocabulary, queries: Queries, slates_BxS: np.ndarray
-) -> np.ndarray:
-    """Returns float32 [B, S] in [0, 1]: relevance of each video to the intent; 1 without an intent, 0 for padding.
-
-    It depends on the subtopic (the video's own, its second one, a sibling, another) and on the share of facets met.
-    """
-    subtopic_BxS, intent_Bx1 = catalogue.subtopic_V[slates_BxS], queries.intent_B[:, None]
-    topic_of_G = vocabulary.topic_of_G
-    subject_BxS = np.select(
-        [
-            subtopic_BxS == intent_Bx1,
-            catalogue.second_V[slates_BxS] == intent_Bx1,
-            topic_of_G[subtopic_BxS] == topic_of_G[intent_Bx1],
-        ],
-        [1.0, _SECOND, _SIBLING],
-        _OTHER_SUBTOPIC,
-    )
-    needs_BxQ = queries.needs_BxQ
-    facets_BxSxA = catalogue.facets_VxA[slates_BxS]
-    met_BxSxQ = (facets_BxSxA[:, :, None, :] == needs_BxQ[:, None, :, None]).any(axis=3) & (needs_BxQ > 0)[:, None]
-    asked_Bx1 = np.maximum((needs_BxQ > 0).sum(axis=1), 1)[:, None]
-    met_BxS = np.where((needs_BxQ > 0).any(axis=1)[:, None], met_BxSxQ.sum(axis=2) / asked_Bx1, 1.0)
-    relevance_BxS = subject_BxS * catalogue.on_topic_V[slates_BxS] * (1 - _NEEDED + _NEEDED * met_BxS)
-    relevance_BxS = np.where(intent_Bx1 == NO_INTENT, 1.0, relevance_BxS)
-    return np.where(slates_BxS >= 0, relevance_BxS, 0.0).astype(np.float32)

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pr2_jax.simulation.counter_rng import CounterRng
+from pr2_jax.simulation.counter_rng import CounterRng, sample_in_groups
 from pr2_jax.simulation.day_log import DayLog, Searches
-from pr2_jax.simulation.row_records import put
 from pr2_jax.simulation.users import Responses
 from pr2_jax.simulation.world import World
 
@@ -38,22 +37,17 @@ def with_refinds(world: World, logs: Sequence[DayLog], share: float) -> list[Day
 def _rewritten(world: World, past: Searches, today: Searches, share: float, rng: CounterRng) -> Searches:
     """One day's searches; `past`: the rewritten searches of all days before."""
     row_F, place_F = np.nonzero(past.responses.click_BxS)
-    order_F = np.argsort(past.user_B[row_F], kind="stable")
-    row_F, place_F = row_F[order_F], place_F[order_F]
-    low_B, high_B = (np.searchsorted(past.user_B[row_F], today.user_B, side=side) for side in ("left", "right"))
     draw_Bx3 = rng.draw(3, today.session_B)
-    rows = np.flatnonzero((draw_Bx3[:, 0] < share) & (high_B > low_B))
-    find = low_B[rows] + (draw_Bx3[rows, 1] * (high_B - low_B)[rows]).astype(np.int64)
-    old, place = past.take(row_F[find]), place_F[find]
+    find_B = sample_in_groups(past.user_B[row_F], today.user_B, draw_Bx3[:, 1])
+    rows = np.flatnonzero((draw_Bx3[:, 0] < share) & (find_B >= 0))
+    old, place = past.take(row_F[find_B[rows]]), place_F[find_B[rows]]
     column_S, at = np.arange(today.slates_BxS.shape[1]), (np.arange(len(rows)), place)
     answer = Responses(**{name: np.zeros_like(x) for name, x in vars(old.responses).items()})
     answer.examined_BxS[:] = column_S <= place[:, None]
     answer.click_BxS[at] = True
     played_N = _LEAST_PLAYED + (1 - _LEAST_PLAYED) * draw_Bx3[rows, 2]
     answer.play_ms_BxS[at] = world.catalogue.duration_ms_V[old.slates_BxS[at]] * played_N
-    return dataclasses.replace(
-        today,
-        queries=today.queries.put(rows, old.queries),
-        slates_BxS=put(today.slates_BxS, rows, old.slates_BxS),
-        responses=today.responses.put(rows, answer),
-    )
+    found = dataclasses.replace(today.take(rows), queries=old.queries, slates_BxS=old.slates_BxS, responses=answer)
+    source_B = np.arange(len(today))
+    source_B[rows] = len(today) + np.arange(len(rows))
+    return Searches.joined([today, found]).take(source_B)

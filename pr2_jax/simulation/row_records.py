@@ -21,20 +21,3 @@ class RowRecord:
     def joined(cls, parts: Sequence[Self]) -> Self:
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return cls(*(type(c[0]).joined(c) if isinstance(c[0], RowRecord) else np.concatenate(c) for c in columns))
-
-    def put(self, rows: np.ndarray, what: Self) -> Self:
-        """A copy with these rows replaced."""
-        out = {}
-        for name, column in vars(self).items():
-            if isinstance(column, RowRecord):
-                out[name] = column.put(rows, getattr(what, name))
-            else:
-                out[name] = put(column, rows, getattr(what, name))
-        return type(self)(**out)
-
-
-def put(column: np.ndarray, rows: np.ndarray, what: np.ndarray) -> np.ndarray:
-    """A copy with these rows replaced."""
-    out = column.copy()
-    out[rows] = what
-    return out

@@ -1,7 +1,6 @@
 """People of the simulated platform: interests and latent tastes, their drift, and the click model.
 
-The click model is position-based: P(click) = P(examined at this position) x attraction of the video. `respond` is a
-pure function of people, queries, slates and random draws; it does not know which system serves.
+The click model is position-based: P(click) = P(examined at this position) x attraction of the video.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from pr2_jax.config import LoyaltyConfig, PeopleConfig, WorldConfig
-from pr2_jax.simulation.queries import NO_INTENT, Queries, true_relevance
+from pr2_jax.simulation.queries import NO_INTENT, Queries
 from pr2_jax.simulation.row_records import RowRecord
 from pr2_jax.simulation.vocabulary import Vocabulary
 from pr2_jax.simulation.world_catalogue import Catalogue, distinct_ids, unit
@@ -29,6 +28,9 @@ RESPONSE_DRAWS = 6
 
 QUALITY_FLOOR = 0.5
 """Factor of the lowest quality on attraction."""
+
+_NEEDED = 0.35  # share of relevance that depends on the facets meant
+_OTHER_SUBTOPIC, _SIBLING, _SECOND = 0.05, 0.3, 0.7  # relevance outside the subtopic meant, before facets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +116,7 @@ def draw_interests(appeal_G: np.ndarray, count: int, kept: int, rng: np.random.G
     chosen_UxK = np.argsort(-keys_UxG, axis=1, kind="stable")[:, :kept]
     share_UxK = 0.9 * rng.dirichlet(np.full(kept, 2.0), count)
     interest_UxG = np.repeat((0.1 * appeal_G / appeal_G.sum())[None], count, axis=0)
-    rows_Ux1 = np.arange(count)[:, None]
-    interest_UxG[rows_Ux1, chosen_UxK] += share_UxK
+    interest_UxG[np.arange(count)[:, None], chosen_UxK] += share_UxK
     return interest_UxG.astype(np.float32)
 
 
@@ -187,93 +188,87 @@ def feedback(
     return dataclasses.replace(users, interest_UxG=interest_UxG.astype(np.float32), taste_UxL=taste_UxL)
 
 
-def affinity_logits(
-    config: PeopleConfig, catalogue: Catalogue, users: Users, slates_BxS: np.ndarray, intent_B: np.ndarray
-) -> np.ndarray:
-    """Returns float32 [B, S]: weighted sum of interest, taste, favourite creator and length, before slope and offset.
+@dataclasses.dataclass(frozen=True)
+class ClickModel:
+    """What people think of slates and how they respond, whichever system serves. Row b: person, query and slate b."""
 
-    Within a subtopic it is nearly all taste, which no caption shows and only collaborative signals reveal.
-    """
-    subtopic_BxS = catalogue.subtopic_V[slates_BxS]
-    share_BxS = np.take_along_axis(users.interest_UxG, subtopic_BxS, axis=1)
-    interest_BxS = share_BxS / (share_BxS + 0.05)
-    meant_BxS = subtopic_BxS == intent_B[:, None]
-    interest_BxS = np.where(meant_BxS, np.maximum(interest_BxS, config.intent_floor), interest_BxS)
-    width = users.taste_UxL.shape[1]
-    taste_BxS = np.einsum("bl,bsl->bs", users.taste_UxL, catalogue.taste_VxL[slates_BxS]) * np.sqrt(width)
-    loved_BxS = (catalogue.creator_V[slates_BxS][:, :, None] == users.favourites_UxA[:, None, :]).any(axis=2)
-    length_BxS = users.length_taste_U[:, None] * catalogue.length_V[slates_BxS]
-    return (
-        config.interest_weight * interest_BxS
-        + config.taste_weight * taste_BxS
-        + config.favourite_weight * loved_BxS
-        + config.duration_weight * length_BxS
-    ).astype(np.float32)
+    config: WorldConfig
+    vocabulary: Vocabulary
+    catalogue: Catalogue
 
+    def true_relevance(self, queries: Queries, slates_BxS: np.ndarray) -> np.ndarray:
+        """Returns float32 [B, S] in [0, 1]: relevance of each video to the intent; 1 without an intent, 0 for padding.
 
-def true_affinity(
-    config: PeopleConfig, catalogue: Catalogue, users: Users, slates_BxS: np.ndarray, intent_B: np.ndarray | None = None
-) -> np.ndarray:
-    """Returns float32 [B, S] in (0, 1): affinity of each person (one a row) to each video; 0 for padding.
+        It depends on the subtopic (the video's own, its second one, a sibling, another) and on the share of facets met.
+        """
+        subtopic_BxS, intent_Bx1 = self.catalogue.subtopic_V[slates_BxS], queries.intent_B[:, None]
+        topic_of_G = self.vocabulary.topic_of_G
+        cases = (
+            subtopic_BxS == intent_Bx1,
+            self.catalogue.second_V[slates_BxS] == intent_Bx1,
+            topic_of_G[subtopic_BxS] == topic_of_G[intent_Bx1],
+        )
+        subject_BxS = np.select(cases, (1.0, _SECOND, _SIBLING), _OTHER_SUBTOPIC)
+        facets_BxSxA, asked_BxQ = self.catalogue.facets_VxA[slates_BxS], queries.needs_BxQ > 0
+        met_BxSxQ = (facets_BxSxA[:, :, None, :] == queries.needs_BxQ[:, None, :, None]).any(axis=3)
+        met_BxS = (met_BxSxQ & asked_BxQ[:, None]).sum(axis=2) / np.maximum(asked_BxQ.sum(axis=1), 1)[:, None]
+        met_BxS = np.where(asked_BxQ.any(axis=1)[:, None], met_BxS, 1.0)
+        relevance_BxS = subject_BxS * self.catalogue.on_topic_V[slates_BxS] * (1 - _NEEDED + _NEEDED * met_BxS)
+        relevance_BxS = np.where(intent_Bx1 == NO_INTENT, 1.0, relevance_BxS)
+        return np.where(slates_BxS >= 0, relevance_BxS, 0.0).astype(np.float32)
 
-    `intent_B` None means a feed view: there is no intent, and another offset applies.
-    """
-    offset = config.feed_offset if intent_B is None else config.search_offset
-    intent_B = np.full(len(users), NO_INTENT, np.int32) if intent_B is None else intent_B
-    logits_BxS = affinity_logits(config, catalogue, users, slates_BxS, intent_B)
-    affinity_BxS = 1.0 / (1.0 + np.exp(-config.affinity_slope * (logits_BxS - offset)))
-    return np.where(slates_BxS >= 0, affinity_BxS, 0.0).astype(np.float32)
+    def true_affinity(self, users: Users, slates_BxS: np.ndarray, intent_B: np.ndarray | None = None) -> np.ndarray:
+        """Returns float32 [B, S] in (0, 1): affinity by interest, taste, favourite creator and length; 0 for padding.
+        `intent_B` None means a feed view, with another offset.
 
+        Within a subtopic it is nearly all taste, which no caption shows and only collaborative signals reveal.
+        """
+        config, catalogue = self.config.people, self.catalogue
+        subtopic_BxS = catalogue.subtopic_V[slates_BxS]
+        share_BxS = np.take_along_axis(users.interest_UxG, subtopic_BxS, axis=1)
+        interest_BxS = share_BxS / (share_BxS + 0.05)
+        if intent_B is not None:
+            floor_BxS = np.maximum(interest_BxS, config.intent_floor)
+            interest_BxS = np.where(subtopic_BxS == intent_B[:, None], floor_BxS, interest_BxS)
+        width = users.taste_UxL.shape[1]
+        taste_BxS = np.einsum("bl,bsl->bs", users.taste_UxL, catalogue.taste_VxL[slates_BxS]) * np.sqrt(width)
+        loved_BxS = (catalogue.creator_V[slates_BxS][:, :, None] == users.favourites_UxA[:, None, :]).any(axis=2)
+        logits_BxS = (
+            config.interest_weight * interest_BxS
+            + config.taste_weight * taste_BxS
+            + config.favourite_weight * loved_BxS
+            + config.duration_weight * (users.length_taste_U[:, None] * catalogue.length_V[slates_BxS])
+        ).astype(np.float32)
+        offset = config.feed_offset if intent_B is None else config.search_offset
+        affinity_BxS = 1.0 / (1.0 + np.exp(-config.affinity_slope * (logits_BxS - offset)))
+        return np.where(slates_BxS >= 0, affinity_BxS, 0.0).astype(np.float32)
 
-def attraction(
-    config: PeopleConfig,
-    catalogue: Catalogue,
-    vocabulary: Vocabulary,
-    users: Users,
-    queries: Queries | None,
-    slates_BxS: np.ndarray,
-) -> np.ndarray:
-    """Returns float32 [B, S]: P(click | examined) = relevance x affinity x quality; no relevance in the feed."""
-    quality_BxS = QUALITY_FLOOR + (1 - QUALITY_FLOOR) * catalogue.quality_V[slates_BxS]
-    if queries is None:
-        return true_affinity(config, catalogue, users, slates_BxS) * quality_BxS
-    affinity_BxS = true_affinity(config, catalogue, users, slates_BxS, queries.intent_B)
-    return true_relevance(catalogue, vocabulary, queries, slates_BxS) * affinity_BxS * quality_BxS
+    def attraction(self, users: Users, queries: Queries | None, slates_BxS: np.ndarray) -> np.ndarray:
+        """Returns float32 [B, S]: P(click | examined) = relevance x affinity x quality; no relevance in the feed."""
+        quality_BxS = QUALITY_FLOOR + (1 - QUALITY_FLOOR) * self.catalogue.quality_V[slates_BxS]
+        if queries is None:
+            return self.true_affinity(users, slates_BxS) * quality_BxS
+        affinity_BxS = self.true_affinity(users, slates_BxS, queries.intent_B)
+        return self.true_relevance(queries, slates_BxS) * affinity_BxS * quality_BxS
 
+    def respond(self, users: Users, queries: Queries | None, slates_BxS: np.ndarray, draw_BxD: np.ndarray) -> Responses:
+        """Responses to the slates; padding (-1) gets none.
 
-def respond(
-    config: PeopleConfig,
-    catalogue: Catalogue,
-    vocabulary: Vocabulary,
-    users: Users,
-    queries: Queries | None,
-    slates_BxS: np.ndarray,
-    draw_BxD: np.ndarray,
-) -> Responses:
-    """Responses of each person (row b of `users`) to slate b; padding (-1) gets none.
-
-    In search a result is examined with falling probability by position, clicked by attraction, and played when clicked.
-    In the feed (`queries` None) every video starts by itself, and a click means that the person stayed. `draw_BxD`:
-    RESPONSE_DRAWS draws in [0, 1) a position. They belong to the position, not to the video, so that two systems can be
-    compared with common random numbers.
-    """
-    draw_6xBxS = np.moveaxis(draw_BxD.reshape(*slates_BxS.shape, RESPONSE_DRAWS), -1, 0)
-    wanted_BxS = true_affinity(config, catalogue, users, slates_BxS, None if queries is None else queries.intent_B)
-    attraction_BxS = attraction(config, catalogue, vocabulary, users, queries, slates_BxS)
-    shown_BxS = slates_BxS >= 0
-    glance_S = (1.0 + np.arange(slates_BxS.shape[1])) ** -config.position_decay if queries is not None else 1.0
-    examined_BxS = shown_BxS & (draw_6xBxS[0] < glance_S)
-    click_BxS = examined_BxS & (draw_6xBxS[1] < attraction_BxS)
-    stayed_BxS = 0.25 + 0.55 * wanted_BxS + 0.4 * draw_6xBxS[2] * (0.5 + wanted_BxS)  # above 1: seen again in a loop
-    left_BxS = 0.02 + 0.25 * draw_6xBxS[2] ** 2
-    share_BxS = np.where(click_BxS, stayed_BxS, left_BxS if queries is None else 0.0)
-    play_ms_BxS = np.where(shown_BxS, catalogue.duration_ms_V[slates_BxS] * share_BxS, 0).astype(np.int64)
-    eager_BxS = click_BxS * wanted_BxS**2
-    return Responses(
-        examined_BxS=examined_BxS,
-        click_BxS=click_BxS,
-        play_ms_BxS=play_ms_BxS,
-        like_BxS=draw_6xBxS[3] < config.like_rate * eager_BxS,
-        follow_BxS=draw_6xBxS[4] < config.follow_rate * eager_BxS,
-        forward_BxS=draw_6xBxS[5] < config.forward_rate * eager_BxS,
-    )
+        In search a result is examined with falling probability by position, clicked by attraction, and played when
+        clicked. In the feed (`queries` None) every video starts by itself, and a click means that the person stayed.
+        `draw_BxD`: RESPONSE_DRAWS draws in [0, 1) a position. They belong to the position, not to the video, so that
+        two systems can be compared with common random numbers.
+        """
+        config, searched, shown_BxS = self.config.people, queries is not None, slates_BxS >= 0
+        draw_6xBxS = np.moveaxis(draw_BxD.reshape(*slates_BxS.shape, RESPONSE_DRAWS), -1, 0)
+        wanted_BxS = self.true_affinity(users, slates_BxS, queries.intent_B if searched else None)
+        glance_S = (1.0 + np.arange(slates_BxS.shape[1])) ** -config.position_decay if searched else 1.0
+        examined_BxS = shown_BxS & (draw_6xBxS[0] < glance_S)
+        click_BxS = examined_BxS & (draw_6xBxS[1] < self.attraction(users, queries, slates_BxS))
+        stayed_BxS = 0.25 + 0.55 * wanted_BxS + 0.4 * draw_6xBxS[2] * (0.5 + wanted_BxS)  # above 1: loops
+        left_BxS = 0.0 if searched else 0.02 + 0.25 * draw_6xBxS[2] ** 2
+        play_ms_BxS = self.catalogue.duration_ms_V[slates_BxS] * np.where(click_BxS, stayed_BxS, left_BxS)
+        # Likes, follows and forwards.
+        rates, eager_BxS = (config.like_rate, config.follow_rate, config.forward_rate), click_BxS * wanted_BxS**2
+        reactions = (draw_BxS < rate * eager_BxS for draw_BxS, rate in zip(draw_6xBxS[3:], rates, strict=True))
+        return Responses(examined_BxS, click_BxS, np.where(shown_BxS, play_ms_BxS, 0).astype(np.int64), *reactions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -84,15 +85,15 @@ def _share_words(table: list[list[str]], config: WorldConfig, rng: np.random.Gen
     """Gives `ambiguous_share` of the words a second owner: another topic's subtopic, at the same rank."""
     groups, width = len(table), config.words_per_subtopic
     ranks = np.arange(1, width)  # names stay their own
-    owners = np.unique([word for words in table for word in words], return_counts=True)[1]
-    lent = max(0, round(config.ambiguous_share * len(owners) - np.sum(owners > 1)))  # some are shared by nature
+    owners = collections.Counter(word for words in table for word in words)
+    shared = sum(count > 1 for count in owners.values())  # by nature
+    lent = max(0, round(config.ambiguous_share * len(owners) - shared))
     if config.topics < 2:
         return table
     # Drawn by frequency, so that ambiguity occurs in queries and not only in the tail.
     weight = np.tile(-ZIPF * np.log1p(ranks), groups) + rng.gumbel(size=groups * len(ranks))
     slots = np.argsort(-weight, kind="stable")
     leap = config.subtopics * rng.integers(1, config.topics, len(slots)) + rng.integers(0, config.subtopics, len(slots))
-    count = dict(zip(*(a.tolist() for a in np.unique(np.array(table), return_counts=True)), strict=True))
     out, used = [list(words) for words in table], set()
     for slot, jump in zip(slots.tolist(), leap.tolist(), strict=True):
         taker, n = slot // len(ranks), int(ranks[slot % len(ranks)])
@@ -100,7 +101,7 @@ def _share_words(table: list[list[str]], config: WorldConfig, rng: np.random.Gen
         given, lost = table[giver][n], table[taker][n]
         if len(used) >= 2 * lent:
             break
-        if {(taker, n), (giver, n)} & used or count[given] > 1 or count[lost] > 1 or given in out[taker]:
+        if {(taker, n), (giver, n)} & used or owners[given] > 1 or owners[lost] > 1 or given in out[taker]:
             continue
         used |= {(taker, n), (giver, n)}
         out[taker][n] = given

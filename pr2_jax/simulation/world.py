@@ -22,11 +22,10 @@ from pr2_jax.simulation.day_log import DayLog, day_start_ms
 from pr2_jax.simulation.feed_day import FeedDay
 from pr2_jax.simulation.logging_policies import LoggingSearch, SearchRequests, SearchSystem, logging_weights, merged
 from pr2_jax.simulation.loyalty import Loyalty, tomorrow, visit_chance
-from pr2_jax.simulation.queries import Queries, true_relevance
 from pr2_jax.simulation.search_day import SearchDay
-from pr2_jax.simulation.users import Responses, Users, attraction, build_users, drift, feedback, respond, true_affinity
-from pr2_jax.simulation.vocabulary import Vocabulary, build_vocabulary
-from pr2_jax.simulation.world_catalogue import Catalogue, build_catalogue
+from pr2_jax.simulation.users import ClickModel, Users, build_users, drift, feedback
+from pr2_jax.simulation.vocabulary import build_vocabulary
+from pr2_jax.simulation.world_catalogue import build_catalogue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +41,9 @@ class WorldState:
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class World(ClickModel):
     """The fixed part of the platform."""
 
-    config: WorldConfig
-    vocabulary: Vocabulary
-    catalogue: Catalogue
     users: Users  # as they are on the first day
     logging: LoggingSearch
 
@@ -82,8 +78,7 @@ class World:
         )
         serve_rng, drift_rng = (np.random.default_rng(s) for s in seed_of(self.config, 4, state.day).spawn(2))
         users, loyalty, config = state.users, state.loyalty, self.config
-        place = (config, self.catalogue, self.vocabulary, state.day)
-        feed, search = FeedDay(*place, feed_rng), SearchDay(*place, search_rng)
+        feed, search = FeedDay(self, state.day, feed_rng), SearchDay(self, state.day, search_rng)
         everyone = np.arange(len(users))
         visited_U = visit_rng.draw(1, everyone)[:, 0] < visit_chance(config.loyalty, users, loyalty)
         views = feed.watch(users, visited_U, state.popularity_V, state.engaged)
@@ -99,18 +94,6 @@ class World:
         leave_U = leave_rng.draw(1, everyone)[:, 0]
         loyalty = tomorrow(config.loyalty, loyalty, visited_U, needs.user_M, joy_M, leave_U)
         return self._tomorrow(state, log, loyalty, drift_rng), log
-
-    def respond(self, users: Users, queries: Queries | None, slates_BxS: np.ndarray, draw_BxD: np.ndarray) -> Responses:
-        return respond(self.config.people, self.catalogue, self.vocabulary, users, queries, slates_BxS, draw_BxD)
-
-    def attraction(self, users: Users, queries: Queries | None, slates_BxS: np.ndarray) -> np.ndarray:
-        return attraction(self.config.people, self.catalogue, self.vocabulary, users, queries, slates_BxS)
-
-    def true_relevance(self, queries: Queries, slates_BxS: np.ndarray) -> np.ndarray:
-        return true_relevance(self.catalogue, self.vocabulary, queries, slates_BxS)
-
-    def true_affinity(self, users: Users, slates_BxS: np.ndarray, intent_B: np.ndarray | None = None) -> np.ndarray:
-        return true_affinity(self.config.people, self.catalogue, users, slates_BxS, intent_B)
 
     def _appeal(self) -> np.ndarray:
         return np.bincount(self.catalogue.subtopic_V, minlength=self.vocabulary.subtopics) + 1.0

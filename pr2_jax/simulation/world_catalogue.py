@@ -148,9 +148,6 @@ def _captions(vocabulary, subtopic_V, second_V, facets_VxA, rng) -> np.ndarray:
     """Returns packed captions: some facets, sometimes the names, stray words and topicless words."""
     count, groups = len(subtopic_V), vocabulary.subtopics
 
-    def shown(words, share):
-        return np.where(rng.random(words.shape) < share, words, 0)
-
     def ranked(groups_VxK):
         rank_VxK = rng.choice(vocabulary.width, groups_VxK.shape, p=vocabulary.frequency_N())
         return vocabulary.owned_GxN[groups_VxK, rank_VxK]
@@ -161,17 +158,15 @@ def _captions(vocabulary, subtopic_V, second_V, facets_VxA, rng) -> np.ndarray:
     stray_Vx2 = ranked(rng.integers(0, groups, (count, 2)))
     frequency_W = (1.0 + np.arange(len(vocabulary.shared_W))) ** -0.6
     shared_Vx5 = rng.choice(vocabulary.shared_W, (count, 5), p=frequency_W / frequency_W.sum())
-    words_VxN = np.concatenate(
-        [
-            shown(name_Vx1, 0.5),
-            shown(topic_Vx1, 0.22),
-            shown(facets_VxA, 0.55),
-            shown(second_Vx2, 0.7),
-            shown(stray_Vx2, 0.1),
-            shown(shared_Vx5, 0.55),
-        ],
-        axis=1,
+    shares = (
+        (name_Vx1, 0.5),
+        (topic_Vx1, 0.22),
+        (facets_VxA, 0.55),
+        (second_Vx2, 0.7),
+        (stray_Vx2, 0.1),
+        (shared_Vx5, 0.55),
     )
+    words_VxN = np.concatenate([np.where(rng.random(w.shape) < share, w, 0) for w, share in shares], axis=1)
     words_VxN[:, -1] = np.where(words_VxN.any(axis=1), words_VxN[:, -1], shared_Vx5[:, -1])  # no empty caption
     words_VxN = np.sort(words_VxN, axis=1)
     words_VxN[:, 1:][words_VxN[:, 1:] == words_VxN[:, :-1]] = 0  # no word twice

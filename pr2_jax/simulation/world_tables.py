@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from pr2_jax import artifacts
 from pr2_jax.config import WorldConfig
-from pr2_jax.data.schema import OUTCOMES
+from pr2_jax.data.schema import DAY_MS, OUTCOMES
 from pr2_jax.errors import BadInput
+from pr2_jax.simulation.counter_rng import sample_in_groups
 from pr2_jax.simulation.day_log import BEIJING_MS, SOURCES, DayLog, Searches, Views
 from pr2_jax.simulation.refinds import with_refinds
 from pr2_jax.simulation.world import World, seed_of
@@ -40,8 +42,7 @@ def write_tables(directory: Path, world: World, logs: Sequence[DayLog], seed: np
         raise BadInput(f"{directory} exists and is not empty: name another place for the simulated log or remove it")
     result_rng, content_rng, social_rng = (np.random.default_rng(s) for s in seed.spawn(3))
     partial = directory.with_name(directory.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
+    artifacts.remove(partial)
     partial.mkdir(parents=True)
     try:
         _searches(world, logs, result_rng).write_csv(partial / "src_inter.csv")
@@ -62,66 +63,54 @@ def write_tables(directory: Path, world: World, logs: Sequence[DayLog], seed: np
     partial.rename(directory)
 
 
-def _beijing(time_ms: pl.Expr, pattern: str = "%Y-%m-%d %H:%M:%S") -> pl.Expr:
-    return (time_ms + BEIJING_MS).cast(pl.Datetime("ms")).dt.strftime(pattern)
+def _beijing(time_ms_N: np.ndarray, pattern: str = "%Y-%m-%d %H:%M:%S") -> pl.Series:
+    return pl.Series(time_ms_N + BEIJING_MS).cast(pl.Datetime("ms")).dt.strftime(pattern)
 
 
 def _word_lists(words_BxQ: np.ndarray) -> pl.Series:
     """Returns "[3, 17]" for each row; 0 is no word."""
-    row_E, column_E = np.nonzero(words_BxQ)
-    flat = pl.DataFrame({"row": row_E, "word": words_BxQ[row_E, column_E].astype(str)})
-    joined = flat.group_by("row", maintain_order=True).agg(pl.col("word").str.join(", "))
-    every = pl.DataFrame({"row": np.arange(len(words_BxQ))}).join(joined, on="row", how="left", maintain_order="left")
-    return every.select("[" + pl.col("word").fill_null("") + "]").to_series()
+    joined = pl.concat_str(pl.all().replace(0, None), separator=", ", ignore_nulls=True)
+    return pl.DataFrame(words_BxQ).select("[" + joined + "]").to_series()
 
 
 def _searches(world: World, logs: Sequence[DayLog], rng: np.random.Generator) -> pl.DataFrame:
-    searches = Searches.joined([log.searches for log in logs])
-    slates_BxS = searches.slates_BxS
-    row_E, position_E = np.nonzero(slates_BxS >= 0)
-    video_E = slates_BxS[row_E, position_E]
-    clicks_E = searches.responses.click_BxS[row_E, position_E] * (1 + (rng.random(len(row_E)) < _CLICKED_TWICE))
-    pictures_E = world.catalogue.upload_type_V[video_E] == PICTURE_SET
-    aside_X = np.flatnonzero(rng.random(len(slates_BxS)) < _ASIDE_SESSIONS)
-    aside_type_X = rng.choice(len(ASIDE_TYPES), len(aside_X), p=_ASIDE_SHARES)
-    aside_id_X = _ASIDE_FIRST_ID + 1_000_000 * aside_type_X + rng.integers(0, 5_000, len(aside_X))
-    place_X = rng.integers(0, slates_BxS.shape[1], len(aside_X)) - 0.5
-    row_R = np.concatenate([row_E, aside_X])
-    order_R = np.lexsort((np.concatenate([position_E, place_X]), row_R))  # sessions are in order of time already
-    item_R = np.concatenate([world.catalogue.raw_id_V[video_E], aside_id_X])
-    clicks_R = np.concatenate([clicks_E, rng.random(len(aside_X)) < _ASIDE_CLICKED]).astype(np.int64)
-    kind_E = np.where(pictures_E, "IMAGE_ATLAS", "VIDEO")
-    kind_R = np.concatenate([kind_E, np.array(ASIDE_TYPES)[aside_type_X]])
-    row_R = row_R[order_R]
-    with_outcomes = world.config.search_outcomes
-    outcomes = _outcomes(world, searches, (row_E, position_E), len(aside_X), order_R) if with_outcomes else {}
-    frame = pl.DataFrame(
+    searches, catalogue = Searches.joined([log.searches for log in logs]), world.catalogue
+    answer, slates_BxS = searches.responses, searches.slates_BxS
+    row_E, place_E = at = np.nonzero(slates_BxS >= 0)
+    video_E = slates_BxS[at]
+    clicks_E = answer.click_BxS[at] * (1 + (rng.random(len(row_E)) < _CLICKED_TWICE))
+    results = {
+        "row": row_E,
+        "place": place_E.astype(np.float64),
+        "item_id": catalogue.raw_id_V[video_E],
+        "click_cnt": clicks_E,
+        "item_type": np.where(catalogue.upload_type_V[video_E] == PICTURE_SET, "IMAGE_ATLAS", "VIDEO"),
+    }
+    if world.config.search_outcomes:
+        values = (answer.play_ms_BxS, catalogue.duration_ms_V[slates_BxS])
+        values += (answer.like_BxS, answer.follow_BxS, answer.forward_BxS)
+        results |= {name: value_BxS[at].astype(np.int64) for name, value_BxS in zip(OUTCOMES, values, strict=True)}
+    row_X = np.flatnonzero(rng.random(len(slates_BxS)) < _ASIDE_SESSIONS)
+    type_X = rng.choice(len(ASIDE_TYPES), len(row_X), p=_ASIDE_SHARES)
+    aside = {
+        "row": row_X,
+        "item_id": _ASIDE_FIRST_ID + 1_000_000 * type_X + rng.integers(0, 5_000, len(row_X)),
+        "place": rng.integers(0, slates_BxS.shape[1], len(row_X)) - 0.5,
+        "click_cnt": (rng.random(len(row_X)) < _ASIDE_CLICKED).astype(np.int64),
+        "item_type": np.array(ASIDE_TYPES)[type_X],
+    }
+    shown = pl.concat([pl.DataFrame(results), pl.DataFrame(aside)], how="diagonal").fill_null(0).sort("row", "place")
+    sessions = pl.DataFrame(
         {
-            "user_id": world.users.raw_id_U[searches.user_B][row_R],
-            "search_session_id": searches.session_B[row_R],
-            "search_session_timestamp": searches.time_ms_B[row_R],
-            "keyword": _word_lists(searches.queries.words_BxQ).gather(row_R),
-            "search_source": np.array(SOURCES)[searches.source_B][row_R],
-            "item_id": item_R[order_R],
-            "click_cnt": clicks_R[order_R],
-            "item_type": kind_R[order_R],
-            **outcomes,
+            "user_id": world.users.raw_id_U[searches.user_B],
+            "search_session_id": searches.session_B,
+            "search_session_time": _beijing(searches.time_ms_B),
+            "search_session_timestamp": searches.time_ms_B,
+            "keyword": _word_lists(searches.queries.words_BxQ),
+            "search_source": np.array(SOURCES)[searches.source_B],
         }
     )
-    time = frame.select(_beijing(pl.col("search_session_timestamp")).alias("search_session_time")).to_series()
-    return frame.insert_column(2, time)
-
-
-def _outcomes(
-    world: World, searches: Searches, at: tuple[np.ndarray, np.ndarray], aside: int, order_R: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Outcome columns of the results `at`; 0 for the `aside` results of other types."""
-    answer = searches.responses
-    duration_E = world.catalogue.duration_ms_V[searches.slates_BxS[at]]
-    values = (answer.play_ms_BxS[at], duration_E, answer.like_BxS[at], answer.follow_BxS[at], answer.forward_BxS[at])
-    none_X = np.zeros(aside, np.int64)
-    columns = (np.concatenate([value_E.astype(np.int64), none_X])[order_R] for value_E in values)
-    return dict(zip(OUTCOMES, columns, strict=True))
+    return sessions[shown["row"]].hstack(shown.drop("row", "place"))
 
 
 def _views(world: World, logs: Sequence[DayLog]) -> pl.DataFrame:
@@ -132,16 +121,17 @@ def _views(world: World, logs: Sequence[DayLog]) -> pl.DataFrame:
             "item_id": world.catalogue.raw_id_V[views.video_N],
             "playing_time": views.play_ms_N,
             "duration_ms": world.catalogue.duration_ms_V[views.video_N],
+            "time": _beijing(views.time_ms_N),
             "timestamp": views.time_ms_N,
-            "click": views.click_N.astype(np.int64),
-            "forward": views.forward_N.astype(np.int64),
-            "like": views.like_N.astype(np.int64),
-            "follow": views.follow_N.astype(np.int64),
-            "search": views.search_N.astype(np.int64),
-            "search_item_related": views.related_N.astype(np.int64),
+            "click": views.click_N,
+            "forward": views.forward_N,
+            "like": views.like_N,
+            "follow": views.follow_N,
+            "search": views.search_N,
+            "search_item_related": views.related_N,
         }
-    ).sort("timestamp", maintain_order=True)  # a search just before midnight is followed by views after it
-    return frame.insert_column(4, frame.select(_beijing(pl.col("timestamp")).alias("time")).to_series())
+    ).with_columns(pl.col(pl.Boolean).cast(pl.Int64))
+    return frame.sort("timestamp", maintain_order=True)  # a search just before midnight is followed by views after it
 
 
 def _users(world: World) -> pl.DataFrame:
@@ -154,46 +144,32 @@ def _users(world: World) -> pl.DataFrame:
 def _follows(world: World, rng: np.random.Generator) -> pl.DataFrame:
     """Follow edges between people with the same onehot_feat2, who mostly share a taste."""
     group_U = world.users.profile_UxP[:, 3]
-    order_U = np.argsort(group_U, kind="stable")
     from_N = np.repeat(np.arange(len(group_U)), rng.poisson(_FOLLOWS, len(group_U)))
-    low_N = np.searchsorted(group_U[order_U], group_U[from_N], side="left")
-    high_N = np.searchsorted(group_U[order_U], group_U[from_N], side="right")
-    to_N = order_U[low_N + (rng.random(len(from_N)) * (high_N - low_N)).astype(np.int64)]
+    to_N = sample_in_groups(group_U, group_U[from_N], rng.random(len(from_N)))
     pairs_Mx2 = np.unique(np.stack([from_N, to_N], axis=1)[from_N != to_N], axis=0)
     raw_U = world.users.raw_id_U
     return pl.DataFrame({"user_id": raw_U[pairs_Mx2[:, 0]], "user_follow_id": raw_U[pairs_Mx2[:, 1]]})
 
 
 def _videos(world: World) -> pl.DataFrame:
-    catalogue, vocabulary = world.catalogue, world.vocabulary
-    topic_G = vocabulary.topic_of_G
-    label_V = catalogue.labelled_V
-    topic_names = [vocabulary.text[word] for word in vocabulary.topic_T]
-    names = ["empty", *topic_names, *(vocabulary.text[word] for word in vocabulary.owned_GxN[:, 0])]
-    first_V = np.where(label_V >= 0, 1 + topic_G[label_V], 0)
-    second_V = np.where(label_V >= 0, 1 + len(topic_names) + label_V, 0)
-    none_V = np.zeros(len(catalogue), np.int64)
+    catalogue, vocabulary, label_V = world.catalogue, world.vocabulary, world.catalogue.labelled_V
+    topics = len(vocabulary.topic_T)
+    names = np.array(["empty", *(vocabulary.text[w] for w in (*vocabulary.topic_T, *vocabulary.owned_GxN[:, 0]))])
+    row_4xV = np.zeros((4, len(catalogue)), np.int64)
+    row_4xV[:2] = np.where(label_V >= 0, [1 + vocabulary.topic_of_G[label_V], 1 + topics + label_V], 0)
     levels = {}
-    for level, rows_V in zip(("first", "second", "third", "fourth"), (first_V, second_V, none_V, none_V), strict=True):
-        column, text_V = f"{level}_level_category", np.array(names)[rows_V]
-        levels |= {f"{column}_id": rows_V.astype(np.int64), f"{column}_name": text_V, f"{column}_name_en": text_V}
-    upload_ms_V = world.start_ms + catalogue.upload_day_V.astype(np.int64) * 86_400_000
-    frame = pl.DataFrame(
+    for level, row_V in zip(("first", "second", "third", "fourth"), row_4xV, strict=True):
+        column = f"{level}_level_category"
+        levels |= {f"{column}_id": row_V, f"{column}_name": names[row_V], f"{column}_name_en": names[row_V]}
+    upload_ms_V = world.start_ms + catalogue.upload_day_V.astype(np.int64) * DAY_MS
+    return pl.DataFrame(
         {
             "item_id": catalogue.raw_id_V,
             "caption": _word_lists(catalogue.captions_VxN),
             "author_id": catalogue.creator_raw_C[catalogue.creator_V],
-            "upload_ms": upload_ms_V,
+            "item_type": "NORMAL",
+            "upload_time": _beijing(upload_ms_V, "%Y-%m-%d"),
             "upload_type": np.array(UPLOAD_TYPES)[catalogue.upload_type_V],
             **levels,
         }
-    )
-    return frame.select(
-        "item_id",
-        "caption",
-        "author_id",
-        pl.lit("NORMAL").alias("item_type"),
-        _beijing(pl.col("upload_ms"), "%Y-%m-%d").alias("upload_time"),
-        "upload_type",
-        *levels,
     )

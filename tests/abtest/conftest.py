@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pr2_jax.abtest.replay import Replay
+from pr2_jax.abtest.population import Replay
 from pr2_jax.search.system import System, open_system
 from pr2_jax.simulation.world import World
 

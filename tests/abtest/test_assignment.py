@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pr2_jax.abtest.assignment import SampleRatioMismatch, assign_arms, check_sample_ratio
+from pr2_jax.abtest.experiment import SampleRatioMismatch, assign_arms, check_sample_ratio
 
 PEOPLE = 100_000 + 37 * np.arange(20_000)
 

@@ -9,8 +9,7 @@ import pytest
 
 from pr2_jax.abtest.experiment import Plan, analyse, require_people, run_in_turn
 from pr2_jax.abtest.policies import OraclePolicy
-from pr2_jax.abtest.population import Population
-from pr2_jax.abtest.replay import Replay
+from pr2_jax.abtest.population import Population, Replay
 from pr2_jax.config import WorldConfig
 from pr2_jax.errors import BadInput
 from pr2_jax.simulation.world import World

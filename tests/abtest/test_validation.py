@@ -11,7 +11,7 @@ import pytest
 from pr2_jax.abtest.experiment import Plan
 from pr2_jax.abtest.experiment_metrics import METRICS
 from pr2_jax.abtest.policies import OraclePolicy
-from pr2_jax.abtest.replay import Replay
+from pr2_jax.abtest.population import Replay
 from pr2_jax.abtest.validation import AA_SPLITS, PlantedEffect, promote, reseeded, run, summarise
 from pr2_jax.config import WorldConfig
 from pr2_jax.simulation.logging_policies import LoggingSearch

@@ -77,7 +77,7 @@ def test_says_that_it_failed():
 def test_says_so_before_anybody_waits():
     with WorkerProcess("test's", fails) as worker:
         worker.check()  # nothing yet: it starts
-        worker._process.join(60)
+        worker.join(60)
         with pytest.raises(Pr2Error, match="the test's process ended with status 2"):
             worker.check()
 

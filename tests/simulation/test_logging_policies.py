@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import WorldConfig
-from pr2_jax.simulation.logging_policies import SearchRequests, bm25_weights, is_member, sample_in_groups, top_of_rows
+from pr2_jax.simulation.counter_rng import sample_in_groups
+from pr2_jax.simulation.logging_policies import SearchRequests, bm25_weights, is_member, top_of_rows
 from pr2_jax.simulation.world import World
 
 SMALL = WorldConfig(users=60, videos=600, creators=60, topics=4, subtopics=4, words_per_subtopic=12)
@@ -95,7 +96,7 @@ def test_sampling_within_groups_follows_weights_and_skips_empty_groups():
     group_V = np.array([2, 0, 0, 2, 3])
     weight_V = np.array([1.0, 1.0, 3.0, 0.0, 0.0])
     wanted = np.tile(np.array([0, 1, 2, 3]), 4_000)
-    drawn = sample_in_groups(group_V, 4, weight_V, wanted, np.random.default_rng(0).random(16_000))
+    drawn = sample_in_groups(group_V, wanted, np.random.default_rng(0).random(16_000), weight_V)
     assert (drawn[wanted == 1] == -1).all()
     assert (drawn[wanted == 3] == -1).all()
     assert (drawn[wanted == 2] == 0).all()

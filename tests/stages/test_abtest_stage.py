@@ -13,8 +13,7 @@ from pr2_jax import pipeline
 from pr2_jax.abtest import abtest_report, run_abtest, run_validation
 from pr2_jax.abtest.experiment import Plan
 from pr2_jax.abtest.experiment_metrics import METRICS
-from pr2_jax.abtest.population import Population
-from pr2_jax.abtest.replay import Replay
+from pr2_jax.abtest.population import Population, Replay
 from pr2_jax.cli import entry
 from pr2_jax.errors import BadInput, StaleArtifact
 from pr2_jax.simulation.world import World
