@@ -19,8 +19,10 @@ BECAUSE_WORDS = 6
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def render(title: str, headline: dict[str, Any], sections: Sequence[Section], facts: dict[str, Any]) -> str:
-    """The whole HTML file."""
+def render(
+    title: str, headline: dict[str, Any], sections: Sequence[tuple[str, str, Section]], facts: dict[str, Any]
+) -> str:
+    """The whole HTML file; `sections`: link, heading and what stands under it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -42,7 +44,7 @@ def render(title: str, headline: dict[str, Any], sections: Sequence[Section], fa
 
 def cells_of(table: Table, number: int) -> list[tuple[str, str]]:
     """The texts of a row's cells."""
-    forms = ["metric" if number in table.whole and c.form == "signed" else c.form for c in table.columns]
+    forms = ["metric" if number in table.whole and form == "signed" else form for form in table.columns.values()]
     return [text_of(value, form) for value, form in zip(table.rows[number], forms, strict=True)]
 
 

@@ -132,9 +132,8 @@ def test_every_experiment_gets_its_place(tmp_path, experiment, work):
     section = abtest_section.section(_work(tmp_path, "abtest/a/abtest.json", other))
     assert set(_tables(section)) == {"abtest_1_pr2_table", "abtest_2_pr2_table"}
     assert not any(slug.startswith("abtest_1") and slug.endswith("daily") for slug in _charts(section))
-    html = page.render(
-        "t", results_section.headline(work), [section], {"simulated": True, "version": "1", "sessions": 3}
-    )
+    facts = {"simulated": True, "version": "1", "sessions": 3}
+    html = page.render("t", results_section.headline(work), [("abtest", "A/B test", section)], facts)
     assert "CTR@10 &lt;b&gt;" in html
     assert "<b>" not in html.partition('<section id="abtest"')[2]
 
@@ -199,7 +198,7 @@ def test_a_validation_has_its_metrics_with_and_without_common_random_numbers(tmp
     assert "another world" not in note.text
     header, rows = numbers_of(table)
     assert [row[1] for row in rows] == ["CTR@10", "searches without a click", "day-28 retention", "CTR@10"]
-    assert list(table.groups) == [0, 3]
+    assert list(table.headings) == [0, 3]
     assert dict(zip(header, rows[3], strict=True))["found"] == 0.25
     assert dict(zip(header, rows[1], strict=True))["truth"] == -0.125
     assert [text for text, _ in page.cells_of(table, 1)[1:]] == ["-12.50%", "50.0%", "96.0%", "1.25%", "6.25%"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pr2_jax.config.ablation_config import WHOLE
 from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.report.blocks import Charts, Column, Section, Table, estimate
+from pr2_jax.report.blocks import Charts, Section, Table, estimate, in_order
 from pr2_jax.report.workdir_reader import Work
 from pr2_jax.studies.ablations import COLUMNS, EVERY, METRICS
 
@@ -25,15 +25,13 @@ SAID = {
 
 def section(work: Work) -> Section:
     """From ablations/ablations.json, the test day's tables."""
-    title, found = "What each part earns", work.json("ablations/ablations.json")
+    found = work.json("ablations/ablations.json")
     if not found or DAY not in found:
-        return Section("ablations", title, missing=COMMAND)
+        return Section(missing=COMMAND)
     tables, seeds = found[DAY]["tables"], max((len(v) for v in found[DAY]["by_seed"].values()), default=1)
-    order = [g for g in COLUMNS if g in tables] + sorted(tables.keys() - COLUMNS.keys())
+    order = in_order(tables, COLUMNS)
     charts = [_chart(group, tables[group]) for group in order]
     return Section(
-        "ablations",
-        title,
         _finding({group: tables[group] for group in order}),
         f"The whole system trained anew without each part, {seeds} seed{'s' * (seeds > 1)}, test day. Left of 0: "
         "without the part it is worse, so the part earns its place. Differences search by search, seeds averaged "
@@ -73,12 +71,11 @@ def _table(group: str, rows: dict) -> Table:
     measure = _measure(group, rows)
     have = {name for row in rows.values() for name in row}
     columns = [name for name in COLUMNS.get(group, EVERY) if name in have]
-    names = [WHOLE.name, *(name for name, _ in _ordered(rows, measure))]
-    names = [n for n in names if n in rows] + sorted(rows.keys() - set(names))
+    names = in_order(rows, [WHOLE.name, *(name for name, _ in _ordered(rows, measure))])
     lines = [[name, *(estimate(rows[name].get(c)) for c in columns)] for name in names]
-    heads = [Column("without", "text"), *(Column(c, "signed" if c in METRICS else "plain") for c in columns)]
+    forms = {"without": "text"} | {c: "signed" if c in METRICS else "plain" for c in columns}
     caption = f"{group}: first row the whole system, below each variant less the whole system"
-    return Table(f"ablations_table_{group}", caption, heads, lines, frozenset({0}), folded=True, whole=frozenset({0}))
+    return Table(f"ablations_table_{group}", caption, forms, lines, marked=(0,), folded=True, whole=(0,))
 
 
 def _finding(tables: dict[str, dict]) -> str:

@@ -9,7 +9,7 @@ from pr2_jax import artifacts
 from pr2_jax.abtest.experiment_metrics import METRICS
 from pr2_jax.drawing.charts import Plot, Row, Rows, Series, tone_of
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.report.blocks import MISSING, Charts, Column, Note, Section, Table, slug_of, text_of
+from pr2_jax.report.blocks import MISSING, Charts, Note, Section, Table, in_order, slug_of, text_of
 from pr2_jax.report.sections import validation_section
 from pr2_jax.report.workdir_reader import Work, made_by
 
@@ -22,7 +22,7 @@ DRAWN = ("ctr", "watch", "active", "reformulated")
 
 def section(work: Work) -> Section:
     """From abtest/NAME/ of every finished experiment and validation."""
-    title, names = "A/B test on the simulated platform", finished(work, "abtest.json")
+    names = finished(work, "abtest.json")
     blocks: list = []
     findings, stale = [], []
     for number, name in enumerate(names, 1):
@@ -39,10 +39,8 @@ def section(work: Work) -> Section:
             blocks += validation_section.blocks(work, place)
     if not blocks:
         needs = "It takes the work directory of a simulated world; this log is of another kind."
-        return Section("abtest", title, intro="" if work.simulated else needs, missing=COMMAND)
+        return Section(intro="" if work.simulated else needs, missing=COMMAND)
     return Section(
-        "abtest",
-        title,
         " ".join(findings) or "No experiment yet, only a validation on known effects.",
         "People of the simulated world are split by a hash, each arm answers their searches for weeks, and they come "
         "back, or not. Lifts are relative to control, intervals over people. An arm's column is what its people did; "
@@ -85,11 +83,6 @@ def _plan(found: dict[str, Any]) -> str:
     return said
 
 
-def _ordered(lifts: dict[str, Any]) -> list[str]:
-    """As in the experiment's own table; metrics that it does not name come last."""
-    return [name for name in METRICS if name in lifts] + sorted(lifts.keys() - METRICS.keys())
-
-
 def _lift(one: dict[str, float | None] | None, low: str = "low", high: str = "high") -> Interval:
     values = ((one or {}).get(name) for name in ("lift", low, high))
     return Interval(*(math.nan if v is None else float(v) for v in values), 0)
@@ -124,7 +117,7 @@ def _told(found: dict[str, Any], arm: str, name: str) -> str:
 def _arm(slug: str, found: dict[str, Any], arm: str) -> list:
     lifts = found["lifts"][arm]
     rows, marked = [], []
-    for name in _ordered(lifts):
+    for name in in_order(lifts, METRICS):
         one, metric = lifts[name], _metric(found, name)
         value = _lift(one)
         unit = f", {metric['unit']}" if metric["unit"] else ""
@@ -135,18 +128,17 @@ def _arm(slug: str, found: dict[str, Any], arm: str) -> list:
         )
         marked.append((metric["title"], value, tone_of(value, metric["better"])))
     control = found["plan"]["arms"][0]
-    heads = [Column("metric", "text"), Column(control), Column(arm), Column("lift", "percent")]
-    heads += [Column("at any time", "percent"), Column("p", "chance"), Column("A/A before", "percent")]
-    heads += [Column("people", "count")]
+    columns = {"metric": "text", control: "metric", arm: "metric", "lift": "percent", "at any time": "percent"}
+    columns |= {"p": "chance", "A/A before": "percent", "people": "count"}
     drawn = [Row(title, value, tone) for title, value, tone in marked if math.isfinite(value.mean)]
     about = f"Relative difference of {arm} to {control} by metric with 95 % intervals over people."
     forest = Rows(f"{slug}_lifts", f"{arm} against {control}: lifts", about, "lift", drawn, zero=True, percent=True)
-    names = [name for name in DRAWN if name in lifts] or _ordered(lifts)[:4]
+    names = [name for name in DRAWN if name in lifts] or in_order(lifts, METRICS)[:4]
     days = [chart for name in names for chart in _over_days(f"{slug}_{slug_of(name)}", found, arm, name)]
     return [
         Charts([forest, *days]),
         Table(f"{slug}_table", f"{arm} against {control}, every metric; “at any time” holds however often one looks",
-              heads, rows),
+              columns, rows),
     ]  # fmt: skip
 
 

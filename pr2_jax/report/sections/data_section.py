@@ -11,7 +11,7 @@ from pr2_jax.data.ingest.log_coverage import lacks
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.drawing.charts import Plot, Series
-from pr2_jax.report.blocks import Charts, Column, Note, Section, Table
+from pr2_jax.report.blocks import Charts, Note, Section, Table
 from pr2_jax.report.workdir_reader import Work
 
 POINTS = 120
@@ -43,18 +43,14 @@ def section(work: Work) -> Section:
         [name, *(one[part] for part in ("read", "kept", "repeats", "quarantined")), sum(one["left_out"].values())]
         for name, one in report.get("tables", {}).items()
     ]
-    parts = ("read", "kept", "repeats", "quarantined", "left out")
-    heads = [Column("file", "text"), *(Column(part, "count") for part in parts)]
+    columns = {"file": "text"} | dict.fromkeys(("read", "kept", "repeats", "quarantined", "left out"), "count")
     store, events = work.store, work.store.events
     time_ms, feed = np.asarray(events.time_ms), np.asarray(events.surface) == FEED_SURFACE
-    start, end = report.get("start", ""), report.get("end", "")
     return Section(
-        "data",
-        "The log",
         f"{store.counts.users - 1:,} people, {store.counts.videos - 1:,} videos, {store.counts.sessions:,} searches, "
         f"{int(feed.sum()):,} feed views in {(store.cuts.end_ms - store.cuts.start_ms) / DAY_MS:.1f} days.",
-        f"From {start} to {end} UTC. Models learn from the training days, settings are chosen on the validation day, "
-        "the test day is only looked at to report.",
+        f"From {report.get('start', '')} to {report.get('end', '')} UTC. Models learn from the training days, settings "
+        "are chosen on the validation day, the test day is only looked at to report.",
         [
             *_missing(store),
             Charts([
@@ -63,8 +59,8 @@ def section(work: Work) -> Section:
                 _by_day(work, "searches", "Searches a day", np.asarray(store.sessions.time_ms)),
                 *_of_queries(work),
             ]),
-            Table("counts", "What the log holds", [Column("what", "text"), Column("number", "plain")], counts),
-            Table("files", "Rows of each file", heads, files, folded=True),
+            Table("counts", "What the log holds", {"what": "text", "number": "plain"}, counts),
+            Table("files", "Rows of each file", columns, files, folded=True),
         ],
     )  # fmt: skip
 

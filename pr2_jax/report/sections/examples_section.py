@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.report.blocks import Section
+from pr2_jax.report.blocks import Searches, Section
 from pr2_jax.report.workdir_reader import Work
 from pr2_jax.search.side_by_side import Comparison, Shown, SideBySide
 
@@ -26,23 +26,19 @@ class Example:
 def section(work: Work) -> Section:
     """Both systems search as of the end of the log."""
     chosen = choose(work)
-    title = "Searches side by side"
     if not len(chosen):
-        return Section("examples", title, intro="No search of the test day has a query.")
+        return Section(intro="No search of the test day has a query.")
     both = SideBySide.load(work.directory)
     examples = [_example(work, both, int(row)) for row in chosen]
     withheld = both.system.fitted.choices.withholds_clicked
     differ = sum(one.only_ours for one in examples) / max(1, sum(len(one.comparison.lists["pr2"]) for one in examples))
     return Section(
-        "examples",
-        title,
         f"In {len(examples)} searches drawn at random, {differ:.0%} of PR²'s first {RESULTS} are not among base's.",
         f"Not picked by hand: NumPy's generator with the evaluation's seed ({work.config.evaluation.seed}) puts the "
         f"searches of the test day in a random order; the first {COUNT} with a query, a person and a query each at "
         "most once, are shown, whatever they look like. Both systems answer as of the end of the log: what the person "
         f"clicked in that search {'is left out of' if withheld else 'may stand in'} both lists; it stands above them.",
-        template="examples",
-        extra=examples,
+        [Searches(examples)],
     )
 
 

@@ -21,7 +21,7 @@ ENTROPY = "gate_entropy_"
 
 def section(work: Work) -> Section:
     """From curve.jsonl of each model."""
-    title, charts, said = "Training", [], []
+    charts, said = [], []
     for model, places in RUNS.items():
         curves = {place: lines for place in places if (lines := work.curve(f"{place}/curve.jsonl"))}
         if curves:
@@ -29,10 +29,8 @@ def section(work: Work) -> Section:
             first = next(iter(curves.values()))
             said.append(f"{model} {first[0]['loss']:.3g} → {first[-1]['loss']:.3g}")
     if not charts:
-        return Section("training", title, missing="pr2 run --workdir DIR")
+        return Section(missing="pr2 run --workdir DIR")
     return Section(
-        "training",
-        title,
         f"Losses, first to last step: {', '.join(said)}.",
         "Every 20th step, of that step's batch alone, so lines are rough. Folds are the same model trained without "
         "half of the days, so that what comes after it learns from scores that have not seen their own answers.",

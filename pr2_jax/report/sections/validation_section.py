@@ -7,8 +7,12 @@ from typing import Any
 from pr2_jax.abtest.abtest_report import DRAWS
 from pr2_jax.abtest.experiment_metrics import METRICS
 from pr2_jax.config.loader import to_dict
-from pr2_jax.report.blocks import Column, Note, Table, slug_of
+from pr2_jax.report.blocks import Note, Table, slug_of
 from pr2_jax.report.workdir_reader import Work
+
+COLUMNS = {
+    "metric": "text", "truth": "lift", "found": "percent", "covered": "percent", "error": "fine", "spread": "fine",
+}  # fmt: skip
 
 
 def blocks(work: Work, place: str) -> list[Note | Table]:
@@ -41,14 +45,10 @@ def _said(found: dict[str, Any], work: Work, place: str) -> str:
 
 
 def _table(found: dict[str, Any], slug: str) -> Table:
-    heads = [Column("metric", "text"), Column("truth", "lift")]
-    heads += [Column(name, "percent") for name in ("found", "covered")]
-    heads += [Column(name, "fine") for name in ("error", "spread")]
-    rows, groups = [], {}
+    rows, groups = [], []
     for kind, heading in DRAWS.items():
-        groups[len(rows)] = heading
         for name in (name for name in METRICS if name in found["planted"][kind]):
             one = found["planted"][kind][name]
-            values = (float(one[key]) for key in ("truth", "found", "covered", "error", "spread"))
-            rows.append([METRICS[name].title, *values])
-    return Table(slug, f"{found['runs']:,} experiments with a planted effect", heads, rows, groups=groups)
+            rows.append([METRICS[name].title, *(float(one[key]) for key in list(COLUMNS)[1:])])
+            groups.append(heading)
+    return Table(slug, f"{found['runs']:,} experiments with a planted effect", COLUMNS, rows, groups=groups)
