@@ -54,8 +54,6 @@ def _order_metrics(gains_SxK: np.ndarray, positives_S: np.ndarray) -> dict[str, 
 
 def session_auc(scores_SxK: np.ndarray, clicked_SxK: np.ndarray, valid_SxK: np.ndarray) -> np.ndarray:
     """float64 [S]: share of (clicked, unclicked) pairs in the right order, ties half; NaN without such a pair."""
-    if not scores_SxK.size:
-        return np.full(len(scores_SxK), np.nan)
     session_N = np.nonzero(valid_SxK)[0]
     return grouped_auc(clicked_SxK[valid_SxK], scores_SxK[valid_SxK], session_N, len(scores_SxK))
 
@@ -79,12 +77,7 @@ def grouped_auc(labels_N: np.ndarray, scores_N: np.ndarray, group_N: np.ndarray,
 
 def auc(labels_N: np.ndarray, scores_N: np.ndarray) -> float:
     """AUC over all rows at once, ties half; NaN where one class is absent."""
-    labels_N = np.asarray(labels_N, bool)
-    positives, negatives = int(labels_N.sum()), int((~labels_N).sum())
-    if not positives or not negatives:
-        return float("nan")
-    wins = rankdata(scores_N)[labels_N].sum() - positives * (positives + 1) / 2
-    return float(wins / (positives * negatives))
+    return float(grouped_auc(labels_N, scores_N, np.zeros(len(scores_N), np.int64), 1)[0])
 
 
 def user_auc(labels_N: np.ndarray, scores_N: np.ndarray, user_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

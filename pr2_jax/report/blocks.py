@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pr2_jax.drawing.charts import Chart
 from pr2_jax.metrics.bootstrap import Interval
@@ -30,7 +30,6 @@ class Table:
     groups: Sequence[str] = ()  # of the rows; a heading stands where it changes
     folded: bool = False  # closed until somebody asks for it
     whole: Collection[int] = ()  # rows of values among differences
-    kind: ClassVar[str] = "table"  # by which the template tells blocks apart
 
     @property
     def headings(self) -> dict[int, str]:
@@ -45,7 +44,6 @@ class Note:
 
     text: str
     heading: str = ""
-    kind: ClassVar[str] = "note"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +51,6 @@ class Charts:
     """Charts that stand beside each other where there is room."""
 
     charts: Sequence[Chart]
-    kind: ClassVar[str] = "charts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +58,6 @@ class Searches:
     """Searches laid out side by side, of `examples_section.Example`."""
 
     examples: Sequence[Any]
-    kind: ClassVar[str] = "searches"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,8 +29,7 @@ MADE_BY = {
 
 def made_by(place: str) -> str:
     """The command that makes a file or an artifact; `place` is below the work directory."""
-    parts = place.split("/")
-    kind = "trial" if parts[0] == "abtest" and parts[1:] and parts[1].startswith("trial") else parts[0]
+    kind = "trial" if place.startswith("abtest/trial") else place.partition("/")[0]
     return MADE_BY.get(kind, "pr2 run")
 
 

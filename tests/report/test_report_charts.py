@@ -94,9 +94,7 @@ def _drawn(chart) -> ElementTree.Element:
 
 
 def test_drawings_are_well_formed_named_and_inside(plot, rows):
-    bars = Plot(
-        "b", "t", "a", "x", "y", [Series("n", [0, 1], [5.0, 10.0])], bars=True, x_labels=[(0, "mon"), (1, "tue")]
-    )
+    bars = Plot("b", "t", "a", "x", "y", [Series("n", [0, 1], [5.0, 10.0])], bars=[(0, "mon"), (1, "tue")])
     empty = [Plot("e", "t", "a", "x", "y", []), Rows("f", "t", "a", "x", [])]
     for chart in (plot, rows, bars, *empty):
         tree = _drawn(chart)

@@ -54,9 +54,8 @@ def _part(work: Work, name: str) -> list:
 def _paces(work: Work) -> Table:
     lines = []
     for place in STEPS:
-        pace, parameters = work.json(f"{place}/pace.json"), _bytes(work.directory / place / "params")[0]
+        pace, parameters = work.json(f"{place}/pace.json") or {}, _bytes(work.directory / place / "params")[0]
         if pace or parameters:
-            pace = pace or {}
             lines.append([place, pace.get("steps"), pace.get("seconds_a_step"), parameters])
     columns = {"model": "text", "steps": "count", "a step": "seconds", "parameters": "bytes"}
     return Table("training_pace", "Training: steps of the last process, compilation apart", columns, lines)
@@ -75,7 +74,5 @@ def _of_the_whole(work: Work) -> list[Table]:
         return []
     rows = {group: row[WHOLE.name] for group, row in found["test"]["tables"].items() if WHOLE.name in row}
     lines = [[g, *(row.get(c) for c in COSTS)] for g, row in rows.items() if any(c in row for c in COSTS)]
-    columns = {"group": "text"} | dict.fromkeys(COSTS, "plain")
-    return [
-        Table("search_times", "The whole system as the ablations timed it, per search of a batch of 64", columns, lines)
-    ]
+    caption = "The whole system as the ablations timed it, per search of a batch of 64"
+    return [Table("search_times", caption, {"group": "text"} | dict.fromkeys(COSTS, "plain"), lines)]

@@ -80,19 +80,17 @@ def _days(work: Work) -> tuple[int, int]:
 
 def _by_day(work: Work, slug: str, title: str, time_ms: np.ndarray) -> Plot:
     cuts, (first, last) = work.store.cuts, _days(work)
-    count_D = np.bincount(work.day_of(time_ms) - first, minlength=last - first + 1)
-    starts_ms = [cuts.validation_ms + day * DAY_MS for day in range(first, last + 1)]
-    labels = [(float(day), _date(ms)) for day, ms in zip(range(first, last + 1), starts_ms, strict=True)]
-    test = int(work.day_of(cuts.test_ms))
-    parts = {"training": range(first, 0), "validation": range(0, test), "test": range(test, last + 1)}
+    test, day_D = int(work.day_of(cuts.test_ms)), np.arange(first, last + 1)
+    count_D = np.bincount(work.day_of(time_ms) - first, minlength=len(day_D))
+    part_D = np.digitize(day_D, (0, test))
     series = [
-        Series(name, [float(d) for d in days if first <= d <= last], [float(count_D[d - first]) for d in days if
-               first <= d <= last], colour=colour)
-        for colour, (name, days) in enumerate(parts.items(), 1)
-    ]  # fmt: skip
+        Series(name, *(of_D[part_D == n].astype(float).tolist() for of_D in (day_D, count_D)), colour=n + 1)
+        for n, name in enumerate(("training", "validation", "test"))
+    ]
+    labels = [(float(day), _date(cuts.validation_ms + day * DAY_MS)) for day in day_D.tolist()]
     held = "the last two days" if test == 1 else f"the day {test} days before the last and the last"
     about = f"{title}: from {count_D.min():,} to {count_D.max():,}; {held} are for validation and test."
-    return Plot(slug, title, about, "day (begins, UTC)", "number", series, bars=True, x_labels=labels)
+    return Plot(slug, title, about, "day (begins, UTC)", "number", series, bars=labels)
 
 
 def _date(time_ms: int) -> str:
