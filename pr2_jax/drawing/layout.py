@@ -126,19 +126,16 @@ def _series(one: Series, number: int, x: Axis, y: Axis, taken: list[tuple[float,
         label = one.labels[place] if one.labels else ""
         said = f"{one.name} {label}: {short(a)}, {b:.4g}"
         yield Shape("dot", f"mark s{number}", [(x.at(a), y.at(b))], title=said, radius=3.4)
-        free = [at for at in _beside(x.at(a), y.at(b)) if label and not _crowded(at, taken)]
-        if free:
-            taken.append(free[0])
-            yield _text(*free[0], label, f"tick middle t{number}")
+        if label and (free := _free_place(x.at(a), y.at(b), taken)):
+            taken.append(free)
+            yield _text(*free, label, f"tick middle t{number}")
 
 
-def _beside(x: float, y: float) -> list[tuple[float, float]]:
-    """Places for a label: above its mark, below, to the right, to the left."""
-    return [(x, y - 8), (x, y + 17), (min(x + 22, WIDTH - RIGHT), y + 4), (x - 22, y + 4)]
-
-
-def _crowded(at: tuple[float, float], taken: Iterable[tuple[float, float]]) -> bool:
-    return any(abs(at[0] - x) < 30 and abs(at[1] - y) < 12 for x, y in taken)
+def _free_place(x: float, y: float, taken: Iterable[tuple[float, float]]) -> tuple[float, float] | None:
+    """For a label: above its mark, below, to the right or to the left, clear of the labels there are."""
+    places = [(x, y - 8), (x, y + 17), (min(x + 22, WIDTH - RIGHT), y + 4), (x - 22, y + 4)]
+    clear = (at for at in places if not any(abs(at[0] - a) < 30 and abs(at[1] - b) < 12 for a, b in taken))
+    return next(clear, None)
 
 
 def _rows(chart: Rows) -> tuple[list[Shape], int]:
@@ -172,7 +169,7 @@ def value_text(chart: Rows, row: Row) -> str:
     """The text of the value, to the right of the label."""
     if row.text or row.value is None:
         return row.text
-    value, scale, digits, unit = row.value, *((100, 1, "%") if chart.percent else (1, 3, ""))
+    value, (scale, digits, unit) = row.value, ((100, 1, "%") if chart.percent else (1, 3, ""))
     if not math.isfinite(value.mean):
         return "not known"
     half, sign = (value.high - value.low) / 2 * scale, "+" if chart.zero else ""

@@ -81,28 +81,17 @@ def auc(labels_N: np.ndarray, scores_N: np.ndarray) -> float:
 
 
 def user_auc(labels_N: np.ndarray, scores_N: np.ndarray, user_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(AUC, impressions) of every user who has clicked and unclicked rows; GAUC is their weighted mean."""
+    """(AUC, impressions) of every user who has clicked and unclicked rows; GAUC is their mean by impressions."""
     users, group_N = np.unique(user_N, return_inverse=True)
     auc_G = grouped_auc(labels_N, scores_N, group_N, len(users))
     kept = np.isfinite(auc_G)
     return auc_G[kept], np.bincount(group_N, minlength=len(users))[kept]
 
 
-def gauc(labels_N: np.ndarray, scores_N: np.ndarray, user_N: np.ndarray) -> float:
-    """Mean of the users' AUCs weighted by their impressions; users with one class only are left out."""
-    auc_G, impressions_G = user_auc(labels_N, scores_N, user_N)
-    return float(np.average(auc_G, weights=impressions_G)) if len(auc_G) else float("nan")
-
-
 def log_losses(labels_N: np.ndarray, probabilities_N: np.ndarray, floor: float = 1e-7) -> np.ndarray:
     """float64 [N], in nats; probabilities are kept `floor` away from 0 and 1."""
     p_N = np.clip(np.asarray(probabilities_N, np.float64), floor, 1 - floor)
     return -np.where(np.asarray(labels_N, bool), np.log(p_N), np.log1p(-p_N))
-
-
-def log_loss(labels_N: np.ndarray, probabilities_N: np.ndarray) -> float:
-    """Mean of `log_losses`; NaN without rows."""
-    return float(log_losses(labels_N, probabilities_N).mean()) if len(labels_N) else float("nan")
 
 
 def expected_calibration_error(labels_N: np.ndarray, probabilities_N: np.ndarray, bins: int = 15) -> float:

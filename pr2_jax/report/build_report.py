@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from pr2_jax import artifacts, console, workdir
 from pr2_jax.config import Config, loader
 from pr2_jax.drawing import charts
-from pr2_jax.drawing.painters import png
+from pr2_jax.drawing.layout import legend_of
+from pr2_jax.drawing.painters import png, svg
 from pr2_jax.errors import BadInput
-from pr2_jax.report import page
-from pr2_jax.report.blocks import Charts, Searches, Table, numbers_of, write_csv
+from pr2_jax.report.blocks import Charts, Searches, Section, Table, numbers_of, text_of, write_csv
 from pr2_jax.report.sections import (
     ablations_section,
     abtest_section,
@@ -28,6 +33,9 @@ from pr2_jax.report.workdir_reader import Work
 
 DIRECTORY, SCHEMA = "report", "report/1"
 PAGE, TABLES, PICTURES = "report.html", "csv", "png"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+BECAUSE_WORDS = 6
+"""Words of a past view's caption on the page; the CSV file has the whole caption."""
 SECTIONS = (
     ("results", "Retrieval and ranking", results_section.section),
     ("slices", "Who gains and who loses", slices_section.section),
@@ -83,7 +91,7 @@ def write_page(work: Work, out: Path) -> None:
     title = f"PR² report: {work.config.name}"
     facts = {"simulated": work.simulated, "name": work.config.name, "version": artifacts.versions()["pr2_jax"]}
     facts["sessions"] = len(work.test_sessions())
-    artifacts.write_text(out / PAGE, page.render(title, headline, sections, facts))
+    artifacts.write_text(out / PAGE, render(title, headline, sections, facts))
 
 
 def _config_of(place: Path) -> Config:
@@ -95,3 +103,46 @@ def _config_of(place: Path) -> Config:
         raise BadInput(f"{place} is not a work directory, it has no {kept.name}: make one with `pr2 run`")
     workdir.refuse_foreign_config(place)
     return loader.load(str(kept))
+
+
+def render(
+    title: str, headline: dict[str, Any], sections: Sequence[tuple[str, str, Section]], facts: dict[str, Any]
+) -> str:
+    """The whole HTML file, which escapes what comes from the log; `sections`: link, heading, what stands under it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"cells": cells_of, "legend": legend_of, "ago": ago, "clipped": clipped}
+    environment.filters["drawn"] = lambda chart: Markup(svg(chart))
+    return environment.get_template("page.html.jinja").render(
+        title=title,
+        headline=headline,
+        sections=sections,
+        facts=facts,
+        names=examples_section.NAMES,
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+    )
+
+
+def cells_of(table: Table, number: int) -> list[tuple[str, str]]:
+    """The texts of a row's cells."""
+    forms = ["metric" if number in table.whole and form == "signed" else form for form in table.columns.values()]
+    return [text_of(value, form) for value, form in zip(table.rows[number], forms, strict=True)]
+
+
+def ago(days: float) -> str:
+    """`5 min ago`, `7 h ago`, `3 days ago`."""
+    minutes = days * 24 * 60
+    if minutes < 60:
+        return f"{minutes:.0f} min ago"
+    return f"{minutes / 60:.0f} h ago" if minutes < 48 * 60 else f"{days:.0f} days ago"
+
+
+def clipped(caption: str) -> str:
+    """The first words of a caption."""
+    words = caption.split()
+    return " ".join(words[:BECAUSE_WORDS]) + " …" * (len(words) > BECAUSE_WORDS)

@@ -19,7 +19,7 @@ from pr2_jax.drawing.painters import png, svg
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report import blocks
 from pr2_jax.report.blocks import Table, text_of
-from pr2_jax.report.page import TEMPLATES, ago, clipped
+from pr2_jax.report.build_report import TEMPLATES, ago, clipped
 
 NAN = math.nan
 

@@ -19,7 +19,9 @@ COSTS = ("ms a step", "ms to retrieve", "ms a search", "MB")
 
 def section(work: Work) -> Section:
     """From manifests, pace.json, ablations and the files themselves."""
-    parts = [_part(work, name) for name in PARTS if (work.directory / name).is_dir()]
+    places = {name: work.directory / name for name in PARTS if (work.directory / name).is_dir()}
+    manifests = {name: work.json(f"{name}/{artifacts.MANIFEST}") or {} for name in places}
+    parts = [[name, manifests[name].get("seconds"), *_bytes(place)] for name, place in places.items()]
     seconds = sum(line[1] or 0.0 for line in parts)
     sizes = sum(line[2] for line in parts)
     rows = [Row(name, parts=(value,), text=f"{value:,.1f} s") for name, value, *_ in parts if value is not None]
@@ -44,11 +46,6 @@ def section(work: Work) -> Section:
         "On the machine that made this work directory.",
         blocks,
     )
-
-
-def _part(work: Work, name: str) -> list:
-    manifest = work.json(f"{name}/{artifacts.MANIFEST}") or {}
-    return [name, manifest.get("seconds"), *_bytes(work.directory / name)]
 
 
 def _paces(work: Work) -> Table:

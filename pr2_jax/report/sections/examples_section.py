@@ -46,17 +46,15 @@ def choose(work: Work) -> np.ndarray:
     """Session rows of the examples."""
     rows, store = work.test_sessions(), work.store
     order = np.random.default_rng(work.config.evaluation.seed).permutation(len(rows))
-    users, queries, kept = set(), set(), []
+    kept: dict[int, tuple[int, int]] = {}
     for row in rows[order].tolist():
         user, query = int(store.sessions.user[row]), int(store.sessions.query[row])
-        if query == 0 or user in users or query in queries or not words_of(work, query):
-            continue
-        users.add(user)
-        queries.add(query)
-        kept.append(row)
+        new = query != 0 and all(user != other and query != asked for other, asked in kept.values())
+        if new and words_of(work, query):
+            kept[row] = user, query
         if len(kept) == COUNT:
             break
-    return np.array(kept, np.int64)
+    return np.array(list(kept), np.int64)
 
 
 def words_of(work: Work, query: int) -> str:
@@ -80,14 +78,13 @@ def _example(work: Work, both: SideBySide, row: int) -> Example:
 def lines_of(examples: list[Example]) -> tuple[list[str], list[list]]:
     """Header and rows of the CSV file: every result of both systems."""
     header = ["search", "person", "query", "system", "place", "video", "caption", "place in the other", "score"]
-    header += ["click", "found by", "because"]
-    rows = []
-    for number, one in enumerate(examples, 1):
-        seen = one.comparison
-        for name, shown in seen.lists.items():
-            for place, result in enumerate(shown, 1):
-                rows.append([number, str(seen.user), seen.query, name, place, *_cells(result)])
-    return header, rows
+    rows = [
+        [number, str(seen.user), seen.query, name, place, *_cells(result)]
+        for number, seen in enumerate((one.comparison for one in examples), 1)
+        for name, shown in seen.lists.items()
+        for place, result in enumerate(shown, 1)
+    ]
+    return [*header, "click", "found by", "because"], rows
 
 
 def _cells(shown: Shown) -> list:
