@@ -124,11 +124,8 @@ class Answers:
                 )
         if not found.words:
             what = "has no word, only signs" if asked.query.strip() else "is empty"
-            how = (
-                "the person's preference"
-                if known_user
-                else "what pdr, which has a vector for everybody, offers anybody"
-            )
+            offered = "what pdr, which has a vector for everybody, offers anybody"
+            how = "the person's preference" if known_user else offered
             notes.append(f"The query {what}: base goes by what is popular, pr2 by {how}.")
         elif found.unknown_words:
             told, none = ", ".join(found.unknown_words), len(found.unknown_words) == len(found.words)

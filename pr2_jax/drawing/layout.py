@@ -75,9 +75,8 @@ def _plot(chart: Plot) -> tuple[list[Shape], int]:
 
 def axes_of(chart: Plot) -> tuple[Axis, Axis]:
     """Both axes, in the units of the picture."""
-    every = chart.series
-    xs = [v for one in every for v in one.x]
-    ys = [v for one in every for part in (one.y, one.low, one.high) for v in part]
+    xs = [v for one in chart.series for v in one.x]
+    ys = [v for one in chart.series for part in (one.y, one.low, one.high) for v in part]
     ys += [] if chart.level is None else [chart.level]
     x_low, x_high = span(xs, chart.log_x, room=0.03)
     if chart.bars and xs:

@@ -24,8 +24,7 @@ def retrieval_metrics(
     `positives_S` counts a session's clicked videos, found or not.
     """
     gains_SxK = expected_gains(scores_SxK, clicked_SxK, valid_SxK)
-    out = {f"recall@{k}": recall(gains_SxK, positives_S, k) for k in ks}
-    return out | _order_metrics(gains_SxK, positives_S)
+    return {f"recall@{k}": recall(gains_SxK, positives_S, k) for k in ks} | _order_metrics(gains_SxK, positives_S)
 
 
 def slate_metrics(scores_SxK: np.ndarray, clicked_SxK: np.ndarray, valid_SxK: np.ndarray) -> dict[str, np.ndarray]:
@@ -34,10 +33,8 @@ def slate_metrics(scores_SxK: np.ndarray, clicked_SxK: np.ndarray, valid_SxK: np
     NaN for sessions without a click; auc also for sessions where everything was clicked.
     """
     clicked_SxK = clicked_SxK & valid_SxK
-    positives_S = clicked_SxK.sum(1)
     gains_SxK = expected_gains(scores_SxK, clicked_SxK, valid_SxK)
-    out = _order_metrics(gains_SxK, positives_S)
-    return out | {"auc": session_auc(scores_SxK, clicked_SxK, valid_SxK)}
+    return _order_metrics(gains_SxK, clicked_SxK.sum(1)) | {"auc": session_auc(scores_SxK, clicked_SxK, valid_SxK)}
 
 
 def _order_metrics(gains_SxK: np.ndarray, positives_S: np.ndarray) -> dict[str, np.ndarray]:

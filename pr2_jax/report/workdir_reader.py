@@ -85,8 +85,7 @@ class Work:
     def stale(self, place: str, command: str) -> str:
         """A sentence if an artifact is stale, else nothing."""
         manifest = self.json(f"{place}/{artifacts.MANIFEST}") or {"fingerprint": {}}
-        made_from = manifest["fingerprint"].get("inputs", {})
-        return self.stale_unless(made_from, command)
+        return self.stale_unless(manifest["fingerprint"].get("inputs", {}), command)
 
     def stale_unless(self, made_from: Mapping[str, str], command: str) -> str:
         """The same, of stages and their identities then."""

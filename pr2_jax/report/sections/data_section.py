@@ -9,7 +9,6 @@ import numpy as np
 from pr2_jax.data.columns import FEED_SURFACE
 from pr2_jax.data.ingest.log_coverage import lacks
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.report.blocks import Charts, Note, Section, Table
 from pr2_jax.report.workdir_reader import Work
@@ -46,13 +45,15 @@ def section(work: Work) -> Section:
     columns = {"file": "text"} | dict.fromkeys(("read", "kept", "repeats", "quarantined", "left out"), "count")
     store, events = work.store, work.store.events
     time_ms, feed = np.asarray(events.time_ms), np.asarray(events.surface) == FEED_SURFACE
+    said = ". ".join(sentence[0].upper() + sentence[1:] for sentence in lacks(store))
+    lacking = [Note(f"{said}.", "What the log does not hold")] if said else []
     return Section(
         f"{store.counts.users - 1:,} people, {store.counts.videos - 1:,} videos, {store.counts.sessions:,} searches, "
         f"{int(feed.sum()):,} feed views in {(store.cuts.end_ms - store.cuts.start_ms) / DAY_MS:.1f} days.",
         f"From {report.get('start', '')} to {report.get('end', '')} UTC. Models learn from the training days, settings "
         "are chosen on the validation day, the test day is only looked at to report.",
         [
-            *_missing(store),
+            *lacking,
             Charts([
                 _by_day(work, "feed_views", "Feed views a day", time_ms[feed]),
                 _by_day(work, "result_clicks", "Clicked results a day", time_ms[~feed]),
@@ -63,12 +64,6 @@ def section(work: Work) -> Section:
             Table("files", "Rows of each file", columns, files, folded=True),
         ],
     )  # fmt: skip
-
-
-def _missing(store: LogStore) -> list[Note]:
-    """Signals that this log lacks."""
-    said = [sentence[0].upper() + sentence[1:] for sentence in lacks(store)]
-    return [Note(f"{'. '.join(said)}.", "What the log does not hold")] if said else []
 
 
 def _days(work: Work) -> tuple[int, int]:

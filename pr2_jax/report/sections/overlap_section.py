@@ -83,14 +83,11 @@ def found_by(work: Work, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
 def _best(work: Work, name: str) -> pl.DataFrame:
     """Session, video and rank of a run file's best results; an empty file has none."""
     path = work.path(f"eval/retrieval.{name}.run")
-    if not path.stat().st_size:
-        return pl.DataFrame(schema={"session": pl.String, "video": pl.Int64, "rank": pl.Int64})
+    schema = {"session": pl.String, "q0": pl.String, "video": pl.Int64, "rank": pl.Int64, "score": pl.Float64}
+    schema |= {"tag": pl.String}
     with artifacts.reading(path.parent):
-        lines = pl.scan_csv(
-            path, has_header=False, separator=" ", new_columns=["session", "q0", "video", "rank", "score", "tag"]
-        )
-        kept = lines.filter(pl.col("rank") <= DEPTH)
-        kept = kept.select(pl.col("session").cast(pl.String), pl.col("video", "rank").cast(pl.Int64))
+        lines = pl.scan_csv(path, has_header=False, separator=" ", schema=schema, raise_if_empty=False)
+        kept = lines.filter(pl.col("rank") <= DEPTH).select("session", "video", "rank")
         return kept.unique(["session", "video"], keep="first", maintain_order=True).collect()
 
 

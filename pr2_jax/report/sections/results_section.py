@@ -154,8 +154,7 @@ def _shares(gains: np.ndarray) -> tuple[float, ...]:
 
 def headline(work: Work) -> dict:
     """The paired comparison at the top of the page."""
-    rows, pair = work.metrics["rows"], "pipeline.pr2 - pipeline.base"
-    value = compared(work)[pair]["ndcg@10"]
+    rows, value = work.metrics["rows"], compared(work)["pipeline.pr2 - pipeline.base"]["ndcg@10"]
     base, ours = (estimate(rows[f"pipeline.{name}.run"]["ndcg@10"]) for name in ("base", "pr2"))
     lines = [
         Row(_said(name), row[m], tone_of(row[m]), group=m)
