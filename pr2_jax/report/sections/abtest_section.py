@@ -19,9 +19,9 @@ ANYTIME = ("low_at_any_time", "high_at_any_time")
 GUARDRAIL = {"open": "not decided, the interval holds both"}
 DRAWN = ("ctr", "watch", "active", "reformulated")
 """Metrics drawn by day, where they were counted; else the first four."""
-
 PLANTED = {"metric": "text", "truth": "lift", "found": "percent", "covered": "percent", "error": "fine"}
 PLANTED |= {"spread": "fine"}
+"""Columns of a validation's table."""
 
 
 def section(work: Work) -> Section:
