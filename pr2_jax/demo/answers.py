@@ -1,4 +1,4 @@
-"""Searches by base and by pr2 as plain data, for the page and for the API alike."""
+"""Searches by base and by pr2 as plain data, for the page and for the API alike; suggested people and queries."""
 
 from __future__ import annotations
 
@@ -10,12 +10,26 @@ import numpy as np
 
 from pr2_jax.data.history.histories import past_events
 from pr2_jax.data.schema import DAY_MS
+from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.demo.demo_request import DEFAULT_RESULTS, DemoRequest
-from pr2_jax.demo.suggestions import common_queries, searches_of, suggested_people
 from pr2_jax.search.side_by_side import Comparison, Shown, SideBySide
 
 QUERIES = 60
 """Suggested ones."""
+SHARES = (("many", 0.02), ("many", 0.1), ("middling", 0.5), ("middling", 0.6), ("few", 0.9), ("few", 0.98))
+"""Suggested ranks among all people with a past, most events first. The very first may be no person at all."""
+SEARCHES = 4
+"""Queries of their own that are shown beside a person."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """Somebody of the log."""
+
+    user: int  # raw
+    events: int  # feed views and clicked results before the moment of the search
+    much: str  # of SHARES
+    searches: tuple[str, ...]  # what they searched last, latest first
 
 
 class Answers:
@@ -110,11 +124,8 @@ class Answers:
                 )
         if not found.words:
             what = "has no word, only signs" if asked.query.strip() else "is empty"
-            how = (
-                "the person's preference"
-                if known_user
-                else "what pdr, which has a vector for everybody, offers anybody"
-            )
+            offered = "what pdr, which has a vector for everybody, offers anybody"
+            how = "the person's preference" if known_user else offered
             notes.append(f"The query {what}: base goes by what is popular, pr2 by {how}.")
         elif found.unknown_words:
             told, none = ", ".join(found.unknown_words), len(found.unknown_words) == len(found.words)
@@ -139,3 +150,44 @@ def _reasons(one: Shown) -> list[dict[str, Any]]:
         share[seed.video_id, caption] = share.get((seed.video_id, caption), 0.0) + part
     best = sorted(share, key=lambda of: -share[of])
     return [{"video_id": of[0], "caption": of[1], "share": share[of]} for of in best]
+
+
+def suggested_people(store: LogStore, now_ms: int) -> tuple[Person, ...]:
+    """Of people with a past, those at SHARES; of equally many events, the lower raw id comes first."""
+    row_U = np.arange(1, store.counts.users)
+    events_U = past_events(store, row_U, np.full(len(row_U), now_ms))
+    order = np.argsort(-events_U, kind="stable")[: np.count_nonzero(events_U)]  # rows are in the order of raw ids
+    places = {int(share * len(order)): much for much, share in reversed(SHARES)} if len(order) else {}
+    people = []
+    for place, much in sorted(places.items()):
+        row, events = int(row_U[order[place]]), int(events_U[order[place]])
+        people.append(Person(int(store.users.raw_id[row]), events, much, searches_of(store, row, now_ms)))
+    return tuple(people)
+
+
+def searches_of(store: LogStore, user: int, before_ms: int, most: int = SEARCHES) -> tuple[str, ...]:
+    """Distinct queries that the person of a row searched before a moment, latest first; none of somebody unknown."""
+    if user == 0:
+        return ()
+    sessions = store.sessions  # in the order of time
+    mine = np.flatnonzero(np.asarray(sessions.user)[: np.searchsorted(sessions.time_ms, before_ms)] == user)[::-1]
+    return _texts(store, sessions.query[mine], most)
+
+
+def common_queries(store: LogStore, most: int) -> tuple[str, ...]:
+    """The queries searched most; of equals, the one that was searched first."""
+    searched_Nq = np.bincount(np.asarray(store.sessions.query), minlength=store.counts.queries)
+    order = np.argsort(-searched_Nq, kind="stable")
+    return _texts(store, order[searched_Nq[order] > 0], most)
+
+
+def _texts(store: LogStore, query_N: np.ndarray, most: int) -> tuple[str, ...]:
+    """Of the first so many distinct queries whose words are all known; word ids where the log has no words.csv."""
+    texts: dict[str, None] = {}
+    for row in query_N:
+        if len(texts) == most:
+            break
+        words = store.queries.words[store.queries.first_word[row] : store.queries.first_word[row + 1]]
+        if len(words) and words.all():
+            texts[store.text_of(words)] = None
+    return tuple(texts)

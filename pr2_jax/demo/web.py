@@ -117,12 +117,11 @@ class Pages:
 
     async def error(self, request: Request, error: Exception) -> Response:
         """One line, as JSON from the API and on the page elsewhere."""
+        status, said, headers = 500, "a defect of ours: the terminal shows where", None  # with the traceback
         if isinstance(error, HTTPException):
             status, said, headers = error.status_code, error.detail, error.headers
         elif isinstance(error, Pr2Error):
-            status, said, headers = 400, str(error), None
-        else:  # the traceback is on the terminal
-            status, said, headers = 500, "a defect of ours: the terminal shows where", None
+            status, said = 400, str(error)
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": said}, status, headers)
         return self._html(request, status, headers, error=said)

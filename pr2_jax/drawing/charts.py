@@ -37,14 +37,13 @@ class Plot:
     x_title: str
     y_title: str
     series: Sequence[Series]
-    bars: bool = False  # one bar an x; the series have no x in common
+    bars: Sequence[tuple[float, str]] = ()  # every x with its label: bars in place of lines
     log_x: bool = False
     log_y: bool = False
     from_zero: bool = False
     diagonal: bool = False  # the line y = x
     level: float | None = None  # a horizontal line to compare with
     percent: bool = False  # y
-    x_labels: Sequence[tuple[float, str]] = ()  # in place of numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,18 +89,14 @@ def numbers_of(chart: Chart) -> tuple[list[str], list[list[str | float | None]]]
     if isinstance(chart, Rows):
         if chart.part_names:
             return ["group", "name", *chart.part_names], [[r.group, r.label, *r.parts] for r in chart.rows]
-        columns = ["group", "name", "mean", "low", "high"]
-        return columns, [
-            [r.group, r.label, *((r.value.mean, r.value.low, r.value.high) if r.value else (None,) * 3)]
-            for r in chart.rows
-        ]
-    banded = any(len(one.low) for one in chart.series)
-    labelled = bool(chart.x_labels) and chart.bars
-    names = dict(chart.x_labels)
-    header = ["series", "x", "y", *(("low", "high") if banded else ()), *(("label",) if labelled else ())]
-    rows: list[list[str | float | None]] = []
+        values = [(r.value.mean, r.value.low, r.value.high) if r.value else (None,) * 3 for r in chart.rows]
+        rows = [[r.group, r.label, *value] for r, value in zip(chart.rows, values, strict=True)]
+        return ["group", "name", "mean", "low", "high"], rows
+    banded, names = any(len(one.low) for one in chart.series), dict(chart.bars)
+    header = ["series", "x", "y", *(("low", "high") if banded else ()), *(("label",) if names else ())]
+    rows = []
     for one in chart.series:
         for place, (x, y) in enumerate(zip(one.x, one.y, strict=True)):
             band = [one.low[place], one.high[place]] if len(one.low) else [None, None]
-            rows.append([one.name, x, y, *(band if banded else ()), *((names.get(x),) if labelled else ())])
+            rows.append([one.name, x, y, *(band if banded else ()), *((names[x],) if names else ())])
     return header, rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +15,6 @@ HEIGHT, TOP, LEFT, RIGHT, BOTTOM = 236, 24, 46, 14, 40
 ROW, HEADING = 34, 26
 LABEL_LETTERS = 40
 """The longest label of a row, at about 6.3 units a letter; the value stands to its right."""
-
 
 Points = Sequence[tuple[float, float]]
 
@@ -63,9 +63,9 @@ def _plot(chart: Plot) -> tuple[list[Shape], int]:
     out = [_text(4, 13, chart.y_title, "axis"), *_grid(chart, x, y)]
     if chart.diagonal:
         low, high = max(x.low, y.low), min(x.high, y.high)
-        out.append(_line([(x.at(low), y.at(low)), (x.at(high), y.at(high))], "reference"))
+        out.append(Shape("line", "reference", [(x.at(low), y.at(low)), (x.at(high), y.at(high))]))
     if chart.level is not None and y.low <= chart.level <= y.high:
-        out.append(_line([(x.start, y.at(chart.level)), (x.end, y.at(chart.level))], "reference"))
+        out.append(Shape("line", "reference", [(x.start, y.at(chart.level)), (x.end, y.at(chart.level))]))
     taken: list[tuple[float, float]] = []
     for place, one in enumerate(chart.series):
         number = colour_of(chart.series, place)
@@ -75,9 +75,8 @@ def _plot(chart: Plot) -> tuple[list[Shape], int]:
 
 def axes_of(chart: Plot) -> tuple[Axis, Axis]:
     """Both axes, in the units of the picture."""
-    every = chart.series
-    xs = [v for one in every for v in one.x]
-    ys = [v for one in every for part in (one.y, one.low, one.high) for v in part]
+    xs = [v for one in chart.series for v in one.x]
+    ys = [v for one in chart.series for part in (one.y, one.low, one.high) for v in part]
     ys += [] if chart.level is None else [chart.level]
     x_low, x_high = span(xs, chart.log_x, room=0.03)
     if chart.bars and xs:
@@ -93,23 +92,23 @@ def axes_of(chart: Plot) -> tuple[Axis, Axis]:
 def _grid(chart: Plot, x: Axis, y: Axis) -> Iterable[Shape]:
     for value in ticks(y.low, y.high, 5, chart.log_y):
         at = y.at(value)
-        yield _line([(x.start, at), (x.end, at)], "grid")
+        yield Shape("line", "grid", [(x.start, at), (x.end, at)])
         yield _text(x.start - 5, at + 4, short(value, chart.percent), "tick end")
-    labels = chart.x_labels or [(value, short(value)) for value in ticks(x.low, x.high, 5, chart.log_x)]
-    step = -(-len(labels) // 5)
-    for value, text in labels[::step] if chart.x_labels else labels:
-        yield _line([(x.at(value), y.start), (x.at(value), y.start + 4)], "tickmark")
+    labels = chart.bars or [(value, short(value)) for value in ticks(x.low, x.high, 5, chart.log_x)]
+    step = -(-len(labels) // 5) if chart.bars else 1
+    for value, text in labels[::step]:
+        yield Shape("line", "tickmark", [(x.at(value), y.start), (x.at(value), y.start + 4)])
         yield _text(x.at(value), y.start + 16, text, "tick middle")
-    yield _line([(x.start, y.start), (x.end, y.start)], "tickmark")
+    yield Shape("line", "tickmark", [(x.start, y.start), (x.end, y.start)])
     yield _text((x.start + x.end) / 2, HEIGHT - 6, chart.x_title, "axis middle")
 
 
 def _bars(chart: Plot, one: Series, number: int, x: Axis, y: Axis) -> Iterable[Shape]:
     width = abs(x.at(1) - x.at(0)) * 0.78
-    names = dict(chart.x_labels)
+    names = dict(chart.bars)
     for at, value in zip(one.x, one.y, strict=True):
         left, top = x.at(at) - width / 2, min(y.at(value), y.start)
-        said = f"{names.get(at, short(at))}: {value:,.6g} ({one.name})"
+        said = f"{names[at]}: {value:,.6g} ({one.name})"
         yield Shape("box", f"bar s{number}", [(left, top), (left + width, y.start)], title=said)
 
 
@@ -119,47 +118,42 @@ def _series(one: Series, number: int, x: Axis, y: Axis, taken: list[tuple[float,
         below = [(x.at(a), y.at(low)) for a, low, _ in run]
         yield Shape("area", f"band s{number}", [*above, *below[::-1]])
     for run in _runs(one.x, one.y) if one.line else ():
-        yield _line([(x.at(a), y.at(b)) for a, b in run], f"line s{number}{' faint' * one.faint}")
+        yield Shape("line", f"line s{number}{' faint' * one.faint}", [(x.at(a), y.at(b)) for a, b in run])
     for place, (a, b) in enumerate(zip(one.x, one.y, strict=True) if one.marks else ()):
         if not (math.isfinite(a) and math.isfinite(b)):
             continue
         label = one.labels[place] if one.labels else ""
         said = f"{one.name} {label}: {short(a)}, {b:.4g}"
         yield Shape("dot", f"mark s{number}", [(x.at(a), y.at(b))], title=said, radius=3.4)
-        free = [at for at in _beside(x.at(a), y.at(b)) if label and not _crowded(at, taken)]
-        if free:
-            taken.append(free[0])
-            yield _text(*free[0], label, f"tick middle t{number}")
+        if label and (free := _free_place(x.at(a), y.at(b), taken)):
+            taken.append(free)
+            yield _text(*free, label, f"tick middle t{number}")
 
 
-def _beside(x: float, y: float) -> list[tuple[float, float]]:
-    """Places for a label: above its mark, below, to the right, to the left."""
-    return [(x, y - 8), (x, y + 17), (min(x + 22, WIDTH - RIGHT), y + 4), (x - 22, y + 4)]
-
-
-def _crowded(at: tuple[float, float], taken: Iterable[tuple[float, float]]) -> bool:
-    return any(abs(at[0] - x) < 30 and abs(at[1] - y) < 12 for x, y in taken)
+def _free_place(x: float, y: float, taken: Iterable[tuple[float, float]]) -> tuple[float, float] | None:
+    """For a label: above its mark, below, to the right or to the left, clear of the labels there are."""
+    places = [(x, y - 8), (x, y + 17), (min(x + 22, WIDTH - RIGHT), y + 4), (x - 22, y + 4)]
+    clear = (at for at in places if not any(abs(at[0] - a) < 30 and abs(at[1] - b) < 12 for a, b in taken))
+    return next(clear, None)
 
 
 def _rows(chart: Rows) -> tuple[list[Shape], int]:
-    headings = sum(bool(row.group) and row.group != before for row, before in _with_group_before(chart.rows))
-    height = 8 + ROW * len(chart.rows) + HEADING * headings + 42
-    x = rows_axis(chart)
-    top, bottom = 4, height - 40
-    out = [_line([(x.at(v), top), (x.at(v), bottom)], "grid") for v in ticks(x.low, x.high, 5)]
-    if chart.zero:
-        out.append(_line([(x.at(0), top), (x.at(0), bottom)], "zero"))
+    x, top, group, lines = rows_axis(chart), 4, "", []
     at = top
-    for row, before in _with_group_before(chart.rows):
-        if row.group and row.group != before:
-            out.append(_text(4, at + 17, row.group, "heading"))
+    for row in chart.rows:
+        if row.group and row.group != group:
+            lines.append(_text(4, at + 17, row.group, "heading"))
             at += HEADING
-        out += _row(chart, row, x, at)
-        at += ROW
+        lines += _row(chart, row, x, at)
+        at, group = at + ROW, row.group
+    bottom, height = at + 6, at + 46
+    out = [Shape("line", "grid", [(x.at(v), top), (x.at(v), bottom)]) for v in ticks(x.low, x.high, 5)]
+    if chart.zero:
+        out.append(Shape("line", "zero", [(x.at(0), top), (x.at(0), bottom)]))
+    out += lines
     for value in ticks(x.low, x.high, 5):
         out.append(_text(x.at(value), bottom + 15, short(value, chart.percent), "tick middle"))
-    out.append(_text(WIDTH / 2, height - 5, chart.x_title, "axis middle"))
-    return out, height
+    return [*out, _text(WIDTH / 2, height - 5, chart.x_title, "axis middle")], height
 
 
 def rows_axis(chart: Rows) -> Axis:
@@ -174,11 +168,10 @@ def value_text(chart: Rows, row: Row) -> str:
     """The text of the value, to the right of the label."""
     if row.text or row.value is None:
         return row.text
-    value, scale, digits = row.value, 100 if chart.percent else 1, 1 if chart.percent else 3
+    value, (scale, digits, unit) = row.value, ((100, 1, "%") if chart.percent else (1, 3, ""))
     if not math.isfinite(value.mean):
         return "not known"
-    unit, sign = "%" if chart.percent else "", "+" if chart.zero else ""
-    half = (value.high - value.low) / 2 * scale
+    half, sign = (value.high - value.low) / 2 * scale, "+" if chart.zero else ""
     around = f" ±{half:.{digits}f}" if math.isfinite(half) else ""
     alone = ", too few people" if chart.zero and not around else ""
     return f"{round(value.mean * scale, digits) + 0.0:{sign}.{digits}f}{around}{unit}{alone}"
@@ -201,29 +194,16 @@ def _row(chart: Rows, row: Row, x: Axis, at: float) -> Iterable[Shape]:
     elif row.value and math.isfinite(row.value.mean):
         low, high = (v if math.isfinite(v) else row.value.mean for v in (row.value.low, row.value.high))
         title = f"{row.label}: {row.value.mean:.4f} [{low:.4f}, {high:.4f}]"
-        yield _line([(x.at(low), middle), (x.at(high), middle)], f"interval {row.tone}")
+        yield Shape("line", f"interval {row.tone}", [(x.at(low), middle), (x.at(high), middle)])
         yield Shape("dot", f"dot {row.tone}", [(x.at(row.value.mean), middle)], title=title, radius=4.2)
-
-
-def _with_group_before(rows: Sequence[Row]) -> Iterable[tuple[Row, str]]:
-    return zip(rows, ["", *(row.group for row in rows)], strict=False)
 
 
 def _runs(*columns: Sequence[float]) -> Iterable[list[tuple[float, ...]]]:
     """Stretches of points that are all finite."""
-    run: list[tuple[float, ...]] = []
-    for point in zip(*columns, strict=True) if all(len(c) for c in columns) else ():
-        if all(math.isfinite(v) for v in point):
-            run.append(point)
-        elif run:
-            yield run
-            run = []
-    if run:
-        yield run
-
-
-def _line(points: Points, style: str) -> Shape:
-    return Shape("line", style, points)
+    points = zip(*columns, strict=True) if all(len(c) for c in columns) else ()
+    for known, run in itertools.groupby(points, lambda point: all(map(math.isfinite, point))):
+        if known:
+            yield list(run)
 
 
 def _text(x: float, y: float, text: str, style: str, title: str = "") -> Shape:

@@ -24,8 +24,7 @@ def retrieval_metrics(
     `positives_S` counts a session's clicked videos, found or not.
     """
     gains_SxK = expected_gains(scores_SxK, clicked_SxK, valid_SxK)
-    out = {f"recall@{k}": recall(gains_SxK, positives_S, k) for k in ks}
-    return out | _order_metrics(gains_SxK, positives_S)
+    return {f"recall@{k}": recall(gains_SxK, positives_S, k) for k in ks} | _order_metrics(gains_SxK, positives_S)
 
 
 def slate_metrics(scores_SxK: np.ndarray, clicked_SxK: np.ndarray, valid_SxK: np.ndarray) -> dict[str, np.ndarray]:
@@ -34,10 +33,8 @@ def slate_metrics(scores_SxK: np.ndarray, clicked_SxK: np.ndarray, valid_SxK: np
     NaN for sessions without a click; auc also for sessions where everything was clicked.
     """
     clicked_SxK = clicked_SxK & valid_SxK
-    positives_S = clicked_SxK.sum(1)
     gains_SxK = expected_gains(scores_SxK, clicked_SxK, valid_SxK)
-    out = _order_metrics(gains_SxK, positives_S)
-    return out | {"auc": session_auc(scores_SxK, clicked_SxK, valid_SxK)}
+    return _order_metrics(gains_SxK, clicked_SxK.sum(1)) | {"auc": session_auc(scores_SxK, clicked_SxK, valid_SxK)}
 
 
 def _order_metrics(gains_SxK: np.ndarray, positives_S: np.ndarray) -> dict[str, np.ndarray]:
@@ -54,8 +51,6 @@ def _order_metrics(gains_SxK: np.ndarray, positives_S: np.ndarray) -> dict[str, 
 
 def session_auc(scores_SxK: np.ndarray, clicked_SxK: np.ndarray, valid_SxK: np.ndarray) -> np.ndarray:
     """float64 [S]: share of (clicked, unclicked) pairs in the right order, ties half; NaN without such a pair."""
-    if not scores_SxK.size:
-        return np.full(len(scores_SxK), np.nan)
     session_N = np.nonzero(valid_SxK)[0]
     return grouped_auc(clicked_SxK[valid_SxK], scores_SxK[valid_SxK], session_N, len(scores_SxK))
 
@@ -79,37 +74,21 @@ def grouped_auc(labels_N: np.ndarray, scores_N: np.ndarray, group_N: np.ndarray,
 
 def auc(labels_N: np.ndarray, scores_N: np.ndarray) -> float:
     """AUC over all rows at once, ties half; NaN where one class is absent."""
-    labels_N = np.asarray(labels_N, bool)
-    positives, negatives = int(labels_N.sum()), int((~labels_N).sum())
-    if not positives or not negatives:
-        return float("nan")
-    wins = rankdata(scores_N)[labels_N].sum() - positives * (positives + 1) / 2
-    return float(wins / (positives * negatives))
+    return float(grouped_auc(labels_N, scores_N, np.zeros(len(scores_N), np.int64), 1)[0])
 
 
 def user_auc(labels_N: np.ndarray, scores_N: np.ndarray, user_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(AUC, impressions) of every user who has clicked and unclicked rows; GAUC is their weighted mean."""
+    """(AUC, impressions) of every user who has clicked and unclicked rows; GAUC is their mean by impressions."""
     users, group_N = np.unique(user_N, return_inverse=True)
     auc_G = grouped_auc(labels_N, scores_N, group_N, len(users))
     kept = np.isfinite(auc_G)
     return auc_G[kept], np.bincount(group_N, minlength=len(users))[kept]
 
 
-def gauc(labels_N: np.ndarray, scores_N: np.ndarray, user_N: np.ndarray) -> float:
-    """Mean of the users' AUCs weighted by their impressions; users with one class only are left out."""
-    auc_G, impressions_G = user_auc(labels_N, scores_N, user_N)
-    return float(np.average(auc_G, weights=impressions_G)) if len(auc_G) else float("nan")
-
-
 def log_losses(labels_N: np.ndarray, probabilities_N: np.ndarray, floor: float = 1e-7) -> np.ndarray:
     """float64 [N], in nats; probabilities are kept `floor` away from 0 and 1."""
     p_N = np.clip(np.asarray(probabilities_N, np.float64), floor, 1 - floor)
     return -np.where(np.asarray(labels_N, bool), np.log(p_N), np.log1p(-p_N))
-
-
-def log_loss(labels_N: np.ndarray, probabilities_N: np.ndarray) -> float:
-    """Mean of `log_losses`; NaN without rows."""
-    return float(log_losses(labels_N, probabilities_N).mean()) if len(labels_N) else float("nan")
 
 
 def expected_calibration_error(labels_N: np.ndarray, probabilities_N: np.ndarray, bins: int = 15) -> float:

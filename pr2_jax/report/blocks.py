@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pr2_jax.drawing.charts import Chart
 from pr2_jax.metrics.bootstrap import Interval
@@ -17,34 +17,25 @@ Value = Interval | float | int | str | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
-    """`form`: text, metric (4 digits, ± half of the interval), signed (a difference, ends of the interval), count,
-    percent, lift and fine (percent with two digits, with a sign and without), chance (a p-value), seconds, bytes or
-    plain."""
-
-    name: str
-    form: str = "metric"
-
-
-@dataclasses.dataclass(frozen=True)
 class Table:
-    """The first column names the row. `marked`: rows to look at first; `groups`: a heading before row n; `whole`: rows
-    of values among differences."""
+    """Forms of `columns`: text, metric (4 digits, ± half of the interval), signed (a difference, ends of the interval),
+    count, percent, lift and fine (percent with two digits, with a sign and without), chance (a p-value), seconds, bytes
+    or plain. The first column names the row."""
 
     slug: str
     caption: str
-    columns: Sequence[Column]
+    columns: Mapping[str, str]  # by name, the form of its values
     rows: Sequence[Sequence[Value]]
-    marked: frozenset[int] = frozenset()
-    groups: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    marked: Collection[int] = ()  # rows to look at first
+    groups: Sequence[str] = ()  # of the rows; a heading stands where it changes
     folded: bool = False  # closed until somebody asks for it
-    whole: frozenset[int] = frozenset()
-    kind: ClassVar[str] = "table"  # by which the template tells blocks apart
+    whole: Collection[int] = ()  # rows of values among differences
 
     @property
-    def numeric(self) -> list[bool]:
-        """Which columns are aligned right."""
-        return [column.form != "text" for column in self.columns]
+    def headings(self) -> dict[int, str]:
+        """The groups by their first rows."""
+        pairs = enumerate(zip(["", *self.groups], self.groups, strict=False))
+        return {row: group for row, (before, group) in pairs if group != before}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +44,6 @@ class Note:
 
     text: str
     heading: str = ""
-    kind: ClassVar[str] = "note"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,28 +51,35 @@ class Charts:
     """Charts that stand beside each other where there is room."""
 
     charts: Sequence[Chart]
-    kind: ClassVar[str] = "charts"
+
+
+@dataclasses.dataclass(frozen=True)
+class Searches:
+    """Searches laid out side by side, of `examples_section.Example`."""
+
+    examples: Sequence[Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """`finding`: one line for the summary. `missing`: the command that makes the inputs. `stale`: says which inputs
-    have changed."""
+    """What stands under a heading of the page."""
 
-    slug: str
-    title: str
-    finding: str = ""
+    finding: str = ""  # one line, for the summary too
     intro: str = ""
-    blocks: Sequence[Table | Charts | Note] = ()
-    missing: str = ""
-    stale: str = ""
-    template: str = ""  # of a section that is laid out otherwise
-    extra: Any = None  # for that template
+    blocks: Sequence[Table | Charts | Note | Searches] = ()
+    missing: str = ""  # the command that makes the inputs
+    stale: str = ""  # says which inputs have changed
 
 
 def slug_of(text: str) -> str:
     """Part of a file's name and of a link."""
     return "".join(c if c.isalnum() else "_" for c in text)
+
+
+def in_order(found: Collection[str], order: Iterable[str]) -> list[str]:
+    """Names in an order, those that it does not have last, by the alphabet."""
+    known = [name for name in order if name in found]
+    return known + sorted(set(found) - set(known))
 
 
 def estimate(found: Mapping[str, float | None] | float | None) -> Interval | float | None:
@@ -95,24 +92,18 @@ def estimate(found: Mapping[str, float | None] | float | None) -> Interval | flo
 
 def text_of(value: Value, form: str) -> tuple[str, str]:
     """A cell's text, and the smaller text behind it."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return MISSING, ""
     if isinstance(value, str):
         return value, ""
-    if isinstance(value, Interval):
-        return _interval_text(value, form)
-    return FORMS.get(form, "{:.4f}".format)(value), ""
-
-
-def _interval_text(value: Interval, form: str) -> tuple[str, str]:
-    if math.isnan(value.mean):
+    mean = value.mean if isinstance(value, Interval) else value
+    if mean is None or math.isnan(mean):
         return MISSING, ""
+    if not isinstance(value, Interval):
+        return FORMS.get(form, "{:.4f}".format)(value), ""
     known = math.isfinite(value.low)
-    if form == "signed":
-        return f"{value.mean:+.4f}", f"[{value.low:+.4f}, {value.high:+.4f}]" if known else ""
-    if form == "percent":
-        return f"{value.mean:+.1%}", f"[{value.low:+.1%}, {value.high:+.1%}]" if known else ""
-    return f"{value.mean:.4f}", f"±{(value.high - value.low) / 2:.4f}" if known else ""
+    if form in DIFFERENCES:
+        said = DIFFERENCES[form].format
+        return said(mean), f"[{said(value.low)}, {said(value.high)}]" if known else ""
+    return f"{mean:.4f}", f"±{(value.high - value.low) / 2:.4f}" if known else ""
 
 
 def _seconds(value: float) -> str:
@@ -132,26 +123,24 @@ FORMS: dict[str, Callable[[float], str]] = {
     "signed": "{:+.4f}".format,
     "plain": lambda x: f"{x:,.0f}" if isinstance(x, int) or abs(x) >= 1e4 else f"{x:,.4g}",
 }
-"""Texts of single numbers by `Column.form`; any other has four digits."""
+"""Texts of single numbers by the form of their column; any other has four digits."""
+DIFFERENCES = {"signed": "{:+.4f}", "percent": "{:+.1%}"}
+"""Forms of intervals that are differences; of any other, only the half width is said."""
 
 
-def numbers_of(table: Table) -> tuple[list[str], list[list[Value]]]:
+def numbers_of(table: Table) -> tuple[list[str], list[Sequence[Value]]]:
     """Header and rows of the table's CSV file: intervals take three columns."""
-    wide = [any(isinstance(row[place], Interval) for row in table.rows) for place in range(len(table.columns))]
-    header = [
-        name
-        for column, three in zip(table.columns, wide, strict=True)
-        for name in ([column.name, f"{column.name} low", f"{column.name} high"] if three else [column.name])
-    ]
-    group, rows = "", []
-    for number, row in enumerate(table.rows):
-        group = table.groups.get(number, group)
-        cells: list[Value] = [group] if table.groups else []
-        for value, three in zip(row, wide, strict=True):
-            one = value if isinstance(value, Interval) else None
-            cells += ([one.mean, one.low, one.high] if one else [value, None, None]) if three else [value]
-        rows.append(cells)
-    return ["group", *header] if table.groups else header, rows
+    header, columns = (["group"], [table.groups]) if table.groups else ([], [])
+    for place, name in enumerate(table.columns):
+        values = [row[place] for row in table.rows]
+        header.append(name)
+        if any(isinstance(value, Interval) for value in values):
+            header += [f"{name} low", f"{name} high"]
+            ends = [(v.mean, v.low, v.high) if isinstance(v, Interval) else (v, None, None) for v in values]
+            columns += zip(*ends, strict=True)
+        else:
+            columns.append(values)
+    return header, list(zip(*columns, strict=True))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Value]]) -> None:

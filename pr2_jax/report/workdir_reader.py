@@ -29,8 +29,7 @@ MADE_BY = {
 
 def made_by(place: str) -> str:
     """The command that makes a file or an artifact; `place` is below the work directory."""
-    parts = place.split("/")
-    kind = "trial" if parts[0] == "abtest" and parts[1:] and parts[1].startswith("trial") else parts[0]
+    kind = "trial" if place.startswith("abtest/trial") else place.partition("/")[0]
     return MADE_BY.get(kind, "pr2 run")
 
 
@@ -86,8 +85,7 @@ class Work:
     def stale(self, place: str, command: str) -> str:
         """A sentence if an artifact is stale, else nothing."""
         manifest = self.json(f"{place}/{artifacts.MANIFEST}") or {"fingerprint": {}}
-        made_from = manifest["fingerprint"].get("inputs", {})
-        return self.stale_unless(made_from, command)
+        return self.stale_unless(manifest["fingerprint"].get("inputs", {}), command)
 
     def stale_unless(self, made_from: Mapping[str, str], command: str) -> str:
         """The same, of stages and their identities then."""

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.demo import server
-from pr2_jax.demo.answers import Answers
-from pr2_jax.demo.suggestions import Person
+from pr2_jax.demo.answers import Answers, Person
 from pr2_jax.demo.web import application
 from pr2_jax.search.side_by_side import SideBySide
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pr2_jax.data.store.log_store import LogStore
-from pr2_jax.demo import suggestions
+from pr2_jax.demo import answers
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,8 @@ def test_people_stand_where_the_rule_says(store):
             raw = int(store.users.raw_id[user])
             events[raw] = events.get(raw, 0) + 1
     ranked = sorted(events, key=lambda raw: (-events[raw], raw))
-    expected = {ranked[int(share * len(ranked))]: much for much, share in suggestions.SHARES}
-    people = suggestions.suggested_people(store, now_ms)
+    expected = {ranked[int(share * len(ranked))]: much for much, share in answers.SHARES}
+    people = answers.suggested_people(store, now_ms)
     assert {one.user: one.much for one in people} == expected
     assert [one.events for one in people] == [events[one.user] for one in people]
     assert [one.events for one in people] == sorted((one.events for one in people), reverse=True)
@@ -35,7 +35,7 @@ def test_people_stand_where_the_rule_says(store):
 
 
 def test_nobody_is_suggested_before_the_log_begins(store):
-    assert suggestions.suggested_people(store, store.cuts.start_ms) == ()
+    assert answers.suggested_people(store, store.cuts.start_ms) == ()
 
 
 def test_searches_of_a_person_are_their_own_before_the_moment(store):
@@ -48,14 +48,14 @@ def test_searches_of_a_person_are_their_own_before_the_moment(store):
             if store.sessions.user[at] == user and store.sessions.time_ms[at] < before_ms
         ]
         texts = list(dict.fromkeys(text for row in reversed(rows) if (text := _text(store, row))))
-        assert suggestions.searches_of(store, user, before_ms, 3) == tuple(texts[:3])
+        assert answers.searches_of(store, user, before_ms, 3) == tuple(texts[:3])
         found += len(texts)
     assert found
-    assert suggestions.searches_of(store, 0, store.cuts.end_ms) == ()
+    assert answers.searches_of(store, 0, store.cuts.end_ms) == ()
 
 
 def test_common_queries_are_those_searched_most(store):
     rows, counts = np.unique(np.asarray(store.sessions.query), return_counts=True)
     ranked = [_text(store, row) for _, row in sorted(zip(-counts, rows, strict=True))]
-    assert suggestions.common_queries(store, 7) == tuple([text for text in ranked if text][:7])
-    assert len(set(suggestions.common_queries(store, 10_000))) == len([text for text in ranked if text])
+    assert answers.common_queries(store, 7) == tuple([text for text in ranked if text][:7])
+    assert len(set(answers.common_queries(store, 10_000))) == len([text for text in ranked if text])

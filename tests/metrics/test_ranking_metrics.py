@@ -136,15 +136,17 @@ def test_auc_against_pairs(rng: np.random.Generator) -> None:
     count = np.bincount(users)
     known = np.isfinite(each)
     assert not known[3]
-    assert ranking_metrics.gauc(labels, scores, users) == pytest.approx(np.average(each[known], weights=count[known]))
+    of_users, weights = ranking_metrics.user_auc(labels, scores, users)
+    assert of_users == pytest.approx(each[known])
+    assert np.array_equal(weights, count[known])
     assert np.isnan(ranking_metrics.auc(np.ones(3, bool), np.arange(3)))
-    assert np.isnan(ranking_metrics.gauc(np.ones(3, bool), np.arange(3), np.zeros(3)))
+    assert not len(ranking_metrics.user_auc(np.ones(3, bool), np.arange(3), np.zeros(3))[0])
 
 
 def test_log_loss_and_bias() -> None:
     labels, p = np.array([1, 0, 1, 0]), np.array([0.5, 0.5, 1.0, 0.0])
-    assert ranking_metrics.log_loss(labels, p) == pytest.approx(math.log(2) / 2, abs=1e-6)
-    assert np.isfinite(ranking_metrics.log_loss(labels, 1 - p))
+    assert ranking_metrics.log_losses(labels, p).mean() == pytest.approx(math.log(2) / 2, abs=1e-6)
+    assert np.isfinite(ranking_metrics.log_losses(labels, 1 - p)).all()
     assert ranking_metrics.predicted_over_observed(labels, p) == pytest.approx(1.0)
     assert np.isnan(ranking_metrics.predicted_over_observed(np.zeros(2), np.ones(2)))
 

@@ -18,8 +18,8 @@ from pr2_jax.drawing.layout import Axis, short, span, ticks
 from pr2_jax.drawing.painters import png, svg
 from pr2_jax.metrics.bootstrap import Interval
 from pr2_jax.report import blocks
-from pr2_jax.report.blocks import Column, Table, text_of
-from pr2_jax.report.page import TEMPLATES, ago, clipped
+from pr2_jax.report.blocks import Table, text_of
+from pr2_jax.report.build_report import TEMPLATES, ago, clipped
 
 NAN = math.nan
 
@@ -94,9 +94,7 @@ def _drawn(chart) -> ElementTree.Element:
 
 
 def test_drawings_are_well_formed_named_and_inside(plot, rows):
-    bars = Plot(
-        "b", "t", "a", "x", "y", [Series("n", [0, 1], [5.0, 10.0])], bars=True, x_labels=[(0, "mon"), (1, "tue")]
-    )
+    bars = Plot("b", "t", "a", "x", "y", [Series("n", [0, 1], [5.0, 10.0])], bars=[(0, "mon"), (1, "tue")])
     empty = [Plot("e", "t", "a", "x", "y", []), Rows("f", "t", "a", "x", [])]
     for chart in (plot, rows, bars, *empty):
         tree = _drawn(chart)
@@ -164,9 +162,7 @@ def test_csv_has_what_is_drawn_with_every_digit(plot, rows, tmp_path):
     assert len(found) == 6
     assert charts.numbers_of(rows)[1][0] == ["g", "one", 0.5, 0.25, 0.75]
     value = Interval(1 / 3, 0.1, np.float64(2 / 3), 3)
-    table = Table(
-        "t", "c", [Column("name", "text"), Column("m"), Column("n", "count")], [["a", value, 3], ["b", None, None]]
-    )
+    table = Table("t", "c", {"name": "text", "m": "metric", "n": "count"}, [["a", value, 3], ["b", None, None]])
     blocks.write_csv(tmp_path / "b.csv", *blocks.numbers_of(table))
     assert (tmp_path / "b.csv").read_text() == f"name,m,m low,m high,n\na,{1 / 3!r},0.1,{2 / 3!r},3\nb,,,,\n"
 

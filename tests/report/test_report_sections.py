@@ -14,7 +14,7 @@ from pr2_jax.config.loader import to_dict
 from pr2_jax.drawing.charts import BETTER, PLAIN, UNSURE, WORSE, Plot, Rows
 from pr2_jax.drawing.painters import svg
 from pr2_jax.errors import StaleArtifact
-from pr2_jax.report import page
+from pr2_jax.report import build_report
 from pr2_jax.report.blocks import Charts, Table, numbers_of
 from pr2_jax.report.sections import (
     ablations_section,
@@ -132,9 +132,8 @@ def test_every_experiment_gets_its_place(tmp_path, experiment, work):
     section = abtest_section.section(_work(tmp_path, "abtest/a/abtest.json", other))
     assert set(_tables(section)) == {"abtest_1_pr2_table", "abtest_2_pr2_table"}
     assert not any(slug.startswith("abtest_1") and slug.endswith("daily") for slug in _charts(section))
-    html = page.render(
-        "t", results_section.headline(work), [section], {"simulated": True, "version": "1", "sessions": 3}
-    )
+    facts = {"simulated": True, "version": "1", "sessions": 3}
+    html = build_report.render("t", results_section.headline(work), [("abtest", "A/B test", section)], facts)
     assert "CTR@10 &lt;b&gt;" in html
     assert "<b>" not in html.partition('<section id="abtest"')[2]
 
@@ -199,10 +198,10 @@ def test_a_validation_has_its_metrics_with_and_without_common_random_numbers(tmp
     assert "another world" not in note.text
     header, rows = numbers_of(table)
     assert [row[1] for row in rows] == ["CTR@10", "searches without a click", "day-28 retention", "CTR@10"]
-    assert list(table.groups) == [0, 3]
+    assert list(table.headings) == [0, 3]
     assert dict(zip(header, rows[3], strict=True))["found"] == 0.25
     assert dict(zip(header, rows[1], strict=True))["truth"] == -0.125
-    assert [text for text, _ in page.cells_of(table, 1)[1:]] == ["-12.50%", "50.0%", "96.0%", "1.25%", "6.25%"]
+    assert [text for text, _ in build_report.cells_of(table, 1)[1:]] == ["-12.50%", "50.0%", "96.0%", "1.25%", "6.25%"]
 
 
 def test_a_trial_alone_and_of_another_world_and_plan(tmp_path, tried):
@@ -259,7 +258,10 @@ def test_ablations_put_the_dearest_part_first(tmp_path, ablated):
     assert [(row.label, row.tone) for row in chart.rows] == [("no user", WORSE), ("no history", UNSURE)]
     table = _tables(section)["ablations_table_pdr"]
     assert [row[0] for row in table.rows] == ["whole system", "no user", "no history"]
-    assert [page.cells_of(table, n)[2] for n in (0, 1)] == [("0.7500", "±0.1250"), ("-0.2500", "[-0.3750, -0.1250]")]
+    assert [build_report.cells_of(table, n)[2] for n in (0, 1)] == [
+        ("0.7500", "±0.1250"),
+        ("-0.2500", "[-0.3750, -0.1250]"),
+    ]
     assert section.finding == "Dearest to lose: pdr, no user (recall@100 of PR²'s merged list -0.250)."
     assert "2 seeds" in section.intro
     times = _tables(costs_section.section(work))["search_times"]

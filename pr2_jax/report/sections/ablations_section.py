@@ -5,7 +5,7 @@ from __future__ import annotations
 from pr2_jax.config.ablation_config import WHOLE
 from pr2_jax.drawing.charts import Row, Rows, tone_of
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.report.blocks import Charts, Column, Section, Table, estimate
+from pr2_jax.report.blocks import Charts, Section, Table, estimate, in_order
 from pr2_jax.report.workdir_reader import Work
 from pr2_jax.studies.ablations import COLUMNS, EVERY, METRICS
 
@@ -25,20 +25,25 @@ SAID = {
 
 def section(work: Work) -> Section:
     """From ablations/ablations.json, the test day's tables."""
-    title, found = "What each part earns", work.json("ablations/ablations.json")
+    found = work.json("ablations/ablations.json")
     if not found or DAY not in found:
-        return Section("ablations", title, missing=COMMAND)
+        return Section(missing=COMMAND)
     tables, seeds = found[DAY]["tables"], max((len(v) for v in found[DAY]["by_seed"].values()), default=1)
-    order = [g for g in COLUMNS if g in tables] + sorted(tables.keys() - COLUMNS.keys())
-    charts = [_chart(group, tables[group]) for group in order]
+    charts, blocks, worst = [], [], []
+    for group in in_order(tables, COLUMNS):
+        rows = tables[group]
+        measure = _measure(group, {name for row in rows.values() for name in row})
+        said, losses = SAID.get(measure, measure), _losses(rows, measure)
+        charts.append(_chart(group, said, losses))
+        blocks.append(_table(group, rows, [WHOLE.name, *losses]))
+        for name, value in list(losses.items())[:1]:
+            worst += [f"{group}, {name} ({said} {value.mean:+.3f})"] if value.high < 0 else []
     return Section(
-        "ablations",
-        title,
-        _finding({group: tables[group] for group in order}),
+        f"Dearest to lose: {'; '.join(worst)}." if worst else "No part's loss can be told from none.",
         f"The whole system trained anew without each part, {seeds} seed{'s' * (seeds > 1)}, test day. Left of 0: "
         "without the part it is worse, so the part earns its place. Differences search by search, seeds averaged "
         f"first, 95 % intervals over people; costs are the variant's own. {found[DAY].get('note', '')}",
-        [Charts(charts), *(_table(group, tables[group]) for group in order)],
+        [Charts(charts), *blocks],
         stale=_stale(work),
     )
 
@@ -49,44 +54,29 @@ def _stale(work: Work) -> str:
     return work.stale_unless({"store": judged["fingerprint"]["store"]}, COMMAND) if judged else ""
 
 
-def _measure(group: str, rows: dict) -> str:
-    names = {name for row in rows.values() for name in row}
+def _measure(group: str, have: set[str]) -> str:
     wanted = FIRST.get(group)
-    return wanted if wanted in names else next(name for name in METRICS if name in names)
+    return wanted if wanted in have else next(name for name in METRICS if name in have)
 
 
-def _ordered(rows: dict, measure: str) -> list[tuple[str, Interval]]:
-    """Variants, the largest loss first."""
-    found = [(name, estimate(row.get(measure))) for name, row in rows.items() if name != WHOLE.name]
-    return sorted(((n, v) for n, v in found if isinstance(v, Interval)), key=lambda one: (one[1].mean, one[0]))
+def _losses(rows: dict, measure: str) -> dict[str, Interval]:
+    """Of the variants, the largest loss first."""
+    found = {name: estimate(row.get(measure)) for name, row in rows.items() if name != WHOLE.name}
+    known = ((name, value) for name, value in found.items() if isinstance(value, Interval))
+    return dict(sorted(known, key=lambda one: (one[1].mean, one[0])))
 
 
-def _chart(group: str, rows: dict) -> Rows:
-    measure = _measure(group, rows)
-    lines = [Row(name, value, tone_of(value)) for name, value in _ordered(rows, measure)]
-    about = f"For each part of {group}: {SAID.get(measure, measure)} without it less with it, 95 % intervals."
-    title, axis = f"{group}: {SAID.get(measure, measure)}", "without the part, less the whole"
-    return Rows(f"ablations_{group}", title, about, axis, lines, zero=True)
+def _chart(group: str, said: str, losses: dict[str, Interval]) -> Rows:
+    lines = [Row(name, value, tone_of(value)) for name, value in losses.items()]
+    about = f"For each part of {group}: {said} without it less with it, 95 % intervals."
+    axis = "without the part, less the whole"
+    return Rows(f"ablations_{group}", f"{group}: {said}", about, axis, lines, zero=True)
 
 
-def _table(group: str, rows: dict) -> Table:
-    measure = _measure(group, rows)
+def _table(group: str, rows: dict, order: list[str]) -> Table:
     have = {name for row in rows.values() for name in row}
     columns = [name for name in COLUMNS.get(group, EVERY) if name in have]
-    names = [WHOLE.name, *(name for name, _ in _ordered(rows, measure))]
-    names = [n for n in names if n in rows] + sorted(rows.keys() - set(names))
-    lines = [[name, *(estimate(rows[name].get(c)) for c in columns)] for name in names]
-    heads = [Column("without", "text"), *(Column(c, "signed" if c in METRICS else "plain") for c in columns)]
+    lines = [[name, *(estimate(rows[name].get(c)) for c in columns)] for name in in_order(rows, order)]
+    forms = {"without": "text"} | {c: "signed" if c in METRICS else "plain" for c in columns}
     caption = f"{group}: first row the whole system, below each variant less the whole system"
-    return Table(f"ablations_table_{group}", caption, heads, lines, frozenset({0}), folded=True, whole=frozenset({0}))
-
-
-def _finding(tables: dict[str, dict]) -> str:
-    worst = []
-    for group, rows in tables.items():
-        measure = _measure(group, rows)
-        ordered = _ordered(rows, measure)
-        if ordered and ordered[0][1].high < 0:
-            name, value = ordered[0]
-            worst.append(f"{group}, {name} ({SAID.get(measure, measure)} {value.mean:+.3f})")
-    return f"Dearest to lose: {'; '.join(worst)}." if worst else "No part's loss can be told from none."
+    return Table(f"ablations_table_{group}", caption, forms, lines, marked=(0,), folded=True, whole=(0,))

@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 from pr2_jax.evaluation.calibration_report import charts_of
-from pr2_jax.report.blocks import Charts, Column, Section, Table, estimate, text_of
+from pr2_jax.report.blocks import Charts, Section, Table, estimate, text_of
 from pr2_jax.report.workdir_reader import Work
 
-COLUMNS = (
-    ("rows", "count"), ("positives", "count"), ("raw_ece", "metric"), ("calibrated_ece", "metric"),
-    ("chance_ece", "metric"), ("raw_pcoc", "metric"), ("calibrated_pcoc", "metric"), ("raw_logloss", "metric"),
-    ("calibrated_logloss", "metric"),
-)  # fmt: skip
+COLUMNS = {"rows": "count", "positives": "count"} | dict.fromkeys(
+    ("raw_ece", "calibrated_ece", "chance_ece", "raw_pcoc", "calibrated_pcoc", "raw_logloss", "calibrated_logloss"),
+    "metric",
+)
 HEADS = ("click", "long_play", "like")
+BANDS = ("", "head queries", "torso queries", "tail queries", "unseen queries")
 
 
 def section(work: Work) -> Section:
     """From eval/metrics.json."""
-    title, found = "Calibration", work.metrics.get("calibration")
+    found = work.metrics.get("calibration")
     if not found:
-        return Section("calibration", title, missing="pr2 evaluate --workdir DIR")
+        return Section(missing="pr2 evaluate --workdir DIR")
     charts = [chart for name, parts in found["curves"].items() for chart in charts_of(name, parts)]
-    lines, groups = [], {}
-    for ranker, parts in found["rankers"].items():
-        groups[len(lines)] = ranker
-        for part in sorted(parts, key=_place):
-            lines.append([part, *(estimate(parts[part].get(name)) for name, _ in COLUMNS)])
-    heads = [Column("head", "text"), *(Column(name.replace("_", " "), form) for name, form in COLUMNS)]
-    click = found["rankers"]["qin"]["click"]
+    parts = [(ranker, part, row[part]) for ranker, row in found["rankers"].items() for part in sorted(row, key=_place)]
+    lines = [[part, *(estimate(judged.get(name)) for name in COLUMNS)] for _, part, judged in parts]
     return Section(
-        "calibration",
-        title,
-        _finding(click),
+        _finding(found["rankers"]["qin"]["click"]),
         "Fitted on the validation day, judged on the test day. The dashed line is perfect calibration. Bands are 95 % "
         "intervals over people. “chance ece” is what would be left if every probability were true.",
         [
             Charts(charts),
-            Table("calibration", "Calibration by head, and of clicks by how often the query was asked", heads, lines,
-                  groups=groups),
+            Table(
+                "calibration",
+                "Calibration by head, and of clicks by how often the query was asked",
+                {"head": "text"} | {name.replace("_", " "): form for name, form in COLUMNS.items()},
+                lines,
+                groups=[ranker for ranker, *_ in parts],
+            ),
         ],
-    )  # fmt: skip
+    )
 
 
 def _finding(click: dict) -> str:
@@ -51,10 +49,7 @@ def _finding(click: dict) -> str:
 
 
 def _place(part: str) -> tuple[int, int, str]:
+    """Known heads and bands first, in their orders."""
     head, _, band = part.partition(", ")
-    order = ("", "head queries", "torso queries", "tail queries", "unseen queries")
-    return (
-        HEADS.index(head) if head in HEADS else len(HEADS),
-        order.index(band) if band in order else len(order),
-        part,
-    )
+    places = [order.index(name) if name in order else len(order) for order, name in ((HEADS, head), (BANDS, band))]
+    return *places, part

@@ -9,9 +9,8 @@ import numpy as np
 from pr2_jax.data.columns import FEED_SURFACE
 from pr2_jax.data.ingest.log_coverage import lacks
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.drawing.charts import Plot, Series
-from pr2_jax.report.blocks import Charts, Column, Note, Section, Table
+from pr2_jax.report.blocks import Charts, Note, Section, Table
 from pr2_jax.report.workdir_reader import Work
 
 POINTS = 120
@@ -43,36 +42,28 @@ def section(work: Work) -> Section:
         [name, *(one[part] for part in ("read", "kept", "repeats", "quarantined")), sum(one["left_out"].values())]
         for name, one in report.get("tables", {}).items()
     ]
-    parts = ("read", "kept", "repeats", "quarantined", "left out")
-    heads = [Column("file", "text"), *(Column(part, "count") for part in parts)]
+    columns = {"file": "text"} | dict.fromkeys(("read", "kept", "repeats", "quarantined", "left out"), "count")
     store, events = work.store, work.store.events
     time_ms, feed = np.asarray(events.time_ms), np.asarray(events.surface) == FEED_SURFACE
-    start, end = report.get("start", ""), report.get("end", "")
+    said = ". ".join(sentence[0].upper() + sentence[1:] for sentence in lacks(store))
+    lacking = [Note(f"{said}.", "What the log does not hold")] if said else []
     return Section(
-        "data",
-        "The log",
         f"{store.counts.users - 1:,} people, {store.counts.videos - 1:,} videos, {store.counts.sessions:,} searches, "
         f"{int(feed.sum()):,} feed views in {(store.cuts.end_ms - store.cuts.start_ms) / DAY_MS:.1f} days.",
-        f"From {start} to {end} UTC. Models learn from the training days, settings are chosen on the validation day, "
-        "the test day is only looked at to report.",
+        f"From {report.get('start', '')} to {report.get('end', '')} UTC. Models learn from the training days, settings "
+        "are chosen on the validation day, the test day is only looked at to report.",
         [
-            *_missing(store),
+            *lacking,
             Charts([
                 _by_day(work, "feed_views", "Feed views a day", time_ms[feed]),
                 _by_day(work, "result_clicks", "Clicked results a day", time_ms[~feed]),
                 _by_day(work, "searches", "Searches a day", np.asarray(store.sessions.time_ms)),
                 *_of_queries(work),
             ]),
-            Table("counts", "What the log holds", [Column("what", "text"), Column("number", "plain")], counts),
-            Table("files", "Rows of each file", heads, files, folded=True),
+            Table("counts", "What the log holds", {"what": "text", "number": "plain"}, counts),
+            Table("files", "Rows of each file", columns, files, folded=True),
         ],
     )  # fmt: skip
-
-
-def _missing(store: LogStore) -> list[Note]:
-    """Signals that this log lacks."""
-    said = [sentence[0].upper() + sentence[1:] for sentence in lacks(store)]
-    return [Note(f"{'. '.join(said)}.", "What the log does not hold")] if said else []
 
 
 def _days(work: Work) -> tuple[int, int]:
@@ -84,19 +75,17 @@ def _days(work: Work) -> tuple[int, int]:
 
 def _by_day(work: Work, slug: str, title: str, time_ms: np.ndarray) -> Plot:
     cuts, (first, last) = work.store.cuts, _days(work)
-    count_D = np.bincount(work.day_of(time_ms) - first, minlength=last - first + 1)
-    starts_ms = [cuts.validation_ms + day * DAY_MS for day in range(first, last + 1)]
-    labels = [(float(day), _date(ms)) for day, ms in zip(range(first, last + 1), starts_ms, strict=True)]
-    test = int(work.day_of(cuts.test_ms))
-    parts = {"training": range(first, 0), "validation": range(0, test), "test": range(test, last + 1)}
+    test, day_D = int(work.day_of(cuts.test_ms)), np.arange(first, last + 1)
+    count_D = np.bincount(work.day_of(time_ms) - first, minlength=len(day_D))
+    part_D = np.digitize(day_D, (0, test))
     series = [
-        Series(name, [float(d) for d in days if first <= d <= last], [float(count_D[d - first]) for d in days if
-               first <= d <= last], colour=colour)
-        for colour, (name, days) in enumerate(parts.items(), 1)
-    ]  # fmt: skip
+        Series(name, *(of_D[part_D == n].astype(float).tolist() for of_D in (day_D, count_D)), colour=n + 1)
+        for n, name in enumerate(("training", "validation", "test"))
+    ]
+    labels = [(float(day), _date(cuts.validation_ms + day * DAY_MS)) for day in day_D.tolist()]
     held = "the last two days" if test == 1 else f"the day {test} days before the last and the last"
     about = f"{title}: from {count_D.min():,} to {count_D.max():,}; {held} are for validation and test."
-    return Plot(slug, title, about, "day (begins, UTC)", "number", series, bars=True, x_labels=labels)
+    return Plot(slug, title, about, "day (begins, UTC)", "number", series, bars=labels)
 
 
 def _date(time_ms: int) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from pr2_jax.report.blocks import Section
+from pr2_jax.report.blocks import Searches, Section
 from pr2_jax.report.workdir_reader import Work
 from pr2_jax.search.side_by_side import Comparison, Shown, SideBySide
 
@@ -26,23 +26,19 @@ class Example:
 def section(work: Work) -> Section:
     """Both systems search as of the end of the log."""
     chosen = choose(work)
-    title = "Searches side by side"
     if not len(chosen):
-        return Section("examples", title, intro="No search of the test day has a query.")
+        return Section(intro="No search of the test day has a query.")
     both = SideBySide.load(work.directory)
     examples = [_example(work, both, int(row)) for row in chosen]
     withheld = both.system.fitted.choices.withholds_clicked
     differ = sum(one.only_ours for one in examples) / max(1, sum(len(one.comparison.lists["pr2"]) for one in examples))
     return Section(
-        "examples",
-        title,
         f"In {len(examples)} searches drawn at random, {differ:.0%} of PR²'s first {RESULTS} are not among base's.",
         f"Not picked by hand: NumPy's generator with the evaluation's seed ({work.config.evaluation.seed}) puts the "
         f"searches of the test day in a random order; the first {COUNT} with a query, a person and a query each at "
         "most once, are shown, whatever they look like. Both systems answer as of the end of the log: what the person "
         f"clicked in that search {'is left out of' if withheld else 'may stand in'} both lists; it stands above them.",
-        template="examples",
-        extra=examples,
+        [Searches(examples)],
     )
 
 
@@ -50,17 +46,15 @@ def choose(work: Work) -> np.ndarray:
     """Session rows of the examples."""
     rows, store = work.test_sessions(), work.store
     order = np.random.default_rng(work.config.evaluation.seed).permutation(len(rows))
-    users, queries, kept = set(), set(), []
+    kept: dict[int, tuple[int, int]] = {}
     for row in rows[order].tolist():
         user, query = int(store.sessions.user[row]), int(store.sessions.query[row])
-        if query == 0 or user in users or query in queries or not words_of(work, query):
-            continue
-        users.add(user)
-        queries.add(query)
-        kept.append(row)
+        new = query != 0 and all(user != other and query != asked for other, asked in kept.values())
+        if new and words_of(work, query):
+            kept[row] = user, query
         if len(kept) == COUNT:
             break
-    return np.array(kept, np.int64)
+    return np.array(list(kept), np.int64)
 
 
 def words_of(work: Work, query: int) -> str:
@@ -84,14 +78,13 @@ def _example(work: Work, both: SideBySide, row: int) -> Example:
 def lines_of(examples: list[Example]) -> tuple[list[str], list[list]]:
     """Header and rows of the CSV file: every result of both systems."""
     header = ["search", "person", "query", "system", "place", "video", "caption", "place in the other", "score"]
-    header += ["click", "found by", "because"]
-    rows = []
-    for number, one in enumerate(examples, 1):
-        seen = one.comparison
-        for name, shown in seen.lists.items():
-            for place, result in enumerate(shown, 1):
-                rows.append([number, str(seen.user), seen.query, name, place, *_cells(result)])
-    return header, rows
+    rows = [
+        [number, str(seen.user), seen.query, name, place, *_cells(result)]
+        for number, seen in enumerate((one.comparison for one in examples), 1)
+        for name, shown in seen.lists.items()
+        for place, result in enumerate(shown, 1)
+    ]
+    return [*header, "click", "found by", "because"], rows
 
 
 def _cells(shown: Shown) -> list:

@@ -12,7 +12,7 @@ from pr2_jax.data.history.histories import found_before
 from pr2_jax.drawing.charts import Row, Rows
 from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.evaluation.rankings import UNIQUE_DEPTH as DEPTH
-from pr2_jax.report.blocks import Charts, Column, Section, Table
+from pr2_jax.report.blocks import Charts, Section, Table
 from pr2_jax.report.workdir_reader import Work
 
 WHAT = {"bm25": "words", "dr": "content vectors", "qrcf": "past views that fit the query", "pdr": "dual encoder"}
@@ -20,11 +20,10 @@ WHAT = {"bm25": "words", "dr": "content vectors", "qrcf": "past views that fit t
 
 def section(work: Work) -> Section:
     """Each clicked video weighs one over the number clicked in its search, as in recall."""
-    title = "What each channel finds"
     names = [name for name in CHANNELS if work.path(f"eval/retrieval.{name}.run")]
     weight_P, found_PxC = found_by(work, names)
     if not names or not len(weight_P):
-        return Section("channels", title, missing="pr2 evaluate --workdir DIR")
+        return Section(missing="pr2 evaluate --workdir DIR")
     total = float(weight_P.sum())
     alone_P = found_PxC.sum(1) == 1
     rows, lines = [], []
@@ -44,22 +43,20 @@ def section(work: Work) -> Section:
     title_of_bars, axis = f"Clicked videos found, best {DEPTH} of each channel", "share of clicked videos"
     both = ("found alone", "found by others too")
     bars = Rows("channel_shares", title_of_bars, about, axis, rows, part_names=both, percent=True)
-    heads = [Column("channel", "text"), Column("found", "percent"), Column("alone", "percent")]
-    heads += [Column("shared", "percent"), *(Column(f"with {name}", "percent") for name in names)]
+    percents = ("found", "alone", "shared", *(f"with {name}" for name in names))
+    columns = {"channel": "text"} | dict.fromkeys(percents, "percent")
     sets, sets_table = _sets(names, weight_P / total, found_PxC)
     best = max(lines, key=lambda line: line[2])
     every = float(weight_P[found_PxC.any(1)].sum()) / total
     before = Refinding(**work.metrics["found_before"])
     return Section(
-        "channels",
-        title,
         f"{best[0]} finds the most that no other channel finds ({best[2]:.1%} of clicked videos); together they find "
         f"{every:.1%}.",
         f"Of the videos clicked on the test day, within the best {DEPTH} of each channel. Each search weighs the same, "
         f"so that “found” is the channel's recall in the table above. {before.note}",
         [
             Charts([bars, sets]),
-            Table("channel_overlap", "Clicked videos found by each channel, alone and with each other", heads, lines),
+            Table("channel_overlap", "Clicked videos found by each channel, alone and with each other", columns, lines),
             sets_table,
         ],
     )
@@ -78,24 +75,19 @@ def found_by(work: Work, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     raw_session_P = session_names(store)[pairs[:, 0]]
     raw_video_P = np.asarray(store.videos.raw_id)[pairs[:, 1]]
     clicked = pl.DataFrame({"session": raw_session_P, "video": raw_video_P})
-    found = [
-        clicked.join(_best(work, name), on=["session", "video"], how="left")["rank"].is_not_null() for name in names
-    ]
-    columns = [column.to_numpy() for column in found]
-    return 1.0 / clicked_S[place_P], np.stack(columns, 1) if columns else np.zeros((len(pairs), 0), bool)
+    ranks = [clicked.join(_best(work, name), on=["session", "video"], how="left")["rank"] for name in names]
+    found_CxP = np.array([rank.is_not_null() for rank in ranks], bool).reshape(len(names), len(pairs))
+    return 1.0 / clicked_S[place_P], found_CxP.T
 
 
 def _best(work: Work, name: str) -> pl.DataFrame:
     """Session, video and rank of a run file's best results; an empty file has none."""
     path = work.path(f"eval/retrieval.{name}.run")
-    if not path.stat().st_size:
-        return pl.DataFrame(schema={"session": pl.String, "video": pl.Int64, "rank": pl.Int64})
+    schema = {"session": pl.String, "q0": pl.String, "video": pl.Int64, "rank": pl.Int64, "score": pl.Float64}
+    schema |= {"tag": pl.String}
     with artifacts.reading(path.parent):
-        lines = pl.scan_csv(
-            path, has_header=False, separator=" ", new_columns=["session", "q0", "video", "rank", "score", "tag"]
-        )
-        kept = lines.filter(pl.col("rank") <= DEPTH)
-        kept = kept.select(pl.col("session").cast(pl.String), pl.col("video", "rank").cast(pl.Int64))
+        lines = pl.scan_csv(path, has_header=False, separator=" ", schema=schema, raise_if_empty=False)
+        kept = lines.filter(pl.col("rank") <= DEPTH).select("session", "video", "rank")
         return kept.unique(["session", "video"], keep="first", maintain_order=True).collect()
 
 
@@ -103,7 +95,7 @@ def _sets(names: list[str], share_P: np.ndarray, found_PxC: np.ndarray) -> tuple
     """Shares of clicked videos by exactly which channels found them, the most frequent combination first."""
     share = np.bincount(found_PxC @ (1 << np.arange(len(names))), share_P, 1 << len(names))
     lines = []
-    for code in sorted(range(1 << len(names)), key=lambda code: (-share[code], code)):
+    for code in np.argsort(-share, kind="stable").tolist():
         which = [bool(code >> place & 1) for place in range(len(names))]
         said = " + ".join(name for name, has in zip(names, which, strict=True) if has) or "none"
         lines.append([said, *("yes" if has else "no" for has in which), float(share[code])])
@@ -113,10 +105,9 @@ def _sets(names: list[str], share_P: np.ndarray, found_PxC: np.ndarray) -> tuple
         if each > 0
     ]
     about = "Share of clicked videos by exactly which channels found them, the most frequent combination first."
-    heads = [Column("exactly these", "text"), *(Column(name, "text") for name in names), Column("share", "percent")]
-    caption = "Clicked videos by exactly which channels found them"
+    columns = dict.fromkeys(("exactly these", *names), "text") | {"share": "percent"}
     return (
         Rows("channel_sets", "Found by exactly these", about, "share of clicked videos", rows,
              part_names=("found by exactly these",), percent=True),
-        Table("channel_sets_table", caption, heads, lines, folded=True),
+        Table("channel_sets_table", "Clicked videos by exactly which channels found them", columns, lines, folded=True),
     )  # fmt: skip

@@ -6,17 +6,18 @@ import math
 
 import numpy as np
 
-from pr2_jax.drawing.charts import Row, Rows, tone_of
+from pr2_jax.drawing.charts import BETTER, PLAIN, Row, Rows, tone_of
 from pr2_jax.evaluation.evaluate import CATALOGUE_COLUMNS, COMPARISONS, SLATE_COLUMNS
 from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.evaluation.rankings import ORDER
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.report.blocks import Charts, Column, Note, Section, Table, estimate
+from pr2_jax.report.blocks import Charts, Note, Section, Table, estimate, in_order, slug_of
 from pr2_jax.report.workdir_reader import Work
 
 SLATES = ("random", "popularity", "bm25", "base", "qin", "oracle")
 LINES = (*ORDER, "pipeline.oracle", *(f"slate.{name}" for name in SLATES))
 """All rankings in the order of tables."""
+GROUPS = {"retrieval": "Retrieved", "pipeline": "Retrieved and ranked"}
 STEPS = {"pipeline": "retrieved and ranked", "retrieval": "retrieval alone", "slate": "shown results reordered"}
 """The task of a comparison, by the kind of ranking."""
 OURS = ("retrieval.pr2", "pipeline.pr2", "slate.qin")
@@ -44,12 +45,12 @@ TERMS = (
 def section(work: Work) -> Section:
     """From eval/metrics.json and eval/sessions.npz."""
     rows = {name.removesuffix(".run"): row for name, row in work.metrics["rows"].items()}
-    names = [name for name in LINES if name in rows] + sorted(rows.keys() - set(LINES))
+    names = in_order(rows, LINES)
     whole = [name for name in names if not name.startswith("slate.")]
     shown = [name for name in names if name.startswith("slate.")]
     before = Refinding(**work.metrics["found_before"])
     blocks = [
-        Charts([*(_dots(rows, whole, name, "retrieval") for name in ("recall@100", "ndcg@10")), _wins(work)]),
+        Charts([*(_dots(rows, whole, name) for name in ("recall@100", "ndcg@10")), _wins(work)]),
         _table(rows, whole, CATALOGUE_COLUMNS, "retrieval", f"Whole catalogue, test day, {before.rule}"),
         Note(before.note),
         _table(rows, shown, SLATE_COLUMNS, "slates", "Shown results put in another order, test day"),
@@ -57,8 +58,6 @@ def section(work: Work) -> Section:
         Note(TERMS),
     ]
     return Section(
-        "results",
-        "Retrieval and ranking",
         finding(work),
         "All rankings are of the same searches of the test day; nothing was trained or chosen on it. ± is half of "
         "the 95 % interval, by bootstrap over people.",
@@ -69,10 +68,8 @@ def section(work: Work) -> Section:
 def compared(work: Work) -> dict[str, dict[str, Interval]]:
     """The paired differences, in the order of the evaluation."""
     found = work.metrics["differences"]
-    names = [f"{one} - {other}" for one, other, _ in COMPARISONS]
-    metrics = {f"{one} - {other}": asked for one, other, asked in COMPARISONS}
-    order = [n for n in names if n in found] + sorted(found.keys() - set(names))
-    return {n: {m: estimate(found[n][m]) for m in metrics.get(n, sorted(found[n]))} for n in order}
+    asked = {f"{one} - {other}": metrics for one, other, metrics in COMPARISONS}
+    return {n: {m: estimate(found[n][m]) for m in asked.get(n, sorted(found[n]))} for n in in_order(found, asked)}
 
 
 def finding(work: Work) -> str:
@@ -90,26 +87,25 @@ def _said(comparison: str) -> str:
     return STEPS.get(comparison.partition(".")[0], comparison.replace(" - ", " less "))
 
 
-def _dots(rows: dict, names: list[str], metric: str, slug: str) -> Rows:
-    lines = [
-        Row(name.partition(".")[2], estimate(rows[name][metric]), "better" if name in OURS else "plain",
-            group={"retrieval": "Retrieved", "pipeline": "Retrieved and ranked"}[name.partition(".")[0]])
-        for name in names
-        if metric in rows[name]
-    ]  # fmt: skip
+def _dots(rows: dict, names: list[str], metric: str) -> Rows:
+    lines = []
+    for name in (name for name in names if metric in rows[name]):
+        kind, _, label = name.partition(".")
+        tone = BETTER if name in OURS else PLAIN
+        lines.append(Row(label, estimate(rows[name][metric]), tone, group=GROUPS[kind]))
     about = f"{metric} of each ranking, with 95 % intervals; PR² is the last of each block but the oracle."
-    return Rows(f"{slug}_{metric.replace('@', '_')}", f"{metric}, whole catalogue", about, metric, lines)
+    return Rows(f"retrieval_{slug_of(metric)}", f"{metric}, whole catalogue", about, metric, lines)
 
 
-def _table(rows: dict, names: list[str], columns: tuple[str, ...], slug: str, caption: str) -> Table:
-    what = [Column("what answers", "text")] if slug == "retrieval" else []
-    lines = [
-        [name, *(estimate(rows[name].get(c)) for c in columns), *(WHAT.get(name, "") for _ in what)] for name in names
-    ]
-    marked = frozenset(place for place, name in enumerate(names) if name in OURS)
-    heads = [Column("ranking", "text"), *map(Column, columns), *what]
-    groups = {0: "Retrieved"} | {n: "Retrieved and ranked" for n, m in enumerate(names) if m == "pipeline.base"}
-    return Table(slug, caption, heads, lines, marked, groups if slug == "retrieval" else {})
+def _table(rows: dict, names: list[str], metrics: tuple[str, ...], slug: str, caption: str) -> Table:
+    lines = [[name, *(estimate(rows[name].get(metric)) for metric in metrics)] for name in names]
+    columns = {"ranking": "text"} | dict.fromkeys(metrics, "metric")
+    marked = [place for place, name in enumerate(names) if name in OURS]
+    if slug == "slates":
+        return Table(slug, caption, columns, lines, marked)
+    lines = [[name, *values, WHAT.get(name, "")] for name, *values in lines]
+    groups = [GROUPS[name.partition(".")[0]] for name in names]
+    return Table(slug, caption, columns | {"what answers": "text"}, lines, marked, groups)
 
 
 def _pairs(work: Work) -> Table:
@@ -118,26 +114,23 @@ def _pairs(work: Work) -> Table:
         for name, row in compared(work).items()
         for metric, value in row.items()
     ]
-    heads = [Column("comparison", "text"), Column("difference", "signed"), Column("searches", "count")]
-    return Table("differences", "Paired differences, search by search, 95 % intervals over people", heads, lines)
+    columns = {"comparison": "text", "difference": "signed", "searches": "count"}
+    return Table("differences", "Paired differences, search by search, 95 % intervals over people", columns, lines)
 
 
 def _wins(work: Work) -> Rows:
     """Shares of searches and of people with a better, the same or a worse order."""
     rows = []
-    for one, other, said in (
-        ("pipeline.pr2", "pipeline.base", "whole catalogue"),
-        ("slate.qin", "slate.base", "shown results"),
+    for said, one, other in (
+        ("whole catalogue", "pipeline.pr2", "pipeline.base"),
+        ("shown results", "slate.qin", "slate.base"),
     ):
         gain_N, user_N = _gains(work, one, other)
-        if not len(gain_N):
-            continue
-        users, place_N = np.unique(user_N, return_inverse=True)
-        of_people_U = np.bincount(place_N, gain_N, len(users))
-        for what, gains in (("searches", gain_N), ("people, all their searches", of_people_U)):
-            shares = _shares(gains)
-            text = " / ".join(f"{share:.0%}" for share in shares)
-            rows.append(Row(what, parts=shares, text=text, group=said))
+        if len(gain_N):
+            of_people_U = np.bincount(np.unique(user_N, return_inverse=True)[1], gain_N)
+            for what, gains in (("searches", gain_N), ("people, all their searches", of_people_U)):
+                shares = _shares(gains)
+                rows.append(Row(what, parts=shares, text=" / ".join(f"{share:.0%}" for share in shares), group=said))
     about = (
         "Shares of searches, and of people over all their searches of the day, in which NDCG@10 is higher with PR², "
         "the same, or lower."
@@ -154,15 +147,14 @@ def _gains(work: Work, one: str, other: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shares(gains: np.ndarray) -> tuple[float, ...]:
-    if not len(gains):
-        return 0.0, 0.0, 0.0
-    return tuple(float(np.mean(side)) for side in (gains > 1e-12, np.abs(gains) <= 1e-12, gains < -1e-12))
+    """Of gains above, at and below 0; zeros without any."""
+    sides = gains > 1e-12, np.abs(gains) <= 1e-12, gains < -1e-12
+    return tuple(float(side.sum() / max(1, len(gains))) for side in sides)
 
 
 def headline(work: Work) -> dict:
     """The paired comparison at the top of the page."""
-    rows, pair = work.metrics["rows"], "pipeline.pr2 - pipeline.base"
-    value = compared(work)[pair]["ndcg@10"]
+    rows, value = work.metrics["rows"], compared(work)["pipeline.pr2 - pipeline.base"]["ndcg@10"]
     base, ours = (estimate(rows[f"pipeline.{name}.run"]["ndcg@10"]) for name in ("base", "pr2"))
     lines = [
         Row(_said(name), row[m], tone_of(row[m]), group=m)
@@ -171,15 +163,14 @@ def headline(work: Work) -> dict:
         if m in row
     ]
     about = "Paired differences between PR² and base with their 95 % intervals; right of 0 PR² is better."
-    share = work.metrics.get("gap_closed", {}).get("pipeline")
     return {
         "value": value,
         "base": base,
         "ours": ours,
         "relative": value.mean / base.mean if base.mean > 0 else math.nan,
         "people": len(np.unique(work.values["pipeline.pr2"].user_N)),
-        "sure": "better" if value.low > 0 else "worse" if value.high < 0 else "unsure",
-        "gap_closed": share,
+        "sure": tone_of(value),
+        "gap_closed": work.metrics.get("gap_closed", {}).get("pipeline"),
         "wins": _shares(_gains(work, "pipeline.pr2", "pipeline.base")[0]),
         "chart": Rows("headline", "PR² less base", about, "difference", lines, zero=True),
     }

@@ -8,7 +8,8 @@ from pr2_jax.drawing.charts import BETTER, WORSE, Row, Rows, tone_of
 from pr2_jax.evaluation.judged_day import Refinding
 from pr2_jax.evaluation.slices import MEASURES
 from pr2_jax.metrics.bootstrap import Interval
-from pr2_jax.report.blocks import Charts, Column, Note, Section, Table, estimate
+from pr2_jax.metrics.slicing import Measure
+from pr2_jax.report.blocks import Charts, Note, Section, Table, estimate, in_order, slug_of
 from pr2_jax.report.workdir_reader import Work
 
 ORDER = ("query", "history", "person", "popularity", "age", "found")
@@ -17,18 +18,15 @@ CHARTED = ("pipeline ndcg@10", "retrieval recall@100", "slate ndcg@10")
 
 def section(work: Work) -> Section:
     """From eval/metrics.json."""
-    title = "Who gains and who loses"
     found = work.metrics.get("slices")
     if not found:
-        return Section("slices", title, missing="pr2 evaluate --workdir DIR")
-    names = [n for n in ORDER if n in found] + sorted(found.keys() - set(ORDER))
+        return Section(missing="pr2 evaluate --workdir DIR")
+    names = in_order(found, ORDER)
     lines = [(name, one) for name in names for one in found[name]["slices"]]
     charts = [_chart(lines, measure) for measure in CHARTED]
     notes = [Note(f"{name}: {found[name]['what']}.") for name in names]
     tables = [_table(lines, measure) for measure in MEASURES]
     return Section(
-        "slices",
-        title,
         _finding(lines),
         "The same paired difference within groups of searches: by how often the query had been asked, by how much the "
         "person had done, and by the clicked video; found: by whether the person had clicked it before. Intervals over "
@@ -37,7 +35,7 @@ def section(work: Work) -> Section:
     )
 
 
-def _label(name: str, one: dict) -> str:
+def _label(one: dict) -> str:
     low, high = one["from"], one["to"]
     if low < 0:
         return one["name"]
@@ -61,28 +59,22 @@ def _finding(lines: list[tuple[str, dict]]) -> str:
 
 def _chart(lines: list[tuple[str, dict]], measure: str) -> Rows:
     rows = [
-        Row(_label(name, one), value, tone_of(value), group=f"by {name}")
+        Row(_label(one), value, tone_of(value), group=f"by {name}")
         for name, one in lines
         if math.isfinite((value := _difference(one, measure)).mean)
     ]
     about = f"Difference in {measure} between PR² and base in each slice of searches, with 95 % intervals over people."
-    slug = f"slices_{measure.replace(' ', '_').replace('@', '_')}"
-    return Rows(slug, f"PR² less base, {measure}", about, "difference", rows, zero=True)
+    return Rows(f"slices_{slug_of(measure)}", f"PR² less base, {measure}", about, "difference", rows, zero=True)
 
 
-def _table(lines: list[tuple[str, dict]], measure) -> Table:
-    against, ours = measure.against.partition(".")[2], measure.ranking.partition(".")[2]
-    rows, groups, before = [], {}, ""
-    for name, one in lines:
-        if name != before:
-            groups[len(rows)], before = f"by {name}", name
-        cell = one["measures"][measure.name]
-        value = _difference(one, measure.name)
-        rows.append(
-            [_label(name, one), value.count, cell["users"], cell[measure.against], cell[measure.ranking], value]
-        )
-    heads = [Column("slice", "text"), Column("searches", "count"), Column("people", "count"), Column(against)]
-    heads += [Column(ours), Column("difference", "signed")]
-    slug = f"slices_table_{measure.name.replace(' ', '_').replace('@', '_')}"
-    caption = f"{measure.metric} of {measure.ranking} against {measure.against}, by slice"
-    return Table(slug, caption, heads, rows, groups=groups, folded=True)
+def _table(lines: list[tuple[str, dict]], measure: Measure) -> Table:
+    against, ours = measure.against, measure.ranking
+    rows = []
+    for _, one in lines:
+        cell, value = one["measures"][measure.name], _difference(one, measure.name)
+        rows.append([_label(one), value.count, cell["users"], cell[against], cell[ours], value])
+    columns = {"slice": "text", "searches": "count", "people": "count"}
+    columns |= dict.fromkeys((name.partition(".")[2] for name in (against, ours)), "metric") | {"difference": "signed"}
+    caption = f"{measure.metric} of {ours} against {against}, by slice"
+    groups = [f"by {name}" for name, _ in lines]
+    return Table(f"slices_table_{slug_of(measure.name)}", caption, columns, rows, groups=groups, folded=True)

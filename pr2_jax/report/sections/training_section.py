@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.report.blocks import Charts, Section
 from pr2_jax.report.workdir_reader import Work
@@ -21,7 +19,7 @@ ENTROPY = "gate_entropy_"
 
 def section(work: Work) -> Section:
     """From curve.jsonl of each model."""
-    title, charts, said = "Training", [], []
+    charts, said = [], []
     for model, places in RUNS.items():
         curves = {place: lines for place in places if (lines := work.curve(f"{place}/curve.jsonl"))}
         if curves:
@@ -29,10 +27,8 @@ def section(work: Work) -> Section:
             first = next(iter(curves.values()))
             said.append(f"{model} {first[0]['loss']:.3g} → {first[-1]['loss']:.3g}")
     if not charts:
-        return Section("training", title, missing="pr2 run --workdir DIR")
+        return Section(missing="pr2 run --workdir DIR")
     return Section(
-        "training",
-        title,
         f"Losses, first to last step: {', '.join(said)}.",
         "Every 20th step, of that step's batch alone, so lines are rough. Folds are the same model trained without "
         "half of the days, so that what comes after it learns from scores that have not seen their own answers.",
@@ -42,26 +38,22 @@ def section(work: Work) -> Section:
 
 def _charts(model: str, curves: dict[str, list[dict[str, float]]]) -> list[Plot]:
     main, *_ = curves
-    names = {
-        place: "all days" if place == main else f"without {place.rpartition('/')[2].replace('_', ' ')}"
-        for place in curves
-    }
-    metrics = [name for name in curves[main][0] if name not in ("step", "loss")]
+    names = {place: f"without {place.rpartition('/')[2].replace('_', ' ')}" for place in curves} | {main: "all days"}
+    gates = [name for name in curves[main][0] if name.startswith(ENTROPY)]
+    parts = [name for name in curves[main][0] if name not in ("step", "loss", "top1", *gates)]
 
     def of_runs(metric: str) -> list[Series]:
         return [_series(names[place], lines, metric) for place, lines in curves.items()]
 
-    def of_main(wanted: Iterable[str]) -> list[Series]:
+    def of_main(wanted: list[str]) -> list[Series]:
         return [_series(name.removeprefix(ENTROPY).replace("_", " "), curves[main], name) for name in wanted]
 
     found = [
         _plot(model, "loss", "loss", "loss", of_runs("loss")),
-        _plot(model, "parts", "parts of the loss", "loss",
-              of_main(name for name in metrics if not name.startswith(ENTROPY) and name != "top1")),
+        _plot(model, "parts", "parts of the loss", "loss", of_main(parts)),
         _plot(model, "top1", "right video first in the batch", "share", of_runs("top1"), percent=True),
-        _plot(model, "gates", "entropy of the expert gates", "nats",
-              of_main(name for name in metrics if name.startswith(ENTROPY))),
-    ]  # fmt: skip
+        _plot(model, "gates", "entropy of the expert gates", "nats", of_main(gates)),
+    ]
     return [plot for plot in found if plot.series and plot.series[0].x]
 
 
