@@ -51,8 +51,7 @@ def labels_of(columns: Events | Impressions, rows_x: np.ndarray, long_play: Long
     click = columns.clicks if isinstance(columns, Impressions) else columns.click
     found = dict.fromkeys(LABELS, np.zeros(np.shape(rows_x), bool)) | {"click": np.asarray(click)[rows_x] > 0}
     if columns.told is not None:
-        actions = {"like": columns.like, "follow": columns.follow, "forward": columns.forward}
-        found |= {name: np.asarray(x)[rows_x] for name, x in actions.items()}
+        found |= {name: np.asarray(getattr(columns, name))[rows_x] for name in ("like", "follow", "forward")}
         if long_play is not None:
             play_x, duration_x = (np.asarray(x)[rows_x] for x in (columns.play_ms, columns.duration_ms))
             found["long_play"] = long_play.label(play_x, duration_x)

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from pr2_jax.config import DataConfig
 from pr2_jax.data import schema
+from pr2_jax.data.columns import RESULT_OUTCOMES
 from pr2_jax.data.logs.content_files import BroughtContent, read_content
 from pr2_jax.data.logs.mapping import mapping_of, names_of
 from pr2_jax.data.logs.quarantine import Quarantine
 from pr2_jax.data.logs.reading import PART, ReadTable, TableCount, empty, read_table
 from pr2_jax.data.logs.records import ROW
-from pr2_jax.data.logs.search_rows import search_rows
 from pr2_jax.data.logs.sources import LogSources, open_log
 from pr2_jax.data.logs.word_lists import read_word_lists
-from pr2_jax.data.outcomes import timed
+from pr2_jax.data.outcomes import searched, timed
 from pr2_jax.data.periods import cuts_of
-from pr2_jax.data.schema import FEED, SEARCH, TABLES, VIDEOS, Table
+from pr2_jax.data.schema import FEED, SEARCH, TABLES, VIDEOS, WORDS, Table
 from pr2_jax.errors import BadInput
 
+SESSION = ("user", "session", "time_ms", "query")
+"""What a session is: the public logs use a person's session id again, hours later and for another query."""
+NAMES = {
+    "user_id": "user", "search_session_id": "session", "search_session_timestamp": "time_ms", "item_id": "video",
+    "click_cnt": "clicks",
+}  # fmt: skip
 VALID_MS = 7_000
 WINDOWS = ("before the validation day", "on the validation day", "on the test day")
 
@@ -100,9 +107,7 @@ def read_tables(
 def log_tables(read: dict[str, ReadTable], files: LogSources, quarantine: Quarantine) -> LogTables:
     """The log from its tables, which are taken out of `read` one by one. Days are not looked at (`refuse_unusable`)."""
     counts: dict[str, TableCount] = {}
-    words = (
-        _plain(schema.WORDS, read, quarantine, counts).rename({"word_id": "word", "word": "text"}).drop_nulls("text")
-    )
+    words = _plain(WORDS, read, quarantine, counts).rename({"word_id": "word", "word": "text"}).drop_nulls("text")
     as_text = {name: _as_text(read.get(table.name), name) for table, name in ((VIDEOS, "caption"), (SEARCH, "keyword"))}
     found = read.pop(SEARCH.name)
     spellings = found.rows["keyword"].unique().sort()  # the missing one first
@@ -111,7 +116,8 @@ def log_tables(read: dict[str, ReadTable], files: LogSources, quarantine: Quaran
         words, videos["caption"], as_text["caption"], spellings, as_text["keyword"]
     )
     queries, query_of_spelling = _distinct(query_words)
-    searches = search_rows(found, spellings, query_of_spelling, quarantine, counts)
+    numbers = pl.DataFrame({"keyword": spellings, "query": query_of_spelling})
+    searches = _searches(found, numbers, quarantine, counts)
     feed = _feed(read, quarantine, counts)
     users = _plain(schema.USERS, read, quarantine, counts).rename({"user_id": "user"})
     social = _plain(schema.SOCIAL, read, quarantine, counts)
@@ -202,6 +208,51 @@ def _feed(read: dict[str, ReadTable], quarantine: Quarantine, counts: dict[str, 
     feed = feed.rename(names)
     feed = timed(feed if clicks_told else feed.with_columns(valid_play().alias("click")))
     return feed if kept is None else feed.filter(kept)
+
+
+def _searches(
+    read: ReadTable, numbers: pl.DataFrame, quarantine: Quarantine, counts: dict[str, TableCount]
+) -> dict[str, Any]:
+    """The fields of `LogTables` that searches alone say; `start_ms` is the time of the first row, whatever its type.
+
+    `numbers` has the `query` of each spelling of `keyword`. BadInput where there is nothing to search in.
+    """
+    rows, name = read.rows, read.name
+    if "item_type" not in read.sources:
+        rows = rows.with_columns(pl.lit(schema.RESULT_TYPES[0]).alias("item_type"))
+    if "search_session_id" not in read.sources:
+        rows = rows.with_columns(pl.lit(0, dtype=pl.Int64).alias("search_session_id"))
+    rows = rows.join(numbers, on="keyword", how="left", nulls_equal=True, maintain_order="left").rename(NAMES)
+    # The place counts every result, as the person saw them, also those of a type left out below.
+    rows = rows.with_columns(pl.int_range(pl.len()).over(SESSION).alias("position"))
+    keys = rows.select(SESSION).unique()
+    reused = len(keys) - keys.select("user", "session").n_unique() if "search_session_id" in read.sources else 0
+    written = {"sessions": len(keys), "clicked_rows": int((rows["clicks"] > 0).sum()), "reused_ids": reused}
+    in_corpus = pl.col("item_type").is_in(schema.RESULT_TYPES)
+    kept = rows.filter(in_corpus)
+    if kept.is_empty():
+        found = "nothing" if rows.is_empty() else f"{rows['item_type'][0]!r}"
+        raise BadInput(
+            f"{name}, column item_type: found {found}, as no other row has {' or '.join(schema.RESULT_TYPES)} either: "
+            "there is nothing to search in"
+        )
+    others = rows.filter(~in_corpus)["item_type"].value_counts().sort("item_type")
+    counts[name] = read.count(quarantine, len(kept), dict(others.iter_rows())).check(name)
+    sources = tuple(kept["search_source"].drop_nulls().unique().sort())
+    source = (pl.col("search_source").rank("dense").cast(pl.Int64) - 1).fill_null(-1).alias("source")
+    columns = [*SESSION, source, "video", "clicks", "position"]
+    if any(column in read.sources for column in schema.OUTCOMES):
+        kept = searched(kept.rename({"playing_time": "play_ms"}))
+        columns += RESULT_OUTCOMES
+    last = rows.row(int(rows["time_ms"].arg_max()), named=True)
+    return {
+        "search": kept.select(columns),
+        "sources": sources,
+        "start_ms": int(rows["time_ms"].min()),
+        "end_ms": last["time_ms"] + 1,
+        "last_row": f"{read.parts[last[PART]]}, row {last[ROW]}",
+        "written": written,
+    }
 
 
 def _videos(videos: pl.DataFrame, captions: pl.Series) -> pl.DataFrame:
