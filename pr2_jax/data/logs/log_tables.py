@@ -238,8 +238,9 @@ def _searches(
         )
     others = rows.filter(~in_corpus)["item_type"].value_counts().sort("item_type")
     counts[name] = read.count(quarantine, len(kept), dict(others.iter_rows())).check(name)
-    sources = tuple(kept["search_source"].drop_nulls().unique().sort())
-    source = (pl.col("search_source").rank("dense").cast(pl.Int64) - 1).fill_null(-1).alias("source")
+    sources = kept["search_source"].drop_nulls().unique().sort()
+    row_of = pl.int_range(len(sources), dtype=pl.Int64, eager=True)
+    source = pl.col("search_source").replace_strict(sources, row_of, default=-1).alias("source")
     columns = [*SESSION, source, "video", "clicks", "position"]
     if any(column in read.sources for column in schema.OUTCOMES):
         kept = searched(kept.rename({"playing_time": "play_ms"}))
@@ -247,7 +248,7 @@ def _searches(
     last = rows.row(int(rows["time_ms"].arg_max()), named=True)
     return {
         "search": kept.select(columns),
-        "sources": sources,
+        "sources": tuple(sources),
         "start_ms": int(rows["time_ms"].min()),
         "end_ms": last["time_ms"] + 1,
         "last_row": f"{read.parts[last[PART]]}, row {last[ROW]}",

@@ -42,10 +42,8 @@ class Quarantine:
     def take_malformed(self, table: Table, name: str, malformed: tuple[Malformed, ...]) -> None:
         """Sets aside what is no record of the file called `name`."""
         if malformed:
-            lines = pl.Series(ROW, [one.line for one in malformed], dtype=pl.Int64)
-            cells = pl.DataFrame({ROW: lines, "value": [one.text for one in malformed]})
-            reasons = pl.Series("reason", [one.reason for one in malformed])
-            self._add(table, name, "", cells.with_columns(reasons))
+            cells = [(one.line, one.text, one.reason) for one in malformed]
+            self._add(table, name, "", pl.DataFrame(cells, schema=[ROW, "value", "reason"], orient="row"))
             self._of[table.name].rows += len(malformed)
 
     def take_cells(
