@@ -124,7 +124,7 @@ class IngestReport:
                 f"odd       {reused:,} sessions reuse an id of an earlier session of the same person: none are joined"
             )
         if self.shown_again:
-            out.append(f"odd       {self.shown_again:,} search rows repeat a video of their session: they count once")
+            out.append(f"odd       {self.shown_again:,} search rows repeat a video of their session: it is one result")
         if self.median_play_s is not None and not 0.5 <= self.median_play_s <= 6 * 3600:
             out.append(
                 f"odd       half of the views play more than {self.median_play_s:,.3f} s: is playing_time in ms?"

@@ -30,6 +30,7 @@ NAMES = {
     "user_id": "user", "search_session_id": "session", "search_session_timestamp": "time_ms", "item_id": "video",
     "click_cnt": "clicks",
 }  # fmt: skip
+"""Our name of each column of a search row that the file calls otherwise."""
 VALID_MS = 7_000
 WINDOWS = ("before the validation day", "on the validation day", "on the test day")
 
