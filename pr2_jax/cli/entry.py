@@ -64,12 +64,12 @@ def _check(options: argparse.Namespace) -> None:
         raise BadInput("--check needs a log to read: name a directory or a zip with --input")
     config = _resolved(options) if options.workdir else loader.load_or_default(options.config, options.overrides)
 
-    from pr2_jax.data.ingest import log_doctor
+    from pr2_jax.data.ingest import ingest_report
 
-    found = log_doctor.examine(options.input, config)
-    print("\n".join([*found.lines, *(f"error     {problem}" for problem in found.problems)]))
+    found = ingest_report.examine(options.input, config)
+    print("\n".join(found.lines))
     if found.problems:
-        raise BadInput(f"{options.input}: {len(found.problems)} to mend, see above; the first: {found.problems[0]}")
+        raise BadInput(f"{options.input}: {len(found.problems)} to mend, see above")
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -119,6 +119,13 @@ class Words:
     text: list[str | None]
 
 
+GROUPS = {
+    "users": Users, "videos": Videos, "queries": Queries, "events": Events, "sessions": Sessions,
+    "impressions": Impressions, "words": Words,
+}  # fmt: skip
+"""Groups of columns, in the order of files."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Counts:
     """Sizes of the vocabularies (row 0 included) and numbers of rows."""

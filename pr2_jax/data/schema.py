@@ -1,8 +1,8 @@
 """The one description of the log: the five tables of KuaiSAR, and what may lie beside them.
 
 Field meanings follow the data set's own page (kuaisar.github.io, "Detailed statistics"). The two public releases name
-some columns otherwise than the page: `aliases` lists these names, each with where it is seen. Columns that are not
-listed here (readable times, category names, `search`) are neither needed nor read.
+some columns otherwise than the page: `ALIASES` lists these names. Columns that are not listed here (readable times,
+category names, `search`) are neither needed nor read.
 """
 
 from __future__ import annotations
@@ -45,13 +45,11 @@ class Column:
 
     name: str
     kind: Kind
-    unit: str
     meaning: str
     filled: bool = True
     of_result: bool = False  # describes the shown result: not looked at where the result's type is left out
     verbatim: bool = False  # only an empty cell is missing: "empty" and "none" are words
     required: bool = False  # the table says nothing without it
-    aliases: tuple[tuple[str, str], ...] = ()  # (other name, where it is seen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,30 +74,26 @@ class Table:
         return next(column for column in self.columns if column.name == name)
 
 
-RELEASE_V2, RELEASE_SMALL = "KuaiSAR_v2 as downloaded", "KuaiSAR small as downloaded"
+ALIASES = {
+    "search_source": {"search_session_source": "KuaiSAR_v2 as downloaded"},
+    "rec_active_level": {"reco_active_level": "KuaiSAR small as downloaded"},
+}
+"""By our name of a column, its other names, each with where it is seen."""
 
 FEED = Table(
     "rec_inter",
     "one row a video that the feed showed to a user",
     (
-        Column("user_id", Kind.KEY, "", "who watched", required=True),
-        Column("item_id", Kind.KEY, "", "the video", required=True),
-        Column("playing_time", Kind.SPAN, "ms", "how long it played; may exceed the duration (loops)", filled=False),
-        Column("duration_ms", Kind.SPAN, "ms", "how long the video is; missing or 0 = not known", filled=False),
-        Column("timestamp", Kind.TIME, "ms", "when the feed handed the video out, often with others", required=True),
-        Column(
-            "click",
-            Kind.FLAG,
-            "",
-            "the platform counts the view as a click; a file without it: a valid play, that is at least the duration "
-            "of a video of up to 7 s, else more than 7 s",
-            filled=False,
-        ),
-        Column("forward", Kind.FLAG, "", "the user passed it on", filled=False),
-        Column("like", Kind.FLAG, "", "the user liked it", filled=False),
-        Column("follow", Kind.FLAG, "", "the user followed its author", filled=False),
+        Column("user_id", Kind.KEY, "who watched", required=True),
+        Column("item_id", Kind.KEY, "the video", required=True),
+        Column("playing_time", Kind.SPAN, "how long it played; may exceed the duration (loops)", filled=False),
+        Column("duration_ms", Kind.SPAN, "how long the video is; missing or 0 = not known", filled=False),
+        Column("timestamp", Kind.TIME, "when the feed handed the video out, often with others", required=True),
+        Column("click", Kind.FLAG, "counted as a click; in a file without it: a valid play", filled=False),
+        Column("forward", Kind.FLAG, "the user passed it on", filled=False),
+        Column("like", Kind.FLAG, "the user liked it", filled=False),
+        Column("follow", Kind.FLAG, "the user followed its author", filled=False),
     ),
-    required=False,
 )
 
 OUTCOMES = ("playing_time", "duration_ms", "like", "follow", "forward")
@@ -109,34 +103,19 @@ SEARCH = Table(
     "src_inter",
     "one row a result shown in a search session, in the order shown",
     (
-        Column("user_id", Kind.KEY, "", "who searched", required=True),
-        Column("search_session_id", Kind.ID, "", "with user, time and query, the session; absent: 0", filled=True),
-        Column("search_session_timestamp", Kind.TIME, "ms", "when the session began", required=True),
-        Column(
-            "keyword",
-            Kind.WORDS,
-            "word ids",
-            "the query; missing or [] = empty",
-            filled=False,
-            of_result=True,
-            required=True,
-        ),
-        Column(
-            "search_source",
-            Kind.TEXT,
-            "",
-            "where the search began (typed, suggested, ...)",
-            filled=False,
-            aliases=(("search_session_source", RELEASE_V2),),
-        ),
-        Column("item_id", Kind.KEY, "", "the result", of_result=True, required=True),
-        Column("click_cnt", Kind.COUNT, "clicks", "clicks on it in the session", of_result=True, required=True),
-        Column("item_type", Kind.TEXT, "", f"{', '.join(RESULT_TYPES)}; any other type is left out; absent: videos"),
-        Column("playing_time", Kind.SPAN, "ms", "not in KuaiSAR: how long it played", filled=False, of_result=True),
-        Column("duration_ms", Kind.SPAN, "ms", "not in KuaiSAR: how long the video is", filled=False, of_result=True),
-        Column("like", Kind.FLAG, "", "not in KuaiSAR: the user liked it", filled=False, of_result=True),
-        Column("follow", Kind.FLAG, "", "not in KuaiSAR: the user followed its author", filled=False, of_result=True),
-        Column("forward", Kind.FLAG, "", "not in KuaiSAR: the user passed it on", filled=False, of_result=True),
+        Column("user_id", Kind.KEY, "who searched", required=True),
+        Column("search_session_id", Kind.ID, "with user, time and query, the session; absent: 0"),
+        Column("search_session_timestamp", Kind.TIME, "when the session began", required=True),
+        Column("keyword", Kind.WORDS, "the query, [] = none", filled=False, of_result=True, required=True),
+        Column("search_source", Kind.TEXT, "where the search began (typed, suggested, ...)", filled=False),
+        Column("item_id", Kind.KEY, "the result", of_result=True, required=True),
+        Column("click_cnt", Kind.COUNT, "clicks on it in the session", of_result=True, required=True),
+        Column("item_type", Kind.TEXT, f"{', '.join(RESULT_TYPES)}; any other type is left out; absent: videos"),
+        Column("playing_time", Kind.SPAN, "not in KuaiSAR: how long it played", filled=False, of_result=True),
+        Column("duration_ms", Kind.SPAN, "not in KuaiSAR: how long the video is", filled=False, of_result=True),
+        Column("like", Kind.FLAG, "not in KuaiSAR: the user liked it", filled=False, of_result=True),
+        Column("follow", Kind.FLAG, "not in KuaiSAR: the user followed its author", filled=False, of_result=True),
+        Column("forward", Kind.FLAG, "not in KuaiSAR: the user passed it on", filled=False, of_result=True),
     ),
     required=True,
 )
@@ -145,20 +124,12 @@ USERS = Table(
     "user_features",
     "one row a user",
     (
-        Column("user_id", Kind.KEY, "", "the user", required=True),
-        Column("search_active_level", Kind.ID, "", "how much the user searches, coded", filled=False),
-        Column(
-            "rec_active_level",
-            Kind.ID,
-            "",
-            "how much the user watches the feed, coded",
-            filled=False,
-            aliases=(("reco_active_level", RELEASE_SMALL),),
-        ),
-        Column("onehot_feat1", Kind.ID, "", "an undisclosed property, coded", filled=False),
-        Column("onehot_feat2", Kind.ID, "", "an undisclosed property, coded", filled=False),
+        Column("user_id", Kind.KEY, "the user", required=True),
+        Column("search_active_level", Kind.ID, "how much the user searches, coded", filled=False),
+        Column("rec_active_level", Kind.ID, "how much the user watches the feed, coded", filled=False),
+        Column("onehot_feat1", Kind.ID, "an undisclosed property, coded", filled=False),
+        Column("onehot_feat2", Kind.ID, "an undisclosed property, coded", filled=False),
     ),
-    required=False,
     unique="user_id",
 )
 
@@ -170,14 +141,13 @@ VIDEOS = Table(
     "item_features",
     "one row a video",
     (
-        Column("item_id", Kind.KEY, "", "the video", required=True),
-        Column("caption", Kind.WORDS, "word ids", "its caption; missing or [] = none", filled=False),
-        Column("author_id", Kind.ID, "", "who made it; 0 or missing = not known", filled=False),
-        Column("upload_time", Kind.DATE, "date or ms", "when it was uploaded; 1970-1-1 = not known", filled=False),
-        Column("upload_type", Kind.TEXT, "", "how it was made or uploaded", filled=False),
-        *(Column(name, Kind.ID, "", "category; 0, negative or missing = none", filled=False) for name in CATEGORIES),
+        Column("item_id", Kind.KEY, "the video", required=True),
+        Column("caption", Kind.WORDS, "its caption; missing or [] = none", filled=False),
+        Column("author_id", Kind.ID, "who made it; 0 or missing = not known", filled=False),
+        Column("upload_time", Kind.DATE, "when it was uploaded; 1970-1-1 = not known", filled=False),
+        Column("upload_type", Kind.TEXT, "how it was made or uploaded", filled=False),
+        *(Column(name, Kind.ID, "category; 0, negative or missing = none", filled=False) for name in CATEGORIES),
     ),
-    required=False,
     unique="item_id",
 )
 
@@ -185,8 +155,8 @@ SOCIAL = Table(
     "social_network",
     "who follows whom; read and checked, carried in the exchange format, used by no model yet",
     (
-        Column("user_id", Kind.KEY, "", "the follower", required=True),
-        Column("user_follow_id", Kind.KEY, "", "whom the user follows", required=True),
+        Column("user_id", Kind.KEY, "the follower", required=True),
+        Column("user_follow_id", Kind.KEY, "whom the user follows", required=True),
     ),
     expected=False,
 )
@@ -195,8 +165,8 @@ WORDS = Table(
     "words",
     "not part of KuaiSAR: makes words readable",
     (
-        Column("word_id", Kind.ID, "", "as in keyword and caption", required=True),
-        Column("word", Kind.TEXT, "", "the word", filled=False, verbatim=True, required=True),
+        Column("word_id", Kind.ID, "as in keyword and caption", required=True),
+        Column("word", Kind.TEXT, "the word", filled=False, verbatim=True, required=True),
     ),
     expected=False,
     unique="word_id",

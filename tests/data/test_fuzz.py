@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from pr2_jax.config import ColumnsConfig, Config, DataConfig, FilesConfig
-from pr2_jax.data.ingest import log_doctor
+from pr2_jax.data.ingest import ingest_report
 from pr2_jax.data.ingest.ingest import ingest
 from pr2_jax.data.logs.log_tables import LogTables, read_log
 from pr2_jax.data.store.log_store import LogStore
@@ -241,7 +241,7 @@ def one_log(log: Any, rng: random.Random, whole: bool) -> None:
         fine = tried(reads)
         if rng.random() < 0.3:
             healthy = []
-            if tried(lambda: healthy.append(not log_doctor.examine(place, Config(data=config)).problems)):
+            if tried(lambda: healthy.append(not ingest_report.examine(place, Config(data=config)).problems)):
                 assert healthy == [fine]
         if whole:
             assert tried(lambda: ingest(place, Config(data=config), work) and None) == fine

@@ -11,8 +11,8 @@ from pr2_jax.cli import entry
 from pr2_jax.data.batches.sessions import training_parts
 from pr2_jax.data.history import histories
 from pr2_jax.data.history.counters import TimedCounter
-from pr2_jax.data.history.labels import Durations
 from pr2_jax.data.history.probe import LeakFound
+from pr2_jax.data.history.video_attributes import VideoNumbers
 from pr2_jax.evaluation.leak_probe import probe_day, probe_training
 from pr2_jax.ranking.features import RankingFeatures
 from pr2_jax.search.fitted_artifacts import FittedArtifacts
@@ -66,7 +66,7 @@ def test_a_history_that_sees_the_future(system, micro_config, monkeypatch, name,
 
 def test_a_duration_that_is_told_later(system, micro_config, monkeypatch):
     """On the judged day almost all durations have been told; among training rows the leak is plain."""
-    monkeypatch.setattr(Durations, "before", lambda durations, video_x, time_ms_x: durations.duration_ms_V[video_x])
+    monkeypatch.setattr(VideoNumbers, "durations", lambda numbers, video_x, time_ms_x: numbers.duration_ms_V[video_x])
     with pytest.raises(LeakFound, match=r"session \d+ at \d+ ms: feature 'ranking' changes"):
         probe_training(system, micro_config)
 

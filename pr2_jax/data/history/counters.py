@@ -6,8 +6,7 @@ time) and answers for any time by binary search, in O(log E).
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -87,65 +86,41 @@ class Counters:
         np.minimum.at(first_A, slot_E[mine_E], self._time[mine_E])
         return first_A[at_N] < times_N
 
-    @functools.cached_property
-    def video_clicks(self) -> TimedCounter:
-        return TimedCounter(self._video, self._time)
+    video_clicks = cached_property(lambda self: TimedCounter(self._video, self._time))
+    video_search_clicks = cached_property(lambda self: self._of_results("video", clicked=True))
+    video_shown = cached_property(lambda self: self._of_results("video"))  # as a search result
+    query_video_clicks = cached_property(lambda self: self._of_results("both", clicked=True))
+    query_shown = cached_property(lambda self: self._of_results("query"))
+    query_clicks = cached_property(lambda self: self._of_results("query", clicked=True))
+    user_clicks = cached_property(lambda self: TimedCounter(self._user, self._time))
+    user_video_clicks = cached_property(lambda self: TimedCounter(pair(self._user, self._video), self._time))
 
-    @functools.cached_property
-    def video_search_clicks(self) -> TimedCounter:
-        return self._of_results(lambda query, video: video, clicked=True)
-
-    @functools.cached_property
-    def video_shown(self) -> TimedCounter:
-        """Search results."""
-        return self._of_results(lambda query, video: video)
-
-    @functools.cached_property
-    def query_video_clicks(self) -> TimedCounter:
-        return self._of_results(pair, clicked=True)
-
-    @functools.cached_property
-    def query_shown(self) -> TimedCounter:
-        return self._of_results(lambda query, video: query)
-
-    @functools.cached_property
-    def query_clicks(self) -> TimedCounter:
-        return self._of_results(lambda query, video: query, clicked=True)
-
-    def _of_results(self, key: Callable[[np.ndarray, np.ndarray], np.ndarray], clicked: bool = False) -> TimedCounter:
+    def _of_results(self, key: str, clicked: bool = False) -> TimedCounter:
         sessions, shown = self.store.sessions, self.store.impressions
         rows = np.asarray(shown.clicks) > 0 if clicked else slice(None)
-        session = self._session[rows]
-        keys = key(np.asarray(sessions.query)[session], np.asarray(shown.video)[rows])
+        session, video = self._session[rows], np.asarray(shown.video)[rows]
+        query = np.asarray(sessions.query)[session]
+        keys = {"query": query, "video": video, "both": pair(query, video)}[key]
         return TimedCounter(keys, np.asarray(sessions.time_ms)[session])
 
-    @functools.cached_property
+    @cached_property
     def query_searches(self) -> TimedCounter:
-        return TimedCounter(np.asarray(self.store.sessions.query), np.asarray(self.store.sessions.time_ms))
+        sessions = self.store.sessions
+        return TimedCounter(sessions.query, sessions.time_ms)
 
-    @functools.cached_property
-    def user_clicks(self) -> TimedCounter:
-        return TimedCounter(self._user, self._time)
-
-    @functools.cached_property
+    @cached_property
     def user_video_views(self) -> TimedCounter:
         """Events, clicked or not."""
         events = self.store.events
-        return TimedCounter(pair(events.user, events.video), np.asarray(events.time_ms))
+        return TimedCounter(pair(events.user, events.video), events.time_ms)
 
-    @functools.cached_property
-    def user_video_clicks(self) -> TimedCounter:
-        return TimedCounter(pair(self._user, self._video), self._time)
-
-    @functools.cached_property
+    @cached_property
     def user_author_clicks(self) -> TimedCounter:
         return TimedCounter(pair(self._user, np.asarray(self.store.videos.author)[self._video]), self._time)
 
-    @functools.cached_property
+    @cached_property
     def user_category_clicks(self) -> TimedCounter:
         """Categories of all levels."""
         category_ExL = np.asarray(self.store.videos.category)[self._video]
-        levels = category_ExL.shape[1]
-        keys = pair(np.repeat(self._user, levels), category_ExL.reshape(-1))
-        real = category_ExL.reshape(-1) > 0
-        return TimedCounter(keys[real], np.repeat(self._time, levels)[real])
+        event_N, level_N = np.nonzero(category_ExL > 0)
+        return TimedCounter(pair(self._user[event_N], category_ExL[event_N, level_N]), self._time[event_N])

@@ -39,11 +39,8 @@ class EventReader:
         play, duration = np.asarray(e.play_ms[events_x], np.float32), np.asarray(e.duration_ms[events_x], np.float32)
         searched = e.surface[events_x] == SEARCH_SURFACE
         share = np.where(duration > 0, np.minimum(play / np.maximum(duration, 1), 2.0), 0.0)
-        outcome = {
-            "click": e.click[events_x],
-            "like": e.like[events_x],
-            "follow": e.follow[events_x],
-            "forward": e.forward[events_x],
+        outcome = {name: getattr(e, name)[events_x] for name in ("click", "like", "follow", "forward")}
+        outcome |= {
             "long_play": self.long_play.label(e.play_ms[events_x], e.duration_ms[events_x]),
             "log_played": np.log1p(play / 1000) / 5,
             "share_played": share,

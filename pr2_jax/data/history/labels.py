@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from pr2_jax.config import LABELS, DataConfig
-from pr2_jax.data.columns import FEED_SURFACE, PLAY, Events, Impressions
+from pr2_jax.data.columns import PLAY, Events, Impressions
 from pr2_jax.data.outcomes import clicked_ms
 from pr2_jax.data.store.log_store import LogStore
 
@@ -45,42 +45,13 @@ class LongPlay:
         return (np.asarray(play_ms) > threshold) & (np.asarray(duration_ms) > 0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Durations:
-    """Durations of videos, as known at any moment.
-
-    Only feed views tell durations. The first view that tells one counts, so that the answer for a moment is this value
-    or nothing, in O(1).
-    """
-
-    duration_ms_V: np.ndarray  # int64, 0 = never known
-    since_ms_V: np.ndarray  # int64, when the view that tells it began
-
-    @staticmethod
-    def of(store: LogStore) -> Durations:
-        """From feed views with a duration above 0; the shortest of several at one time."""
-        e = store.events
-        keep = (np.asarray(e.surface) == FEED_SURFACE) & (np.asarray(e.duration_ms) > 0)
-        video_N, time_N, duration_N = (np.asarray(x)[keep] for x in (e.video, e.time_ms, e.duration_ms))
-        order = np.lexsort((duration_N, time_N, video_N))
-        video_K, first_K = np.unique(video_N[order], return_index=True)
-        duration_V, since_V = np.zeros((2, store.counts.videos), np.int64)
-        duration_V[video_K], since_V[video_K] = duration_N[order][first_K], time_N[order][first_K]
-        return Durations(duration_V, since_V)
-
-    def before(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
-        """int64 durations known strictly before each time, 0 = not yet known; the arguments are broadcast."""
-        return np.where(self.since_ms_V[video_x] < time_ms_x, self.duration_ms_V[video_x], 0)
-
-
 def labels_of(columns: Events | Impressions, rows_x: np.ndarray, long_play: LongPlay | None) -> np.ndarray:
     """bool `[..., Y]`: the labels of rows of the log. Unknown ones are False, and so is long play without
     `long_play`."""
     click = columns.clicks if isinstance(columns, Impressions) else columns.click
     found = dict.fromkeys(LABELS, np.zeros(np.shape(rows_x), bool)) | {"click": np.asarray(click)[rows_x] > 0}
     if columns.told is not None:
-        actions = {"like": columns.like, "follow": columns.follow, "forward": columns.forward}
-        found |= {name: np.asarray(x)[rows_x] for name, x in actions.items()}
+        found |= {name: np.asarray(getattr(columns, name))[rows_x] for name in ("like", "follow", "forward")}
         if long_play is not None:
             play_x, duration_x = (np.asarray(x)[rows_x] for x in (columns.play_ms, columns.duration_ms))
             found["long_play"] = long_play.label(play_x, duration_x)

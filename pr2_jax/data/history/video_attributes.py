@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.history.labels import Durations
+from pr2_jax.data.columns import FEED_SURFACE
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store.log_store import LogStore
 
@@ -54,10 +54,20 @@ VIDEO_NUMBERS = ("log_duration", "has_duration", "log_age", "has_age")
 
 
 class VideoNumbers:
-    """Log duration and log age of videos as of any moment, each with a flag whether it is known."""
+    """Log duration and log age of videos as of any moment, each with a flag whether it is known.
+
+    Only feed views tell durations. Of each video the first view that tells one counts, the shortest of several at one
+    time; so the answer for a moment is this value or nothing.
+    """
 
     def __init__(self, store: LogStore) -> None:
-        self._durations, self._upload_V = Durations.of(store), np.asarray(store.videos.upload_ms)
+        e, self._upload_V = store.events, np.asarray(store.videos.upload_ms)
+        keep = (np.asarray(e.surface) == FEED_SURFACE) & (np.asarray(e.duration_ms) > 0)
+        video_N, time_N, duration_N = (np.asarray(x)[keep] for x in (e.video, e.time_ms, e.duration_ms))
+        order = np.lexsort((duration_N, time_N, video_N))
+        video_K, first_K = np.unique(video_N[order], return_index=True)
+        self.duration_ms_V, self.since_ms_V = np.zeros((2, store.counts.videos), np.int64)
+        self.duration_ms_V[video_K], self.since_ms_V[video_K] = duration_N[order][first_K], time_N[order][first_K]
 
     def __call__(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
         """float32 `[..., 4]`, the columns `VIDEO_NUMBERS`; the arguments are broadcast."""
@@ -66,8 +76,8 @@ class VideoNumbers:
         return np.concatenate([log_duration, _log_age(self._upload_V[video_x], time_ms_x)], axis=-1)
 
     def durations(self, video_x: np.ndarray, time_ms_x: np.ndarray) -> np.ndarray:
-        """Milliseconds, 0 where not yet known."""
-        return self._durations.before(video_x, time_ms_x)
+        """int64 ms known strictly before each time, 0 = not yet known; the arguments are broadcast."""
+        return np.where(self.since_ms_V[video_x] < time_ms_x, self.duration_ms_V[video_x], 0)
 
 
 def catalogue_arrays(store: LogStore, before_ms: int, config: DataConfig) -> dict[str, np.ndarray]:

@@ -1,19 +1,28 @@
-"""What became of every row of a log, and what the log is like."""
+"""What became of every row of a log, what the log is like, and what is wrong with it."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from pr2_jax.config import Config
 from pr2_jax.data.history.histories import found_before_share
 from pr2_jax.data.ingest.log_coverage import lacks
-from pr2_jax.data.logs.log_tables import LogTables, iso
+from pr2_jax.data.logs.log_tables import LogTables, iso, log_tables, read_tables, refuse_unusable
+from pr2_jax.data.logs.mapping import names_of
+from pr2_jax.data.logs.quarantine import Quarantine, described
 from pr2_jax.data.logs.reading import TableCount
+from pr2_jax.data.logs.sources import open_log
 from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store.assemble import rows_of
 from pr2_jax.data.store.log_store import LogStore
+from pr2_jax.errors import BadInput
+
+EXAMPLES = 3
+"""Bad rows of each kind that are shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,18 +120,17 @@ class IngestReport:
             f"time      {self.start} to {self.end} UTC, {self.days:g} days",
         ]
         if reused := self.written["reused_ids"]:
-            out.append(f"odd       {reused:,} sessions have an id that their person had before: each is one of its own")
-        if self.shown_again:
             out.append(
-                f"odd       {self.shown_again:,} search rows show a video again within their session: one result"
+                f"odd       {reused:,} sessions reuse an id of an earlier session of the same person: none are joined"
             )
+        if self.shown_again:
+            out.append(f"odd       {self.shown_again:,} search rows repeat a video of their session: it is one result")
         if self.median_play_s is not None and not 0.5 <= self.median_play_s <= 6 * 3600:
             out.append(
                 f"odd       half of the views play more than {self.median_play_s:,.3f} s: is playing_time in ms?"
             )
         out += [f"left out  {name}: {why}" for name, why in self.left_out.items()]
-        if self.unread:
-            out.append(f"not read  {', '.join(self.unread)}")
+        out += [f"not read  {name}" for name in self.unread]
         out += [f"lacks     {what}" for what in self.lacks]
         if self.brought_unknown:
             out.append(f"odd       {self.brought_unknown:,} rows of content.npy belong to videos that the log lacks")
@@ -160,3 +168,41 @@ def table_line(name: str, count: TableCount) -> str:
     parts += [f"{count.quarantined:,} bad"] if count.quarantined else []
     parts += [f"{rows:,} {reason}" for reason, rows in count.left_out.items()]
     return ", ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """`problems`: what `pr2 ingest` would refuse, each in one line; `lines` for people to read, these among them."""
+
+    lines: list[str]
+    problems: list[str]
+
+
+def examine(input_path: Path, config: Config) -> Examination:
+    """Reads a whole log without writing anything, and finds all problems at once; `pr2 ingest` stops at the first.
+
+    BadInput only where there is no log to read.
+    """
+    data, problems = config.data, []
+    quarantine = Quarantine(data.max_bad_share)
+    with open_log(Path(input_path), names_of(data)) as files:
+        read = read_tables(files, data, quarantine, problems)
+        lines = [table_line(one.name, one.count(quarantine)) for one in read.values()]
+        if not problems:
+            try:
+                tables = log_tables(read, files, quarantine)
+                refuse_unusable(tables)
+                lines = IngestReport.of(tables, LogStore.from_tables(tables)).lines()
+            except BadInput as error:
+                problems.append(str(error))
+    verdict = [f"error     {problem}" for problem in problems] or ["fine      nothing to mend"]
+    return Examination([*lines, *_kinds(quarantine.table()), *verdict], problems)
+
+
+def _kinds(bad: pl.DataFrame) -> list[str]:
+    """The first bad rows of each kind, with how many there are."""
+    lines = []
+    for _, kind in bad.group_by("table", "column", "reason", maintain_order=True):
+        lines.append(f"bad       {len(kind):,} x {described(kind.row(0, named=True))}")
+        lines += [f"          {described(row)}" for row in kind[1:EXAMPLES].iter_rows(named=True)]
+    return lines

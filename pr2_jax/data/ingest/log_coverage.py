@@ -39,15 +39,15 @@ def _of_feed(store: LogStore) -> list[str]:
     elif not (feed_E & (np.asarray(e.time_ms) < store.cuts.validation_ms)).any():
         out = ["no feed views on the training days: the preference space is empty"]
     elif not np.asarray(e.told)[feed_E].any():
-        out = ["of feed views nothing is told but that they were: nothing is learned from the feed"]
+        out = ["feed views without playing time, click, like, follow or forward: nothing is learned from the feed"]
     else:
         out = []
     if not (told["long_play"] or told["like"]):
-        return [*out, "long play and like are never told: only clicks are learned"]
+        return [*out, "no long plays and no likes: only clicks are learned"]
     if not told["long_play"]:
-        out.append("long play is never told (no playing time beside a duration): that head is not trained")
+        out.append("no long plays (no row has a playing time and a duration): that head is not trained")
     if not told["like"]:
-        out.append("likes are never told: that head is not trained")
+        out.append("no likes: that head is not trained")
     return out
 
 
@@ -59,8 +59,8 @@ def _of_attributes(store: LogStore) -> list[str]:
     brought = videos.content is not None and bool(np.any(videos.content))
     if not (captions or categories or authors or brought):
         out.append(
-            "nothing but ids is told of videos: BM25 and content vectors find nothing, a video is known by who clicked "
-            "it and for which query"
+            "no captions, authors, categories or content vectors: BM25 and content vectors find nothing, a video is "
+            "known by who clicked it and for which query"
         )
     elif not captions:
         out.append("no captions: BM25 finds nothing, words are learned from clicks alone")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pr2_jax.data.logs.streams import first_line
 from pr2_jax.errors import BadInput
 
 
@@ -56,8 +57,7 @@ def _load(path: Path) -> np.ndarray:
     try:
         loaded = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{path.name} is not a readable .npy array ({reason})") from None
+        raise BadInput(f"{path.name} is not a readable .npy array ({first_line(error)})") from None
     if not isinstance(loaded, np.ndarray):
         raise BadInput(f"{path.name} is an .npz archive, expected one .npy array")
     return loaded

@@ -4,40 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.columns import Cuts
+from pr2_jax.data import schema
+from pr2_jax.data.columns import RESULT_OUTCOMES
 from pr2_jax.data.logs.content_files import BroughtContent, read_content
 from pr2_jax.data.logs.mapping import mapping_of, names_of
 from pr2_jax.data.logs.quarantine import Quarantine
 from pr2_jax.data.logs.reading import PART, ReadTable, TableCount, empty, read_table
 from pr2_jax.data.logs.records import ROW
-from pr2_jax.data.logs.search_rows import ReadSearch, search_rows
 from pr2_jax.data.logs.sources import LogSources, open_log
 from pr2_jax.data.logs.word_lists import read_word_lists
-from pr2_jax.data.outcomes import timed
+from pr2_jax.data.outcomes import searched, timed
 from pr2_jax.data.periods import cuts_of
-from pr2_jax.data.schema import (
-    CATEGORIES,
-    DAY_MS,
-    EARLIEST_MS,
-    FEED,
-    LATEST_MS,
-    PROFILE,
-    SEARCH,
-    SOCIAL,
-    TABLES,
-    USERS,
-    VIDEOS,
-    WORDS,
-    Table,
-)
+from pr2_jax.data.schema import FEED, SEARCH, TABLES, VIDEOS, WORDS, Table
 from pr2_jax.errors import BadInput
 
+SESSION = ("user", "session", "time_ms", "query")
+"""What a session is: the public logs use a person's session id again, hours later and for another query."""
+NAMES = {
+    "user_id": "user", "search_session_id": "session", "search_session_timestamp": "time_ms", "item_id": "video",
+    "click_cnt": "clicks",
+}  # fmt: skip
+"""Our name of each column of a search row that the file calls otherwise."""
 VALID_MS = 7_000
+WINDOWS = ("before the validation day", "on the validation day", "on the test day")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,43 +110,61 @@ def log_tables(read: dict[str, ReadTable], files: LogSources, quarantine: Quaran
     counts: dict[str, TableCount] = {}
     words = _plain(WORDS, read, quarantine, counts).rename({"word_id": "word", "word": "text"}).drop_nulls("text")
     as_text = {name: _as_text(read.get(table.name), name) for table, name in ((VIDEOS, "caption"), (SEARCH, "keyword"))}
-    found = ReadSearch.of(read.pop(SEARCH.name))
+    found = read.pop(SEARCH.name)
+    spellings = found.rows["keyword"].unique().sort()  # the missing one first
     videos = _plain(VIDEOS, read, quarantine, counts)
-    spellings = found.spellings
     captions, query_words, words = read_word_lists(
         words, videos["caption"], as_text["caption"], spellings, as_text["keyword"]
     )
     queries, query_of_spelling = _distinct(query_words)
-    search = search_rows(found, spellings, query_of_spelling, quarantine, counts)
+    numbers = pl.DataFrame({"keyword": spellings, "query": query_of_spelling})
+    searches = _searches(found, numbers, quarantine, counts)
     feed = _feed(read, quarantine, counts)
-    users = _plain(USERS, read, quarantine, counts).rename({"user_id": "user"})
-    social = _plain(SOCIAL, read, quarantine, counts)
-    earliest = feed["time_ms"].min()
+    users = _plain(schema.USERS, read, quarantine, counts).rename({"user_id": "user"})
+    social = _plain(schema.SOCIAL, read, quarantine, counts)
+    if len(feed):
+        searches["start_ms"] = min(searches["start_ms"], feed["time_ms"].min())
     return LogTables(
         feed=feed,
-        search=search.rows,
         queries=queries,
-        sources=search.sources,
-        users=users.select("user", *PROFILE),
+        users=users.select("user", *schema.PROFILE),
         social=social.rename({"user_id": "user", "user_follow_id": "follows"}),
         videos=_videos(videos, captions),
         words=words,
         content=read_content(files.content, files.content_ids),
-        start_ms=min(search.first_ms, earliest) if earliest is not None else search.first_ms,
-        end_ms=search.last_ms + 1,
         counts=counts,
         left_out=dict(files.left_out),
         unread=files.unread,
-        written=search.written,
         quarantined=quarantine.table(),
-        last_row=search.last_row,
+        **searches,
     )
 
 
 def refuse_unusable(tables: LogTables) -> None:
-    """BadInput where no models can be trained, chosen and judged on the log's days."""
-    _refuse_short(tables)
-    _refuse_silent(tables)
+    """BadInput where no models can be trained, chosen and judged on the log's days.
+
+    Training needs searches before the validation day, choosing needs some on it, and each of the three windows is
+    learnt from, chosen on or judged by clicks.
+    """
+    search, cuts = tables.search, cuts_of(tables.search, tables.start_ms, tables.end_ms)
+    window_N = np.digitize(search["time_ms"], [cuts.validation_ms, cuts.test_ms])
+    days = (tables.end_ms - int(search["time_ms"].min())) / schema.DAY_MS
+    # One row with a wrong date moves all three windows, so that the messages name the row that ends the log.
+    last = f"; the latest search is {tables.last_row}, of {iso(tables.end_ms - 1)}" if tables.last_row else ""
+    for window, name in enumerate(WINDOWS[:2]):
+        if not (window_N == window).any():
+            raise BadInput(
+                f"{SEARCH.name}: no search session {name}; the searches span {days:.1f} days, expected at least 3 days "
+                "with searches: the last is the test day, the latest before it with a click the validation day, all "
+                f"earlier ones are for training{last}"
+            )
+    for window, name in enumerate(WINDOWS):
+        if not (search["clicks"].to_numpy()[window_N == window] > 0).any():
+            raise BadInput(
+                f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks on the test day (the "
+                f"last, up to {iso(cuts.end_ms)}), on a day before it, which is the validation day, and before "
+                f"that{last}"
+            )
 
 
 def _as_text(read: ReadTable | None, column: str) -> bool:
@@ -171,11 +184,9 @@ def _plain(
 
 def _distinct(lists: pl.Series) -> tuple[pl.Series, pl.Series]:
     """The distinct word lists by their words, and which of them each list is: "[1,2]" and "[1, 2]" are one."""
-    canonical = lists.cast(pl.List(pl.String)).list.join(" ")
-    distinct = pl.DataFrame({"canonical": canonical, "words": lists}).unique("canonical").sort("canonical")
-    distinct = distinct.with_columns(pl.int_range(pl.len()).alias("query"))
-    numbers = pl.DataFrame({"canonical": canonical}).join(distinct, on="canonical", how="left", maintain_order="left")
-    return distinct["words"], numbers["query"]
+    frame = pl.DataFrame({"canonical": lists.cast(pl.List(pl.String)).list.join(" "), "words": lists})
+    distinct = frame.unique("canonical").sort("canonical")["words"]
+    return distinct, frame["canonical"].rank("dense").cast(pl.Int64) - 1
 
 
 def _feed(read: dict[str, ReadTable], quarantine: Quarantine, counts: dict[str, TableCount]) -> pl.DataFrame:
@@ -183,7 +194,8 @@ def _feed(read: dict[str, ReadTable], quarantine: Quarantine, counts: dict[str, 
     names = {"user_id": "user", "item_id": "video", "timestamp": "time_ms", "playing_time": "play_ms"}
     clicks_told, bad = True, empty(FEED)
     if one := read.get(FEED.name):
-        clicks_told, when = "click" in one.sources, pl.col("timestamp").is_between(EARLIEST_MS, LATEST_MS)
+        clicks_told = "click" in one.sources
+        when = pl.col("timestamp").is_between(schema.EARLIEST_MS, schema.LATEST_MS)
         bad = one.bad.filter(pl.col("user_id").is_not_null() & when)
     if len(bad):
         spans = [pl.when(pl.col(name) >= 0).then(name) for name in ("playing_time", "duration_ms")]
@@ -199,6 +211,52 @@ def _feed(read: dict[str, ReadTable], quarantine: Quarantine, counts: dict[str, 
     return feed if kept is None else feed.filter(kept)
 
 
+def _searches(
+    read: ReadTable, numbers: pl.DataFrame, quarantine: Quarantine, counts: dict[str, TableCount]
+) -> dict[str, Any]:
+    """The fields of `LogTables` that searches alone say; `start_ms` is the time of the first row, whatever its type.
+
+    `numbers` has the `query` of each spelling of `keyword`. BadInput where there is nothing to search in.
+    """
+    rows, name = read.rows, read.name
+    if "item_type" not in read.sources:
+        rows = rows.with_columns(pl.lit(schema.RESULT_TYPES[0]).alias("item_type"))
+    if "search_session_id" not in read.sources:
+        rows = rows.with_columns(pl.lit(0, dtype=pl.Int64).alias("search_session_id"))
+    rows = rows.join(numbers, on="keyword", how="left", nulls_equal=True, maintain_order="left").rename(NAMES)
+    # The place counts every result, as the person saw them, also those of a type left out below.
+    rows = rows.with_columns(pl.int_range(pl.len()).over(SESSION).alias("position"))
+    keys = rows.select(SESSION).unique()
+    reused = len(keys) - keys.select("user", "session").n_unique() if "search_session_id" in read.sources else 0
+    written = {"sessions": len(keys), "clicked_rows": int((rows["clicks"] > 0).sum()), "reused_ids": reused}
+    in_corpus = pl.col("item_type").is_in(schema.RESULT_TYPES)
+    kept = rows.filter(in_corpus)
+    if kept.is_empty():
+        found = "nothing" if rows.is_empty() else f"{rows['item_type'][0]!r}"
+        raise BadInput(
+            f"{name}, column item_type: found {found}, as no other row has {' or '.join(schema.RESULT_TYPES)} either: "
+            "there is nothing to search in"
+        )
+    others = rows.filter(~in_corpus)["item_type"].value_counts().sort("item_type")
+    counts[name] = read.count(quarantine, len(kept), dict(others.iter_rows())).check(name)
+    sources = kept["search_source"].drop_nulls().unique().sort()
+    row_of = pl.int_range(len(sources), dtype=pl.Int64, eager=True)
+    source = pl.col("search_source").replace_strict(sources, row_of, default=-1).alias("source")
+    columns = [*SESSION, source, "video", "clicks", "position"]
+    if any(column in read.sources for column in schema.OUTCOMES):
+        kept = searched(kept.rename({"playing_time": "play_ms"}))
+        columns += RESULT_OUTCOMES
+    last = rows.row(int(rows["time_ms"].arg_max()), named=True)
+    return {
+        "search": kept.select(columns),
+        "sources": tuple(sources),
+        "start_ms": int(rows["time_ms"].min()),
+        "end_ms": last["time_ms"] + 1,
+        "last_row": f"{read.parts[last[PART]]}, row {last[ROW]}",
+        "written": written,
+    }
+
+
 def _videos(videos: pl.DataFrame, captions: pl.Series) -> pl.DataFrame:
     return videos.select(
         pl.col("item_id").alias("video"),
@@ -206,7 +264,7 @@ def _videos(videos: pl.DataFrame, captions: pl.Series) -> pl.DataFrame:
         pl.when(pl.col("author_id") > 0).then("author_id").alias("author"),
         pl.col("upload_type").alias("kind"),
         pl.col("upload_time").fill_null(0).alias("upload_ms"),
-        *(pl.when(pl.col(name) > 0).then(name).alias(name) for name in CATEGORIES),
+        *(pl.when(pl.col(name) > 0).then(name).alias(name) for name in schema.CATEGORIES),
     )
 
 
@@ -214,47 +272,6 @@ def valid_play() -> pl.Expr:
     """KuaiSAR's rule for a click in the feed: at least the duration of a video of up to 7 s, else more than 7 s."""
     short = pl.col("duration_ms").is_between(1, VALID_MS).fill_null(False)
     return pl.when(short).then(pl.col("play_ms") >= pl.col("duration_ms")).otherwise(pl.col("play_ms") > VALID_MS)
-
-
-def _refuse_short(tables: LogTables) -> None:
-    """Training needs sessions before the validation day, and choosing weights needs some on it."""
-    times, cuts = tables.search["time_ms"], cuts_of(tables.search, tables.start_ms, tables.end_ms)
-    days = (tables.end_ms - int(times.min())) / DAY_MS
-    for name, count in _by_window(times, cuts)[:2]:
-        if count == 0:
-            raise BadInput(
-                f"{SEARCH.name}: no search session {name}; the searches span {days:.1f} days, expected at least 3 days "
-                "with searches: the last is the test day, the latest before it with a click the validation day, all "
-                f"earlier ones are for training{_last(tables)}"
-            )
-
-
-def _refuse_silent(tables: LogTables) -> None:
-    """Each of the three windows is learnt from, chosen on or judged by clicks."""
-    clicked_ms = tables.search.filter(pl.col("clicks") > 0)["time_ms"]
-    cuts = cuts_of(tables.search, tables.start_ms, tables.end_ms)
-    for name, count in _by_window(clicked_ms, cuts):
-        if count == 0:
-            raise BadInput(
-                f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks on the test day (the "
-                f"last, up to {iso(cuts.end_ms)}), on a day before it, which is the validation day, and before "
-                f"that{_last(tables)}"
-            )
-
-
-def _last(tables: LogTables) -> str:
-    """Where the search stands that says which day is the last: one row with a wrong date moves all three windows."""
-    return f"; the latest search is {tables.last_row}, of {iso(tables.end_ms - 1)}" if tables.last_row else ""
-
-
-def _by_window(time_ms_N: pl.Series, cuts: Cuts) -> list[tuple[str, int]]:
-    """How many of the times lie in each of the three windows of the protocol, with what people call it."""
-    validation_ms, test_ms = cuts.validation_ms, cuts.test_ms
-    return [
-        ("before the validation day", int((time_ms_N < validation_ms).sum())),
-        ("on the validation day", int(((time_ms_N >= validation_ms) & (time_ms_N < test_ms)).sum())),
-        ("on the test day", int((time_ms_N >= test_ms).sum())),
-    ]
 
 
 def iso(time_ms: int) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.schema import TABLES, Column, Kind, Table
+from pr2_jax.data.schema import ALIASES, TABLES, Column, Kind, Table
 from pr2_jax.errors import BadConfig, BadInput, did_you_mean
 
 ENTRY = re.compile(r"^\s*([^=\s]+)\s*(?:=\s*(.+?)\s*)?$")
@@ -86,7 +86,7 @@ def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str
 
 
 def _own_name(column: Column, name: str, header: Sequence[str]) -> Source | None:
-    seen_in = {column.name: "the data set page", **dict(column.aliases)}
+    seen_in = {column.name: "the data set page", **ALIASES.get(column.name, {})}
     there = [other for other in seen_in if other in header]
     if len(there) > 1:
         seen = ", ".join(f"{other} ({seen_in[other]})" for other in there)

@@ -163,8 +163,6 @@ def _fault(column: Column, raw: pl.Expr, value: pl.Expr, source: Source) -> pl.E
             unreadable = value.is_null() | ~value.is_between(EARLIEST_MS, LATEST_MS)
         case Kind.SPAN | Kind.COUNT | Kind.KEY:
             unreadable = (value.is_null() & raw.is_not_null()) | (value < 0).fill_null(False)
-        case Kind.TEXT:
-            unreadable = pl.lit(False)
         case _:
             unreadable = value.is_null() & raw.is_not_null()
     return unreadable | raw.is_null() if column.filled else unreadable
@@ -187,11 +185,8 @@ def whole(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         return raw.cast(pl.Int64, strict=False)
     number = raw.cast(pl.Float64, strict=False)
     exact = pl.when((number == number.floor()) & (number.abs() <= LARGEST_EXACT)).then(number)
-    return (
-        pl.coalesce(raw.cast(pl.Int64, strict=False), exact.cast(pl.Int64, strict=False))
-        if is_textual(dtype)
-        else exact.cast(pl.Int64, strict=False)
-    )
+    exact = exact.cast(pl.Int64, strict=False)
+    return pl.coalesce(raw.cast(pl.Int64, strict=False), exact) if is_textual(dtype) else exact
 
 
 def parse_words(texts: pl.Series) -> pl.Series:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 
 import polars as pl
 
 from pr2_jax.data.logs.mapping import Source
 from pr2_jax.data.logs.parsing import FAULT, cell_texts
-from pr2_jax.data.logs.records import ROW, Malformed
+from pr2_jax.data.logs.records import ROW
+from pr2_jax.data.logs.scanning import Malformed
 from pr2_jax.data.schema import EARLIEST_MS, LATEST_MS, Column, Kind, Table
 from pr2_jax.errors import BadInput
 
@@ -35,16 +37,14 @@ class Quarantine:
     """Collects the bad rows of all tables. `max_bad_share` of a table's rows may be bad."""
 
     max_bad_share: float
-    _of: dict[str, _Bad] = dataclasses.field(default_factory=dict)
+    _of: dict[str, _Bad] = dataclasses.field(default_factory=lambda: collections.defaultdict(_Bad))
 
     def take_malformed(self, table: Table, name: str, malformed: tuple[Malformed, ...]) -> None:
         """Sets aside what is no record of the file called `name`."""
         if malformed:
-            lines = pl.Series(ROW, [one.line for one in malformed], dtype=pl.Int64)
-            cells = pl.DataFrame({ROW: lines, "value": [one.text for one in malformed]})
-            reasons = pl.Series("reason", [one.reason for one in malformed])
-            self._add(table, name, "", cells.with_columns(reasons))
-            self._bad(table).rows += len(malformed)
+            cells = [(one.line, one.text, one.reason) for one in malformed]
+            self._add(table, name, "", pl.DataFrame(cells, schema=[ROW, "value", "reason"], orient="row"))
+            self._of[table.name].rows += len(malformed)
 
     def take_cells(
         self, table: Table, name: str, sources: dict[str, Source], frame: pl.DataFrame, typed: pl.DataFrame
@@ -66,24 +66,22 @@ class Quarantine:
                 cells = cells.with_columns(_reason(column, sources[column.name]).alias("reason"))
                 self._add(table, name, sources[column.name].name, cells)
                 self._count_seconds(table, column, cells)
-        self._bad(table).rows += len(bad)
+        self._of[table.name].rows += len(bad)
         return typed.filter(~bad_N).drop(flags), bad.drop(flags)
 
     def take_rows(self, table: Table, column: str, rows: pl.DataFrame, reason: str) -> None:
         """Sets aside rows whose fault shows beside other rows. `rows` has `table` (the file's name), ROW, `value`."""
         for (name,), cells in rows.group_by("table", maintain_order=True):
             self._add(table, str(name), column, cells.select(ROW, "value").with_columns(reason=pl.lit(reason)))
-        self._bad(table).rows += len(rows)
+        self._of[table.name].rows += len(rows)
 
     def table(self) -> pl.DataFrame:
         """Every bad cell: table (the file's name), line, column, value, reason; by table and line."""
         parts = [cells for bad in self._of.values() for cells in bad.cells]
-        if not parts:
-            return pl.DataFrame(schema=COLUMNS)
-        return pl.concat(parts).sort("table", "line", maintain_order=True)
+        return pl.concat([pl.DataFrame(schema=COLUMNS), *parts]).sort("table", "line", maintain_order=True)
 
     def rows(self, table: Table) -> int:
-        return self._bad(table).rows
+        return self._of[table.name].rows
 
     def forget(self, table: Table) -> None:
         self._of.pop(table.name, None)
@@ -93,7 +91,7 @@ class Quarantine:
 
         `so_far`: of a table that is still read; only what nothing can mend counts.
         """
-        bad = self._bad(table)
+        bad = self._of[table.name]
         if so_far and not (bad.rows > HOPELESS and 2 * bad.rows > rows and self.max_bad_share < 0.5):
             return
         self._refuse_seconds(table, bad, rows)
@@ -105,20 +103,17 @@ class Quarantine:
             f"bad, data.max_bad_share allows {self.max_bad_share:.2%}"
         )
 
-    def _bad(self, table: Table) -> _Bad:
-        return self._of.setdefault(table.name, _Bad())
-
     def _add(self, table: Table, name: str, column: str, cells: pl.DataFrame) -> None:
         """`cells` has ROW, `value` and `reason`."""
         line = pl.col(ROW).cast(pl.Int64).alias("line")
         value = pl.col("value").str.slice(0, LONGEST)
         told = cells.select(pl.lit(name).alias("table"), line, pl.lit(column).alias("column"), value, "reason")
-        self._bad(table).cells.append(told)
+        self._of[table.name].cells.append(told)
 
     def _count_seconds(self, table: Table, column: Column, cells: pl.DataFrame) -> None:
         if column.kind is Kind.TIME:
             seconds = cells["value"].cast(pl.Float64, strict=False).is_between(*SECONDS)
-            self._bad(table).in_seconds += int(seconds.sum())
+            self._of[table.name].in_seconds += int(seconds.sum())
 
     def _refuse_seconds(self, table: Table, bad: _Bad, rows: int) -> None:
         """Most of a time column in seconds is no stray row: the whole table is in the wrong unit."""
@@ -154,8 +149,5 @@ def _reason(column: Column, source: Source) -> pl.Expr:
     if source.scale != 1:
         said = f"which is ms since 1970, where data.columns says that {column.name} is in s"
         return pl.when(number.is_between(EARLIEST_MS, LATEST_MS)).then(pl.lit(said)).otherwise(expected)
-    return (
-        pl.when(number.is_between(*SECONDS))
-        .then(pl.lit("which is seconds since 1970, expected ms"))
-        .otherwise(expected)
-    )
+    said = "which is seconds since 1970, expected ms"
+    return pl.when(number.is_between(*SECONDS)).then(pl.lit(said)).otherwise(expected)

@@ -94,27 +94,21 @@ def read_table(table: Table, parts: Sequence[Part], mapping: Mapping[str, Source
             read += block.physical
             mended += block.mended
             quarantine.check_share(table, read, so_far=True)
-    rows = pl.concat(frames) if frames else empty(table)
-    name = parts[0].name if len(parts) == 1 else table.name
     if not read and table.required:
+        name = parts[0].name if len(parts) == 1 else table.name
         raise BadInput(f"{name} has a header but no rows, expected {table.meaning}")
     names = tuple(part.name for part in parts)
-    once, repeats = without_repeats(table, rows)
+    once, repeats = without_repeats(table, pl.concat([empty(table), *frames]))
     once = _without_conflicts(table, names, once, quarantine)
-    return ReadTable(table, once, repeats, pl.concat(bad) if bad else empty(table), read, names, sources, mended)
+    return ReadTable(table, once, repeats, pl.concat([empty(table), *bad]), read, names, sources, mended)
 
 
 def without_repeats(table: Table, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """The rows without exact repeats of earlier ones in everything that is read, and how many those were."""
-    names = list(table.names())
-    if len(rows) < 2:
-        return rows, 0
+    cells = rows.select(table.names())
     # One 64-bit hash a row finds the few rows that can be repeats; only these are compared in full.
-    shared = rows.select(names).hash_rows(seed=7).is_duplicated()
-    if not shared.any():
-        return rows, 0
-    place = shared.arg_true()
-    again = place.filter(~rows.select(names)[place].select(pl.struct(names).is_first_distinct()).to_series())
+    place = cells.hash_rows(seed=7).is_duplicated().arg_true()
+    again = place.filter(~cells[place].select(pl.struct(pl.all()).is_first_distinct()).to_series())
     if not len(again):
         return rows, 0
     keep = np.ones(len(rows), bool)

@@ -24,8 +24,6 @@ from pr2_jax.data.logs.sources import PARQUET, Part
 from pr2_jax.data.logs.streams import first_line
 from pr2_jax.errors import BadInput
 
-__all__ = ["ROW", "Block", "Malformed", "blocks", "header"]
-
 ROW = "__row__"
 BOM = b"\xef\xbb\xbf"
 WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}

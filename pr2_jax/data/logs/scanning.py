@@ -11,6 +11,7 @@ line. What may follow an odd line is looked at once for each line of the block, 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
@@ -25,7 +26,10 @@ LINES_THAT_TELL = 8
 
 TEXT_LENGTH = 200
 GOOD, INNER, BLANK, STRAY, COUNT, ENDLESS = range(6)  # INNER: the record goes on that an earlier line began
+REASONS = {STRAY: "a stray quote", ENDLESS: "a quoted cell that never ends"}
 MASK_BYTES = 1 << 18  # stays in the cache
+CELL = re.compile(rb'"[^"]*(?:""[^"]*)*"(?!")(?P<behind>[^,]*)|(?!")(?P<bare>[^,]*)')
+"""A cell within a line: a quoted one, with what stands between its end and the next comma, or a bare one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,13 +112,8 @@ def _malformed(data: bytes, lines: _Lines, verdict_L: np.ndarray, cells: int, fi
     columns = (bad_M + first_line, verdict_L[bad_M], found_M, begin_M, end_M)
     for line, verdict, found, begin, end in zip(*(column.tolist() for column in columns), strict=True):
         text = data[begin:end].decode("utf-8", "replace").rstrip("\r")[:TEXT_LENGTH]
-        yield Malformed(line, _reason(verdict, found, cells), text)
-
-
-def _reason(verdict: int, found: int, cells: int) -> str:
-    if verdict == COUNT:
-        return f"{found} cell{'s' * (found != 1)}, expected {cells}"
-    return "a stray quote" if verdict == STRAY else "a quoted cell that never ends"
+        reason = f"{found} cell{'s' * (found != 1)}, expected {cells}" if verdict == COUNT else REASONS[verdict]
+        yield Malformed(line, reason, text)
 
 
 def _kept(data: bytes, lines: _Lines, kept_L: np.ndarray, used: int, instead: Mapping[int, bytes]) -> bytes:
@@ -278,10 +277,6 @@ def _between(value_L: np.ndarray, odd_K: np.ndarray, upto_K: np.ndarray) -> np.n
     return total[upto_K] - total[odd_K + 1]
 
 
-QUOTE_BYTE, COMMA_BYTE = b'"', b","
-"""As text in a line; above they are numbers."""
-
-
 def mended(line: bytes, cells: int, read: Collection[int]) -> bytes | None:
     """The line (without its end) with its stray-quoted cells emptied. None where its cells are in doubt.
 
@@ -289,31 +284,12 @@ def mended(line: bytes, cells: int, read: Collection[int]) -> bytes | None:
     CSV, a quote inside an unquoted cell belongs to it, and so does text between a closing quote and the next comma.
     """
     found, at = [], 0
-    while True:
-        end, odd = _cell(line, at)
-        if end < 0 or (odd and len(found) in read):
+    while at <= len(line):
+        if (cell := CELL.match(line, at)) is None:  # a quoted cell that does not end
             return None
-        found.append(b"" if odd else line[at:end])
-        if end == len(line):
-            break
-        at = end + 1
-    return COMMA_BYTE.join(found) if len(found) == cells else None
-
-
-def _cell(line: bytes, at: int) -> tuple[int, bool]:
-    """Where the cell that begins at `at` ends (-1 = not in this line), and whether quotes stand where none may."""
-    end = _found(line, COMMA_BYTE, at)
-    if not line.startswith(QUOTE_BYTE, at):
-        return end, QUOTE_BYTE in line[at:end]
-    close = line.find(QUOTE_BYTE, at + 1)
-    while close >= 0 and line.startswith(QUOTE_BYTE, close + 1):  # doubled: a character of the cell
-        close = line.find(QUOTE_BYTE, close + 2)
-    if close < 0:
-        return -1, True
-    end = _found(line, COMMA_BYTE, close)
-    return end, end != close + 1
-
-
-def _found(line: bytes, what: bytes, at: int) -> int:
-    place = line.find(what, at)
-    return len(line) if place < 0 else place
+        odd = cell["behind"] or b'"' in (cell["bare"] or b"")
+        if odd and len(found) in read:
+            return None
+        found.append(b"" if odd else cell[0])
+        at = cell.end() + 1
+    return b",".join(found) if len(found) == cells else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import re
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote
 
-from pr2_jax.data.logs.streams import DAMAGED_ZIP, NOT_UNPACKED, first_line, open_stored, sha256_of
+from pr2_jax.data.logs.streams import READ_ERRORS, bad_input, open_stored
 from pr2_jax.data.schema import CONTENT_FILE, CONTENT_IDS_FILE, SEARCH, TABLES, Table
 from pr2_jax.errors import BadInput, nearest
 
@@ -81,7 +82,8 @@ class Part:
 
     def digest(self) -> str:
         """SHA-256 of the bytes as stored, hex."""
-        return sha256_of(self._opened(decompress=False))
+        with self._opened(decompress=False) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def _opened(self, decompress: bool) -> BinaryIO:
         stored = self.stored or (lambda: self.path.open("rb"))
@@ -97,7 +99,7 @@ class LogSources:
     content_ids: Path | None
     shown_as: str
     left_out: dict[str, str]  # optional tables that cannot be used, and why
-    unread: tuple[str, ...] = ()  # other files of the log
+    unread: tuple[str, ...] = ()  # other files of the log, with the table that a misspelt one was meant for
 
 
 @contextlib.contextmanager
@@ -113,7 +115,7 @@ def open_log(path: Path, names: Mapping[str, str] | None = None) -> Iterator[Log
         try:
             found = _Finder(path, str(path), names).find()
         except OSError as error:
-            raise BadInput(f"{path} cannot be read ({error.strerror or first_line(error)})") from None
+            raise bad_input(error, str(path), None) from None
         yield found
     elif not path.exists():
         raise BadInput(f"{path}: no such file or directory, expected a log directory or a zip")
@@ -140,7 +142,10 @@ class _Finder:
         for entry in entries:
             _refuse_dangling(entry)
         found = {table.name: self._candidates(table, entries) for table in TABLES}
-        self._refuse_shared(found)
+        owner: dict[str, str] = {}
+        for name, there in found.items():
+            for entry in there:
+                _claim(owner, entry.name, name)
         for table in sorted(TABLES, key=lambda table: table is not SEARCH):  # the required table is reported first
             if not found[table.name] and table.name in self.names:
                 raise BadInput(self._unknown_name(table, entries))
@@ -159,7 +164,9 @@ class _Finder:
                 left_out[table.name] = why
         files = {entry.name: entry for entry in entries if entry.is_file()}
         taken = {entry.name for there in found.values() for entry in there} | {CONTENT_FILE, CONTENT_IDS_FILE}
-        unread = tuple(entry.name for entry in entries if entry.name not in taken and not entry.name.startswith("."))
+        others = (entry.name for entry in entries if entry.name not in taken and not entry.name.startswith("."))
+        absent = {name: f"{name}.csv" for name, there in found.items() if not there}
+        unread = tuple(f"{name}{_nearest(_stem(name), absent)}" for name in others)
         return LogSources(tables, *self._content(files), self.shown_as, left_out, unread)
 
     def _only_place(self) -> Place:
@@ -238,14 +245,6 @@ class _Finder:
             return None, None
         # As Parquet: a member of a zip is probed and unpacked.
         return self._part((vectors.name,), vectors, PARQUET).path, self._part((ids.name,), ids, PARQUET).path
-
-    def _refuse_shared(self, found: dict[str, list[Place]]) -> None:
-        owner: dict[str, str] = {}
-        for name, entries in found.items():
-            for entry in entries:
-                other = owner.setdefault(entry.name, name)
-                if other != name:
-                    raise BadInput(f"{entry.name} is named for two tables, {other} and {name}: expected one file each")
 
     def _unknown_name(self, table: Table, entries: list[Place]) -> str:
         given = self.names[table.name]
@@ -331,28 +330,28 @@ def _nearest(given: str, offered: dict[str, str]) -> str:
     return "" if meant is None else f"; did you mean {offered[meant]}?"
 
 
+def _claim(owner: dict[str, str], file: str, table: str) -> None:
+    other = owner.setdefault(file, table)
+    if other != table:
+        raise BadInput(f"{file} is named for two tables, {other} and {table}: expected one file each")
+
+
 def _refuse_odd_names(names: Mapping[str, str]) -> None:
     known = [table.name for table in TABLES]
     owner: dict[str, str] = {}
     for name, given in names.items():
         if name not in known:
-            hint = _nearest(name, {table: table for table in known})
+            hint = _nearest(name, dict(zip(known, known, strict=True)))
             raise BadInput(f"{name!r} is no table of a log (they are {', '.join(known)}){hint}")
-        other = owner.setdefault(given, name)
-        if other != name:
-            raise BadInput(f"{given} is named for two tables, {other} and {name}: expected one file each")
+        _claim(owner, given, name)
 
 
 @contextlib.contextmanager
 def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(path)
-    except DAMAGED_ZIP as error:
-        raise BadInput(f"{path} is a truncated or damaged zip ({first_line(error)}): download it again") from None
-    except NOT_UNPACKED as error:
-        raise BadInput(f"{path} cannot be unpacked ({first_line(error)}): unzip it and give the directory") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or first_line(error)})") from None
+    except READ_ERRORS as error:
+        raise bad_input(error, str(path), path) from None
     with archive:
         yield archive
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import lzma
 import struct
@@ -25,6 +24,7 @@ MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 DAMAGED_ZIP = (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, ValueError, OverflowError)
 NOT_UNPACKED = (RuntimeError, NotImplementedError)  # a password, or a compression that Python lacks
+READ_ERRORS = (OSError, *DAMAGED_ZIP, *NOT_UNPACKED)
 
 
 class _BadInputReader(io.RawIOBase):
@@ -40,7 +40,7 @@ class _BadInputReader(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:
         try:
             return self._inner.readinto(buffer)
-        except (OSError, *DAMAGED_ZIP, *NOT_UNPACKED) as error:
+        except READ_ERRORS as error:
             raise self._tell(error) from None
 
     def close(self) -> None:
@@ -59,26 +59,16 @@ def open_stored(stored: Callable[[], BinaryIO], name: str, archive: Path | None,
     codec = None
 
     def tell(error: Exception) -> BadInput:
-        return _bad_input(error, name, archive, codec)
+        return bad_input(error, name, archive, codec)
 
     try:
-        raw = stored()
+        inner = raw = stored()
         codec = _codec(name, raw.peek(4)) if decompress else None
-        inner = raw
         if codec:
             inner = pa.CompressedInputStream(pa.BufferedInputStream(pa.PythonFile(raw, "r"), BUFFER_BYTES), codec)
-    except (OSError, *DAMAGED_ZIP, *NOT_UNPACKED) as error:
+    except READ_ERRORS as error:
         raise tell(error) from None
     return io.BufferedReader(_BadInputReader(inner, raw, tell), BUFFER_BYTES)
-
-
-def sha256_of(stream: BinaryIO) -> str:
-    """Hex digest of all bytes of a stream, which is closed."""
-    made = hashlib.sha256()
-    with stream:
-        while piece := stream.read(BUFFER_BYTES):
-            made.update(piece)
-    return made.hexdigest()
 
 
 def first_line(error: BaseException) -> str:
@@ -92,12 +82,16 @@ def _codec(name: str, head: bytes) -> str | None:
     return named or next((codec for magic, codec in MAGIC.items() if head.startswith(magic)), None)
 
 
-def _bad_input(error: Exception, name: str, archive: Path | None, codec: str | None) -> BadInput:
-    """The message for a read error. An OSError has a number if the system raised it, none from a decompressor."""
+def bad_input(error: Exception, name: str, archive: Path | None, codec: str | None = None) -> BadInput:
+    """The message for a read error of a file, or of an archive itself (`name` is its path then).
+
+    An OSError has a number if the system raised it, none from a decompressor.
+    """
     if archive is not None and isinstance(error, NOT_UNPACKED):
         return BadInput(f"{archive} cannot be unpacked ({first_line(error)}): unzip it and give the directory")
     if archive is not None and isinstance(error, DAMAGED_ZIP):
-        return BadInput(f"{archive} is a truncated or damaged zip ({name}: {first_line(error)}): download it again")
+        where = "" if name == str(archive) else f"{name}: "
+        return BadInput(f"{archive} is a truncated or damaged zip ({where}{first_line(error)}): download it again")
     if codec and getattr(error, "errno", None) is None:
         return BadInput(f"{name} is a truncated or damaged {codec} file ({first_line(error)}): download it again")
     return BadInput(f"{name} cannot be read ({getattr(error, 'strerror', None) or first_line(error)})")

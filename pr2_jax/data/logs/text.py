@@ -225,17 +225,8 @@ def _alone(normal: str, begin: int, end: int) -> bool:
     return (begin == 0 or normal[begin - 1] == " ") and (end == len(normal) or normal[end] == " ")
 
 
-def tokens(text: str, known: Collection[str] = ()) -> list[str]:
-    """The normalised words of one caption or query: known ones, and every other atom.
-
-    All of `known` is looked through at each call: for many texts take `tokens_of`, which gives the same.
-    """
-    normal = normalise(text)
-    return [normal[begin:end] for begin, end in _longer(known).spans(normal)]
-
-
 def tokens_of(texts: pl.Series, known: Collection[str] = ()) -> pl.Series:
-    """`tokens` of each text as list[str]; a missing text has none."""
+    """list[str]: the normalised words of each caption or query, known ones and every other atom; none where missing."""
     distinct = texts.cast(pl.String).unique()
     cut = pl.DataFrame({"text": distinct, "words": _cut(normalised(distinct), _longer(known).words)})
     asked = pl.DataFrame({"text": texts.cast(pl.String)})

@@ -45,20 +45,10 @@ def read_word_lists(
 def _readable(texts: pl.Series) -> pl.Series:
     """As `parse_words`. A text that is no list is empty: cells of result types that are left out are not checked."""
     frame = pl.DataFrame({"text": texts})
-    fine = frame.select(pl.when(pl.col("text").str.contains(WORD_LIST)).then("text")).to_series()
-    return parse_words(fine)
+    return parse_words(frame.select(pl.when(pl.col("text").str.contains(WORD_LIST)).then("text")).to_series())
 
 
 def _numbered(lists: pl.Series, numbers: dict[str, int]) -> pl.Series:
-    rows = pl.DataFrame({"row": pl.int_range(len(lists), eager=True), "text": lists}).explode(
-        "text", empty_as_null=False
-    )
-    known = pl.DataFrame(
-        {"text": list(numbers), "word": list(numbers.values())}, schema={"text": pl.String, "word": pl.Int64}
-    )
-    found = rows.join(known, on="text", how="left", maintain_order="left")
-    grouped = found.group_by("row", maintain_order=True).agg("word")
-    every = pl.DataFrame({"row": pl.int_range(len(lists), eager=True)}).join(
-        grouped, on="row", how="left", maintain_order="left"
-    )
-    return every["word"].fill_null(pl.lit(pl.Series([[]], dtype=pl.List(pl.Int64))))
+    texts, words = pl.Series(list(numbers), dtype=pl.String), pl.Series(list(numbers.values()), dtype=pl.Int64)
+    number = pl.element().replace_strict(texts, words, return_dtype=pl.Int64)
+    return lists.list.eval(number).cast(pl.List(pl.Int64))

@@ -25,8 +25,7 @@ from pr2_jax.data.columns import (
     Videos,
     Words,
 )
-from pr2_jax.data.logs.log_tables import LogTables
-from pr2_jax.data.logs.search_rows import SESSION
+from pr2_jax.data.logs.log_tables import SESSION, LogTables
 from pr2_jax.data.periods import cuts_of
 from pr2_jax.data.schema import CATEGORIES, PROFILE
 

@@ -13,20 +13,7 @@ from typing import Any
 import numpy as np
 
 from pr2_jax import artifacts
-from pr2_jax.data.columns import (
-    CLICK,
-    NEVER_MS,
-    SEARCH_SURFACE,
-    Counts,
-    Cuts,
-    Events,
-    Impressions,
-    Queries,
-    Sessions,
-    Users,
-    Videos,
-    Words,
-)
+from pr2_jax.data.columns import CLICK, GROUPS, NEVER_MS, SEARCH_SURFACE, Counts, Cuts, Events, Impressions, Sessions
 from pr2_jax.data.logs.log_tables import LogTables
 from pr2_jax.data.logs.text import Lexicon, Match
 from pr2_jax.data.outcomes import clicked_ms, ordered, result_span_ms
@@ -38,11 +25,6 @@ from pr2_jax.errors import StaleArtifact
 SCHEMA = f"log-store/{SCHEMA_VERSION}"
 MADE_BY = "pr2 ingest"
 TEXT_FILE = "words.text.json"
-GROUPS = {
-    "users": Users, "videos": Videos, "queries": Queries, "events": Events, "sessions": Sessions,
-    "impressions": Impressions, "words": Words,
-}  # fmt: skip
-"""Groups of columns, in the order of files."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ import pytest
 
 from pr2_jax.config import DataConfig
 from pr2_jax.data.columns import PLAY
-from pr2_jax.data.history.labels import Durations, LongPlay, popularity
+from pr2_jax.data.history.labels import LongPlay, popularity
+from pr2_jax.data.history.video_attributes import VideoNumbers
 from pr2_jax.data.logs.log_tables import read_log
 from pr2_jax.data.store.log_store import LogStore
 
@@ -58,10 +59,10 @@ def test_duration_and_popularity_count_only_what_came_before(which, store):
             seen = int(e.time_ms[row]), int(e.duration_ms[row])
             durations[int(e.video[row])] = min(seen, durations.get(int(e.video[row]), seen))
     videos = np.arange(store.counts.videos)
-    got = Durations.of(store).before(videos, np.int64(before_ms))
+    got = VideoNumbers(store).durations(videos, np.int64(before_ms))
     assert got.tolist() == [durations.get(video, (0, 0))[1] for video in videos]
-    past = Durations.of(store.truncated(before_ms))
-    assert np.array_equal(past.before(videos, np.int64(before_ms)), got)
+    past = VideoNumbers(store.truncated(before_ms))
+    assert np.array_equal(past.durations(videos, np.int64(before_ms)), got)
     assert popularity(store, before_ms).dtype == np.float32
     np.testing.assert_array_equal(popularity(store, before_ms), clicks)
 
@@ -69,15 +70,15 @@ def test_duration_and_popularity_count_only_what_came_before(which, store):
 def test_unknown_durations_do_not_count(tiny, tmp_path):
     tiny.put_all("rec_inter", "duration_ms", ["" if line % 2 else "0" for line in range(300)])
     store = LogStore.from_tables(read_log(tiny.write(tmp_path / "log"), CONFIG))
-    assert not Durations.of(store).before(np.arange(store.counts.videos), np.int64(store.cuts.end_ms)).any()
+    assert not VideoNumbers(store).durations(np.arange(store.counts.videos), np.int64(store.cuts.end_ms)).any()
 
 
 def test_a_duration_is_not_known_at_the_moment_of_the_view_that_tells_it(store):
-    durations, video = Durations.of(store), store.video_rows(np.array([1]))
-    since = durations.since_ms_V[video]
+    numbers, video = VideoNumbers(store), store.video_rows(np.array([1]))
+    since = numbers.since_ms_V[video]
     assert since > 0
-    assert durations.before(video, since) == 0
-    assert durations.before(video, since + 1) == durations.duration_ms_V[video] > 0
+    assert numbers.durations(video, since) == 0
+    assert numbers.durations(video, since + 1) == numbers.duration_ms_V[video] > 0
 
 
 def test_fitting_sees_nothing_after_its_cut(store):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pr2_jax.config import DataConfig
-from pr2_jax.data.history.labels import Durations
 from pr2_jax.data.history.video_attributes import (
     VideoNumbers,
     catalogue_arrays,
@@ -77,9 +76,9 @@ def test_numbers(store):
 
 def test_numbers_of_any_moment(store):
     """A video at several times, some before anything is known of it."""
-    numbers, durations = VideoNumbers(store), Durations.of(store)
+    numbers = VideoNumbers(store)
     video = np.array([[3], [5]])
-    times = np.array([store.cuts.start_ms - 10 * DAY_MS, int(durations.since_ms_V[3]), store.cuts.test_ms])
+    times = np.array([store.cuts.start_ms - 10 * DAY_MS, int(numbers.since_ms_V[3]), store.cuts.test_ms])
     got = numbers(video, times)
     assert got.shape == (2, 3, 4)
     assert got.dtype == np.float32
@@ -88,7 +87,7 @@ def test_numbers_of_any_moment(store):
     known = np.asarray(store.videos.upload_ms)[video[:, 0]] > 0
     assert np.array_equal(got[..., 3], np.broadcast_to(known[:, None], (2, 3)))
     assert (np.diff(got[known][..., 2], axis=1) > 0).all()  # older with time
-    duration = durations.before(video, times)
+    duration = numbers.durations(video, times)
     want = np.where(duration > 0, np.log1p(duration / 1000) / 5 - 1, 0)
     np.testing.assert_allclose(got[..., 0], want, rtol=1e-5)
     for place, time_ms in enumerate(times):

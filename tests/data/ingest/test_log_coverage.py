@@ -40,10 +40,13 @@ def _late_feed(log) -> None:
 LEVELS = tuple(f"{level}_level_category_id" for level in ("first", "second", "third", "fourth"))
 ONE: dict[str, tuple[Callable, list[str]]] = {
     "nothing": (lambda log: None, []),
-    "no feed": (_without("rec_inter"), ["no feed views", "long play and like are never told"]),
-    "late feed": (_late_feed, ["no feed views on the training days", "long play and like are never told"]),
+    "no feed": (_without("rec_inter"), ["no feed views", "no long plays and no likes"]),
+    "late feed": (_late_feed, ["no feed views on the training days", "no long plays and no likes"]),
     "no people": (_without("user_features"), ["no user features"]),
-    "ids alone": (_without("item_features"), ["nothing but ids is told of videos", "no upload times"]),
+    "ids alone": (
+        _without("item_features"),
+        ["no captions, authors, categories or content vectors", "no upload times"],
+    ),
     "no captions": (_emptied("item_features", "caption"), ["no captions: BM25 finds nothing"]),
     "no kinds": (_emptied("item_features", "author_id", *LEVELS), ["no authors and no categories"]),
     "no words": (_emptied("src_inter", "keyword"), ["no query has words"]),

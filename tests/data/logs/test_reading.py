@@ -198,6 +198,10 @@ def test_types_that_are_no_time(dtype, said, tiny_dir):
 def test_what_else_lies_there_is_said(tiny_dir):
     (tiny_dir / "rec_inter.tsv").write_text("a\tb\n")
     assert read_log(tiny_dir, DataConfig()).unread == ("rec_inter.tsv",)
+    (tiny_dir / "user_features.csv").rename(tiny_dir / "user_featurs.csv")
+    (tiny_dir / "notes.txt").write_text("notes")
+    meant = "user_featurs.csv; did you mean user_features.csv?"
+    assert read_log(tiny_dir, DataConfig()).unread == ("notes.txt", "rec_inter.tsv", meant)
     (tiny_dir / "words.parquet").symlink_to(tiny_dir / "nowhere")
     with pytest.raises(BadInput, match=r"words\.parquet is a link to nothing"):
         read_log(tiny_dir, DataConfig())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Collection
 
 import polars as pl
 import pytest
 
-from pr2_jax.data.logs.text import Lexicon, Match, normalise, normalised, tokens, tokens_of
+from pr2_jax.data.logs import text as text_rules
+from pr2_jax.data.logs.text import Lexicon, Match, normalise, normalised, tokens_of
 
 TEXTS = [
     None,
@@ -126,7 +128,13 @@ def test_an_empty_lexicon_knows_nothing():
     ],
 )
 def test_tokens(text, known, words):
-    assert tokens(text, known) == words
+    assert tokens_of(pl.Series([text]), known).to_list() == [words] == [_spelt(text, known)]
+
+
+def _spelt(text: str, known: Collection[str] = ()) -> list[str]:
+    """The words of one text, from the left: what `tokens_of` finds by expressions."""
+    normal = normalise(text)
+    return [normal[begin:end] for begin, end in text_rules._longer(known).spans(normal)]
 
 
 BLOCKS = [(0, 0x80)] * 4 + [
@@ -153,8 +161,8 @@ def test_one_text_and_many_are_read_alike():
     assert (lexicon.name, lexicon.dtype) == ("t", pl.List(pl.String))
     assert lexicon.to_list()[-1] == []
     some = range(0, len(texts), 250)
-    assert [lexicon[at].to_list() for at in some] == [tokens(texts[at], known) for at in some]
-    assert tokens_of(pl.Series(texts)).to_list() == [tokens(text) for text in texts]
+    assert [lexicon[at].to_list() for at in some] == [_spelt(texts[at], known) for at in some]
+    assert tokens_of(pl.Series(texts)).to_list() == [_spelt(text) for text in texts]
 
 
 def test_folding_twice_changes_nothing():

@@ -1,4 +1,4 @@
-"""The doctor finds what ingest would refuse, all of it, and writes nothing."""
+"""The check finds what ingest would refuse, all of it, and writes nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from pr2_jax.cli import entry
 from pr2_jax.config import Config
-from pr2_jax.data.ingest.log_doctor import examine
+from pr2_jax.data.ingest.ingest_report import examine
 
 
 def test_a_healthy_log(tiny_dir, capsys):
@@ -14,7 +14,9 @@ def test_a_healthy_log(tiny_dir, capsys):
     assert found.problems == []
     assert any("rec_inter.csv" in line and "300 rows read, 300 kept" in line for line in found.lines)
     assert entry.main(["ingest", "--check", "--input", str(tiny_dir)]) == 0
-    assert "sessions  80" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "sessions  80" in out
+    assert out.endswith("fine      nothing to mend\n")
 
 
 def test_all_that_is_wrong_at_once(tiny, tmp_path, capsys):
@@ -29,7 +31,10 @@ def test_all_that_is_wrong_at_once(tiny, tmp_path, capsys):
         assert phrase in told
     assert any("src_inter.csv, row 5, column click_cnt: found 'many'" in line for line in found.lines)
     assert entry.main(["ingest", "--check", "--input", str(log)]) == 2
-    assert "3 to mend" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1
+    assert "3 to mend" in err
+    assert [out.count(problem) + err.count(problem) for problem in found.problems] == [1, 1, 1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log"]
 
 
