@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ class IngestReport:
                 f"odd       half of the views play more than {self.median_play_s:,.3f} s: is playing_time in ms?"
             )
         out += [f"left out  {name}: {why}" for name, why in self.left_out.items()]
-        out += [f"not read  {name}" for name in self.unread]
+        out += not_read(self.unread)
         out += [f"lacks     {what}" for what in self.lacks]
         if self.brought_unknown:
             out.append(f"odd       {self.brought_unknown:,} rows of content.npy belong to videos that the log lacks")
@@ -160,6 +161,11 @@ def _spans(report: IngestReport) -> str:
     return f", which play {report.median_play_s:,.1f} s{long} (medians)"
 
 
+def not_read(files: Iterable[str]) -> list[str]:
+    """A line for each file of the log that is no table."""
+    return [f"not read  {name}" for name in files]
+
+
 def table_line(name: str, count: TableCount) -> str:
     """What became of the rows of one table."""
     parts = [f"{name:<18}{count.read:>12,} rows read, {count.kept:,} kept"]
@@ -187,7 +193,7 @@ def examine(input_path: Path, config: Config) -> Examination:
     quarantine = Quarantine(data.max_bad_share)
     with open_log(Path(input_path), names_of(data)) as files:
         read = read_tables(files, data, quarantine, problems)
-        lines = [table_line(one.name, one.count(quarantine)) for one in read.values()]
+        lines = [table_line(one.name, one.count(quarantine)) for one in read.values()] + not_read(files.unread)
         if not problems:
             try:
                 tables = log_tables(read, files, quarantine)
