@@ -1,6 +1,6 @@
 """`tables`: lookup, gradient and update of embedding tables of growing size. A row is one looked-up id.
 
-The memory traffic that a step needs is counted as in cost_model.py; it does not grow with the table.
+The memory traffic that a step needs is counted as in harness.step_bytes; it does not grow with the table.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pr2_jax.bench.cost_model import floats_a_row
-from pr2_jax.bench.harness import Measured, time_steps
+from pr2_jax.bench.harness import Measured, floats_a_row, time_steps
 from pr2_jax.training.embedding_tables import TableSpec, gather, init_all, init_tables, update_all
 from pr2_jax.training.loop import TABLE_OPTIMIZERS
 from pr2_jax.training.mesh import Mesh, single
