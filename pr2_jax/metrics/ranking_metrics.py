@@ -107,11 +107,6 @@ def log_losses(labels_N: np.ndarray, probabilities_N: np.ndarray, floor: float =
     return -np.where(np.asarray(labels_N, bool), np.log(p_N), np.log1p(-p_N))
 
 
-def log_loss(labels_N: np.ndarray, probabilities_N: np.ndarray) -> float:
-    """Mean of `log_losses`; NaN without rows."""
-    return float(log_losses(labels_N, probabilities_N).mean()) if len(labels_N) else float("nan")
-
-
 def expected_calibration_error(labels_N: np.ndarray, probabilities_N: np.ndarray, bins: int = 15) -> float:
     """Mean |clicked share - mean probability| over bins, weighted by rows.
 
