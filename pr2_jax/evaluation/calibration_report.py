@@ -27,7 +27,6 @@ FEED_SLATES = 1_000
 COLUMNS = (
     "raw_ece", "calibrated_ece", "chance_ece", "raw_pcoc", "calibrated_pcoc", "raw_logloss", "calibrated_logloss",
 )  # fmt: skip
-
 BEFORE_AFTER = (("before", 2), ("after", 1))
 """Of calibration, with the colour of each."""
 

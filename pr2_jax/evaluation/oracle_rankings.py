@@ -12,13 +12,11 @@ from pr2_jax.simulation.oracle import Oracle, oracle_of
 from pr2_jax.simulation.world import World
 from pr2_jax.types import NO_VIDEO
 
-SOURCE = "short_video_world"
-
 
 def oracle_rankings(system: System, config: Config, rankings: Rankings) -> dict[str, Ranking]:
     """`pipeline.oracle` and `slate.oracle` of a day; empty for a real log, which has no oracle, and for a log that was
     rewritten (`world.refind_share`)."""
-    if config.data.source != SOURCE or config.world.refind_share:
+    if config.data.source != "short_video_world" or config.world.refind_share:
         return {}
     store, day, slates = system.store, rankings.day, rankings.slates
     raw_S = np.asarray(store.sessions.raw_id)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from pr2_jax.data.history.histories import place_in_run
 from pr2_jax.types import NO_VIDEO
 
 
@@ -31,15 +32,12 @@ def write_run(path: Path, session_S: np.ndarray, video_SxK: np.ndarray, score_Sx
     if not np.isfinite(score).all():
         at = row[~np.isfinite(score)][0]
         raise ValueError(f"{path.name}: session {session_S[at]} has a result whose score is not finite")
-    # Ranks count the results kept: padding may stand anywhere.
-    kept_S = np.bincount(row, minlength=len(video_SxK))
-    rank = np.arange(len(row)) - np.repeat(np.r_[0, np.cumsum(kept_S)[:-1]], kept_S) + 1
     frame = pl.DataFrame(
         {
             "session": np.asarray(session_S).astype(str)[row],
             "q0": pl.Series(["Q0"]).new_from_index(0, len(row)),
             "video": video_SxK[row, column],
-            "rank": rank,
+            "rank": place_in_run(row) + 1,  # of the results kept: padding may stand anywhere
             "score": score,
             "tag": pl.Series([tag]).new_from_index(0, len(row)),
         }

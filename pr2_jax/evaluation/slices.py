@@ -126,9 +126,9 @@ def _numbers(slicing: Slicing, k: int, user_N: np.ndarray, found: dict[str, Comp
         one = found[m.name]
         means = {m.against: number(one.against), m.ranking: number(one.ranking)}
         measures[m.name] = means | {"difference": number(one.difference), "users": one.users}
-    mine_U = user_N[slicing.slice_N == k]
+    people_N = user_N[slicing.slice_N == k]
     low, high = slicing.bounds(k)
-    counts = {"from": low, "to": high, "sessions": len(mine_U), "users": len(np.unique(mine_U))}
+    counts = {"from": low, "to": high, "sessions": len(people_N), "users": len(np.unique(people_N))}
     return {"name": slicing.names_K[k], "measures": measures} | counts
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 import shutil
-import time
+import timeit
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,11 +170,8 @@ def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, 
         out[f"{name}_megabytes"] = sum(path.stat().st_size for path in files) / 1e6
     some = day.sample(TIMED_SESSIONS)
     for name, pipelines in {"retrieve_ms": (), **({"search_ms": ("pr2",)} if ranked else {})}.items():
-        searchers, seconds = searchers_of(system, some, pipelines), []
-        for _ in range(3):  # the first compiles
-            started = time.perf_counter()
-            rank_catalogue(system, config, some, searchers)
-            seconds.append(time.perf_counter() - started)
+        once = functools.partial(rank_catalogue, system, config, some, searchers_of(system, some, pipelines))
+        seconds = timeit.repeat(once, number=1, repeat=3)  # the first compiles
         out[name] = 1e3 * min(seconds[1:]) / max(1, len(some.sessions))
     return out
 

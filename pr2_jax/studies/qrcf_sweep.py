@@ -85,6 +85,10 @@ class Judged:
     weights: dict[str, float] | None = None  # of the refitted merge
 
 
+Pairs = list[tuple[Judged, Judged]]
+"""An adaptive point, and one epsilon that keeps as many seeds."""
+
+
 def configured(qrcf: QrcfConfig) -> Point:
     """The point that the work directory uses."""
     quantile = qrcf.adaptive_quantile if qrcf.threshold == "adaptive" else qrcf.epsilon_quantile
@@ -106,10 +110,6 @@ def fingerprint(directory: Path, config: Config, grid: Grid) -> dict:
     inputs, evaluation = {part: artifacts.identity(directory / part) for part in reads}, config.evaluation
     figures = {"bootstrap": evaluation.bootstrap, "seed": evaluation.seed, "most_searches": MOST_SEARCHES}
     return {"inputs": inputs, "config": figures, "grid": to_dict(grid)}
-
-
-Pairs = list[tuple[Judged, Judged]]
-"""An adaptive point, and one epsilon that keeps as many seeds."""
 
 
 def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs, Refinding]:
