@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pr2_jax import artifacts, console
-from pr2_jax import workdir as stages
+from pr2_jax import artifacts, console, workdir
 from pr2_jax.abtest import run_abtest as experiment
 from pr2_jax.abtest import run_validation
 from pr2_jax.abtest.experiment import Plan
@@ -47,95 +46,95 @@ SWEEPS = {"qrcf": qrcf_sweep.Grid}
 TRAINED = ("content", "preference", "pdr", "qin")
 
 
-def run(workdir: Path, config: Config, input_path: Path | None) -> None:
+def run(directory: Path, config: Config, input_path: Path | None) -> None:
     """All stages; fresh ones are skipped."""
-    with console.timed(f"; results in {workdir / 'eval'}"):
+    with console.timed(f"; results in {directory / 'eval'}"):
         _agree(config)
-        distributed.first(lambda: ingest(workdir, config, input_path))
+        distributed.first(lambda: ingest(directory, config, input_path))
         for name in BODIES:
-            _make(name, workdir, config)
-    distributed.first(lambda: evaluation.print_table(workdir))
+            _make(name, directory, config)
+    distributed.first(lambda: evaluation.print_table(directory))
 
 
-def ingest(workdir: Path, config: Config, input_path: Path | None) -> None:
+def ingest(directory: Path, config: Config, input_path: Path | None) -> None:
     """The log into the store, and the config beside it. The simulated world needs no input."""
     with console.stage("ingest"):
         builder = BUILDERS[config.data.source]
-        stages.refuse_foreign_config(workdir)
+        workdir.refuse_foreign_config(directory)
         claim = log_fingerprint(input_path, config)
-        why = reason_stale(workdir, claim)
+        why = reason_stale(directory, claim)
         if not _runs(why):
-            stages.keep_config(workdir, config)
+            workdir.keep_config(directory, config)
             return
         with console.timed():
-            report = ingest_log(input_path, config, workdir, builder)
+            report = ingest_log(input_path, config, directory, builder)
             for line in report.lines():
                 console.log(line)
             if any(count.quarantined for count in report.tables.values()):
-                console.log(f"bad rows are in {workdir / 'store' / QUARANTINE_FILE}")
-            stages.keep_config(workdir, config)
+                console.log(f"bad rows are in {directory / 'store' / QUARANTINE_FILE}")
+            workdir.keep_config(directory, config)
 
 
-def train(workdir: Path, config: Config, which: str) -> None:
+def train(directory: Path, config: Config, which: str) -> None:
     """One model; its inputs must be fresh."""
     _agree(config)
-    _make(which, workdir, config, alone=True)
+    _make(which, directory, config, alone=True)
 
 
-def index(workdir: Path, config: Config) -> None:
+def index(directory: Path, config: Config) -> None:
     """The retrieval indices and snapshots."""
-    _make("index", workdir, config, alone=True)
+    _make("index", directory, config, alone=True)
 
 
-def evaluate(workdir: Path, config: Config) -> None:
+def evaluate(directory: Path, config: Config) -> None:
     """Run files, metrics and the table."""
-    _make("eval", workdir, config, alone=True)
-    evaluation.print_table(workdir)
+    _make("eval", directory, config, alone=True)
+    evaluation.print_table(directory)
 
 
-def ablate(workdir: Path, config: Config, file: Path, seeds: int) -> None:
+def ablate(directory: Path, config: Config, file: Path, seeds: int) -> None:
     """Each variant of a file against the whole system (studies/ablations.py)."""
     with console.stage("ablations"):
-        ablations.run(workdir, config, file, seeds, _make)
-    ablations.print_table(workdir)
+        ablations.run(directory, config, file, seeds, _make)
+    ablations.print_table(directory)
 
 
-def sweep(workdir: Path, config: Config, what: str, grid: qrcf_sweep.Grid | None = None) -> None:
+def sweep(directory: Path, config: Config, what: str, grid: qrcf_sweep.Grid | None = None) -> None:
     """A study of a part's settings on the validation day: table and picture in the work directory. `what`: `qrcf`."""
     grid = grid or SWEEPS[what]()
     check_sizes(config.mesh, config.split_batches)
     with console.stage("sweep"):
-        out = workdir / qrcf_sweep.DIRECTORY
-        claim = qrcf_sweep.fingerprint(workdir, config, grid)
+        out = directory / qrcf_sweep.DIRECTORY
+        claim = qrcf_sweep.fingerprint(directory, config, grid)
         why = artifacts.reason_stale(out, claim, qrcf_sweep.SCHEMA)
         if _runs(why):
             writing = artifacts.writing(out, claim, qrcf_sweep.SCHEMA, keep_partial=True)
             with console.timed(f"; picture in {out / 'frontier.png'}"), writing as partial:
-                sweep_report.write(partial, *qrcf_sweep.judge(workdir, config, partial, grid), config)
+                sweep_report.write(partial, *qrcf_sweep.judge(directory, config, partial, grid), config)
     print((out / "table.txt").read_text(), end="")
 
 
-def diagnose(workdir: Path, config: Config) -> None:
+def diagnose(directory: Path, config: Config) -> None:
     """Diagnostics of a finished work directory (studies/diagnose/diagnose.py)."""
     check_sizes(config.mesh, config.split_batches)
     with console.stage("diagnose"), console.timed():
-        diagnosis.run(workdir, config)
-    diagnosis.print_text(workdir)
+        diagnosis.run(directory, config)
+    diagnosis.print_text(directory)
 
 
-def raw_probe(workdir: Path, config: Config, input_path: Path) -> None:
+def raw_probe(directory: Path, config: Config, input_path: Path) -> None:
     """The leak probe from the raw files of the log (evaluation/raw_leak_probe.py)."""
     check_sizes(config.mesh, config.split_batches)
     with console.stage("raw probe"), console.timed():
-        raw_leak_probe.run(workdir, config, input_path)
+        raw_leak_probe.run(directory, config, input_path)
 
 
-def abtest(workdir: Path, plan: Plan, force: bool, validation_runs: int | None = None) -> None:
+def abtest(directory: Path, plan: Plan, force: bool, validation_runs: int | None = None) -> None:
     """An A/B test on the simulated platform (abtest/run_abtest.py), or that many validation runs of it."""
     with console.stage("abtest"):
         started = time.monotonic()
-        system = experiment.open_world(workdir, plan)
-        with artifacts.locked(workdir):
+        system = experiment.open_world(directory, plan)
+        with artifacts.locked(directory):
             if validation_runs:
                 out = run_validation.validate(system, plan, validation_runs)
             else:
@@ -147,15 +146,15 @@ def abtest(workdir: Path, plan: Plan, force: bool, validation_runs: int | None =
 
 def _retrained(config: Config, place: Path, write: Callable[[Path], None]) -> System:
     """Models trained on the tables of `write`, in a work directory of their own."""
-    tables, workdir = place / "tables", place / "work"
+    tables, directory = place / "tables", place / "work"
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, source="kuaisar"))
     if not tables.exists():
         write(tables)
-    ingest(workdir, config, tables)
+    ingest(directory, config, tables)
     for name in BODIES:
         if name != "eval":
-            _make(name, workdir, config)
-    return open_system(workdir, config)
+            _make(name, directory, config)
+    return open_system(directory, config)
 
 
 def _agree(config: Config) -> None:
@@ -164,29 +163,31 @@ def _agree(config: Config) -> None:
     check_sizes(config.mesh, config.split_batches)
 
 
-def _make(name: str, workdir: Path, config: Config, body: ablations.Body | None = None, *, alone: bool = False) -> None:
+def _make(
+    name: str, directory: Path, config: Config, body: ablations.Body | None = None, *, alone: bool = False
+) -> None:
     """Makes a stage unless it is fresh, by `body` if one is given. `alone`: its inputs must be fresh already.
 
     Of several processes the first decides and publishes the result; all take part in training.
     """
     with console.stage(name):
         if alone:
-            distributed.first(lambda: stages.require_inputs(name, workdir, config))
-            distributed.first(lambda: stages.keep_config(workdir, config))  # what the next command takes up
-        claim = distributed.agree(lambda: stages.fingerprint(name, workdir, config))
-        why = distributed.first(lambda: artifacts.reason_stale(workdir / name, claim, stages.SCHEMA))
+            distributed.first(lambda: workdir.require_inputs(name, directory, config))
+            distributed.first(lambda: workdir.keep_config(directory, config))  # what the next command takes up
+        claim = distributed.agree(lambda: workdir.fingerprint(name, directory, config))
+        why = distributed.first(lambda: artifacts.reason_stale(directory / name, claim, workdir.SCHEMA))
         if not _runs(why):
             return
         together = name in TRAINED
         with console.timed(), contextlib.ExitStack() as stack:
-            writing = artifacts.writing(workdir / name, claim, stages.SCHEMA, keep_partial=together)
+            writing = artifacts.writing(directory / name, claim, workdir.SCHEMA, keep_partial=together)
             out = Path(distributed.first(lambda: str(stack.enter_context(writing))))
             make = body or BODIES[name]
             if together:
-                make(workdir, config, out)
+                make(directory, config, out)
             else:
-                distributed.first(lambda: make(workdir, config, out))
-        distributed.first(lambda: _drop_checkpoints(workdir / name))
+                distributed.first(lambda: make(directory, config, out))
+        distributed.first(lambda: _drop_checkpoints(directory / name))
 
 
 def _runs(why: str | None) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from pr2_jax.bench import step_workloads, synthetic
 from pr2_jax.bench.harness import Measured, time_steps
 from pr2_jax.config import DataConfig
+from pr2_jax.data import columns
 
 USERS, EVENTS_A_USER, SESSIONS, SHOWN = 2_000, 1_500, 40_000, 10
 DAY_MS = 86_400_000
@@ -26,16 +27,13 @@ def run(repeats: int, sizes: synthetic.Sizes | None = None) -> Iterator[Measured
     with tempfile.TemporaryDirectory(prefix="pr2-bench-") as place:
         feeds = _feeds(Path(place), sizes)
         for name, trained in (("pdr", step_workloads.pdr), ("qin", step_workloads.qin)):
-            step = list(trained(max(3, repeats // 4), sizes))[-1]
-            fed = _measure(name, *feeds[name], repeats)
+            step, (batch_at, rows) = list(trained(max(3, repeats // 4), sizes))[-1], feeds[name]
+            made, inputs = sum(x.nbytes for x in batch_at(0).values()), range(1, 4 * repeats + 4)
+            _, seconds, _ = time_steps(lambda _, step, at=batch_at: at(step), None, inputs, 4 * repeats)
+            size = {"batch": rows, "events": USERS * EVENTS_A_USER}
+            fed = Measured("feed", name, size, rows, 0.0, seconds, 2 * made, 0)
             yield dataclasses.replace(fed, note=f"{step.step_s / fed.step_s:.1f} x what training takes")
             yield step
-
-
-def _measure(name: str, batch_at: Callable[[int], dict[str, np.ndarray]], rows: int, repeats: int) -> Measured:
-    made = sum(x.nbytes for x in batch_at(0).values())
-    _, seconds, _ = time_steps(lambda _, step: batch_at(step), None, range(1, 4 * repeats + 4), 4 * repeats)
-    return Measured("feed", name, {"batch": rows, "events": USERS * EVENTS_A_USER}, rows, 0.0, seconds, 2 * made, 0)
 
 
 def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int], dict[str, np.ndarray]], int]]:
@@ -66,7 +64,6 @@ def _feeds(place: Path, sizes: synthetic.Sizes) -> dict[str, tuple[Callable[[int
 
 def _store(sizes: synthetic.Sizes):
     """A random log of twenty days in memory, in which all people have full histories."""
-    from pr2_jax.data import columns
     from pr2_jax.data.store.log_store import LogStore
 
     rng = np.random.default_rng(0)
@@ -78,11 +75,8 @@ def _store(sizes: synthetic.Sizes):
     def ragged(rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(0, rows * width + 1, width), some(rows * width, below=sizes.words)
 
-    def ids(rows: int) -> np.ndarray:
-        return np.arange(rows, dtype=np.int64)
-
     first_word, words = ragged(sizes.videos, sizes.caption_tokens)
-    first_query_word, query_words = ragged(queries, sizes.query_tokens)
+    query_words = ragged(queries, sizes.query_tokens)
     profile = np.stack([some(USERS + 1, below=size) for size in synthetic.PROFILE_SIZES], axis=1)
     counts = columns.Counts(
         users=USERS + 1, videos=sizes.videos, words=sizes.words, queries=queries, authors=sizes.authors,
@@ -91,17 +85,17 @@ def _store(sizes: synthetic.Sizes):
     )  # fmt: skip
     return LogStore(
         users=columns.Users(
-            ids(USERS + 1), profile, synthetic.PROFILE_SIZES, np.r_[0, 0, np.arange(1, USERS + 1) * EVENTS_A_USER]
+            np.arange(USERS + 1), profile, synthetic.PROFILE_SIZES, np.r_[0, 0, np.arange(1, USERS + 1) * EVENTS_A_USER]
         ),
         videos=columns.Videos(
-            ids(sizes.videos), some(sizes.videos, below=sizes.authors),
+            np.arange(sizes.videos), some(sizes.videos, below=sizes.authors),
             some(sizes.videos, synthetic.LEVELS, below=synthetic.CATEGORIES), some(sizes.videos, below=2),
             np.zeros(sizes.videos, np.int64), first_word, words, None,
         ),
-        queries=columns.Queries(first_query_word, query_words),
+        queries=columns.Queries(*query_words),
         events=_events(rng, sizes.videos, end_ms),
         sessions=columns.Sessions(
-            ids(SESSIONS), some(SESSIONS, below=USERS + 1), some(SESSIONS, below=queries),
+            np.arange(SESSIONS), some(SESSIONS, below=USERS + 1), some(SESSIONS, below=queries),
             np.sort(rng.integers(15 * DAY_MS, end_ms, SESSIONS)), some(SESSIONS, below=2),
             np.arange(0, SESSIONS * SHOWN + 1, SHOWN),
         ),
@@ -109,7 +103,7 @@ def _store(sizes: synthetic.Sizes):
             some(SESSIONS * SHOWN, below=sizes.videos), np.tile(np.arange(SHOWN, dtype=np.int32), SESSIONS),
             (rng.random(SESSIONS * SHOWN) < 0.2).astype(np.int32),
         ),
-        words=columns.Words(ids(sizes.words), [None] * sizes.words),
+        words=columns.Words(np.arange(sizes.words), [None] * sizes.words),
         counts=counts,
         cuts=columns.Cuts(0, end_ms - 2 * DAY_MS, end_ms - DAY_MS, end_ms),
         source_names=("search",),
@@ -118,10 +112,8 @@ def _store(sizes: synthetic.Sizes):
     )  # fmt: skip
 
 
-def _events(rng: np.random.Generator, videos: int, end_ms: int):
+def _events(rng: np.random.Generator, videos: int, end_ms: int) -> columns.Events:
     """Events, equally many of each person, at uniform times."""
-    from pr2_jax.data import columns
-
     events, rates = USERS * EVENTS_A_USER, {"click": 0.8, "like": 0.1, "follow": 0.02, "forward": 0.02}
     duration_ms = rng.integers(5_000, 60_000, events)
     play_ms = (duration_ms * rng.random(events)).astype(np.int64)

@@ -1,21 +1,27 @@
-"""Timing of jitted steps: compile time, the median of repeats, and rates of the bytes and FLOPs that a step needs."""
+"""Timing of jitted steps, and lower bounds on the bytes and FLOPs that a step needs."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import math
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
+from jax.extend import core
+
+from pr2_jax.training.embedding_tables import Tables
+from pr2_jax.training.loop import Task
 
 State = TypeVar("State")
 WARM_UP = 2
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Measured:
     rows: int  # units of work a step: the workload says which
     compile_s: float
     seconds: Sequence[float]  # of each repeat
-    must_bytes: int  # lower bound of memory traffic a step (cost_model.py)
+    must_bytes: int  # lower bound of memory traffic a step
     must_flops: int
     note: str = ""
     peak_bytes: int = dataclasses.field(default_factory=lambda: peak_bytes())  # of the process, or the device
@@ -90,11 +96,56 @@ def peak_bytes() -> int:
     if stats and "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
     with contextlib.suppress(OSError, IndexError, ValueError):
-        return int(STATUS.read_text().split("VmHWM:")[1].split()[0]) * 1024
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _forget_peak() -> None:
     """Resets the high-water mark of the process's memory, where Linux allows it."""
     with contextlib.suppress(OSError):
-        RESET.write_text("5")
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def matmul_flops(fn: Callable, *args: Any) -> int:
+    """Twice the multiply-adds of all matrix products in the traced function."""
+    return _flops(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _flops(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (left_sum, _), _ = equation.params["dimension_numbers"]
+            summed = math.prod(equation.invars[0].aval.shape[axis] for axis in left_sum)
+            total += 2 * summed * math.prod(equation.outvars[0].aval.shape)
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                total += _flops(inner) if hasattr(inner, "eqns") else 0
+    return total
+
+
+def floats_a_row(tables: Tables, states: Mapping[str, Any]) -> dict[str, int]:
+    """Floats of optimiser state for a row of each table."""
+    return {
+        name: sum(leaf.size for leaf in jax.tree.leaves(states[name]) if leaf.ndim) // len(table)
+        for name, table in tables.items()
+    }
+
+
+def step_bytes(task: Task, batch: Mapping[str, np.ndarray], params: Any, memory: Mapping[str, int]) -> int:
+    """Bytes that a step must move; `memory`: floats of optimiser state for a row, by table.
+
+    A batch and each looked-up row are read once; each row's gradient is written and read; each distinct row, dense
+    parameters and their optimisers' state are read and written. Activations are left out: they could stay on the chip.
+    """
+    specs, prepared = task.table_specs(), task.prepare(task.frozen, dict(batch))
+    batch_bytes = sum(np.asarray(x).nbytes for x in batch.values())
+    frozen_bytes = sum(x.nbytes for x in jax.tree.leaves(prepared)) - batch_bytes
+    floats, ids = 6 * sum(x.size for x in jax.tree.leaves(params)), collections.defaultdict(list)
+    for table, looked_up in task.lookups(prepared).values():
+        floats += 3 * looked_up.size * specs[table].width
+        ids[table].append(np.asarray(looked_up).reshape(-1))
+    for table, parts in ids.items():
+        floats += 2 * len(np.unique(np.concatenate(parts))) * (specs[table].width + memory[table])
+    return batch_bytes + max(frozen_bytes, 0) + 4 * floats

@@ -51,12 +51,9 @@ class Kill:
         return {"workload": "resume", "steps": STEPS} | dataclasses.asdict(self)
 
     def line(self) -> str:
-        when = " inside a save" if self.inside_save else ""
+        when = f"{self.after_s:5.2f} s{' inside a save' if self.inside_save else '':<15}"
         verdict = "bit-identical" if self.identical else "DIFFERENT"
-        return (
-            f"kill {self.kill:>3}  after {self.after_s:5.2f} s{when:<15} resumed from step {self.resumed_from:>3} of "
-            f"{STEPS}  {verdict}"
-        )
+        return f"kill {self.kill:>3}  after {when} resumed from step {self.resumed_from:>3} of {STEPS}  {verdict}"
 
 
 def run(kills: int, seed: int) -> Iterator[Kill]:
@@ -109,12 +106,7 @@ def train(directory: Path) -> None:
     """The process that is killed. Prints the hashes of its end state."""
     directory.mkdir(exist_ok=True)
     steps = []
-
-    def batch_at(step: int) -> dict[str, np.ndarray]:
-        steps.append(step)
-        return _batch(step)
-
-    state = fit(_task(), batch_at, OPTIM, steps=STEPS, directory=directory)
+    state = fit(_task(), lambda step: steps.append(step) or _batch(step), OPTIM, steps=STEPS, directory=directory)
     content = {name: np.asarray(leaf).tobytes() for name, leaf in resource_limits.by_name(state).items()}
     content["curve"] = (directory / "curve.jsonl").read_bytes()
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}

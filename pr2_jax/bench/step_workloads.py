@@ -8,8 +8,7 @@ import jax
 import numpy as np
 
 from pr2_jax.bench import synthetic
-from pr2_jax.bench.cost_model import floats_a_row, matmul_flops, step_bytes
-from pr2_jax.bench.harness import Measured, time_steps
+from pr2_jax.bench.harness import Measured, floats_a_row, matmul_flops, step_bytes, time_steps
 from pr2_jax.config import OptimConfig
 from pr2_jax.training.loop import Task, init_state, make_step
 from pr2_jax.training.mesh import everywhere, place, single

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -37,15 +38,15 @@ class Sizes:
         return {"video": self.videos, "word": self.words, "author": self.authors, "category": CATEGORIES}
 
 
-def pdr_config(batch: int = 1_024) -> PdrConfig:
+def pdr_config() -> PdrConfig:
     """The benchmark's config of PDR."""
-    optim = OptimConfig(batch=batch, table_optimizer="row_adagrad")
+    optim = OptimConfig(batch=1_024, table_optimizer="row_adagrad")
     return PdrConfig(width=64, history=100, uniform_negatives=1_024, hard_negatives=2, optim=optim)
 
 
-def qin_config(batch: int = 512) -> QinConfig:
+def qin_config() -> QinConfig:
     """The benchmark's config of QIN."""
-    optim = OptimConfig(batch=batch, table_optimizer="row_adagrad")
+    optim = OptimConfig(batch=512, table_optimizer="row_adagrad")
     sizes = {"history": 1_000, "keep_query": 100, "keep_video": 50, "realtime": 50}
     return QinConfig(width=64, experts=8, expert_width=128, optim=optim, **sizes)
 
@@ -58,19 +59,14 @@ def unit_rows(key: jax.Array, rows: int, width: int) -> jax.Array:
 
 def catalogue(sizes: Sizes, width: int) -> dict[str, jax.Array]:
     """Frozen arrays, as models/build_tasks.py makes them from a log."""
-    keys = iter(jax.random.split(jax.random.key(0), 8))
-
-    def ids(shape: tuple[int, ...], upper: int) -> jax.Array:
-        return jax.random.randint(next(keys), shape, 1, upper)
-
-    videos = sizes.videos
+    keys, videos = jax.random.split(jax.random.key(0), 8), sizes.videos
     return {
-        "caption": ids((videos, sizes.caption_tokens), sizes.words),
-        "author": ids((videos,), sizes.authors),
-        "category": ids((videos, LEVELS), CATEGORIES),
-        "numbers": jax.random.normal(next(keys), (videos, 2)),
-        "content": unit_rows(next(keys), videos, width),
-        "preference": jax.random.normal(next(keys), (videos, PREFERENCE_WIDTH)),
+        "caption": jax.random.randint(keys[0], (videos, sizes.caption_tokens), 1, sizes.words),
+        "author": jax.random.randint(keys[1], (videos,), 1, sizes.authors),
+        "category": jax.random.randint(keys[2], (videos, LEVELS), 1, CATEGORIES),
+        "numbers": jax.random.normal(keys[3], (videos, 2)),
+        "content": unit_rows(keys[4], videos, width),
+        "preference": jax.random.normal(keys[5], (videos, PREFERENCE_WIDTH)),
         "log_unigram": jnp.full(videos, -np.log(videos), jnp.float32),
     }
 
@@ -90,19 +86,16 @@ def qin_task(config: QinConfig, sizes: Sizes) -> QinTask:
 def pdr_batch(config: PdrConfig, sizes: Sizes, seed: int) -> HostBatch:
     """A batch of PDR."""
     rng, batch = np.random.default_rng(seed), config.optim.batch
-
-    def videos(*shape: int) -> np.ndarray:
-        return rng.integers(1, sizes.videos, shape, dtype=np.int32)
-
+    videos = functools.partial(rng.integers, 1, sizes.videos, dtype=np.int32)
     return _request(rng, batch, sizes, config.width) | {
         "preference_BxD": rng.normal(size=(batch, PREFERENCE_WIDTH)).astype(np.float32),
         "video_B": videos(batch),
         "shown_B": videos(batch),
         "uniform_N": videos(config.uniform_negatives),
-        "hard_BxK": videos(batch, config.hard_negatives),
+        "hard_BxK": videos((batch, config.hard_negatives)),
         "feedback_BxT": np.tile(np.array([[1, 0, 0]], np.float32), (batch, 1)),
         "session_B": np.arange(batch, dtype=np.int32),
-        "history_BxH": videos(batch, config.history),
+        "history_BxH": videos((batch, config.history)),
         **_events(rng, batch, config.history, "signals_BxHxG", "gap_seconds_BxH"),
     }
 
@@ -110,15 +103,16 @@ def pdr_batch(config: PdrConfig, sizes: Sizes, seed: int) -> HostBatch:
 def qin_batch(config: QinConfig, sizes: Sizes, seed: int) -> HostBatch:
     """A batch of slates."""
     rng, batch, slate = np.random.default_rng(seed), config.optim.batch, sizes.slate
+    videos = functools.partial(rng.integers, 1, sizes.videos, dtype=np.int32)
     return _request(rng, batch, sizes, config.width) | {
         "is_feed_B": np.zeros(batch, np.float32),
-        "video_BxS": rng.integers(1, sizes.videos, (batch, slate), dtype=np.int32),
+        "video_BxS": videos((batch, slate)),
         "position_BxS": np.tile(np.arange(slate, dtype=np.int32), (batch, 1)),
         "features_BxSxF": rng.normal(size=(batch, slate, FEATURES)).astype(np.float32),
         "label_BxSxT": (rng.random((batch, slate, 3)) < 0.2).astype(np.float32),
         "weight_BxSxT": np.ones((batch, slate, 3), np.float32),
-        "history_BxH": rng.integers(1, sizes.videos, (batch, config.history), dtype=np.int32),
-        "recent_BxR": rng.integers(1, sizes.videos, (batch, config.realtime), dtype=np.int32),
+        "history_BxH": videos((batch, config.history)),
+        "recent_BxR": videos((batch, config.realtime)),
         **_events(rng, batch, config.history, "signals_BxHxG", "gap_seconds_BxH"),
         **_events(rng, batch, config.realtime, "recent_signals_BxRxG", "recent_gap_BxR"),
     }

@@ -1,6 +1,6 @@
 """`tables`: lookup, gradient and update of embedding tables of growing size. A row is one looked-up id.
 
-The memory traffic that a step needs is counted as in cost_model.py; it does not grow with the table.
+The memory traffic that a step needs is counted as in harness.step_bytes; it does not grow with the table.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pr2_jax.bench.cost_model import floats_a_row
-from pr2_jax.bench.harness import Measured, time_steps
+from pr2_jax.bench.harness import Measured, floats_a_row, time_steps
 from pr2_jax.training.embedding_tables import TableSpec, gather, init_all, init_tables, update_all
 from pr2_jax.training.loop import TABLE_OPTIMIZERS
 from pr2_jax.training.mesh import Mesh, single
@@ -23,12 +22,12 @@ DENSE_LIMIT = 1_000_000
 """Rows up to which whole-table Adam is measured."""
 
 
-def run(repeats: int, sizes: tuple[int, ...] | None = None, mesh: Mesh | None = None) -> Iterator[Measured]:
+def run(repeats: int, sizes: tuple[int, ...] | None = None) -> Iterator[Measured]:
     """Every optimiser at every size."""
     for name in TABLE_OPTIMIZERS:
         for size in sizes or SIZES:
             if name != "adam" or size <= DENSE_LIMIT:
-                yield measure(name, size, repeats, mesh or single())
+                yield measure(name, size, repeats, single())
 
 
 def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
@@ -44,11 +43,8 @@ def measure(name: str, size: int, repeats: int, mesh: Mesh) -> Measured:
     def step(state, ids_BxH):
         tables, memory = state
         lookups = {"history": ("video", ids_BxH)}
-
-        def loss(rows):
-            return jnp.square(rows["history"].sum(1)).mean()
-
-        gradient = jax.grad(loss)(gather(tables, lookups, mesh))
+        gradient_at = jax.grad(lambda rows: jnp.square(rows["history"].sum(1)).mean())
+        gradient = gradient_at(gather(tables, lookups, mesh))
         return update_all(optimizers, tables, memory, lookups, gradient, {"video": jnp.float32(1e-3)}, mesh)
 
     state = jax.jit(fresh)(jax.random.key(0))

@@ -27,7 +27,6 @@ FEED_SLATES = 1_000
 COLUMNS = (
     "raw_ece", "calibrated_ece", "chance_ece", "raw_pcoc", "calibrated_pcoc", "raw_logloss", "calibrated_logloss",
 )  # fmt: skip
-
 BEFORE_AFTER = (("before", 2), ("after", 1))
 """Of calibration, with the colour of each."""
 
@@ -41,21 +40,22 @@ def write(system: System, config: Config, rankings: Rankings, out: Path) -> dict
     results where the log tells their label, else feed views.
     """
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
-    searches_Nq = _searches(system, rankings.day.start_ms)
-    bands, day = thirds(searches_Nq), rankings.day
-    on_results = any(rankings.slates.told(h.label).any() for h in config.qin.prediction_heads if h.label != "click")
-    slates = rankings.slates
-    if not on_results:
-        slates = feed_slates(system.log.reader, day.start_ms, day.stop_ms, config.qin.slate)
-    slates = slates.sample(FEED_SLATES)
+    shown, day = rankings.slates, rankings.day
+    searches_Nq = system.log.counters.query_searches.before(np.arange(system.store.counts.queries), day.start_ms)
+    searches_Nq[0] = 0  # the empty query, as in the ranker's features
+    bands = thirds(searches_Nq)
+    on_results = any(shown.told(head.label).any() for head in config.qin.prediction_heads if head.label != "click")
+    of_heads = shown if on_results else feed_slates(system.log.reader, day.start_ms, day.stop_ms, config.qin.slate)
+    of_heads = of_heads.sample(FEED_SLATES)
     found: dict[str, Judged] = {}
     curves = {}
     for searcher in rankings.searchers.values():
         ranker = searcher.pipeline.ranker
-        click, query_N = _clicks(rankings, f"slate.{ranker}")
-        band_N = calibration_curve.band_of(searches_Nq[query_N], bands)
+        of_ranker = rankings.by_name[f"slate.{ranker}"]
+        click, slate_N = _rows(shown, "click", shown.video_NxS > 0, of_ranker.scores_SxK, of_ranker.probability_SxK)
+        band_N = calibration_curve.band_of(searches_Nq[shown.query_N[slate_N]], bands)
         parts = {"click": click} | {f"click, {b} queries": click.kept(band_N == i) for i, b in enumerate(BANDS)}
-        parts |= _other_heads(system, searcher, slates, is_feed=not on_results)
+        parts |= _other_heads(system, searcher, of_heads, is_feed=not on_results)
         found[ranker] = {part: calibration_curve.judge(rows, draws, seed) for part, rows in parts.items()}
         curves[f"{ranker}: clicks on {len(click.label_N):,} results"] = {
             when: calibration_curve.curve(click.label_N, p_N, click.user_N, draws, seed)
@@ -71,20 +71,6 @@ def write(system: System, config: Config, rankings: Rankings, out: Path) -> dict
         },
         "curves": curves,
     }
-
-
-def _searches(system: System, before_ms: int) -> np.ndarray:
-    """Searches of each query before the day; the empty query has none, as in the ranker's features."""
-    counts_Nq = system.log.counters.query_searches.before(np.arange(system.store.counts.queries), before_ms)
-    counts_Nq[0] = 0
-    return counts_Nq
-
-
-def _clicks(rankings: Rankings, name: str) -> tuple[Rows, np.ndarray]:
-    """All results shown, and the query row of each."""
-    slates, ranking = rankings.slates, rankings.by_name[name]
-    rows, slate_N = _rows(slates, "click", slates.video_NxS > 0, ranking.scores_SxK, ranking.probability_SxK)
-    return rows, slates.query_N[slate_N]
 
 
 def _rows(
@@ -111,13 +97,11 @@ def _other_heads(system: System, searcher: Searcher, slates: Slates, is_feed: bo
 
 
 def _write_tables(found: dict[str, Judged], bands: tuple[int, int], out: Path) -> None:
-    rows = [
-        results_table.Row(
-            f"{ranker} {part} ({judged['rows']:,.0f} rows, {judged['positives']:,.0f} yes)", judged, ranker
-        )
-        for ranker, parts in found.items()
-        for part, judged in parts.items()
-    ]
+    rows = []
+    for ranker, parts in found.items():
+        for part, judged in parts.items():
+            name = f"{ranker} {part} ({judged['rows']:,.0f} rows, {judged['positives']:,.0f} yes)"
+            rows.append(results_table.Row(name, judged, ranker))
     title = "Calibration on the test day, before (raw) and after"
     notes = (
         f"ECE over {calibration_curve.BINS} bins of equally many rows; chance_ece: what is left of it on average where "
@@ -132,13 +116,10 @@ def _write_tables(found: dict[str, Judged], bands: tuple[int, int], out: Path) -
 def charts_of(name: str, parts: dict[str, dict]) -> list[Plot]:
     """Reliability curve and histogram of predictions of one ranker, from its `curves` in metrics.json."""
     ranker = name.partition(":")[0]
-    curves = [
-        Series(f"{when} calibration", parts[when]["predicted_B"], parts[when]["observed_B"], parts[when]["low_B"],
-               parts[when]["high_B"], marks=True, colour=colour)
-        for when, colour in BEFORE_AFTER
-    ]  # fmt: skip
-    spreads = []
+    curves, spreads = [], []
     for when, colour in BEFORE_AFTER:
+        curve = [parts[when][name] for name in ("predicted_B", "observed_B", "low_B", "high_B")]
+        curves.append(Series(f"{when} calibration", *curve, marks=True, colour=colour))
         spread = parts[when]["spread_W"]
         filled = [(n + 0.5) / len(spread) for n, count in enumerate(spread) if count]
         spreads.append(Series(f"{when} calibration", filled, [c for c in spread if c], colour=colour))

@@ -11,12 +11,13 @@ import numpy as np
 from pr2_jax import artifacts, console
 from pr2_jax.config import Config
 from pr2_jax.data.batches.sessions import session_names
+from pr2_jax.data.batches.slates import Slates
 from pr2_jax.errors import BadInput
 from pr2_jax.evaluation import calibration_report, results_table, slices
 from pr2_jax.evaluation.judged_day import Refinding, day_of
 from pr2_jax.evaluation.leak_probe import probe_day, probe_training
 from pr2_jax.evaluation.oracle_rankings import oracle_rankings
-from pr2_jax.evaluation.rankings import Ranking, Rankings, rank_day, session_metrics
+from pr2_jax.evaluation.rankings import Rankings, rank_day, session_metrics
 from pr2_jax.evaluation.run_files import write_run
 from pr2_jax.metrics import per_session, ranking_metrics
 from pr2_jax.metrics.bootstrap import Interval, interval, number
@@ -36,6 +37,7 @@ SESSIONS = "sessions.npz"
 """Per-session metrics of each ranking (metrics/per_session.py)."""
 
 Metrics = dict[str, Interval | float]
+Table = dict[str, Metrics]
 
 
 def run(workdir: Path, config: Config, out: Path) -> None:
@@ -49,12 +51,15 @@ def run(workdir: Path, config: Config, out: Path) -> None:
         raise BadInput(f"{workdir / 'store'}: no search of the test day has a click{new}: there is nothing to judge by")
     probed = {"test_day": probe_day(system, config, cuts.test_ms), "training_day": probe_training(system, config)}
     counts = " and ".join(f"{count} searches of the {day.replace('_', ' ')}" for day, count in probed.items())
-    console.log(f"leak probe: {counts} are told the same with their future removed")
+    console.log(f"leak probe: {counts} read the same numbers from a log without their future")
     rankings = rank_day(system, config, day)
     rankings.by_name.update(oracle_rankings(system, config, rankings))
     metrics = session_metrics(system, rankings)
+    raw_V, names = np.asarray(system.store.videos.raw_id), session_names(system.store)
     for name, ranking in rankings.by_name.items():
-        _write_run(system, rankings, name, ranking, out)
+        sessions = day.all_sessions if ranking.of_shown else day.sessions
+        videos_SxK = np.where(ranking.ids_SxK > 0, raw_V[ranking.ids_SxK], NO_VIDEO)
+        write_run(out / f"{name}.run", names[sessions], videos_SxK, ranking.scores_SxK, name)
     per_session.save(out / SESSIONS, metrics)
     rows, outcomes = _rows(config, rankings, metrics), _head_rows(config, rankings)
     differences = _differences(config, metrics)
@@ -79,70 +84,53 @@ def print_table(workdir: Path) -> None:
         console.log(f"the same by query, person and clicked video: {path}")
 
 
-def _write_run(system: System, rankings: Rankings, name: str, ranking: Ranking, out: Path) -> None:
-    """With raw ids."""
-    raw, store = np.asarray(system.store.videos.raw_id), system.store
-    sessions = rankings.day.all_sessions if ranking.of_shown else rankings.day.sessions
-    videos_SxK = np.where(ranking.ids_SxK > 0, raw[ranking.ids_SxK], NO_VIDEO)
-    write_run(out / f"{name}.run", session_names(store)[sessions], videos_SxK, ranking.scores_SxK, name)
-
-
-def _rows(config: Config, rankings: Rankings, metrics: dict[str, PerSession]) -> dict[str, Metrics]:
+def _rows(config: Config, rankings: Rankings, metrics: dict[str, PerSession]) -> Table:
     """A table row for each ranking. Order metrics count sessions with a click, pooled ones all shown results."""
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
-    valid = rankings.slates.video_NxS > 0
-    labels, users = rankings.slates.label("click")[valid], _users(rankings, valid)
-    out: dict[str, Metrics] = {}
+    slates, shown_NxS, out = rankings.slates, rankings.slates.video_NxS > 0, {}
     for name, ranking in rankings.by_name.items():
         columns = ("ndcg@10", "mrr", "auc") if ranking.of_shown else CATALOGUE_COLUMNS
-        row: Metrics = {metric: metrics[name].interval(metric, draws, seed) for metric in columns}
+        out[name] = {metric: metrics[name].interval(metric, draws, seed) for metric in columns}
         if ranking.of_shown:
-            row["pooled_auc"], row["gauc"] = _aucs(config, labels, ranking.scores_SxK[valid], users)
-            if ranking.probability_SxK is not None and not labels.all():
-                p = ranking.probability_SxK[valid]
-                row |= _probability_metrics(config, labels, p, users)
-                row["pcoc"] = ranking_metrics.predicted_over_observed(labels, p)
-        out[name] = row
+            p_NxS = None if slates.label("click")[shown_NxS].all() else ranking.probability_SxK
+            pooled = _pooled(config, slates, "click", shown_NxS, ranking.scores_SxK, p_NxS)
+            out[name] |= {"pooled_auc": pooled.pop("auc")} | pooled
     return out
 
 
-def _head_rows(config: Config, rankings: Rankings) -> dict[str, Metrics]:
+def _head_rows(config: Config, rankings: Rankings) -> Table:
     """Every ranker's heads beside clicks, over the shown results whose outcome the log tells; `rate` is their share
     with the label. Empty where the log has clicks alone."""
-    out: dict[str, Metrics] = {}
+    slates, out = rankings.slates, {}
     for name, ranking in rankings.by_name.items():
         for t, head in enumerate(config.qin.prediction_heads if ranking.heads_SxKxT is not None else ()):
-            told = rankings.slates.told(head.label)
-            if head.label == "click" or not told.any():
-                continue
-            labels, users = rankings.slates.label(head.label)[told], _users(rankings, told)
-            p = ranking.heads_SxKxT[..., t][told]
-            row: Metrics = {"rate": float(labels.mean())} | _probability_metrics(config, labels, p, users)
-            row["auc"], row["gauc"] = _aucs(config, labels, p, users)
-            out[f"{name}.{head.name}"] = row
+            told_NxS, p_NxS = slates.told(head.label), ranking.heads_SxKxT[..., t]
+            if head.label != "click" and told_NxS.any():
+                row = _pooled(config, slates, head.label, told_NxS, p_NxS, p_NxS)
+                row["rate"] = float(slates.label(head.label)[told_NxS].mean())
+                out[f"{name}.{head.name}"] = {column: row[column] for column in HEAD_COLUMNS}
     return out
 
 
-def _users(rankings: Rankings, kept_NxS: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(rankings.slates.user_N[:, None], kept_NxS.shape)[kept_NxS]
-
-
-def _aucs(config: Config, labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> tuple[float, Interval]:
-    """AUC of all results together, and GAUC: the mean over users."""
-    each, weight = ranking_metrics.user_auc(labels, scores, users)
+def _pooled(
+    config: Config, slates: Slates, label: str, kept_NxS: np.ndarray, score_NxS: np.ndarray, p_NxS: np.ndarray | None
+) -> Metrics:
+    """AUC of all kept results together, GAUC (the mean over users) and, of probabilities, log loss, ECE and PCOC."""
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
-    return ranking_metrics.auc(labels, scores), interval(each, np.arange(len(each)), weight, draws, seed)
+    label_N, score_N = slates.label(label)[kept_NxS], score_NxS[kept_NxS]
+    user_N = np.broadcast_to(slates.user_N[:, None], kept_NxS.shape)[kept_NxS]
+    auc_U, weight_U = ranking_metrics.user_auc(label_N, score_N, user_N)
+    gauc = interval(auc_U, np.arange(len(auc_U)), weight_U, draws, seed)
+    row: Metrics = {"auc": ranking_metrics.auc(label_N, score_N), "gauc": gauc}
+    if p_NxS is not None:
+        p_N = p_NxS[kept_NxS]
+        row["logloss"] = interval(ranking_metrics.log_losses(label_N, p_N), user_N, None, draws, seed)
+        row["ece"] = ranking_metrics.expected_calibration_error(label_N, p_N)
+        row["pcoc"] = ranking_metrics.predicted_over_observed(label_N, p_N)
+    return row
 
 
-def _probability_metrics(config: Config, labels: np.ndarray, p: np.ndarray, users: np.ndarray) -> Metrics:
-    losses, evaluation = ranking_metrics.log_losses(labels, p), config.evaluation
-    return {
-        "logloss": interval(losses, users, None, evaluation.bootstrap, evaluation.seed),
-        "ece": ranking_metrics.expected_calibration_error(labels, p),
-    }
-
-
-def _differences(config: Config, metrics: dict[str, PerSession]) -> dict[str, Metrics]:
+def _differences(config: Config, metrics: dict[str, PerSession]) -> Table:
     """Paired by session."""
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
     return {
@@ -161,17 +149,12 @@ def _gap_closed(metrics: dict[str, PerSession]) -> dict[str, float]:
     return out
 
 
-def _numbers(rows: dict[str, Metrics]) -> dict[str, dict[str, Any]]:
+def _numbers(rows: Table) -> dict[str, dict[str, Any]]:
     return {name: {metric: number(value) for metric, value in row.items()} for name, row in rows.items()}
 
 
 def _write_tables(
-    rows: dict[str, Metrics],
-    differences: dict[str, Metrics],
-    outcomes: dict[str, Metrics],
-    refinding: Refinding,
-    gap_closed: dict[str, float],
-    out: Path,
+    rows: Table, differences: Table, outcomes: Table, refinding: Refinding, gap_closed: dict[str, float], out: Path
 ) -> None:
     """`table.txt` and `table.md`."""
     of_slates = {name: row for name, row in rows.items() if name.startswith("slate.")}
@@ -179,11 +162,10 @@ def _write_tables(
     tables = [
         (f"Whole catalogue, test day, {refinding.rule}", f"{refinding.note}\n", of_catalogue, CATALOGUE_COLUMNS),
         ("Shown results reordered, test day", "", of_slates, SLATE_COLUMNS),
+        ("Long play and like of shown results, test day", "", outcomes, HEAD_COLUMNS),
     ]
-    if outcomes:
-        tables.append(("Long play and like of shown results, test day", "", outcomes, HEAD_COLUMNS))
     text, mark = [], []
-    for title, note, mine, columns in tables:
+    for title, note, mine, columns in tables if outcomes else tables[:-1]:
         lines = [results_table.Row(name, row, name.split(".")[0]) for name, row in mine.items()]
         text.append(results_table.plain(lines, columns, title) + note)
         mark.append(f"{title}\n\n{results_table.markdown(lines, columns)}" + (f"\n{note}" if note else ""))

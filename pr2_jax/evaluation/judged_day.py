@@ -59,12 +59,8 @@ class Day:
     def sample(self, most: int) -> Day:
         """The day with at most that many of the sessions on which retrieval is judged, evenly spread."""
         kept = evenly_spread(len(self.sessions), most)
-        return dataclasses.replace(
-            self,
-            sessions=self.sessions[kept],
-            clicked=[self.clicked[at] for at in kept],
-            requests=self.requests.take(kept),
-        )
+        sessions, clicked = self.sessions[kept], [self.clicked[at] for at in kept]
+        return dataclasses.replace(self, sessions=sessions, clicked=clicked, requests=self.requests.take(kept))
 
 
 def day_of(system: System, start_ms: int, stop_ms: int, *, withhold: bool | None = None) -> Day:
@@ -83,9 +79,8 @@ def day_of(system: System, start_ms: int, stop_ms: int, *, withhold: bool | None
         sessions=len(np.unique(session_P[again_P])),
         nothing_new=len(clicked_sessions) - len(np.unique(session_P[~again_P])),
     )
-    kept, clicked = clicked_sessions, clicked_videos
-    if withhold:
-        kept, clicked = _by_session(rows, session_P[~again_P], video_P[~again_P])
+    findable_P = ~again_P if withhold else np.ones(len(again_P), bool)
+    kept, clicked = _by_session(rows, session_P[findable_P], video_P[findable_P])
     requests = system.log.requests(kept, withhold=withhold)
     return Day(start_ms, stop_ms, rows, clicked_sessions, clicked_videos, kept, clicked, requests, counts)
 

@@ -20,6 +20,7 @@ from pr2_jax.data.schema import DAY_MS
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.ranking.query_map import QueryNumbers
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
+from pr2_jax.search.fitted_artifacts import Snapshot
 from pr2_jax.search.system import System
 from pr2_jax.types import Requests
 
@@ -32,8 +33,7 @@ def probe_day(system: System, config: Config, day_ms: int, past: Past | None = N
 
     `past`: where the log without its future comes from, if not from the store itself.
     """
-    snapshot = system.fitted.snapshot(day_ms)
-    return _probe(system, config, day_ms, snapshot.similarity, snapshot.popularity_V, past, training=False)
+    return _probe(system, config, day_ms, system.fitted.snapshot(day_ms), past, training=False)
 
 
 def probe_training(system: System, config: Config, past: Past | None = None) -> int:
@@ -43,34 +43,23 @@ def probe_training(system: System, config: Config, past: Past | None = None) -> 
     if not len(time_ms_N):
         return 0
     day_ms = int(day_start_ms(store, time_ms_N[len(time_ms_N) // 2]))
-    similarity = system.similarity_as_of(day_ms)
-    return _probe(system, config, day_ms, similarity, popularity(store, day_ms), past, training=True)
+    snapshot = Snapshot(system.similarity_as_of(day_ms), popularity(store, day_ms))
+    return _probe(system, config, day_ms, snapshot, past, training=True)
 
 
-def _probe(
-    system: System,
-    config: Config,
-    day_ms: int,
-    similarity: ItemSimilarity,
-    popularity_V: np.ndarray,
-    past: Past | None,
-    *,
-    training: bool,
-) -> int:
+def _probe(system: System, config: Config, day_ms: int, snapshot: Snapshot, past: Past | None, training: bool) -> int:
     past = past or Past(system.store.truncated)
     if day_ms > past.first_ms:
-        _probe_fitted(system, day_ms, similarity, popularity_V, past.at(day_ms))
+        _probe_fitted(system, day_ms, snapshot, past.at(day_ms))
     evaluation, start_ms = config.evaluation, max(day_ms, past.first_ms + 1)
     sessions = sample_sessions(system.store, evaluation.probe_sessions, evaluation.seed, start_ms, day_ms + DAY_MS)
     if len(sessions):
         videos = _candidates(system, sessions, evaluation.seed)
-        probe(system.store, sessions, _told(system, config, videos, similarity, training=training), past)
+        probe(system.store, sessions, _told(system, config, videos, snapshot.similarity, training), past)
     return len(sessions)
 
 
-def _told(
-    system: System, config: Config, videos: np.ndarray, similarity: ItemSimilarity, *, training: bool
-) -> FeatureFn:
+def _told(system: System, config: Config, videos: np.ndarray, similarity: ItemSimilarity, training: bool) -> FeatureFn:
     """Everything that retrieval and ranking read about some searches."""
 
     def told(store: LogStore, searches: Searches) -> Features:
@@ -92,12 +81,8 @@ def _told(
                 encoded = view.encode(requests, int(part_of(system.store, one.time_ms_N)[0]))
             rows["ranking"].append(view.features(encoded, videos[None], similarity))
             rows["calibration"].append(QueryNumbers(view.log.counters)(requests))
-        return {
-            **engaged,
-            **recent,
-            "seen": np.array(gone_N, np.int64),
-            **{name: np.concatenate(parts) for name, parts in rows.items()},
-        }
+        joined = {name: np.concatenate(parts) for name, parts in rows.items()}
+        return {**engaged, **recent, "seen": np.array(gone_N, np.int64), **joined}
 
     return told
 
@@ -109,15 +94,13 @@ def _candidates(system: System, sessions: np.ndarray, seed: int) -> np.ndarray:
     return np.unique(np.concatenate([np.asarray(system.store.impressions.video)[shown], drawn])).astype(np.int32)
 
 
-def _probe_fitted(
-    system: System, day_ms: int, similarity: ItemSimilarity, popularity_V: np.ndarray, before: LogStore
-) -> None:
+def _probe_fitted(system: System, day_ms: int, snapshot: Snapshot, before: LogStore) -> None:
     """The artifacts in use on a day must be those that a log which ends before it gives."""
-    refitted = system.over(before).similarity_as_of(day_ms)
+    refitted, similarity = system.over(before).similarity_as_of(day_ms), snapshot.similarity
     pairs = {
         "item-to-item neighbours": (refitted.neighbour_VxM, similarity.neighbour_VxM),
         "item-to-item weights": (refitted.weight_VxM, similarity.weight_VxM),
-        "popularity": (popularity(before, day_ms), popularity_V),
+        "popularity": (popularity(before, day_ms), snapshot.popularity_V),
     }
     for name, (then, now) in pairs.items():
         if not np.array_equal(then, now):

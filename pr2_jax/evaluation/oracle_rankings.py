@@ -12,19 +12,15 @@ from pr2_jax.simulation.oracle import Oracle, oracle_of
 from pr2_jax.simulation.world import World
 from pr2_jax.types import NO_VIDEO
 
-SOURCE = "short_video_world"
-
 
 def oracle_rankings(system: System, config: Config, rankings: Rankings) -> dict[str, Ranking]:
     """`pipeline.oracle` and `slate.oracle` of a day; empty for a real log, which has no oracle, and for a log that was
     rewritten (`world.refind_share`)."""
-    if config.data.source != SOURCE or config.world.refind_share:
+    if config.data.source != "short_video_world" or config.world.refind_share:
         return {}
     store, day, slates = system.store, rankings.day, rankings.slates
     raw_S = np.asarray(store.sessions.raw_id)
-    known = _simulated(config, raw_S[day.all_sessions])
-    oracle = known.take(np.argsort(known.session_B))
-
+    oracle = _simulated(config, raw_S[day.all_sessions])
     found = np.searchsorted(oracle.session_B, raw_S[day.sessions])
     ids_SxK = np.where(oracle.video_BxK[found] >= 0, store.video_rows(oracle.video_BxK[found]), NO_VIDEO)
     chance_SxK = np.where(ids_SxK > 0, oracle.chance_BxK[found], -np.inf).astype(np.float32)
@@ -44,7 +40,7 @@ def oracle_rankings(system: System, config: Config, rankings: Rankings) -> dict[
 
 
 def _simulated(config: Config, sessions: np.ndarray) -> Oracle:
-    """The oracle of the days with any of these sessions: the world is stepped again from its seed."""
+    """The oracle of the days with any of these sessions, sorted: the world is stepped again from its seed."""
     world, found = World.build(config.world), []
     state = world.start()
     for _ in console.progress(range(config.world.days), "simulate again", unit=" days"):
@@ -52,4 +48,5 @@ def _simulated(config: Config, sessions: np.ndarray) -> Oracle:
         if np.isin(log.searches.session_B, sessions).any():
             found.append(oracle_of(world, state, log))
         state = after
-    return Oracle.joined(found)
+    joined = Oracle.joined(found)
+    return joined.take(np.argsort(joined.session_B))

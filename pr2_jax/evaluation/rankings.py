@@ -21,8 +21,7 @@ from pr2_jax.types import NO_VIDEO, Requests
 
 SESSION_BLOCK = 128
 BASELINES = ("random", "popularity")
-ADDED = tuple(name for name in CHANNELS if name not in BASE.channels)
-LISTS = (*BASELINES, *BASE.channels, BASE.merged, *ADDED, "pr2")
+LISTS = (*BASELINES, *dict.fromkeys((*BASE.channels, BASE.merged, *CHANNELS, "pr2")))
 ORDER = (*(f"retrieval.{name}" for name in LISTS), "pipeline.base", "pipeline.pr2")
 """Of the rankings of the whole catalogue, in tables."""
 UNIQUE_DEPTH = 100
@@ -78,14 +77,10 @@ def session_metrics(system: System, rankings: Rankings) -> dict[str, PerSession]
         out[name], hit = catalogue_metrics(day, ranking.ids_SxK, ranking.scores_SxK)
         if name.removeprefix("retrieval.") in CHANNELS:
             hits[name] = [row[:UNIQUE_DEPTH][h[:UNIQUE_DEPTH]] for row, h in zip(ranking.ids_SxK, hit, strict=True)]
-    positives = np.array([len(videos) for videos in day.clicked])
     for name, mine in hits.items():
         others = [found for other, found in hits.items() if other != name]
-        alone = [
-            len(np.setdiff1d(ids, np.concatenate(rest) if rest else []))
-            for ids, *rest in zip(mine, *others, strict=True)
-        ]
-        out[name].metrics["unique@100"] = np.array(alone) / positives
+        alone = [len(np.setdiff1d(ids, np.concatenate([[], *rest]))) for ids, *rest in zip(mine, *others, strict=True)]
+        out[name].metrics["unique@100"] = np.array(alone) / [len(videos) for videos in day.clicked]
     return out
 
 
@@ -113,7 +108,7 @@ def rank_catalogue(system: System, config: Config, day: Day, searchers: Mapping[
         requests = day.requests.slice(start, start + SESSION_BLOCK)
         encoded = system.encode(requests)
         found = {name: channel.retrieve(encoded, config.retrieval.depth) for name, channel in channels.items()}
-        part = _baselines(system, snapshot, requests, config, start)
+        part = _baselines(snapshot, requests, config, start)
         part |= {f"retrieval.{name}": (c.ids_BxK, c.scores_BxK) for name, c in found.items()}
         for pipeline in (merging[name] for name in COMPARED):
             merged = system.merged(pipeline, requests, found, config.retrieval.depth)
@@ -128,15 +123,15 @@ def rank_catalogue(system: System, config: Config, day: Day, searchers: Mapping[
 
 
 def _baselines(
-    system: System, snapshot: Snapshot, requests: Requests, config: Config, start: int
+    snapshot: Snapshot, requests: Requests, config: Config, start: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Random and popularity rankings of what is not withheld; neither scores the whole catalogue."""
     seen = requests.seen or (np.zeros(0, np.int32),) * len(requests)
-    videos = system.store.counts.videos
-    depth = min(config.retrieval.depth, videos - 1)
     popularity_V = np.asarray(snapshot.popularity_V).astype(np.float32)
+    videos = len(popularity_V)
+    depth = min(config.retrieval.depth, videos - 1)
     most = min(videos, depth + 1 + max((len(gone) for gone in seen), default=0))
-    popular = np.lexsort((np.arange(videos), -popularity_V))[:most]
+    popular = np.argsort(-popularity_V, kind="stable")[:most]
     rng = np.random.default_rng([config.evaluation.seed, start])
     shape = (len(seen), depth)
     out = {name: (np.full(shape, NO_VIDEO, np.int32), np.full(shape, -np.inf, np.float32)) for name in BASELINES}
@@ -160,11 +155,10 @@ def _rank_slates(
         "popularity": np.asarray(snapshot.popularity_V)[ids],
         "bm25": system.fitted.bm25.scores(requests.words_BxQ, ids),
     }
-    out = {f"slate.{name}": Ranking(ids, np.asarray(score_NxS, np.float32), of_shown=True)
-           for name, score_NxS in scores.items()}  # fmt: skip
+    out = {f"slate.{name}": Ranking(ids, np.asarray(one, np.float32), of_shown=True) for name, one in scores.items()}
     for searcher in searchers.values():
         logits = searcher.score(system.encode(requests), ids)
         heads = searcher.probabilities(requests, logits)
-        click_NxS = np.asarray(logits[..., 0], np.float32)
-        out[f"slate.{searcher.pipeline.ranker}"] = Ranking(ids, click_NxS, heads[..., 0], heads, of_shown=True)
+        click = np.asarray(logits[..., 0], np.float32)
+        out[f"slate.{searcher.pipeline.ranker}"] = Ranking(ids, click, heads[..., 0], heads, of_shown=True)
     return out

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -44,8 +45,8 @@ def run(workdir: Path, config: Config, input_path: Path) -> None:
         judged = probe_day(system, config, system.store.cuts.test_ms, past)
         trained = probe_training(system, config, past)
     print(
-        f"raw leak probe: {judged} searches of the test day and {trained} searches of a training day are told the same "
-        f"by {input_path.name} without their future"
+        f"raw leak probe: {judged} searches of the test day and {trained} searches of a training day read the same "
+        f"numbers from {input_path.name} without their future"
     )
 
 
@@ -94,13 +95,9 @@ class RawLog:
         others = tuple(place for place in sorted(root.iterdir()) if _stem(place) not in parts)
         tables = {name: _read(files) for name, files in parts.items() if files}
         moments = {name: (_views if name == FEED else _results)(frame) for name, frame in tables.items()}
-        return RawLog(
-            tables,
-            {name: began for name, (began, _) in moments.items()},
-            {name: ended for name, (_, ended) in moments.items()},
-            any(file.suffix == ".parquet" for files in parts.values() for file in files),
-            others,
-        )
+        began_ms, ended_ms = ({name: both[i] for name, both in moments.items()} for i in (0, 1))
+        parquet = any(file.suffix == ".parquet" for files in parts.values() for file in files)
+        return RawLog(tables, began_ms, ended_ms, parquet, others)
 
     @property
     def first_ms(self) -> int:
@@ -112,11 +109,10 @@ class RawLog:
         for place in self.others:
             (directory / place.name).symlink_to(place.resolve())
         for name, frame in self.tables.items():
-            kept = self.began_ms[name] < before_ms
-            unknown = pl.Series(self.ended_ms[name] >= before_ms)
+            begun, unknown = pl.Series(self.began_ms[name] < before_ms), pl.Series(self.ended_ms[name] >= before_ms)
             told = [column for column in OUTCOMES if column in frame.columns]
             hidden = [pl.when(unknown).then(None).otherwise(pl.col(column)).alias(column) for column in told]
-            cut = frame.with_columns(hidden).filter(pl.Series(kept))
+            cut = frame.with_columns(hidden).filter(begun)
             if self.parquet:
                 cut.write_parquet(directory / f"{name}.parquet")
             else:
@@ -154,14 +150,9 @@ def _parts(root: Path, name: str) -> list[Path]:
 
 
 def _read(files: list[Path]) -> pl.DataFrame:
+    csv = functools.partial(pl.read_csv, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True)
     try:
-        frames = [
-            pl.read_parquet(file)
-            if file.suffix == ".parquet"
-            else pl.read_csv(file, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True)
-            for file in files
-        ]
-        return pl.concat(frames)
+        return pl.concat([(pl.read_parquet if file.suffix == ".parquet" else csv)(file) for file in files])
     except pl.exceptions.PolarsError as error:
         raise BadInput(f"{files[0].name} cannot be read plainly, as the raw leak probe does ({error})") from None
 
@@ -198,16 +189,11 @@ def _views(feed: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def _results(searches: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """When each result's session began, and when the result had been played; of one shown twice, both."""
-    time = _number(searches, "search_session_timestamp")
-    rows = searches.select(
-        time=time,
-        play=_number(searches, "playing_time"),
-        length=_number(searches, "duration_ms"),
-        **{name: _number(searches, name) for name in ("user_id", "search_session_id", "item_id")},
-    )
-    shown = ("user_id", "search_session_id", "time", "item_id")
-    play = pl.coalesce(pl.col("play").max().over(shown), pl.col("length").max().over(shown), 0)
-    rows = rows.select(began=pl.col("time").fill_null(-1), ended=(pl.col("time") + play).fill_null(-1))
+    shown = ("user_id", "search_session_id", "search_session_timestamp", "item_id")
+    rows = searches.select(**{name: _number(searches, name) for name in (*shown, "playing_time", "duration_ms")})
+    play = pl.coalesce(pl.col("playing_time").max().over(shown), pl.col("duration_ms").max().over(shown), 0)
+    began = pl.col("search_session_timestamp")
+    rows = rows.select(began=began.fill_null(-1), ended=(began + play).fill_null(-1))
     return rows["began"].to_numpy(), rows["ended"].to_numpy()
 
 

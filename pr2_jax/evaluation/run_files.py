@@ -6,24 +6,21 @@ array.
 
 from __future__ import annotations
 
-import os
-import pathlib
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from pr2_jax.data.history.histories import place_in_run
 from pr2_jax.types import NO_VIDEO
 
 
-def write_run(
-    path: os.PathLike | str, session_S: np.ndarray, video_SxK: np.ndarray, score_SxK: np.ndarray, tag: str
-) -> int:
+def write_run(path: Path, session_S: np.ndarray, video_SxK: np.ndarray, score_SxK: np.ndarray, tag: str) -> int:
     """Writes one run, best first within a session, whole or not at all; returns the number of lines.
 
     `session_S` names the sessions, `video_SxK` holds raw ids; results with id -1 are skipped. Raises ValueError on a
     score that is not finite.
     """
-    path = pathlib.Path(path)
     if not tag or any(c.isspace() for c in tag):
         raise ValueError(f"run tag {tag!r}: one word expected")
     score_SxK = np.asarray(score_SxK, np.float32)
@@ -35,21 +32,17 @@ def write_run(
     if not np.isfinite(score).all():
         at = row[~np.isfinite(score)][0]
         raise ValueError(f"{path.name}: session {session_S[at]} has a result whose score is not finite")
-    # Ranks count the results kept: padding may stand anywhere.
-    kept_S = np.bincount(row, minlength=len(video_SxK))
-    rank = np.arange(len(row)) - np.repeat(np.r_[0, np.cumsum(kept_S)[:-1]], kept_S) + 1
     frame = pl.DataFrame(
         {
             "session": np.asarray(session_S).astype(str)[row],
             "q0": pl.Series(["Q0"]).new_from_index(0, len(row)),
             "video": video_SxK[row, column],
-            "rank": rank.astype(np.int64),
+            "rank": place_in_run(row) + 1,  # of the results kept: padding may stand anywhere
             "score": score,
             "tag": pl.Series([tag]).new_from_index(0, len(row)),
         }
     )
     partial = path.with_name(path.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
     frame.write_csv(partial, include_header=False, separator=" ", quote_style="never")
-    os.replace(partial, path)
+    partial.replace(path)
     return len(row)

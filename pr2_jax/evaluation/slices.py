@@ -15,6 +15,7 @@ import numpy as np
 
 from pr2_jax.config import Config
 from pr2_jax.data.batches.sessions import impressions_of
+from pr2_jax.data.columns import NEVER_MS
 from pr2_jax.data.history.counters import Counters, pair
 from pr2_jax.data.history.histories import past_events
 from pr2_jax.data.history.labels import popularity
@@ -60,15 +61,15 @@ def slicings(
 
     Of the store only what is strictly before a search is read. ValueError where nothing was clicked in one.
     """
-    past = slice(0, int(np.searchsorted(store.sessions.time_ms, day_ms)))
-    searched = np.asarray(store.sessions.user)[past]
+    past = int(np.searchsorted(store.sessions.time_ms, day_ms))
+    user_P = np.asarray(store.sessions.user)[:past]  # of the searches before the day
     video_M, sizes = np.concatenate([np.zeros(0, np.int32), *clicked]), [len(videos) for videos in clicked]
     return [
         _by_query(store, searches, past),
-        _by_history(store, searches, searched, day_ms),
-        _by_person(store, searches, searched, day_ms),
+        _by_history(store, searches, user_P, day_ms),
+        _by_person(store, searches, user_P, day_ms),
         _by_popularity(store, video_M, sizes, day_ms),
-        _by_age(store, searches, video_M, sizes, past.stop),
+        _by_age(store, searches, video_M, sizes, past),
         _by_refinding(counters or Counters(store), searches, video_M, sizes),
     ]
 
@@ -77,12 +78,11 @@ def write(system: System, config: Config, day: Day, metrics: dict[str, PerSessio
     """Writes `slices.txt` and `slices.md`; returns the same for metrics.json."""
     draws, seed = config.evaluation.bootstrap, config.evaluation.seed
     sessions, searches = day.clicked_sessions, Searches.of(system.store, day.clicked_sessions)
-    user_N = searches.user_N
     cut = slicings(system.store, searches, day.clicked_videos, day.start_ms, system.log.counters)
     compared = [compare_slices(metrics, MEASURES, slicing, sessions, draws, seed) for slicing in cut]
     notes = [
-        f"Slices of the judged day: {len(sessions):,} searches with a click, by {len(np.unique(user_N)):,} people. "
-        "Differences are paired, their intervals are by bootstrap over people, none where there are fewer than "
+        f"Slices of the judged day: {len(sessions):,} searches with a click, by {len(np.unique(searches.user_N)):,} "
+        "people. Differences are paired, their intervals are by bootstrap over people, none where there are fewer than "
         f"{FEW_USERS}. AUC leaves out searches in which everything shown was clicked. {day.refinding.note} Every "
         "search is in one slice by each of:",
         *(f"- {slicing.name}: {slicing.what}" for slicing in cut),
@@ -93,20 +93,17 @@ def write(system: System, config: Config, day: Day, metrics: dict[str, PerSessio
         title = f"{m.metric} of {m.ranking} against {m.against}"
         lines = [results_table.Row("all", _cells(m, compare(metrics, m, sessions, draws, seed)), "all")]
         for slicing, found in zip(cut, compared, strict=True):
-            lines += [
-                results_table.Row(slicing.label(k), _cells(m, one[m.name]), slicing.name) for k, one in enumerate(found)
-            ]
+            for k, one in enumerate(found):
+                lines.append(results_table.Row(slicing.label(k), _cells(m, one[m.name]), slicing.name))
         plain.append(results_table.plain(lines, title=title))
         marked.append(f"{title}\n\n{results_table.markdown(lines)}")
     (out / TEXT).write_text("\n".join(plain))
     (out / MARKDOWN).write_text("\n".join(marked))
-    return {
-        slicing.name: {
-            "what": slicing.what,
-            "slices": [_numbers(slicing, k, user_N, one) for k, one in enumerate(found)],
-        }
-        for slicing, found in zip(cut, compared, strict=True)
-    }
+    report = {}
+    for slicing, found in zip(cut, compared, strict=True):
+        numbers = [_numbers(slicing, k, searches.user_N, one) for k, one in enumerate(found)]
+        report[slicing.name] = {"what": slicing.what, "slices": numbers}
+    return report
 
 
 def _cells(measure: Measure, found: Compared) -> dict[str, float | str]:
@@ -124,35 +121,30 @@ def _cells(measure: Measure, found: Compared) -> dict[str, float | str]:
 
 def _numbers(slicing: Slicing, k: int, user_N: np.ndarray, found: dict[str, Compared]) -> dict[str, Any]:
     """One slice for metrics.json. `from` and `to` are the range of the slicing's number, both included."""
-    mine = slicing.slice_N == k
+    measures = {}
+    for m in MEASURES:
+        one = found[m.name]
+        means = {m.against: number(one.against), m.ranking: number(one.ranking)}
+        measures[m.name] = means | {"difference": number(one.difference), "users": one.users}
+    people_N = user_N[slicing.slice_N == k]
     low, high = slicing.bounds(k)
-    measures = {
-        m.name: {
-            m.against: number(found[m.name].against),
-            m.ranking: number(found[m.name].ranking),
-            "difference": number(found[m.name].difference),
-            "users": found[m.name].users,
-        }
-        for m in MEASURES
-    }
-    people = {"sessions": int(mine.sum()), "users": len(np.unique(user_N[mine]))}
-    return {"name": slicing.names_K[k], "from": low, "to": high, "measures": measures} | people
+    counts = {"from": low, "to": high, "sessions": len(people_N), "users": len(np.unique(people_N))}
+    return {"name": slicing.names_K[k], "measures": measures} | counts
 
 
-def _by_query(store: LogStore, searches: Searches, past: slice) -> Slicing:
-    count_Q = np.bincount(np.asarray(store.sessions.query)[past], minlength=store.counts.queries)
+def _by_query(store: LogStore, searches: Searches, past: int) -> Slicing:
+    count_Q = np.bincount(np.asarray(store.sessions.query)[:past], minlength=store.counts.queries)
     what = (
         "searches for the query before the day, by anybody; head, torso and tail: the most frequent queries that make "
         "up the first third of those searches, the second third, the rest"
     )
-    bounds = (0, 1, *thirds(count_Q))
-    return Slicing("query", what, ("unseen", *FREQUENCIES), bounds, count_Q[searches.query_N])
+    return Slicing("query", what, ("unseen", *FREQUENCIES), (0, 1, *thirds(count_Q)), count_Q[searches.query_N])
 
 
-def _by_history(store: LogStore, searches: Searches, searched: np.ndarray, day_ms: int) -> Slicing:
+def _by_history(store: LogStore, searches: Searches, user_P: np.ndarray, day_ms: int) -> Slicing:
     """The median is over past searches, not over people: active people search more, and half of all people would make
     a small share of the searches."""
-    length_N = past_events(store, searched, np.full(len(searched), day_ms))
+    length_N = past_events(store, user_P, np.full(len(user_P), day_ms))
     (long,) = quantiles(length_N[length_N > 0], 2)
     what = (
         "events of the person before the search, feed views and clicked results; short: up to the median, at the start "
@@ -162,8 +154,8 @@ def _by_history(store: LogStore, searches: Searches, searched: np.ndarray, day_m
     return Slicing("history", what, ("none", "short", "long"), (0, 1, max(1, long)), number_N)
 
 
-def _by_person(store: LogStore, searches: Searches, searched: np.ndarray, day_ms: int) -> Slicing:
-    count_U = np.bincount(searched, minlength=store.counts.users)
+def _by_person(store: LogStore, searches: Searches, user_P: np.ndarray, day_ms: int) -> Slicing:
+    count_U = np.bincount(user_P, minlength=store.counts.users)
     number_N = count_U[searches.user_N] + past_events(store, searches.user_N, np.full(len(searches), day_ms))
     what = "events and searches of the person before the day"
     return Slicing("person", what, ("new", "known"), (0, 1), number_N)
@@ -185,7 +177,7 @@ def _in_training(store: LogStore, day_ms: int) -> np.ndarray:
     cut_ms = min(day_ms, store.cuts.validation_ms)
     seen_V = np.zeros(store.counts.videos, bool)
     seen_V[np.asarray(store.events.video)[np.asarray(store.events.time_ms) < cut_ms]] = True
-    shown = int(store.sessions.first_impression[int(np.searchsorted(store.sessions.time_ms, cut_ms))])
+    shown = store.sessions.first_impression[np.searchsorted(store.sessions.time_ms, cut_ms)]
     seen_V[np.asarray(store.impressions.video)[:shown]] = True
     return seen_V
 
@@ -193,19 +185,16 @@ def _in_training(store: LogStore, day_ms: int) -> np.ndarray:
 def _by_age(store: LogStore, searches: Searches, video_M: np.ndarray, sizes: list[int], past: int) -> Slicing:
     rows, owner = impressions_of(store, np.arange(past))
     hit = np.asarray(store.impressions.clicks)[rows] > 0
-    past_days = _days(
-        store, np.asarray(store.impressions.video)[rows[hit]], np.asarray(store.sessions.time_ms)[owner[hit]]
-    )
-    middle, old = quantiles(past_days[past_days >= 0], 3)
+    before = _days(store, store.impressions.video[rows[hit]], store.sessions.time_ms[owner[hit]])
+    middle, old = quantiles(before[before >= 0], 3)
     days = _days(store, video_M, np.repeat(searches.time_ms_N, sizes))
     # What is not known is left out of the minimum, unless there is nothing else.
-    never = np.iinfo(np.int64).max
-    number_N = least(np.where(days >= 0, days, never), sizes)
+    number_N = least(np.where(days >= 0, days, NEVER_MS), sizes)
+    number_N = np.where(number_N == NEVER_MS, UNKNOWN, number_N)
     what = (
         "whole days from the upload of the clicked video to the search, of several videos the newest; new, middle and "
         "old: thirds of the results clicked before the day"
     )
-    number_N = np.where(number_N == never, UNKNOWN, number_N)
     return Slicing("age", what, ("unknown", "new", "middle", "old"), (UNKNOWN, 0, middle, old), number_N)
 
 

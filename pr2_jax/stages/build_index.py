@@ -35,12 +35,12 @@ def build(workdir: Path, config: Config, out: Path) -> None:
         snapshot = out / f"as_of_{as_of_ms}"
         system.similarity_as_of(as_of_ms).save(snapshot)
         np.save(snapshot / "popularity.npy", popularity(system.store, as_of_ms))
-    system = _with_threshold(system, config)
+    system = _with_threshold(system)
     # Exact search, with the snapshot of the start of the validation day.
     snapshot = Snapshot.load(out / f"as_of_{cuts.validation_ms}")
     channels = system.channels(snapshot, index=lambda name: load_index(out / name, exact=True))
     choices = dataclasses.replace(system.fitted.choices, **refinding_policy.decide(system, channels))
-    weights = _merge_weights(system, config, channels, withhold=choices.withholds_clicked)
+    weights = _merge_weights(system, channels, withhold=choices.withholds_clicked)
     dataclasses.replace(choices, merge_weights=weights).save(out / "fitted.json")
 
 
@@ -57,13 +57,12 @@ def build_indices(system: System, vectors: dict[str, np.ndarray], out: Path) -> 
 def threshold_requests(system: System) -> Requests:
     """The training searches on which thresholds are fitted."""
     training = training_sessions(system.store)
-    sample = training[:: max(1, len(training) // EPSILON_SESSIONS)]
-    return system.log.requests(sample, withhold=False)
+    return system.log.requests(training[:: max(1, len(training) // EPSILON_SESSIONS)], withhold=False)
 
 
-def _with_threshold(system: System, config: Config) -> System:
+def _with_threshold(system: System) -> System:
     """The system with QRCF's fitted threshold: `epsilon` and, where it is adaptive, `cosine_sample`."""
-    qrcf, requests = config.retrieval.qrcf, threshold_requests(system)
+    qrcf, requests = system.config.retrieval.qrcf, threshold_requests(system)
     chosen = Choices(fit_epsilon(system.log.reader, system.space, qrcf, requests))
     said = f"epsilon {chosen.epsilon:.3f} (quantile {qrcf.epsilon_quantile})"
     if qrcf.threshold == "adaptive":
@@ -77,14 +76,12 @@ def _with_threshold(system: System, config: Config) -> System:
     return system
 
 
-def _merge_weights(
-    system: System, config: Config, channels: dict[str, Channel], *, withhold: bool
-) -> dict[str, dict[str, float]]:
+def _merge_weights(system: System, channels: dict[str, Channel], *, withhold: bool) -> dict[str, dict[str, float]]:
     day = day_of(system, system.store.cuts.validation_ms, system.store.cuts.test_ms, withhold=withhold)
-    encoded = system.encode(day.requests)
-    found = {name: channel.retrieve(encoded, config.retrieval.depth) for name, channel in channels.items()}
+    encoded, depth = system.encode(day.requests), system.config.retrieval.depth
+    found = {name: channel.retrieve(encoded, depth) for name, channel in channels.items()}
     weights, scorers = {}, system.scorers(day.requests)
-    for label, pipeline in pipelines(config).items():
+    for label, pipeline in pipelines(system.config).items():
         mine = {name: found[name] for name in pipeline.channels}
         weights[label] = merge.choose_weights(mine, day.clicked, scorers=scorers)
         shares = ", ".join(f"{name} {weight:.2f}" for name, weight in weights[label].items())

@@ -49,7 +49,11 @@ def export(workdir: Path, out: Path) -> None:
             facts["digest"] = contents_digest(facts)
             made = ServingArtifact(place, facts | {"versions": artifacts.versions()})
             _compare(made, functions, real_batches(system, functions))
-        _report_size(out, facts)
+        files = facts["files"]
+        read = {file for said in facts[FUNCTIONS].values() for file in said["weights"].values()}
+        weights = total_bytes({name: files[name] for name in read})
+        console.log(f"{len(facts[FUNCTIONS])} functions, {weights / 1e6:,.1f} MB of weights for them")
+        console.log(f"{total_bytes(files) / 1e6:,.1f} MB with the log and the indices in {out}")
 
 
 def rebuild(place: Path, out: Path) -> None:
@@ -61,13 +65,12 @@ def rebuild(place: Path, out: Path) -> None:
         facts = {FUNCTIONS: artifact.manifest[FUNCTIONS]}
         with artifacts.writing(out, artifact.manifest["fingerprint"], SCHEMA, facts=facts) as made:
             writer = Writer(made)
-            rebuilt = ("index/dr/", "index/pdr/")
             for name in artifact.manifest["files"]:
-                if not name.startswith(rebuilt):
+                if not name.startswith(("index/dr/", "index/pdr/")):
                     writer.take(place / name, name)
             dr_VxD = all_videos(artifact["content_video"], system.store.counts.videos)
-            vectors = {"dr": np.where(described(system.log.catalogue)[:, None], dr_VxD, 0)}
-            vectors["pdr"] = system.pdr.videos()
+            dr_VxD = np.where(described(system.log.catalogue)[:, None], dr_VxD, 0)
+            vectors = {"dr": dr_VxD, "pdr": system.pdr.videos()}
             _report_change(place, vectors)
             build_indices(system, vectors, made / "index")
             facts["files"] = writer.files()
@@ -98,10 +101,9 @@ def _take_what_search_reads(system: System, writer: Writer) -> None:
 
 def functions_of(system: System) -> dict[str, ModelFunction]:
     """Everything that a model computes for search."""
-    places = {"content": "content", "preference": "preference", "pdr": "pdr", "qin": "qin/qin", "base": "qin/base"}
     found: dict[str, ModelFunction] = {}
-    for model, place in places.items():
-        found |= system.models.functions(model, system.workdir / place)
+    for place in ("content", "preference", "pdr", "qin/qin", "qin/base"):
+        found |= system.models.functions(Path(place).name, system.workdir / place)
     return found
 
 
@@ -164,14 +166,6 @@ def _difference(want: Any, got: Any) -> float:
     """The largest, as a share of the largest value where that is above 1; NaN where anything is not finite."""
     pairs = [(np.asarray(a), np.asarray(b)) for a, b in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True)]
     return float(np.max([np.abs(a - b).max() / max(1.0, np.abs(a).max()) for a, b in pairs]))
-
-
-def _report_size(out: Path, facts: dict[str, Any]) -> None:
-    files = facts["files"]
-    read = {file for said in facts[FUNCTIONS].values() for file in said["weights"].values()}
-    weights, everything = total_bytes({name: files[name] for name in read}), total_bytes(files)
-    console.log(f"{len(facts[FUNCTIONS])} functions, {weights / 1e6:,.1f} MB of weights for them")
-    console.log(f"{everything / 1e6:,.1f} MB with the log and the indices in {out}")
 
 
 def _report_change(place: Path, vectors: dict[str, np.ndarray]) -> None:

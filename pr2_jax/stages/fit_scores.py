@@ -29,8 +29,8 @@ def fit_scores(system: System, config: Config, rankers: Path, out: Path) -> None
     day = day_of(system, cuts.validation_ms, cuts.test_ms)
     names = [head.name for head in config.qin.prediction_heads]
     clicks_alone = fusion.FusionWeights((1.0, *(0.0 for _ in names[1:])), (1.0,) * len(names))
-    for pipeline in (pipelines(config)[name] for name in COMPARED):
-        name = pipeline.name
+    for name in COMPARED:
+        pipeline = pipelines(config)[name]
         unfitted = Calibrated(tuple(calibration.Platt() for _ in names), clicks_alone)
         channels = system.channels(snapshot, pipeline.channels, exact=True)
         ranker = system.ranker(pipeline.ranker, rankers)
@@ -54,8 +54,7 @@ def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tupl
         True: feed_slates(system.log.reader, day.start_ms, day.stop_ms, size),
     }
     fitted: list[calibration.Calibrator] = []
-    query_numbers = QueryNumbers(system.log.counters)
-    told = labels_told(system.store)
+    query_numbers, told = QueryNumbers(system.log.counters), labels_told(system.store)
     logits = {
         is_feed: searcher.score(system.encode(system.log.requests_of(slates)), slates.video_NxS, is_feed=is_feed)
         for is_feed, slates in slates_of.items()
@@ -69,11 +68,10 @@ def _heads(system: System, config: Config, searcher: Searcher, day: Day) -> tupl
         real = slates.told(head.label)
         probability = expit(logits[is_feed][..., t][real].astype(np.float64))
         slate = np.nonzero(real)[0]
+        rows = slates.label(head.label)[real], probability, slates.user_N[slate]
         # Feed views have no query.
         query = None if is_feed else query_numbers(system.log.requests_of(slates))[slate]
-        labels = slates.label(head.label)[real]
-        kind = config.scores.calibration
-        fitted.append(calibration.fit(labels, probability, slates.user_N[slate], kind=kind, query_NxF=query))
+        fitted.append(calibration.fit(*rows, kind=config.scores.calibration, query_NxF=query))
     return tuple(fitted)
 
 
@@ -83,12 +81,12 @@ def _fusion(
     depth, query_numbers = config.search.candidates, QueryNumbers(system.log.counters)
     parts = []
     for start in range(0, len(day.sessions), SESSION_BLOCK):
-        rows = slice(start, start + SESSION_BLOCK)
         encoded = system.encode(day.requests.slice(start, start + SESSION_BLOCK))
         merged = searcher.candidates(encoded, searcher.retrieve(encoded), depth)
         logits = searcher.score(encoded, merged.ids_BxK)
         probability = calibrated.probabilities(logits, query_numbers(encoded.requests))
-        hit = np.stack([np.isin(ids, videos) for ids, videos in zip(merged.ids_BxK, day.clicked[rows], strict=True)])
+        clicked = day.clicked[start : start + SESSION_BLOCK]
+        hit = np.stack([np.isin(ids, videos) for ids, videos in zip(merged.ids_BxK, clicked, strict=True)])
         parts.append((probability, relevance(merged), hit, merged.ids_BxK > 0))
     if not parts:
         return calibrated.fusion
@@ -100,13 +98,10 @@ def _fusion(
     heads = len(free.alpha_T)
     relevance_alone = fusion.FusionWeights((0.0,) * heads, (1.0,) * heads, 1.0)  # the order that the ranker is given
     orders = [fusion.fuse(probability, relevances, each) for each in (weights, free, relevance_alone)]
-    reached, bare, merged_order = (_ndcg(order, hit, valid, positives) for order in orders)
+    ndcgs = [retrieval_metrics(order, hit, valid, positives)["ndcg@10"] for order in orders]
+    reached, bare, merged_order = (float(np.nanmean(ndcg_S)) for ndcg_S in ndcgs)
     console.log(
         f"{searcher.pipeline.name}: validation NDCG@10 {reached:.4f}, without relevance floor {bare:.4f}, in merged "
         f"order {merged_order:.4f}"
     )
     return weights
-
-
-def _ndcg(score_SxK: np.ndarray, hit_SxK: np.ndarray, valid_SxK: np.ndarray, positives_S: np.ndarray) -> float:
-    return float(np.nanmean(retrieval_metrics(score_SxK, hit_SxK, valid_SxK, positives_S)["ndcg@10"]))

@@ -33,13 +33,12 @@ def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray
     short_Q = (found_QxK > 0).sum(1) < count
     if short_Q.any():
         found_QxK[short_Q] = _by_clicks(system, (int(short_Q.sum()), found_QxK.shape[1]), seed)
-    rng = np.random.default_rng([seed, 3])
-    parts = [np.zeros((0, count), np.int32)]
+    rng, out = np.random.default_rng([seed, 3]), np.zeros((len(slates), count), np.int32)
     for start in range(0, len(slates), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(slates)))
         found_NxK = found_QxK[query_N[rows]]
-        parts.append(_draw(found_NxK, ~_allowed(system, slates, rows, found_NxK), count, rng))
-    return np.concatenate(parts)
+        out[rows] = _draw(found_NxK, ~_allowed(system, slates, rows, found_NxK), count, rng)
+    return out
 
 
 def joined(slates: Slates, video_NxC: np.ndarray) -> Slates:
@@ -97,14 +96,13 @@ def _by_clicks(system: System, shape: tuple[int, int], seed: int) -> np.ndarray:
 
 def _retrieved(system: System, queries_Q: np.ndarray, depth: int) -> np.ndarray:
     """What `base` retrieves for distinct queries of the log: video rows `[Q, depth]`, -1 = padding."""
-    snapshot = system.fitted.snapshot(system.store.cuts.validation_ms)
+    snapshot, each = system.fitted.snapshot(system.store.cuts.validation_ms), system.config.retrieval.depth
     channels = system.channels(snapshot, BASE.channels, exact=True)
     parts = [np.zeros((0, depth), np.int32)]
     for start in console.progress(range(0, len(queries_Q), BLOCK), "retrieve negatives", unit=" blocks"):
         words_BxQ = query_words(system.store, queries_Q[start : start + BLOCK], system.config.data)
         nobody_B = np.zeros(len(words_BxQ), np.int32)
         encoded = system.encode(Requests(nobody_B, nobody_B.astype(np.int64), words_BxQ))
-        depth_of_each = system.config.retrieval.depth
-        found = {name: channel.retrieve(encoded, depth_of_each) for name, channel in channels.items()}
+        found = {name: channel.retrieve(encoded, each) for name, channel in channels.items()}
         parts.append(system.merged(BASE, encoded.requests, found, depth).ids_BxK)
     return np.concatenate(parts)

@@ -37,27 +37,25 @@ def decide(system: System, channels: Mapping[str, Channel]) -> dict[str, Any]:
         return {"clicked": configured}
     day = day_of(system, cuts.validation_ms, cuts.test_ms, withhold=False)
     share = day.refinding.again / max(1, day.refinding.clicks)
-    by: dict[str, Any] = {"share": share}
-    said = f"clicked before: {share:.1%} of the clicks of the validation day are on it"
+    said = f"{share:.1%} of the clicks of the validation day are on videos that the person had clicked before"
     if not share:
         console.log(f"{said}: withheld")
-        return {"clicked": "withhold", "clicked_by": by}
+        return {"clicked": "withhold", "clicked_by": {"share": share}}
     day = day.sample(SEARCHES)
     past = seen(system.store, day.requests.user_B, day.requests.time_ms_B)
     withheld = dataclasses.replace(day, requests=dataclasses.replace(day.requests, seen=past))
     found = {"show": _ndcg(system, day, channels), "withhold": _ndcg(system, withheld, channels)}
     difference_S = found["show"] - found["withhold"]
     gain, error = float(difference_S.mean()), standard_error(difference_S, day.requests.user_B)
-    # By more than chance, which decides where such clicks are few.
-    rule = "show" if gain > error else "withhold"
-    show, withhold = (float(ndcg_S.mean()) for ndcg_S in found.values())
+    rule = "show" if gain > error else "withhold"  # by more than chance, which decides where such clicks are few
+    ndcg = {name: float(ndcg_S.mean()) for name, ndcg_S in found.items()}
     console.log(
-        f"{said}; NDCG@10 over all clicks {show:.4f} where it is shown again, {withhold:.4f} where it is withheld, "
-        f"{gain:+.4f} with a standard error of {error:.4f} ({len(day.sessions):,} searches, mean of base and pr2): "
-        f"{rule}"
+        f"{said}; NDCG@10 over all clicks {ndcg['show']:.4f} where they are shown again, {ndcg['withhold']:.4f} where "
+        f"they are withheld, {gain:+.4f} with a standard error of {error:.4f} ({len(day.sessions):,} searches, mean of "
+        f"base and pr2): {rule}"
     )
-    figures = {"ndcg@10": {"show": show, "withhold": withhold}, "gain": gain, "standard_error": error}
-    return {"clicked": rule, "clicked_by": by | {"searches": len(day.sessions)} | figures}
+    figures = {"share": share, "searches": len(day.sessions), "ndcg@10": ndcg, "gain": gain, "standard_error": error}
+    return {"clicked": rule, "clicked_by": figures}
 
 
 def _ndcg(system: System, day: Day, channels: Mapping[str, Channel]) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Trains the content towers and freezes a vector for every video and every query of the log.
 
-The towers are trained three times (cross-fitting): on all training days, and on all but one half of them (`fold_0/`,
-`fold_1/`). On its own training clicks a tower gives a higher cosine than it will when serving, and a ranker that reads
-those cosines trusts them too much. Training slates therefore read the towers that were not trained on their day;
-everything else reads the first.
+Cross-fitting: the towers are trained on all training days, and on each half of them (`fold_0/`, `fold_1/`). On its own
+training clicks a tower gives higher cosines than when serving, and a ranker would trust them too much. Training slates
+therefore read the towers that were not trained on their day; everything else reads the first.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
 
-HARD_FILE, PEOPLE_FILE = "hard.npy", "people.npy"
+HARD_FILE = "hard.npy"
 MINE_BLOCK = 512
 """Sessions searched at a time."""
 PEOPLE_BLOCK = 65_536
@@ -34,7 +34,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     reader, mesh = system.log.reader, configured(config.mesh)
 
     positives = Positives.of(reader, config.pdr)
-    hard_path, people_path = out / HARD_FILE, out / PEOPLE_FILE
+    hard_path, people_path = out / HARD_FILE, out / "people.npy"
     if not distributed.first(people_path.exists):
         distributed.first(lambda: write_people(system.preference, positives, people_path))
 
@@ -47,8 +47,7 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     spaces = {name: np.asarray(system.fitted.vectors(name)) for name in ("content", "preference")}
     unigram_V = log_unigram(positives.video_P, system.store.counts.videos)
     task = pdr_task(system.store, config, system.log.catalogue, spaces, unigram_V)
-    steps = batches.steps
-    turn = round(config.pdr.hard_start * steps)
+    steps, turn = batches.steps, round(config.pdr.hard_start * batches.steps)
     if 0 < turn < steps and config.pdr.hard_negatives:
         # Also where the negatives exist: a damaged checkpoint may have set the run back before the turn.
         state = fit(task, batches, optim, steps=steps, until=turn, directory=out, mesh=mesh)
@@ -82,12 +81,12 @@ def mine(system: System, config: Config, encoder: PdrEncoder, positives: Positiv
     The search is exact, since ScaNN's builds differ from run to run. Videos that the person clicks in that session or
     clicked before are no negatives, nor are videos uploaded later.
     """
-    sessions_P, video_P = positives.session_S, positives.video_P[: positives.searches]
-    sessions_S, index_P = np.unique(sessions_P, return_inverse=True)
+    sessions_S, index_P = np.unique(positives.session_S, return_inverse=True)
+    video_P = positives.video_P[: positives.searches]
     clicked_S = np.split(video_P[np.argsort(index_P, kind="stable")], np.cumsum(np.bincount(index_P))[:-1])
     exact = ExactSearch(encoder.videos())
-    first, last = config.pdr.hard_rank_from, min(config.pdr.hard_rank_to, system.store.counts.videos - 1)
-    first = min(first, last // 2)
+    last = min(config.pdr.hard_rank_to, system.store.counts.videos - 1)
+    first = min(config.pdr.hard_rank_from, last // 2)
     upload_V, found = np.asarray(system.store.videos.upload_ms), []
     for start in console.progress(range(0, len(sessions_S), MINE_BLOCK), "mine hard negatives"):
         requests = system.log.requests(sessions_S[start : start + MINE_BLOCK], withhold=True)

@@ -43,7 +43,7 @@ VECTORS = "video_vectors.npy"
 def train(workdir: Path, config: Config, out: Path) -> None:
     """Writes `params/` and `video_vectors.npy [V, D]` into `out` and each of its folds; zeros without feed views.
 
-    What people's own regressions read, `preference_regression.FILES`, goes into `out` and each of its parts.
+    What the preference regressions read, `preference_regression.FILES`, goes into `out` and each of its parts.
     """
     system = System.open(workdir, config)
     task = preference_task(system.store, config, system.log.catalogue, np.asarray(system.fitted.vectors("content")))
@@ -63,12 +63,8 @@ def train(workdir: Path, config: Config, out: Path) -> None:
                 functions = preference_functions(task, *load_model(task, directory))
                 _fit_people(system, functions, held_out, directory, missing)
 
-    def report() -> None:
-        functions = preference_functions(task, *load_model(task, out))
-        _report(system, PreferenceEncoder(functions, config.preference, out, system.log.reader))
-
     distributed.first(fit_people)
-    distributed.first(report)
+    distributed.first(lambda: _report(system, preference_functions(task, *load_model(task, out)), out))
 
 
 def _train_space(system: System, config: Config, task: PreferenceTask, held_out: int | None, out: Path) -> None:
@@ -99,7 +95,7 @@ def _has_views(store: LogStore, held_out: int | None) -> bool:
 def _fit_people(
     system: System, functions: Functions, fold: int | None, space: Path, parts: dict[Path, int | None]
 ) -> None:
-    """What people's own regressions read, from all responses outside each of these parts of the days.
+    """What the preference regressions read, from all responses outside each of these parts of the days.
 
     The fit starts from preference embeddings, and reads content vectors, that were not trained on the parts' fold
     either. Where there are no feed views it starts from the widest axes of the content vectors.
@@ -134,14 +130,15 @@ def _appeal(functions: Functions, videos_VxD: np.ndarray) -> np.ndarray:
     return in_blocks(functions["preference_logits"], batch, EVENT_BLOCK)[1][:, 0, 0]
 
 
-def _report(system: System, space: PreferenceEncoder) -> None:
+def _report(system: System, functions: Functions, out: Path) -> None:
     """Logs AUC on the feed views of the validation day."""
     cuts = system.store.cuts
     views = feed_slates(system.log.reader, cuts.validation_ms, cuts.test_ms, 1)
     if not len(views):
         return
+    space = PreferenceEncoder(functions, system.config.preference, out, system.log.reader)
     personal, appeal = space.logits(space.people(views.user_N, views.time_ms_N), views.video_NxS)
-    logits = personal + appeal
+    logits_NxT = (personal + appeal)[:, 0]
     fits = space.fit.people(views.user_N, views.time_ms_N)
     durations = system.log.numbers.durations(views.video_NxS, views.time_ms_N[:, None])
     own_N = (space.fit.logits(fits, views.video_NxS, durations)[..., 0] + space.fit.appeal(views.video_NxS))[:, 0]
@@ -149,8 +146,10 @@ def _report(system: System, space: PreferenceEncoder) -> None:
     def figure(label: str, logit_N: np.ndarray) -> str:
         rows = views.told(label)[:, 0]
         value = auc(views.label(label)[rows, 0], logit_N[rows])
-        return f"{value:.3f}" if np.isfinite(value) else "-"
+        return f"{label} {value:.3f}" if np.isfinite(value) else f"{label} -"
 
-    shown = ", ".join(f"{label} {figure(label, logits[:, 0, t])}" for t, label in enumerate(PREFERENCE_LABELS))
-    own = figure("click", own_N)
-    console.log(f"AUC on {len(views):,} feed views of the validation day: {shown}; by own regression {own}")
+    console.log(
+        f"AUC on {len(views):,} feed views of the validation day: of the preference embeddings "
+        f"{', '.join(figure(label, logits_NxT[:, t]) for t, label in enumerate(PREFERENCE_LABELS))}; of the preference "
+        f"regression {figure('click', own_N)}"
+    )

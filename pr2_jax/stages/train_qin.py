@@ -35,16 +35,14 @@ def train(workdir: Path, config: Config, out: Path, features: Path | None = None
     """
     system = System.open(workdir, config)
     cuts, size = system.store.cuts, config.qin.slate
-    search = search_slates(
-        system.store, training_sessions(system.store), size, system.log.reader.long_play, cuts.validation_ms
-    )
+    sessions_N, long_play = training_sessions(system.store), system.log.reader.long_play
+    search = search_slates(system.store, sessions_N, size, long_play, cuts.validation_ms)
     paths = [(features or out) / f"{name}.npy" for name in ("negatives", "search_features", "feed_features")]
     count, seed = config.qin.sampled_negatives, config.qin.optim.seed
     search = joined(search, *_cached(paths[:1], lambda: [sampled(system, search, count, seed)]))
     feed = feed_slates(system.log.reader, 0, cuts.validation_ms, search.video_NxS.shape[1])
     search_features, feed_features = _cached(paths[1:], lambda: features_by_day(system, [search, feed]))
-    real = search.video_NxS > 0
-    scaler = Scaler.fit(search_features[real])
+    scaler = Scaler.fit(search_features[search.video_NxS > 0])
     distributed.first(lambda: scaler.save(out / "scaler.npz"))
     scaled = (search, scaler(search_features)), (feed, scaler(feed_features))
     for name, part in (("qin", config.qin), ("base", config.base)):

@@ -11,15 +11,14 @@ import dataclasses
 import functools
 import json
 import shutil
-import time
+import timeit
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pr2_jax import artifacts, console
-from pr2_jax import workdir as stages
+from pr2_jax import artifacts, console, workdir
 from pr2_jax.config import Config, EvaluationConfig, ablation_config
 from pr2_jax.config.ablation_config import WHOLE, Ablation
 from pr2_jax.config.loader import to_dict
@@ -71,27 +70,28 @@ class Result:
     costs: dict[str, float]  # those that are known
 
 
-def run(workdir: Path, config: Config, file: Path, seeds: int, make: Make) -> None:
+def run(directory: Path, config: Config, file: Path, seeds: int, make: Make) -> None:
     """Judges what is not judged yet, then writes `ablations/table_{test,validation}.{txt,md}` and `ablations.json`."""
-    stages.require_inputs("eval", workdir, config)
+    workdir.require_inputs("eval", directory, config)
     variants = [WHOLE, *ablation_config.load(file, config)]
     # One re-finding policy for all: the index of each variant decides anew, and other clicks would be judged.
-    served, results = System.open(workdir, config), []
+    served, results = System.open(directory, config), []
     withhold = served.fitted.choices.withholds_clicked
     for seed in range(seeds):
         seeded = ablation_config.seeded(config, seed)
         for ablation in variants:
-            place = workdir / DIRECTORY / f"seed_{seed}" / ablation.directory
+            place = directory / DIRECTORY / f"seed_{seed}" / ablation.directory
             console.log(f"{ablation.title}, seed {seed}")
-            _judge(workdir, place, ablation, ablation.config(seeded), make, withhold=withhold)
-            results.append(_read(place, ablation))
+            _judge(directory, place, ablation, ablation.config(seeded), make, withhold=withhold)
+            found = {day: per_session.load(place / JUDGED / f"{day}.npz") for day in DAYS}
+            results.append(Result(ablation, found, json.loads((place / JUDGED / COSTS_FILE).read_text())))
     notes = {name: day_of(served, *span).refinding.note for name, span in days_of(served).items()}
-    write_tables(results, config.evaluation, workdir / DIRECTORY, notes)
+    write_tables(results, config.evaluation, directory / DIRECTORY, notes)
 
 
-def print_table(workdir: Path) -> None:
+def print_table(directory: Path) -> None:
     """The test day's table, to stdout."""
-    print((workdir / DIRECTORY / "table_test.txt").read_text(), end="")
+    print((directory / DIRECTORY / "table_test.txt").read_text(), end="")
 
 
 def days_of(system: System) -> dict[str, tuple[int, int]]:
@@ -100,29 +100,22 @@ def days_of(system: System) -> dict[str, tuple[int, int]]:
     return {"validation": (cuts.validation_ms, cuts.test_ms), "test": (cuts.test_ms, cuts.end_ms)}
 
 
-def _judge(workdir: Path, place: Path, ablation: Ablation, config: Config, make: Make, *, withhold: bool) -> None:
+def _judge(directory: Path, place: Path, ablation: Ablation, config: Config, make: Make, *, withhold: bool) -> None:
     """Trains what this variant does not share, judges it on both days, and drops what was trained."""
-    claim = {"store": artifacts.identity(workdir / stages.STORE), "config": to_dict(config), "ranked": ablation.ranked}
-    claim["withhold"] = withhold
+    claim = {"store": artifacts.identity(directory / workdir.STORE), "config": to_dict(config)}
+    claim |= {"ranked": ablation.ranked, "withhold": withhold}
     whole = place.parent / WHOLE.directory
-    if artifacts.fresh(place / JUDGED, claim, stages.SCHEMA):
-        _drop(place, whole)  # what a kill may have left
-        return
-    _make_stages(place, config, ablation.ranked, [workdir, whole], make)
-    system = System.open(place, config)
-    with artifacts.writing(place / JUDGED, claim, stages.SCHEMA) as out:
-        for name in DAYS:
-            day = day_of(system, *days_of(system)[name], withhold=withhold)
-            found = session_metrics(system, rank_day(system, config, day, ("pr2",) if ablation.ranked else ()))
-            per_session.save(out / f"{name}.npz", found)
-        costs = _costs(system, config, day, ablation.ranked)
-        artifacts.write_json(out / COSTS_FILE, costs)
-    _drop(place, whole)
-
-
-def _drop(place: Path, whole: Path) -> None:
-    """The stages of a judged variant, but not those of the whole system, which lends them to the others."""
-    for name in () if place == whole else (stages.STORE, *stages.STAGES):
+    if not artifacts.fresh(place / JUDGED, claim, workdir.SCHEMA):
+        _make_stages(place, config, ablation.ranked, [directory, whole], make)
+        system = System.open(place, config)
+        with artifacts.writing(place / JUDGED, claim, workdir.SCHEMA) as out:
+            for name, span in days_of(system).items():
+                day = day_of(system, *span, withhold=withhold)
+                found = session_metrics(system, rank_day(system, config, day, ("pr2",) if ablation.ranked else ()))
+                per_session.save(out / f"{name}.npz", found)
+            artifacts.write_json(out / COSTS_FILE, _costs(system, config, day, ablation.ranked))
+    # Also what a kill may have left; but the whole system lends its stages to the other variants.
+    for name in () if place == whole else (workdir.STORE, *workdir.STAGES):
         shutil.rmtree(place / name, ignore_errors=True)
         shutil.rmtree(place / f"{name}.partial", ignore_errors=True)
 
@@ -130,15 +123,15 @@ def _drop(place: Path, whole: Path) -> None:
 def _make_stages(place: Path, config: Config, ranked: bool, lenders: Sequence[Path], make: Make) -> None:
     """Every stage up to the ranker, or up to the index: linked where a lender has it, else made."""
     place.mkdir(parents=True, exist_ok=True)
-    if not (place / stages.STORE).exists():
-        artifacts.link_tree(lenders[0] / stages.STORE, place / stages.STORE)
-    for name in stages.STAGES:
+    if not (place / workdir.STORE).exists():
+        artifacts.link_tree(lenders[0] / workdir.STORE, place / workdir.STORE)
+    for name in workdir.STAGES:
         if name == "eval" or (name == "qin" and not ranked):
             continue
-        claim = stages.fingerprint(name, place, config)
-        if artifacts.fresh(place / name, claim, stages.SCHEMA):
+        claim = workdir.fingerprint(name, place, config)
+        if artifacts.fresh(place / name, claim, workdir.SCHEMA):
             continue
-        lender = next((one for one in lenders if artifacts.fresh(one / name, claim, stages.SCHEMA)), None)
+        lender = next((one for one in lenders if artifacts.fresh(one / name, claim, workdir.SCHEMA)), None)
         if lender is None:
             make(name, place, config, functools.partial(_train_rankers, claim) if name == "qin" else None)
         else:
@@ -177,18 +170,10 @@ def _costs(system: System, config: Config, day: Day, ranked: bool) -> dict[str, 
         out[f"{name}_megabytes"] = sum(path.stat().st_size for path in files) / 1e6
     some = day.sample(TIMED_SESSIONS)
     for name, pipelines in {"retrieve_ms": (), **({"search_ms": ("pr2",)} if ranked else {})}.items():
-        searchers, seconds = searchers_of(system, some, pipelines), []
-        for _ in range(3):  # the first compiles
-            started = time.perf_counter()
-            rank_catalogue(system, config, some, searchers)
-            seconds.append(time.perf_counter() - started)
+        once = functools.partial(rank_catalogue, system, config, some, searchers_of(system, some, pipelines))
+        seconds = timeit.repeat(once, number=1, repeat=3)  # the first compiles
         out[name] = 1e3 * min(seconds[1:]) / max(1, len(some.sessions))
     return out
-
-
-def _read(place: Path, ablation: Ablation) -> Result:
-    found = {name: per_session.load(place / JUDGED / f"{name}.npz") for name in DAYS}
-    return Result(ablation, found, json.loads((place / JUDGED / COSTS_FILE).read_text()))
 
 
 def write_tables(results: Sequence[Result], config: EvaluationConfig, out: Path, notes: Mapping[str, str]) -> None:
@@ -199,29 +184,29 @@ def write_tables(results: Sequence[Result], config: EvaluationConfig, out: Path,
     report = {}
     for day in results[0].days:
         plain, mark, report[day] = _tables(results, config, day, notes[day])
-        (out / f"table_{day}.txt").write_text(plain)
-        (out / f"table_{day}.md").write_text(mark)
+        (out / f"table_{day}.txt").write_text("\n".join(plain))
+        (out / f"table_{day}.md").write_text("\n".join(mark))
     artifacts.write_json(out / "ablations.json", report)
 
 
-def _tables(results: Sequence[Result], config: EvaluationConfig, day: str, note: str) -> tuple[str, str, dict]:
-    """Plain text, Markdown, and the numbers."""
+def _tables(
+    results: Sequence[Result], config: EvaluationConfig, day: str, note: str
+) -> tuple[list[str], list[str], dict]:
+    """Parts of the plain text and of the Markdown, and the numbers."""
     runs: dict[Ablation, list[Result]] = {}
     for result in results:
         runs.setdefault(result.ablation, []).append(result)
     whole = runs[WHOLE]
-    seeds = f"{len(whole)} seed{'s' if len(whole) > 1 else ''}"
     plain = [
-        f"{day.capitalize()} day, {seeds}. First row: the whole system. Below: a variant less the whole system, "
-        "session by session,\nseeds averaged first, with half its 95 % interval over people; costs are its own.\n"
-        f"{note}\n"
+        f"{day.capitalize()} day, {len(whole)} seed{'s' if len(whole) > 1 else ''}. First row: the whole system. "
+        "Below: a variant less the whole system, session by session,\nseeds averaged first, with half its 95 % "
+        f"interval over people; costs are its own.\n{note}\n"
     ]
     mark, numbers = list(plain), {}
     for group in dict.fromkeys(ablation.group for ablation in runs if ablation != WHOLE):
-        mine = {one.name: found for one, found in runs.items() if one.group == group}
-        first = _row(whole, None, group, day, config)
-        below = {name: _row(found, whole, group, day, config) for name, found in mine.items()}
+        below = {one.name: _row(found, whole, group, day, config) for one, found in runs.items() if one.group == group}
         columns = [name for name in COLUMNS.get(group, EVERY) if any(name in row for row in below.values())]
+        first = _row(whole, None, group, day, config)
         rows = [results_table.Row(WHOLE.name, first)]
         rows += [results_table.Row(name, {c: _signed(v) for c, v in row.items()}, group) for name, row in below.items()]
         plain.append(results_table.plain(rows, columns, group))
@@ -232,7 +217,7 @@ def _tables(results: Sequence[Result], config: EvaluationConfig, day: str, note:
         }
     plain.append(_channels(whole, day))
     seen = {one.title: [_means(run, day) for run in found] for one, found in runs.items()}
-    return "\n".join(plain), "\n".join(mark), {"tables": numbers, "by_seed": seen, "note": note}
+    return plain, mark, {"tables": numbers, "by_seed": seen, "note": note}
 
 
 def _row(
@@ -244,12 +229,9 @@ def _row(
         name = name or f"retrieval.{group}"
         if name not in runs[0].days[day]:
             continue
-        mine = mean_of([run.days[day][name] for run in runs])
-        if whole is None:
-            row[column] = mine.interval(metric, config.bootstrap, config.seed)
-        else:
-            theirs = mean_of([run.days[day][name] for run in whole])
-            row[column] = mine.less(theirs, metric, config.bootstrap, config.seed)
+        mine, theirs = (mean_of([run.days[day][name] for run in both]) for both in (runs, whole or runs))
+        asked = metric, config.bootstrap, config.seed
+        row[column] = mine.less(theirs, *asked) if whole else mine.interval(*asked)
     for column, cost in COSTS.items():
         known = [run.costs[key] for run in runs if (key := cost.format(group)) in run.costs]
         if known:
@@ -263,8 +245,8 @@ def _channels(whole: list[Result], day: str) -> str:
     for name, values in whole[0].days[day].items():
         if "unique@100" in values.metrics:
             each = [[np.nanmean(run.days[day][name][m]) for run in whole] for m in ("recall@100", "unique@100")]
-            mean = np.mean(each, axis=1)
-            lines.append(f"  {name.removeprefix('retrieval.'):<6} {mean[0]:.4f}  {mean[1]:.4f}")
+            recall, unique = np.mean(each, axis=1)
+            lines.append(f"  {name.removeprefix('retrieval.'):<6} {recall:.4f}  {unique:.4f}")
     return "\n".join(lines) + "\n"
 
 

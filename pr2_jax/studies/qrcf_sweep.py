@@ -85,6 +85,10 @@ class Judged:
     weights: dict[str, float] | None = None  # of the refitted merge
 
 
+Pairs = list[tuple[Judged, Judged]]
+"""An adaptive point, and one epsilon that keeps as many seeds."""
+
+
 def configured(qrcf: QrcfConfig) -> Point:
     """The point that the work directory uses."""
     quantile = qrcf.adaptive_quantile if qrcf.threshold == "adaptive" else qrcf.epsilon_quantile
@@ -103,34 +107,23 @@ def fingerprint(directory: Path, config: Config, grid: Grid) -> dict:
     if "qrcf" not in config.retrieval.channels:
         raise BadConfig(f"retrieval.channels = {config.retrieval.channels!r} lacks qrcf: there is nothing to sweep")
     reads = (*workdir.STAGES["index"].reads, "index")
-    evaluation = config.evaluation
-    return {
-        "inputs": {part: artifacts.identity(directory / part) for part in reads},
-        "config": {"bootstrap": evaluation.bootstrap, "seed": evaluation.seed, "most_searches": MOST_SEARCHES},
-        "grid": to_dict(grid),
-    }
-
-
-Pairs = list[tuple[Judged, Judged]]
-"""An adaptive point, and one epsilon that keeps as many seeds."""
+    inputs, evaluation = {part: artifacts.identity(directory / part) for part in reads}, config.evaluation
+    figures = {"bootstrap": evaluation.bootstrap, "seed": evaluation.seed, "most_searches": MOST_SEARCHES}
+    return {"inputs": inputs, "config": figures, "grid": to_dict(grid)}
 
 
 def judge(directory: Path, config: Config, out: Path, grid: Grid) -> tuple[list[Judged], Pairs, Refinding]:
     """Judges every point that `out/points/` does not hold yet, and refits the merge of the best ones."""
     study = Study(System.open(directory, config), config)
     (out / "points").mkdir(exist_ok=True)
-    points = points_of(grid, config.retrieval.qrcf)
-    judged = {
-        point: _once(out, point, point.name, functools.partial(study.judge, point))
-        for point in console.progress(points, "points", unit=" points")
-    }
+    points, judged, pairs = points_of(grid, config.retrieval.qrcf), {}, []
+    for point in console.progress(points, "points", unit=" points"):
+        judged[point] = _once(out, point, point.name, functools.partial(study.judge, point))
     chosen = best_of(judged.values(), MERGED, grid.refitted) | {configured(config.retrieval.qrcf)}
     chosen = [point for point in points if point in chosen]
     for point in console.progress(chosen, "merge weights", unit=" points"):
-        refit = functools.partial(study.refit, judged[point])
-        again = _once(out, point, f"{REFITTED}_{point.name}", refit)
+        again = _once(out, point, f"{REFITTED}_{point.name}", functools.partial(study.refit, judged[point]))
         judged[point] = dataclasses.replace(again, metrics=judged[point].metrics | again.metrics)
-    pairs = []
     for one in console.progress(list(judged.values()), "equally many seeds", unit=" points"):
         if one.point.threshold == "adaptive" and one.point.k == config.retrieval.qrcf.k:
             point = study.alike(one)
@@ -199,20 +192,19 @@ class Study:
         return SeedFilter(self._reader, self._system.space, qrcf, epsilon, sample_N)
 
     def _retrieve(self, point: Point) -> tuple[float, Seeds, Candidates]:
-        seeds_of = self._filter(point)
+        seeds_of, channel = self._filter(point), QrcfChannel(self._snapshot.similarity)
         seeds = seeds_of(self.day.requests, self._query_SxD)
         epsilon = float(np.mean(seeds_of.cuts(self._query_SxD)))
-        channel = QrcfChannel(self._snapshot.similarity)
         return epsilon, seeds, channel.from_seeds(seeds, self.day.requests, self._config.retrieval.depth)
 
     def judge(self, point: Point) -> Judged:
         """QRCF alone, and merged with the index's weights."""
         epsilon, seeds, own = self._retrieve(point)
         kept_S = (seeds.strength_BxK > 0).sum(1)
-        alone, store = self._metrics(own), self._system.store
+        alone, videos = self._metrics(own), self._system.store.videos
         alone.metrics.update(coverage=(kept_S > 0).astype(np.float64), seeds=kept_S.astype(np.float64))
-        vectors_VxD, category_VxL, author_V = self._system.space.videos_VxD, store.videos.category, store.videos.author
-        alone.metrics.update(diversity.list_metrics(own.ids_BxK, self._query_SxD, vectors_VxD, category_VxL, author_V))
+        known = self._system.space.videos_VxD, videos.category, videos.author
+        alone.metrics.update(diversity.list_metrics(own.ids_BxK, self._query_SxD, *known))
         merged = self._merged(own, self._system.fitted.choices.merge_weights[PIPELINE])
         return Judged(point, {ALONE: alone, MERGED: merged}, epsilon)
 

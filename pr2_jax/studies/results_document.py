@@ -44,28 +44,20 @@ def _figures(directory: Path) -> str:
         written_s = (evaluation / METRICS).stat().st_mtime
     date = datetime.datetime.fromtimestamp(written_s, datetime.UTC).date().isoformat()
     versions = ", ".join(f"{name} {manifest['versions'][name]}" for name in VERSIONS if name in manifest["versions"])
-    parts = [
-        f"### {directory.resolve().name}, {date}",
-        f"Evaluated on {date} with {versions}. {_log(directory)}",
-        table,
-    ]
-    return "\n\n".join([*parts, _differences(metrics), _costs(directory)]) + "\n"
-
-
-def _log(directory: Path) -> str:
     counts = json.loads((directory / workdir.STORE / artifacts.MANIFEST).read_text(encoding="utf-8"))["counts"]
-    said = [f"{counts[name] - (name in COUNTS[:2]):,} {name}" for name in COUNTS]
-    return f"The log holds {', '.join(said)}."
+    log = ", ".join(f"{counts[name] - (name in COUNTS[:2]):,} {name}" for name in COUNTS)
+    title = f"### {directory.resolve().name}, {date}"
+    made = f"Evaluated on {date} with {versions}. The log holds {log}."
+    return "\n\n".join([title, made, table, _differences(metrics), _costs(directory)]) + "\n"
 
 
 def _differences(metrics: dict[str, Any]) -> str:
     """Paired by session, with their 95 % intervals over users."""
     lines = ["| paired difference | metric | mean | 95 % interval |", "|---|---|---:|---|"]
     for pair, row in metrics["differences"].items():
-        for metric, value in row.items():
-            if value["count"]:
-                interval = f"[{value['low']:+.4f}, {value['high']:+.4f}]"
-                lines.append(f"| {pair} | {metric} | {value['mean']:+.4f} | {interval} |")
+        for metric, v in row.items():
+            if v["count"]:
+                lines.append(f"| {pair} | {metric} | {v['mean']:+.4f} | [{v['low']:+.4f}, {v['high']:+.4f}] |")
     return "\n".join(lines)
 
 

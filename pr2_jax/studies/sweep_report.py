@@ -42,24 +42,22 @@ def write(out: Path, judged: Sequence[Judged], pairs: Pairs, refinding: Refindin
     rows = [results_table.Row(_name(one), _alone(one), FAMILIES[one.point.threshold]) for one in judged]
     again = [results_table.Row(_name(one), _refitted(one, config)) for one in judged if one.weights]
     heading = "Merged, weights chosen anew (the index's where no better ones are found); ± half of the 95 % interval"
-    verdict = "\n".join(_verdict(judged, pairs, config)) + "\n"
-    texts = [results_table.plain(rows, None, title), results_table.plain(again, None, heading), verdict]
-    (out / "table.txt").write_text("\n".join(texts))
-    marks = [f"{title}\n\n{results_table.markdown(rows)}", f"{heading}\n\n{results_table.markdown(again)}", verdict]
-    (out / "table.md").write_text("\n".join(marks))
+    verdict, tables = "\n".join(_verdict(judged, pairs, config)) + "\n", ((title, rows), (heading, again))
+    plain = [results_table.plain(lines, None, above) for above, lines in tables]
+    (out / "table.txt").write_text("\n".join([*plain, verdict]))
+    marked = [f"{above}\n\n{results_table.markdown(lines)}" for above, lines in tables]
+    (out / "table.md").write_text("\n".join([*marked, verdict]))
     png(charts_of(points[: len(judged)]), out / "frontier.png", columns=2)
 
 
 def _name(judged: Judged) -> str:
-    point = judged.point
-    return f"{FAMILIES[point.threshold]} {point.quantile:g} K {point.k}"
+    return f"{FAMILIES[judged.point.threshold]} {judged.point.quantile:g} K {judged.point.k}"
 
 
 def _alone(judged: Judged) -> dict[str, float]:
-    own = {"epsilon": judged.epsilon} | {
-        name: _mean(value_N) for name, value_N in judged.metrics[ALONE].metrics.items()
-    }
-    return own | {f"{name}@pr2": _mean(judged.metrics[MERGED][name]) for name in OF_THE_MERGE}
+    own = {name: _mean(value_N) for name, value_N in judged.metrics[ALONE].metrics.items()}
+    merged = {f"{name}@pr2": _mean(judged.metrics[MERGED][name]) for name in OF_THE_MERGE}
+    return {"epsilon": judged.epsilon} | own | merged
 
 
 def _refitted(judged: Judged, config: Config) -> dict[str, Interval | float]:
@@ -139,8 +137,7 @@ def charts_of(points: Sequence[Mapping[str, str]]) -> list[Plot]:
         for number, (threshold, name) in enumerate(FAMILIES.items(), 1):
             mine = [p for p in points if p["threshold"] == threshold and p["k"] == today["k"]]
             mine.sort(key=lambda p: float(p["quantile"]))
-            labels = tuple(p["quantile"] for p in mine)
-            series.append(_series(f"{name}, K {today['k']}", mine, measure, number, labels))
+            series.append(_series(f"{name}, K {today['k']}", mine, measure, number, tuple(p["quantile"] for p in mine)))
         series.append(_series(f"configured ({point_name(today)})", [today], measure, 6, line=False))
         about = f"{DRAWN} of QRCF alone against {title}, one line for each kind of threshold, from lax to strict."
         named = f"frontier_{measure}", f"{DRAWN} against {measure}", about, title, DRAWN

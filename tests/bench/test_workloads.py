@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.bench import bench_command, cost_model, feed_workload, qrcf_workload, step_workloads, synthetic
+from pr2_jax.bench import bench_command, feed_workload, harness, qrcf_workload, step_workloads, synthetic
 from pr2_jax.bench.harness import Measured
 from pr2_jax.config import OptimConfig, PdrConfig, QinConfig
 from pr2_jax.training.loop import abstract_state
@@ -39,11 +39,9 @@ def test_products_are_counted_through_gradients_and_inner_functions():
         return jax.jit(lambda a, b: jnp.square(a @ b).sum())(left, right)
 
     forward = 2 * 3 * 5 * 7
-    assert cost_model.matmul_flops(loss, left, right) == forward
-    assert cost_model.matmul_flops(jax.grad(loss, (0, 1)), left, right) == 3 * forward
-    batched = cost_model.matmul_flops(
-        lambda a, b: jnp.einsum("bnd,bd->bn", a, b), jnp.ones((4, 6, 2)), jnp.ones((4, 2))
-    )
+    assert harness.matmul_flops(loss, left, right) == forward
+    assert harness.matmul_flops(jax.grad(loss, (0, 1)), left, right) == 3 * forward
+    batched = harness.matmul_flops(lambda a, b: jnp.einsum("bnd,bd->bn", a, b), jnp.ones((4, 6, 2)), jnp.ones((4, 2)))
     assert batched == 2 * 4 * 6 * 2
 
 
@@ -52,14 +50,14 @@ def test_bytes_follow_the_rows_looked_up_and_not_the_catalogue(small):
     batch = synthetic.pdr_batch(PDR, SIZES, 0)
     task = synthetic.pdr_task(PDR, SIZES)
     params = abstract_state(task, OPTIM, 10).params  # sizes are enough
-    none, some = (cost_model.step_bytes(task, batch, params, dict.fromkeys(SIZES.tables, kept)) for kept in (0, 3))
+    none, some = (harness.step_bytes(task, batch, params, dict.fromkeys(SIZES.tables, kept)) for kept in (0, 3))
     prepared = task.prepare(task.frozen, batch)
     distinct: dict[str, set] = {}
     for table, ids in task.lookups(prepared).values():
         distinct.setdefault(table, set()).update(np.asarray(ids).reshape(-1).tolist())
     assert some - none == 4 * 2 * 3 * sum(map(len, distinct.values()))
     larger = synthetic.pdr_task(PDR, dataclasses.replace(SIZES, videos=9_000))
-    assert cost_model.step_bytes(larger, batch, params, dict.fromkeys(SIZES.tables, 0)) == pytest.approx(none, rel=0.02)
+    assert harness.step_bytes(larger, batch, params, dict.fromkeys(SIZES.tables, 0)) == pytest.approx(none, rel=0.02)
     assert none > 4 * 3 * 8 * (16 * 6 * 2)  # rows of the history and of its authors alone
 
 

@@ -221,8 +221,8 @@ def test_the_command(finished, capsys):
     assert entry.main(["evaluate", "--workdir", str(finished), "--raw-probe", str(finished / "world")]) == 0
     said = capsys.readouterr().out
     assert said == (
-        "raw leak probe: 6 searches of the test day and 6 searches of a training day are told the same by world "
-        "without their future\n"
+        "raw leak probe: 6 searches of the test day and 6 searches of a training day read the same numbers "
+        "from world without their future\n"
     )
 
 

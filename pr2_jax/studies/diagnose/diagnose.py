@@ -10,8 +10,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from pr2_jax import artifacts
-from pr2_jax import workdir as stages
+from pr2_jax import artifacts, workdir
 from pr2_jax.config import Config
 from pr2_jax.errors import BadInput
 from pr2_jax.metrics.bootstrap import interval
@@ -79,11 +78,11 @@ def checks(threshold: str, heads: Sequence[str] = ("click", "long_play", "like")
     )  # fmt: skip
 
 
-def run(workdir: Path, config: Config) -> None:
+def run(directory: Path, config: Config) -> None:
     """Writes `eval/diagnosis.txt`, then `eval/diagnosis.json`: where the latter is there, so are both.
     StaleArtifact where a stage is missing, damaged or made from something else."""
-    stages.require("eval", workdir, config)
-    system = System.open(workdir, config)
+    workdir.require("eval", directory, config)
+    system = System.open(directory, config)
     mean = functools.partial(interval, draws=config.evaluation.bootstrap, seed=config.evaluation.seed)
     retrieval = RetrievalDiagnostics(system, config, mean)
     searches = len(retrieval.day.sessions)
@@ -96,10 +95,10 @@ def run(workdir: Path, config: Config) -> None:
         f"Diagnosis by {searches:,} searches of the validation day that have a click, ± half of the 95 % interval over "
         f"people. A check that looks at another sample names it. {retrieval.day.refinding.note}"
     )
-    artifacts.write_text(workdir / "eval" / TEXT, findings.text(found, title))
-    artifacts.write_json(workdir / "eval" / JSON, {"searches": searches, "findings": [one.plain() for one in found]})
+    artifacts.write_text(directory / "eval" / TEXT, findings.text(found, title))
+    artifacts.write_json(directory / "eval" / JSON, {"searches": searches, "findings": [one.plain() for one in found]})
 
 
-def print_text(workdir: Path) -> None:
+def print_text(directory: Path) -> None:
     """The findings, to stdout."""
-    print((workdir / "eval" / TEXT).read_text(encoding="utf-8"), end="")
+    print((directory / "eval" / TEXT).read_text(encoding="utf-8"), end="")

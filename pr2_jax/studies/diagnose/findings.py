@@ -1,6 +1,7 @@
 """Checks and findings: a measured diagnostic against its normal range.
 
-A diagnostic is out of range only where its whole 95 % interval is: a small log is not ill for being small.
+A diagnostic is out of range only where its whole 95 % interval is: a small log is not ill for being small. Where the
+interval alone reaches the range, the text says so.
 """
 
 from __future__ import annotations
@@ -61,6 +62,12 @@ class Diagnostic:
     value: Interval | float
     note: str = ""
 
+    @property
+    def ends(self) -> tuple[float, float, float]:
+        """The mean, and the least and the greatest value of its interval."""
+        value = self.value
+        return (value.mean, value.low, value.high) if isinstance(value, Interval) else (value, value, value)
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -102,8 +109,7 @@ def judge(checks: Sequence[Check], diagnostics: Mapping[str, Diagnostic]) -> lis
 
 
 def _judged(check: Check, diagnostic: Diagnostic) -> Finding:
-    value = diagnostic.value
-    mean, low, high = (value.mean, value.low, value.high) if isinstance(value, Interval) else (value,) * 3
+    mean, low, high = diagnostic.ends
     if math.isnan(mean):
         return Finding(check, diagnostic, UNKNOWN)
     if fault := check.below if high < check.low else check.above if low > check.high else None:
@@ -123,19 +129,16 @@ def text(findings: Sequence[Finding], title: str) -> str:
 
 
 def _entry(one: Finding) -> list[str]:
-    check, fault = one.check, one.fault
-    head = f"{one.verdict:<8}{check.key:<24}{_figure(one.diagnostic.value):<18} normal {check.normal}"
-    parts = [check.what, one.diagnostic.note]
+    check, fault, (mean, low, high) = one.check, one.fault, one.diagnostic.ends
+    half = f" ±{(high - low) / 2:.3f}" if isinstance(one.diagnostic.value, Interval) and math.isfinite(low) else ""
+    figure = "not known" if math.isnan(mean) else f"{mean:.3f}{half}"
+    head = f"{one.verdict:<8}{check.key:<24}{figure:<18} normal {check.normal}"
+    parts, knobs = [check.what, one.diagnostic.note], ", ".join(one.knobs)
     if fault:
         parts += [f"{fault.says[0].upper()}{fault.says[1:]}.", f"Knob: {fault.knob}: {fault.turn}."]
+    elif one.verdict == OK and not check.low <= mean <= check.high:
+        head += "; ok: the interval reaches the range"
+        parts.append(f"Knob: {knobs}.")
     else:
-        head += f"; knob {', '.join(one.knobs)}"
+        head += f"; knob {knobs}"
     return [head, *(textwrap.indent(textwrap.fill(part, WIDTH - len(INDENT)), INDENT) for part in parts if part)]
-
-
-def _figure(value: Interval | float) -> str:
-    mean = value.mean if isinstance(value, Interval) else value
-    if math.isnan(mean):
-        return "not known"
-    half = (value.high - value.low) / 2 if isinstance(value, Interval) else math.nan
-    return f"{mean:.3f}" + ("" if math.isnan(half) else f" ±{half:.3f}")

@@ -23,7 +23,6 @@ from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
 from pr2_jax.stages.train_qin import FEATURE_BLOCK, slate_features
 from pr2_jax.studies.diagnose.findings import Diagnostic, Mean
-from pr2_jax.types import ModelFunction
 
 SESSIONS = 1_000
 """Of the validation and of the test day, at most, evenly spread."""
@@ -65,6 +64,8 @@ class RankingDiagnostics:
         with artifacts.reading(system.workdir / "qin"):
             self._scaler = Scaler.load(system.workdir / "qin" / "scaler.npz")
             self._calibrated = Calibrated.load(system.workdir / "qin" / "pr2.json")
+        self._reader = SlateReader(system.log.reader, system.fitted.query_vectors_NqxD, config.qin, config.data)
+        self._insides = system.models.insides("qin", system.workdir / "qin" / "qin")
 
     def all(self) -> dict[str, Diagnostic]:
         lean = position_lean(Slate.of(self._slates), self._own[0][..., 0], self._mean)
@@ -95,18 +96,11 @@ class RankingDiagnostics:
         blocks = np.split(np.arange(len(slates)), range(FEATURE_BLOCK, len(slates), FEATURE_BLOCK))
         return np.concatenate([slate_features(self._system, slates, rows, similarity) for rows in blocks])
 
-    @functools.cached_property
-    def _ranker(self) -> tuple[SlateReader, ModelFunction]:
-        system, config = self._system, self._config
-        reader = SlateReader(system.log.reader, system.fitted.query_vectors_NqxD, config.qin, config.data)
-        return reader, system.models.insides("qin", system.workdir / "qin" / "qin")
-
     def _outputs(self, slates: Slates, features: np.ndarray, past_of_N: np.ndarray | None = None) -> Outputs:
         """`past_of_N`: users whose history takes the place of each person's own."""
-        reader, insides = self._ranker
-        batch = reader(slates.user_N, slates.time_ms_N, slates.query_N)
+        batch = self._reader(slates.user_N, slates.time_ms_N, slates.query_N)
         if past_of_N is not None:
-            lent = reader(past_of_N, slates.time_ms_N, slates.query_N)
+            lent = self._reader(past_of_N, slates.time_ms_N, slates.query_N)
             batch |= {key: lent[key] for key in HISTORY if key in lent}
         batch |= {
             "is_feed_B": slates.is_feed_N.astype(np.float32),
@@ -114,13 +108,13 @@ class RankingDiagnostics:
             "position_BxS": slates.position_NxS,
             "features_BxSxF": self._scaler(features)[..., self._system.columns(self._config.qin)],
         }
-        return in_blocks(insides, batch, SLATE_BLOCK, least=SLATE_BLOCK)
+        return in_blocks(self._insides, batch, SLATE_BLOCK, least=SLATE_BLOCK)
 
     def experts(self) -> dict[str, Diagnostic]:
         """Gates of heads that learn clicks on search results, of the others on feed views."""
         cuts = self._system.store.cuts
-        views = feed_slates(self._system.log.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
-        feed = views.sample(FEED_SLATES)
+        feed = feed_slates(self._system.log.reader, cuts.validation_ms, cuts.test_ms, self._config.qin.slate)
+        feed = feed.sample(FEED_SLATES)
         samples = {
             "feed views": (feed, self._outputs(feed, self._features_of(feed, cuts.validation_ms))[2]),
             "search results": (self._slates, self._own[2]),

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 
 import numpy as np
+from scipy.stats import entropy
 
 from pr2_jax.config import Config
 from pr2_jax.data.batches.sessions import latest_days
@@ -93,10 +94,8 @@ class RetrievalDiagnostics:
         rows = np.flatnonzero((events > 0).any(1))
         mine = requests.take(rows)
         nobody = dataclasses.replace(mine, user_B=np.zeros_like(mine.user_B))  # no past, no profile, no preference
-        own, without = (
-            self._top("pdr", vectors_SxD, mine)
-            for vectors_SxD in (self._pdr_SxD[rows], system.pdr(system.encode(nobody)))
-        )
+        own = self._top("pdr", self._pdr_SxD[rows], mine)
+        without = self._top("pdr", system.pdr(system.encode(nobody)), mine)
         return Diagnostic(self._mean(overlaps(own, without), mine.user_B))
 
     def recall_gap(self, channel: str) -> Diagnostic:
@@ -130,10 +129,7 @@ def effective_rank(vectors_NxD: np.ndarray) -> float:
     centred, so that equal vectors have rank 1."""
     x_NxD = vectors_NxD.astype(np.float64)
     spectrum_D = np.maximum(np.linalg.eigvalsh(x_NxD.T @ x_NxD), 0)
-    if not spectrum_D.sum():
-        return np.nan
-    share_D = spectrum_D / spectrum_D.sum()
-    return float(np.exp(-(share_D * np.log(np.maximum(share_D, 1e-300))).sum()))
+    return float(np.exp(entropy(spectrum_D))) if spectrum_D.sum() else np.nan
 
 
 def hub_excess(pdr_SxK: np.ndarray, dr_SxK: np.ndarray, videos: int) -> Diagnostic:

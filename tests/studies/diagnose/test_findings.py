@@ -65,8 +65,16 @@ def test_text_names_measure_range_meaning_and_knob_worst_first():
         assert part in ill
     for part in ("qin.fine", "1.500", "normal 1 to 2", "knob qin.dropout"):
         assert part in well
+    assert "interval" not in shown
     assert text(found[1:], "Diagnosis.").startswith("Diagnosis. None of 1 checks is out of range.")
     assert max(len(line) for line in shown.splitlines()) <= 120
+
+
+def test_where_the_interval_alone_reaches_the_range_the_line_says_so():
+    (found,) = judge([CHECK], {"qin.thing": Diagnostic(Interval(2.5, 1.9, 3.0, 9))})
+    shown = text([found], "Diagnosis.")
+    assert "2.500 ±0.550       normal 1 to 2; ok: the interval reaches the range\n" in shown
+    assert "        Knob: qin.dropout.\n" in shown
 
 
 def test_measures_and_checks_must_match_up():
