@@ -16,11 +16,12 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 from jax.sharding import Mesh
 
@@ -129,28 +130,21 @@ def astray(specs: dict[str, TableSpec], lookups: Lookups) -> Array:
     return functools.reduce(jnp.logical_or, outside)
 
 
-class TableOptimizer(Protocol):
-    """Updates one table from gradients with respect to the gathered rows."""
+class SparseOptimizer(abc.ABC):
+    """Updates one table from gradients with respect to the gathered rows, and touches the rows of the batch only."""
 
+    @abc.abstractmethod
     def init(self, table_VxD: Array) -> PyTree:
         """Fresh state; its arrays lead with the rows of the table, or are scalars."""
-
-    def update(
-        self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
-    ) -> tuple[Array, PyTree]:
-        """One step; ids may repeat. Row 0 (unknown) never changes."""
-
-
-class SparseOptimizer(abc.ABC):
-    """A TableOptimizer that touches the rows of the batch only."""
 
     @abc.abstractmethod
     def update_rows(self, memory: RowMemory, grad_NxD: Array) -> tuple[Array, RowMemory]:
         """The direction `[N, D]`, before the learning rate, and the new memory of the N rows touched."""
 
     def update(
-        self, table_VxD: Array, state: RowMemory, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
-    ) -> tuple[Array, RowMemory]:
+        self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
+    ) -> tuple[Array, PyTree]:
+        """One step; ids may repeat. Row 0 (unknown) never changes."""
         one = functools.partial(_update_shard, self.update_rows, sharded=mesh.size > 1)
         if mesh.size > 1:
             specs = (BY_ROWS, BY_ROWS, REPLICATED, REPLICATED, REPLICATED)
@@ -187,6 +181,31 @@ class LazyAdam(SparseOptimizer):
         return direction_NxD, {"mean_VxD": mean_NxD, "square_VxD": square_NxD, "touched_V": touched_N}
 
 
+@dataclasses.dataclass(frozen=True)
+class DenseTable:
+    """Plain Adam over the whole table, as `SparseOptimizer` otherwise: the reference, and a choice for small tables."""
+
+    def init(self, table_VxD: Array) -> PyTree:
+        return optax.scale_by_adam().init(table_VxD)
+
+    def update(
+        self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
+    ) -> tuple[Array, PyTree]:
+        kept_NxD = jnp.where((ids_N != 0)[:, None], grad_NxD, 0)
+        dense_VxD = jnp.zeros_like(table_VxD).at[ids_N].add(kept_NxD, mode="drop")
+        direction_VxD, state = optax.scale_by_adam().update(dense_VxD, state)
+        return table_VxD - rate * direction_VxD, state
+
+
+TableOptimizer = SparseOptimizer | DenseTable
+TABLE_OPTIMIZERS: dict[str, TableOptimizer] = {
+    "row_adagrad": RowAdagrad(),
+    "lazy_adam": LazyAdam(),
+    "adam": DenseTable(),
+}
+"""By the names that a config may give."""
+
+
 def init_all(optimizers: Mapping[str, TableOptimizer], tables: Tables) -> dict[str, PyTree]:
     """Fresh state of every table's optimiser."""
     return {name: optimizers[name].init(table) for name, table in tables.items()}
@@ -203,22 +222,14 @@ def update_all(
 ) -> tuple[Tables, dict[str, PyTree]]:
     """One step of every table that the batch looks up."""
     tables, states = dict(tables), dict(states)
-    for name, (ids_N, grad_NxD) in _by_table(tables, lookups, gradients).items():
-        tables[name], states[name] = optimizers[name].update(
-            tables[name], states[name], ids_N, grad_NxD, rates[name], mesh
-        )
-    return tables, states
-
-
-def _by_table(tables: Tables, lookups: Lookups, gradients: Rows) -> dict[str, tuple[Array, Array]]:
-    """Ids `[N]` and gradients `[N, D]` of each table that is looked up, all lookups end to end."""
-    out = {}
-    for name, table in tables.items():
+    for name, table in list(tables.items()):
         mine = [key for key, (of, _) in lookups.items() if of == name]
-        if mine:
+        if mine:  # all its lookups end to end
             ids_N = jnp.concatenate([lookups[key][1].reshape(-1) for key in mine])
-            out[name] = ids_N, jnp.concatenate([gradients[key].reshape(-1, table.shape[1]) for key in mine])
-    return out
+            grad_NxD = jnp.concatenate([gradients[key].reshape(-1, table.shape[1]) for key in mine])
+            step = optimizers[name].update(table, states[name], ids_N, grad_NxD, rates[name], mesh)
+            tables[name], states[name] = step
+    return tables, states
 
 
 def _update_shard(
@@ -262,7 +273,9 @@ def leaders(ids_N: Array) -> Array:
 
     def settle(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         number, leader_N = carry
-        slot_N = jnp.where(leader_N < 0, _hashed(ids_N, number, slots), OUTSIDE)
+        salt = number * jnp.uint32(0x9E3779B9)  # another hash each round
+        hashed_N = (mixed(ids_N.astype(jnp.uint32) ^ salt) & jnp.uint32(slots - 1)).astype(jnp.int32)
+        slot_N = jnp.where(leader_N < 0, hashed_N, OUTSIDE)
         winner_M = jnp.zeros(slots, jnp.int32).at[slot_N].max(place_N, mode="drop")
         winner_N = winner_M.at[slot_N].get(mode="fill", fill_value=0)
         found_N = (leader_N < 0) & (take(ids_N, winner_N) == ids_N)
@@ -270,12 +283,6 @@ def leaders(ids_N: Array) -> Array:
 
     start_N = jnp.where(ids_N == OUTSIDE, OUTSIDE, -1)
     return jax.lax.while_loop(unsettled, settle, (jnp.uint32(0), start_N))[1]
-
-
-def _hashed(ids_N: Array, number: Array, slots: int) -> Array:
-    """Slots in [0, slots), by another hash for each number."""
-    salt = number * jnp.uint32(0x9E3779B9)
-    return (mixed(ids_N.astype(jnp.uint32) ^ salt) & jnp.uint32(slots - 1)).astype(jnp.int32)
 
 
 def _local(ids_x: Array, size: int) -> tuple[Array, Array]:
