@@ -288,6 +288,11 @@ def take_videos(catalogue: dict[str, Array], ids_N: Array, *others: str) -> dict
     return {key: take(catalogue[key], ids_N) for key in (*VIDEO_KEYS, *others) if key in catalogue}
 
 
+def taken(frozen: dict[str, Array], ids_x: Array, **names: str) -> dict[str, Array]:
+    """Frozen arrays at some rows, of those that there are; `names`: what the batch calls each."""
+    return {name: take(frozen[key], ids_x) for key, name in names.items() if key in frozen}
+
+
 def video_lookups(batch: Batch) -> Lookups:
     """Lookups of the attributes of a batch's videos, if it has any."""
     tables = {"caption": "word", "author": "author", "category": "category"} if "video" in batch else {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,6 @@ from jax import Array
 from pr2_jax import artifacts
 from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.columns import SIGNALS
-from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.models.content import QUERY, ContentTask
 from pr2_jax.models.layers import VIDEO_KEYS, take_videos
 from pr2_jax.models.pdr import PdrTask
@@ -30,6 +29,9 @@ from pr2_jax.training.embedding_tables import Lookups, Tables, gather, init_tabl
 from pr2_jax.training.loop import Batch, Params, Task, shared
 from pr2_jax.training.mesh import Schema, floats, ints
 from pr2_jax.types import ModelFunction, People
+
+if TYPE_CHECKING:
+    from pr2_jax.data.store.log_store import LogStore
 
 Catalogue = dict[str, np.ndarray]
 Weights = dict[str, Any]

@@ -11,7 +11,7 @@ from jax import Array
 from pr2_jax.config import PdrConfig
 from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models import layers
-from pr2_jax.training.embedding_tables import Lookups, Rows, resolved, take
+from pr2_jax.training.embedding_tables import Lookups, Rows, resolved
 from pr2_jax.training.loop import Batch, Metrics, Params
 from pr2_jax.training.mesh import Schema, exact_names, floats, ints
 
@@ -142,14 +142,8 @@ class PdrTask(layers.ModelTask):
         }
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
-        history_BxH = batch["history_BxH"]
-        batch = {
-            **batch,
-            "history_content_BxHxD": take(frozen["content"], history_BxH),
-            "history_author_BxH": take(frozen["author"], history_BxH),
-        }
-        if "brought" in frozen:
-            batch["history_brought_BxHxF"] = take(frozen["brought"], history_BxH)
+        past = {"content": "history_content_BxHxD", "author": "history_author_BxH", "brought": "history_brought_BxHxF"}
+        batch = batch | layers.taken(frozen, batch["history_BxH"], **past)
         if "video_B" not in batch:
             return batch
         ids_N = jnp.concatenate([batch["video_B"], batch["shown_B"], batch["uniform_N"], batch["hard_BxK"].reshape(-1)])

@@ -248,20 +248,13 @@ class QinTask(layers.ModelTask):
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
         """The batch with frozen vectors and the result of the GSU."""
         c, video_BxS = self.config, batch["video_BxS"]
-        content_BxSxD = take(frozen["content"], video_BxS)
-        out = {
-            **batch,
-            "content_BxSxD": content_BxSxD,
-            "author_BxS": take(frozen["author"], video_BxS),
-            "category_BxSxL": take(frozen["category"], video_BxS),
-        }
-        if "brought" in frozen:
-            out["brought_BxSxF"] = take(frozen["brought"], video_BxS)
+        results = {"author": "author_BxS", "category": "category_BxSxL", "brought": "brought_BxSxF"}
+        out = batch | layers.taken(frozen, video_BxS, content="content_BxSxD", **results)
         if not c.personal:
             return out
         if c.realtime:
             out["recent_content_BxRxD"] = take(frozen["content"], batch["recent_BxR"])
-        return out | self._kept(frozen, batch, content_BxSxD)
+        return out | self._kept(frozen, batch, out["content_BxSxD"])
 
     def _kept(self, frozen: dict[str, Array], batch: Batch, content_BxSxD: Array) -> Batch:
         """What the GSU keeps of the long history, first by query, then by candidate."""
@@ -275,12 +268,10 @@ class QinTask(layers.ModelTask):
             keep_BxSxK = search_by_video(content_BxSxD, kept_BxKxD, mask_BxK, c.keep_video)
         else:
             keep_BxSxK = jnp.broadcast_to(mask_BxK[:, None], (*content_BxSxD.shape[:2], mask_BxK.shape[1]))
-        out = {"long_brought_BxKxF": take(frozen["brought"], long_BxK)} if "brought" in frozen else {}
-        return out | {
+        past = {"author": "long_author_BxK", "category": "long_category_BxKxL", "brought": "long_brought_BxKxF"}
+        return layers.taken(frozen, long_BxK, **past) | {
             "long_BxK": long_BxK,
-            "long_author_BxK": take(frozen["author"], long_BxK),
             "long_content_BxKxD": kept_BxKxD,
-            "long_category_BxKxL": take(frozen["category"], long_BxK),
             "long_signals_BxKxG": jnp.take_along_axis(batch["signals_BxHxG"], position_BxK[..., None], axis=1),
             "long_gap_BxK": jnp.take_along_axis(batch["gap_seconds_BxH"], position_BxK, axis=1),
             "keep_BxSxK": keep_BxSxK,

@@ -47,6 +47,11 @@ class Merged:
     found_BxKxC: np.ndarray  # bool, whether the channel returned it (a scorer adds to sources only)
     channels: tuple[str, ...]  # names of the last axis
 
+    def best(self, k: int) -> Merged:
+        """The k best of each request."""
+        columns = self.ids_BxK, self.scores_BxK, self.sources_BxKxC, self.found_BxKxC
+        return Merged(*(column[:, :k] for column in columns), self.channels)
+
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
