@@ -100,8 +100,7 @@ def fit_query_map(
     deviation_F = query_NxF.std(0)
     scale_2xF = np.stack([query_NxF.mean(0), np.where(deviation_F > 1e-6, deviation_F, 1.0)])
     plain = _platt(start, float(np.median(x_N)), knots_P, scale_2xF)
-    scaled_NxF = np.clip((query_NxF - scale_2xF[0]) / scale_2xF[1], -FARTHEST, FARTHEST)
-    rows = _Rows(labels_N, _ways(x_N, knots_P, plain.origin, np), np.c_[np.ones(len(x_N)), scaled_NxF])
+    rows = _Rows.of(labels_N, x_N, query_NxF, plain)
     users = np.unique(user_N)
     fitting_N = np.isin(user_N, np.random.default_rng(seed).permutation(users)[: len(users) // 2])
     penalty, theta = PENALTIES[0], np.r_[plain.bias_G, plain.slope_KxG.reshape(-1)]
@@ -124,6 +123,11 @@ class _Rows:
     label_N: np.ndarray
     way_NxK: np.ndarray
     query_NxG: np.ndarray  # 1 and the standardised numbers
+
+    @classmethod
+    def of(cls, label_N: np.ndarray, x_N: np.ndarray, query_NxF: np.ndarray, plain: QueryMap) -> _Rows:
+        scaled_NxF = np.clip((query_NxF - plain.scale_2xF[0]) / plain.scale_2xF[1], -FARTHEST, FARTHEST)
+        return cls(label_N, _ways(x_N, plain.knots_P, plain.origin, np), np.c_[np.ones(len(x_N)), scaled_NxF])
 
     def kept(self, keep_N: np.ndarray) -> _Rows:
         return _Rows(self.label_N[keep_N], self.way_NxK[keep_N], self.query_NxG[keep_N])
