@@ -13,7 +13,8 @@ import numpy as np
 
 from pr2_jax.bench.cost_model import floats_a_row
 from pr2_jax.bench.harness import Measured, time_steps
-from pr2_jax.training.embedding_tables import TABLE_OPTIMIZERS, TableSpec, gather, init_all, init_tables, update_all
+from pr2_jax.training.embedding_tables import TableSpec, gather, init_all, init_tables, update_all
+from pr2_jax.training.loop import TABLE_OPTIMIZERS
 from pr2_jax.training.mesh import Mesh, single
 
 BATCH, HISTORY, WIDTH = 512, 100, 32

@@ -165,7 +165,7 @@ def _pdr_query_user(task: PdrTask, weights: Weights, batch: Batch) -> Array:
 
 
 def _pdr_video(task: PdrTask, weights: Weights, batch: Batch) -> Array:
-    video = task.videos(weights["frozen"], batch["video_N"])
+    video = take_videos(weights["frozen"], batch["video_N"], "content", "preference")
     return _apply(task, weights, task.lookups({"video": video, "ids_N": batch["video_N"]}), video, "video_tower")
 
 

@@ -147,12 +147,8 @@ class PdrTask(layers.ModelTask):
         if "video_B" not in batch:
             return batch
         ids_N = jnp.concatenate([batch["video_B"], batch["shown_B"], batch["uniform_N"], batch["hard_BxK"].reshape(-1)])
-        return {**batch, "ids_N": ids_N, "video": self.videos(frozen, ids_N)}
-
-    @staticmethod
-    def videos(frozen: dict[str, Array], ids_N: Array) -> dict[str, Array]:
-        """Attributes of some videos, and their vectors in both frozen spaces."""
-        return layers.take_videos(frozen, ids_N, "content", "preference", "log_unigram")
+        video = layers.take_videos(frozen, ids_N, "content", "preference", "log_unigram")
+        return {**batch, "ids_N": ids_N, "video": video}
 
     def lookups(self, batch: Batch) -> Lookups:
         """Of each tower whose inputs the batch has."""

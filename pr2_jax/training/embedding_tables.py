@@ -16,12 +16,11 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from jax.sharding import Mesh
 
@@ -130,21 +129,28 @@ def astray(specs: dict[str, TableSpec], lookups: Lookups) -> Array:
     return functools.reduce(jnp.logical_or, outside)
 
 
-class SparseOptimizer(abc.ABC):
-    """Updates one table from gradients with respect to the gathered rows, and touches the rows of the batch only."""
+class TableOptimizer(Protocol):
+    """Updates one table from gradients with respect to the gathered rows."""
 
-    @abc.abstractmethod
     def init(self, table_VxD: Array) -> PyTree:
         """Fresh state; its arrays lead with the rows of the table, or are scalars."""
+
+    def update(
+        self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
+    ) -> tuple[Array, PyTree]:
+        """One step; ids may repeat. Row 0 (unknown) never changes."""
+
+
+class SparseOptimizer(abc.ABC):
+    """A TableOptimizer that touches the rows of the batch only."""
 
     @abc.abstractmethod
     def update_rows(self, memory: RowMemory, grad_NxD: Array) -> tuple[Array, RowMemory]:
         """The direction `[N, D]`, before the learning rate, and the new memory of the N rows touched."""
 
     def update(
-        self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
-    ) -> tuple[Array, PyTree]:
-        """One step; ids may repeat. Row 0 (unknown) never changes."""
+        self, table_VxD: Array, state: RowMemory, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
+    ) -> tuple[Array, RowMemory]:
         one = functools.partial(_update_shard, self.update_rows, sharded=mesh.size > 1)
         if mesh.size > 1:
             specs = (BY_ROWS, BY_ROWS, REPLICATED, REPLICATED, REPLICATED)
@@ -179,31 +185,6 @@ class LazyAdam(SparseOptimizer):
         unbiased1, unbiased2 = (1 - beta ** touched_N[:, None].astype(jnp.float32) for beta in (self.beta1, self.beta2))
         direction_NxD = mean_NxD / unbiased1 / (jnp.sqrt(square_NxD / unbiased2) + EPSILON)
         return direction_NxD, {"mean_VxD": mean_NxD, "square_VxD": square_NxD, "touched_V": touched_N}
-
-
-@dataclasses.dataclass(frozen=True)
-class DenseTable:
-    """Plain Adam over the whole table, as `SparseOptimizer` otherwise: the reference, and a choice for small tables."""
-
-    def init(self, table_VxD: Array) -> PyTree:
-        return optax.scale_by_adam().init(table_VxD)
-
-    def update(
-        self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
-    ) -> tuple[Array, PyTree]:
-        kept_NxD = jnp.where((ids_N != 0)[:, None], grad_NxD, 0)
-        dense_VxD = jnp.zeros_like(table_VxD).at[ids_N].add(kept_NxD, mode="drop")
-        direction_VxD, state = optax.scale_by_adam().update(dense_VxD, state)
-        return table_VxD - rate * direction_VxD, state
-
-
-TableOptimizer = SparseOptimizer | DenseTable
-TABLE_OPTIMIZERS: dict[str, TableOptimizer] = {
-    "row_adagrad": RowAdagrad(),
-    "lazy_adam": LazyAdam(),
-    "adam": DenseTable(),
-}
-"""By the names that a config may give."""
 
 
 def init_all(optimizers: Mapping[str, TableOptimizer], tables: Tables) -> dict[str, PyTree]:

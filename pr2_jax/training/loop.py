@@ -98,6 +98,30 @@ class Task(Protocol):
         """Mean loss of the batch, and scalars to log."""
 
 
+@dataclasses.dataclass(frozen=True)
+class DenseTable:
+    """Plain Adam over the whole table: the reference, and a choice for small tables."""
+
+    def init(self, table_VxD: Array) -> PyTree:
+        return optax.scale_by_adam().init(table_VxD)
+
+    def update(
+        self, table_VxD: Array, state: PyTree, ids_N: Array, grad_NxD: Array, rate: Array, mesh: Mesh
+    ) -> tuple[Array, PyTree]:
+        kept_NxD = jnp.where((ids_N != 0)[:, None], grad_NxD, 0)
+        dense_VxD = jnp.zeros_like(table_VxD).at[ids_N].add(kept_NxD, mode="drop")
+        direction_VxD, state = optax.scale_by_adam().update(dense_VxD, state)
+        return table_VxD - rate * direction_VxD, state
+
+
+TABLE_OPTIMIZERS: dict[str, TableOptimizer] = {
+    "row_adagrad": row_tables.RowAdagrad(),
+    "lazy_adam": row_tables.LazyAdam(),
+    "adam": DenseTable(),
+}
+"""By the names that a config may give."""
+
+
 def schedule(peak: float, steps: int, config: OptimConfig) -> optax.Schedule:
     """Linear warm-up, then cosine decay to a fiftieth of the peak."""
     warmup = max(1, round(config.warmup_share * steps))
@@ -115,7 +139,7 @@ def dense_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransforma
 def table_optimizers(config: OptimConfig, specs: Mapping[str, TableSpec]) -> dict[str, TableOptimizer]:
     """The optimiser of each table: its own config's, or else `config.table_optimizer`."""
     named = {name: spec.config.optimizer or config.table_optimizer for name, spec in specs.items()}
-    return {name: row_tables.TABLE_OPTIMIZERS[optimizer] for name, optimizer in named.items()}
+    return {name: TABLE_OPTIMIZERS[optimizer] for name, optimizer in named.items()}
 
 
 def table_schedules(config: OptimConfig, specs: Mapping[str, TableSpec], steps: int) -> dict[str, optax.Schedule]:

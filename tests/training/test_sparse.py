@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from pr2_jax.training import embedding_tables as row_tables
-from pr2_jax.training.embedding_tables import DenseTable, TableSpec, gather, init_tables
+from pr2_jax.training.embedding_tables import TableSpec, gather, init_tables
+from pr2_jax.training.loop import DenseTable
 from pr2_jax.training.mesh import make_mesh, single
 
 SPECS = {"video": TableSpec(600, 4), "word": TableSpec(30, 4), "idle": TableSpec(5, 4)}
