@@ -122,7 +122,9 @@ def _task() -> ContentTask:
         "numbers": rng.normal(size=(VIDEOS, 2)).astype(np.float32),
         "log_unigram": np.full(VIDEOS, -np.log(VIDEOS), np.float32),
     }
-    return ContentTask(CONFIG, jax.tree.map(jax.numpy.asarray, frozen), WORDS, AUTHORS, CATEGORIES)
+    return ContentTask(
+        CONFIG, jax.tree.map(jax.numpy.asarray, frozen), {"word": WORDS, "author": AUTHORS, "category": CATEGORIES}
+    )
 
 
 def _batch(step: int) -> dict[str, np.ndarray]:

@@ -58,7 +58,7 @@ def unit_rows(key: jax.Array, rows: int, width: int) -> jax.Array:
 
 
 def catalogue(sizes: Sizes, width: int) -> dict[str, jax.Array]:
-    """Frozen arrays, as models/build_tasks.py makes them from a log."""
+    """Frozen arrays, as models/model_functions.py makes them from a log."""
     keys, videos = jax.random.split(jax.random.key(0), 8), sizes.videos
     return {
         "caption": jax.random.randint(keys[0], (videos, sizes.caption_tokens), 1, sizes.words),

@@ -110,11 +110,12 @@ def rank_catalogue(system: System, config: Config, day: Day, searchers: Mapping[
         found = {name: channel.retrieve(encoded, config.retrieval.depth) for name, channel in channels.items()}
         part = _baselines(snapshot, requests, config, start)
         part |= {f"retrieval.{name}": (c.ids_BxK, c.scores_BxK) for name, c in found.items()}
-        for pipeline in (merging[name] for name in COMPARED):
-            merged = system.merged(pipeline, requests, found, config.retrieval.depth)
-            part[f"retrieval.{pipeline.merged}"] = (merged.ids_BxK, merged.scores_BxK)
-        for name, searcher in searchers.items():
-            shallow = searcher.candidates(encoded, found, config.search.candidates)
+        wanted = dict.fromkeys((*COMPARED, *searchers))
+        merged = {name: system.merged(merging[name], requests, found, config.retrieval.depth) for name in wanted}
+        for name in COMPARED:
+            part[f"retrieval.{merging[name].merged}"] = (merged[name].ids_BxK, merged[name].scores_BxK)
+        for name, searcher in searchers.items():  # the candidates are the head of the deep list
+            shallow = searcher.filled(encoded, merged[name].best(config.search.candidates))
             ranked = searcher.rank(encoded, shallow)
             part[f"pipeline.{name}"] = (ranked.ids_BxK, ranked.scores_BxK)
         parts.append(part)

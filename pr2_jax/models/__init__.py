@@ -1,1 +1,1 @@
-"""Pure functions: layers, losses and the three models. Nothing here reads a file or knows a table's size."""
+"""The models (content towers, preference, PDR, QIN), what they share, and trained ones as functions on arrays."""

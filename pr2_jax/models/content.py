@@ -10,13 +10,12 @@ import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from pr2_jax.config import ContentConfig
 from pr2_jax.models import layers
-from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
+from pr2_jax.training.embedding_tables import Lookups, Rows, resolved
+from pr2_jax.training.loop import Batch, Metrics, Params
 from pr2_jax.training.mesh import Schema, ints
 from pr2_jax.types import NEVER
 
@@ -30,9 +29,9 @@ class QueryTower(nn.Module):
     config: ContentConfig
 
     @nn.compact
-    def __call__(self, rows_BxQxD: Array, words_BxQ: Array, *, train: bool) -> Array:
-        mask_BxQ = words_BxQ > 0
-        bag_BxD = layers.WordBag(name="bag")(rows_BxQxD, mask_BxQ)
+    def __call__(self, rows: Rows, batch: Batch, *, train: bool = False) -> Array:
+        mask_BxQ = batch["words_BxQ"] > 0
+        bag_BxD = layers.WordBag(name="bag")(rows["query"], mask_BxQ)
         c = self.config
         out_BxD = bag_BxD + layers.Mlp((c.hidden, c.width), c.dropout, name="mlp")(bag_BxD, train=train)
         return layers.unit(out_BxD) * mask_BxQ.any(1, keepdims=True)
@@ -44,7 +43,7 @@ class VideoTower(nn.Module):
     config: ContentConfig
 
     @nn.compact
-    def __call__(self, rows: dict[str, Array], video: dict[str, Array], *, train: bool) -> Array:
+    def __call__(self, rows: Rows, video: dict[str, Array], *, train: bool = False) -> Array:
         c = self.config
         total_NxD = layers.VideoAttributes(c.width, c.modality_dropout, name="attributes")(rows, video, train=train)
         return layers.unit(total_NxD + layers.Mlp((c.hidden, c.width), c.dropout, name="mlp")(total_NxD, train=train))
@@ -59,28 +58,17 @@ class ContentModel(nn.Module):
         self.query_tower = QueryTower(self.config)
         self.video_tower = VideoTower(self.config)
 
-    def query(self, rows: Rows, batch: Batch, *, train: bool = False) -> Array:
-        return self.query_tower(rows["query"], batch["words_BxQ"], train=train)
-
-    def video(self, rows: Rows, video: dict[str, Array], *, train: bool = False) -> Array:
-        return self.video_tower(rows, video, train=train)
-
     def __call__(self, rows: Rows, batch: Batch, *, train: bool = False) -> tuple[Array, Array]:
-        return self.query(rows, batch, train=train), self.video(rows, batch["video"], train=train)
+        return self.query_tower(rows, batch, train=train), self.video_tower(rows, batch["video"], train=train)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ContentTask:
+class ContentTask(layers.ModelTask):
     """The content towers' task. `video_B` are the positives, `uniform_N` the negatives.
 
     `frozen` is the catalogue and, to train, `log_unigram`: the log share of each video among the sampled positives.
     """
 
-    config: ContentConfig
-    frozen: dict[str, Array]
-    words: int
-    authors: int
-    categories: int
     name: str = "content"
 
     @property
@@ -91,39 +79,21 @@ class ContentTask:
     def schema(self) -> Schema:
         return QUERY | {"video_B": ints("B"), "uniform_N": ints("N")}
 
-    def table_specs(self) -> dict[str, TableSpec]:
-        sizes = {"word": self.words, "author": self.authors, "category": self.categories}
-        return table_specs(sizes, self.config.width, self.config.tables)
-
-    def init(self, key: Array) -> Params:
-        frozen = sample_of(self.frozen)
-        batch = self.prepare(frozen, {"words_BxQ": np.ones((2, 2), np.int32), "video_B": np.ones(2, np.int32)})
-        return init_params(self, key, batch)
-
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
-        if "uniform_N" not in batch:
-            return {**batch, "video": layers.take_videos(frozen, batch["video_B"])}
         ids_N = jnp.concatenate([batch["video_B"], batch["uniform_N"]])
-        log_unigram_N = take(frozen["log_unigram"], ids_N)
-        return {**batch, "ids_N": ids_N, "log_unigram_N": log_unigram_N, "video": layers.take_videos(frozen, ids_N)}
+        return {**batch, "ids_N": ids_N, "video": layers.take_videos(frozen, ids_N, "log_unigram")}
 
     def lookups(self, batch: Batch) -> Lookups:
-        return self.query_lookups(batch) | self.video_lookups(batch["video"])
-
-    def query_lookups(self, batch: Batch) -> Lookups:
-        """Lookups of the query tower."""
-        return resolved(self.table_specs(), {"query": ("word", batch["words_BxQ"])})
-
-    def video_lookups(self, video: dict[str, Array]) -> Lookups:
-        """Lookups of the video tower."""
-        return resolved(self.table_specs(), layers.video_lookups(video))
+        """Of each tower whose inputs the batch has."""
+        query: Lookups = {"query": ("word", batch["words_BxQ"])} if "words_BxQ" in batch else {}
+        return resolved(self.table_specs(), query | layers.video_lookups(batch))
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         inputs = layers.lowered(({"params": params}, rows, batch), self.config.compute, ())
         query_BxD, video_NxD = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         size, total = len(query_BxD), len(self.frozen["author"])
         score_BxN = query_BxD @ video_NxD.T / self.config.temperature
-        log_q_N = layers.log_proposal(batch["log_unigram_N"], size, len(video_NxD) - size, total)
+        log_q_N = layers.log_proposal(batch["video"]["log_unigram"], size, len(video_NxD) - size, total)
         same_BxN = batch["video_B"][:, None] == batch["ids_N"][None, :]
         positive_B = jnp.diagonal(score_BxN)
         each_B = layers.sampled_softmax(positive_B, score_BxN, log_q_N[:size], log_q_N, same_BxN)

@@ -1,4 +1,4 @@
-"""What the models share: layers, inputs made of past views and of videos, mixed precision, losses.
+"""What the models share: tasks, layers, inputs made of past views and of videos, mixed precision, losses.
 
 Masks are boolean, True = real. Padding neither wins nor learns.
 
@@ -9,8 +9,9 @@ norms' statistics and scores stay float32.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -19,13 +20,34 @@ import numpy as np
 import optax
 from jax import Array
 
-from pr2_jax.training.embedding_tables import Lookups, take
+from pr2_jax.training.embedding_tables import Lookups, TableSpec, table_specs, take
+from pr2_jax.training.loop import Batch, Params
+from pr2_jax.training.mesh import example
 from pr2_jax.types import NEVER
 
 Tree = TypeVar("Tree")
 VIDEO_KEYS = ("caption", "category", "author", "numbers", "brought")
 """Attributes of a video, as the catalogue names them."""
 GAP_BUCKETS = 24  # log2 seconds: the last bucket begins at 2^23 s, some 97 days
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelTask:
+    """What the tasks of all models share (training/loop.py, Task)."""
+
+    config: Any
+    frozen: dict[str, Array]
+    sizes: dict[str, int]  # ids of each table, by name
+
+    def table_specs(self) -> dict[str, TableSpec]:
+        return table_specs(self.sizes, self.config.width, self.config.tables)
+
+    def init(self, key: Array) -> Params:
+        # Two rows of zeros for each frozen array: the arrays themselves would become constants.
+        frozen = jax.tree.map(lambda x: jnp.zeros((2, *x.shape[1:]), x.dtype), self.frozen)
+        batch = self.prepare(frozen, example(self.schema, 2))
+        rows = {name: jnp.zeros((*ids.shape, self.config.width)) for name, (_, ids) in self.lookups(batch).items()}
+        return self.model.init(key, rows, batch)["params"]
 
 
 def lowered(tree: Tree, compute: str, exact: Collection[str]) -> Tree:
@@ -261,18 +283,20 @@ class Profile(nn.Module):
         return jnp.concatenate(parts, axis=-1)
 
 
-def take_videos(catalogue: dict[str, Array], ids_N: Array) -> dict[str, Array]:
-    """The attributes of some videos."""
-    return {key: take(catalogue[key], ids_N) for key in VIDEO_KEYS if key in catalogue}
+def take_videos(catalogue: dict[str, Array], ids_N: Array, *others: str) -> dict[str, Array]:
+    """The attributes of some videos, of those that the catalogue has; `others`: names of more arrays."""
+    return {key: take(catalogue[key], ids_N) for key in (*VIDEO_KEYS, *others) if key in catalogue}
 
 
-def video_lookups(video: dict[str, Array]) -> Lookups:
-    """Tables that a video's attributes index."""
-    return {
-        "caption": ("word", video["caption"]),
-        "author": ("author", video["author"]),
-        "category": ("category", video["category"]),
-    }
+def taken(frozen: dict[str, Array], ids_x: Array, **names: str) -> dict[str, Array]:
+    """Frozen arrays at some rows, of those that there are; `names`: what the batch calls each."""
+    return {name: take(frozen[key], ids_x) for key, name in names.items() if key in frozen}
+
+
+def video_lookups(batch: Batch) -> Lookups:
+    """Lookups of the attributes of a batch's videos, if it has any."""
+    tables = {"caption": "word", "author": "author", "category": "category"} if "video" in batch else {}
+    return {name: (table, batch["video"][name]) for name, table in tables.items()}
 
 
 def log_proposal(log_unigram_N: Array, batch: int, uniform: int, videos: int) -> Array:

@@ -1,5 +1,6 @@
-"""Trained models as functions on arrays: retrieval and ranking call them, and `pr2 export` writes them.
+"""Tasks from a store, and trained models as functions on arrays.
 
+Only here do sizes of vocabularies meet models. Retrieval and ranking call the functions, and `pr2 export` writes them.
 Each is a pure program `(weights, batch) -> arrays` with only the weights that it reads: an export stores all of them.
 """
 
@@ -8,12 +9,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from pr2_jax import artifacts
+from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models.content import QUERY, ContentTask
 from pr2_jax.models.layers import VIDEO_KEYS, take_videos
@@ -26,8 +30,62 @@ from pr2_jax.training.loop import Batch, Params, Task, shared
 from pr2_jax.training.mesh import Schema, floats, ints
 from pr2_jax.types import ModelFunction, People
 
+if TYPE_CHECKING:
+    from pr2_jax.data.store.log_store import LogStore
+
+Catalogue = dict[str, np.ndarray]
 Weights = dict[str, Any]
 VIDEOS: Schema = {"video_N": ints("N")}
+
+
+def content_task(
+    store: LogStore, config: Config, catalogue: Catalogue, log_unigram_V: np.ndarray | None = None
+) -> ContentTask:
+    """The content towers. `log_unigram_V` is needed to train, not to encode."""
+    frozen = _frozen(catalogue, VIDEO_KEYS, log_unigram=log_unigram_V)
+    return ContentTask(config.content, frozen, _some(_table_sizes(store), "word", "author", "category"))
+
+
+def preference_task(store: LogStore, config: Config, catalogue: Catalogue, content_VxD: np.ndarray) -> PreferenceTask:
+    """The preference model."""
+    frozen = _frozen(catalogue, ("numbers", "author", "category", "brought", "style"), content=content_VxD)
+    return PreferenceTask(config.preference, frozen, _table_sizes(store))
+
+
+def pdr_task(
+    store: LogStore,
+    config: Config,
+    catalogue: Catalogue,
+    spaces: dict[str, np.ndarray],
+    log_unigram_V: np.ndarray | None = None,
+) -> PdrTask:
+    """PDR. `spaces`: `content` and `preference` vectors; `log_unigram_V` as for the content towers."""
+    frozen = _frozen(catalogue, VIDEO_KEYS, **spaces, log_unigram=log_unigram_V)
+    return PdrTask(config.pdr, frozen, _table_sizes(store), _profile_sizes(store))
+
+
+def qin_task(
+    store: LogStore, config: QinConfig, catalogue: Catalogue, content_VxD: np.ndarray, features: int
+) -> QinTask:
+    """The ranker that `config.personal` names; it reads so many `features` of each result."""
+    frozen = _frozen(catalogue, ("author", "category", "brought"), content=content_VxD)
+    name = "qin" if config.personal else "base"
+    return QinTask(config, frozen, _table_sizes(store), _profile_sizes(store), features, name)
+
+
+def _frozen(catalogue: Catalogue, names: tuple[str, ...], **others: np.ndarray | None) -> dict[str, Array]:
+    """Device arrays: those attributes of the catalogue that the log has, and the others that are given."""
+    arrays = _some(catalogue, *names) | others
+    return {name: jnp.asarray(x) for name, x in arrays.items() if x is not None}
+
+
+def _table_sizes(store: LogStore) -> dict[str, int]:
+    c = store.counts
+    return {"video": c.videos, "word": c.words, "author": c.authors, "category": c.categories}
+
+
+def _profile_sizes(store: LogStore) -> tuple[int, ...]:
+    return tuple(int(size) for size in store.users.profile_sizes)
 
 
 def load_model(task: Task, directory: Path) -> tuple[dict, dict]:
@@ -44,39 +102,34 @@ def _shapes(task: Task) -> Any:
 
 def content_functions(task: ContentTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
     """`content_query`: `words_BxQ` to `[B, D]`; `content_video`: `video_N` to `[N, D]`."""
-    query = {"params": _some(params, "query_tower"), "tables": _some(tables, "word")}
-    video = {
-        "params": _some(params, "video_tower"),
-        "tables": _some(tables, "word", "author", "category"),
-        "frozen": _some(task.frozen, *VIDEO_KEYS),
-    }
+    made = functools.partial(_function, task, params, tables)
+    of_video = ("video_tower",), ("word", "author", "category"), VIDEO_KEYS
     return {
-        "content_query": _function(_content_query, task, query, QUERY),
-        "content_video": _function(_content_video, task, video, VIDEOS),
+        "content_query": made(_content_query, QUERY, (("query_tower",), ("word",), ())),
+        "content_video": made(_content_video, VIDEOS, of_video),
     }
 
 
 def _content_query(task: ContentTask, weights: Weights, batch: Batch) -> Array:
-    return _apply(task, weights, task.query_lookups(batch), batch, "query")
+    return _apply(task, weights, task.lookups(batch), batch, "query_tower")
 
 
 def _content_video(task: ContentTask, weights: Weights, batch: Batch) -> Array:
     video = take_videos(weights["frozen"], batch["video_N"])
-    return _apply(task, weights, task.video_lookups(video), video, "video")
+    return _apply(task, weights, task.lookups({"video": video}), video, "video_tower")
 
 
 def preference_functions(task: PreferenceTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
     """`preference_says`: an event, `item_NxD` and `signals_NxG`, to `[N, D]`. `preference_logits`: `item_NxSxD` and the
     fields of `People` to personal logits and appeal, `[N, S, T]` both. `preference_video`: `video_N` to `[N, D]`."""
-    dense, width, signals = {"params": params}, task.config.width, len(SIGNALS)
+    made, dense = functools.partial(_function, task, params, tables), (params, (), ())
+    width, signals = task.config.width, len(SIGNALS)
     event = {"item_NxD": floats("N", width), "signals_NxG": floats("N", signals)}
     people = {"preference_NxD": floats("N", width), "habit_NxG": floats("N", signals), "events_N": floats("N")}
-    items = {"item_NxSxD": floats("N", "S", width), **people}
-    video = {**dense, "tables": tables, "frozen": task.frozen}
     return {
-        "preference_says": _function(_preference_says, task, dense, event),
-        "preference_logits": _function(_preference_logits, task, dense, items),
-        "preference_video": _function(_preference_video, task, video, VIDEOS),
+        "preference_says": made(_preference_says, event, dense),
+        "preference_logits": made(_preference_logits, {"item_NxSxD": floats("N", "S", width), **people}, dense),
+        "preference_video": made(_preference_video, VIDEOS),
     }
 
 
@@ -97,42 +150,33 @@ def _preference_video(task: PreferenceTask, weights: Weights, batch: Batch) -> A
 
 def pdr_functions(task: PdrTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
     """`pdr_query_user`: the query side of a batch to `[B, D]`; `pdr_video`: `video_N` to `[N, D]`."""
-    query_user = {
-        "params": _some(params, "query_user_tower"),
-        "tables": _some(tables, "word", "video", "author"),
-        "frozen": _some(task.frozen, "content", "author", "brought"),
-    }
-    video = {
-        "params": _some(params, "video_tower"),
-        "tables": _some(tables, "word", "video", "author", "category"),
-        "frozen": _some(task.frozen, *VIDEO_KEYS, "content", "preference"),
-    }
+    made = functools.partial(_function, task, params, tables)
+    of_query = ("query_user_tower",), ("word", "video", "author"), ("content", "author", "brought")
+    of_video = ("video_tower",), ("word", "video", "author", "category"), (*VIDEO_KEYS, "content", "preference")
     return {
-        "pdr_query_user": _function(_pdr_query_user, task, query_user, task.query_schema),
-        "pdr_video": _function(_pdr_video, task, video, VIDEOS),
+        "pdr_query_user": made(_pdr_query_user, task.query_schema, of_query),
+        "pdr_video": made(_pdr_video, VIDEOS, of_video),
     }
 
 
 def _pdr_query_user(task: PdrTask, weights: Weights, batch: Batch) -> Array:
     batch = task.prepare(weights["frozen"], batch)
-    return _apply(task, weights, task.lookups(batch), batch, "query_user")
+    return _apply(task, weights, task.lookups(batch), batch, "query_user_tower")
 
 
 def _pdr_video(task: PdrTask, weights: Weights, batch: Batch) -> Array:
-    video = task.videos(weights["frozen"], batch["video_N"])
-    return _apply(task, weights, task.video_lookups(video, batch["video_N"]), video, "video")
+    video = take_videos(weights["frozen"], batch["video_N"], "content", "preference")
+    return _apply(task, weights, task.lookups({"video": video, "ids_N": batch["video_N"]}), video, "video_tower")
 
 
 def ranker_functions(task: QinTask, params: Params, tables: Tables) -> dict[str, ModelFunction]:
     """`qin` or `base`, as the task is named: a slate to logits `[B, S, T]`."""
-    weights = {"params": params, "tables": tables, "frozen": task.frozen}
-    return {task.name: _function(_ranker_logits, task, weights, task.slate_schema)}
+    return {task.name: _function(task, params, tables, _ranker_logits, task.slate_schema)}
 
 
 def ranker_insides(task: QinTask, params: Params, tables: Tables) -> ModelFunction:
     """For diagnosis: a slate to logits and position logits, `[B, S, T]` both, and the gates `[B, S, T, E]`."""
-    weights = {"params": params, "tables": tables, "frozen": task.frozen}
-    return _function(_ranker_outputs, task, weights, task.slate_schema)
+    return _function(task, params, tables, _ranker_outputs, task.slate_schema)
 
 
 def _ranker_logits(task: QinTask, weights: Weights, batch: Batch) -> Array:
@@ -144,13 +188,18 @@ def _ranker_outputs(task: QinTask, weights: Weights, batch: Batch) -> tuple[Arra
     return _apply(task, weights, task.lookups(batch), batch)
 
 
-def _apply(task: Task, weights: Weights, lookups: Lookups, inputs: Batch, method: str | None = None) -> Any:
-    """A method of the model (default: all of it) on its inputs and on the rows that `lookups` read."""
+def _apply(task: Task, weights: Weights, lookups: Lookups, inputs: Batch, part: str | None = None) -> Any:
+    """A tower or method of the model (default: all of it) on its inputs and on the rows that `lookups` read."""
+    method = part and (lambda model, *given: getattr(model, part)(*given))
     return task.model.apply({"params": weights["params"]}, gather(weights["tables"], lookups), inputs, method=method)
 
 
-def _function(body, task: Task, weights: Weights, inputs: Schema) -> ModelFunction:
-    return ModelFunction(_program(task, body), weights, inputs)
+def _function(task: Task, params: Params, tables: Tables, body, inputs: Schema, reads=None) -> ModelFunction:
+    """`reads`: names of the parameters, tables and frozen arrays that `body` reads (default: all)."""
+    weights = {"params": params, "tables": tables, "frozen": task.frozen}
+    if reads:
+        weights = {part: _some(tree, *names) for (part, tree), names in zip(weights.items(), reads, strict=True)}
+    return ModelFunction(_program(task, body), {part: tree for part, tree in weights.items() if tree}, inputs)
 
 
 @shared

@@ -11,9 +11,9 @@ from jax import Array
 from pr2_jax.config import PdrConfig
 from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models import layers
-from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
-from pr2_jax.training.mesh import Schema, exact_names, example, floats, ints
+from pr2_jax.training.embedding_tables import Lookups, Rows, resolved
+from pr2_jax.training.loop import Batch, Metrics, Params
+from pr2_jax.training.mesh import Schema, exact_names, floats, ints
 
 
 class QueryEncoder(nn.Module):
@@ -41,7 +41,7 @@ class QueryUserTower(nn.Module):
     profile_sizes: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, rows: Rows, batch: Batch, *, train: bool) -> Array:
+    def __call__(self, rows: Rows, batch: Batch, *, train: bool = False) -> Array:
         c = self.config
         query_BxD = QueryEncoder(c.width, name="query")(rows["query"], batch)
         known, leaning_BxD = [], jnp.zeros_like(query_BxD)
@@ -75,7 +75,7 @@ class PdrVideoTower(nn.Module):
     config: PdrConfig
 
     @nn.compact
-    def __call__(self, rows: Rows, video: dict[str, Array], *, train: bool) -> Array:
+    def __call__(self, rows: Rows, video: dict[str, Array], *, train: bool = False) -> Array:
         c = self.config
         total_NxD = layers.VideoAttributes(c.width, name="attributes")(rows, video, train=train)
         total_NxD += nn.Dense(c.width, name="content")(video["content"])
@@ -94,18 +94,12 @@ class PdrModel(nn.Module):
         self.query_user_tower = QueryUserTower(self.config, self.profile_sizes)
         self.video_tower = PdrVideoTower(self.config)
 
-    def query_user(self, rows: Rows, batch: Batch, *, train: bool = False) -> Array:
-        return self.query_user_tower(rows, batch, train=train)
-
-    def video(self, rows: Rows, video: dict[str, Array], *, train: bool = False) -> Array:
-        return self.video_tower(rows, video, train=train)
-
     def __call__(self, rows: Rows, batch: Batch, *, train: bool = False) -> tuple[Array, Array]:
-        return self.query_user(rows, batch, train=train), self.video(rows, batch["video"], train=train)
+        return self.query_user_tower(rows, batch, train=train), self.video_tower(rows, batch["video"], train=train)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PdrTask:
+class PdrTask(layers.ModelTask):
     """PDR's task.
 
     Query side: `history_BxH` are video rows (0 = padding), `preference_BxD` is the person in the preference space.
@@ -115,9 +109,6 @@ class PdrTask:
     `frozen`: the catalogue with `content` (unit vectors), `preference` and, to train, `log_unigram`.
     """
 
-    config: PdrConfig
-    frozen: dict[str, Array]
-    sizes: dict[str, int]  # rows of the tables: video, word, author, category
     profile_sizes: tuple[int, ...]
     name: str = "pdr"
 
@@ -150,47 +141,24 @@ class PdrTask:
             "session_B": ints("B"),
         }
 
-    def table_specs(self) -> dict[str, TableSpec]:
-        return table_specs(self.sizes, self.config.width, self.config.tables)
-
-    def init(self, key: Array) -> Params:
-        frozen = sample_of(self.frozen)
-        ids_N = jnp.ones(2, jnp.int32)
-        query = self.prepare(frozen, example(self.query_schema, 2))
-        return init_params(self, key, {**query, "video": self.videos(frozen, ids_N), "ids_N": ids_N})
-
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
-        history_BxH = batch["history_BxH"]
-        batch = {
-            **batch,
-            "history_content_BxHxD": take(frozen["content"], history_BxH),
-            "history_author_BxH": take(frozen["author"], history_BxH),
-        }
-        if "brought" in frozen:
-            batch["history_brought_BxHxF"] = take(frozen["brought"], history_BxH)
+        past = {"content": "history_content_BxHxD", "author": "history_author_BxH", "brought": "history_brought_BxHxF"}
+        batch = batch | layers.taken(frozen, batch["history_BxH"], **past)
         if "video_B" not in batch:
             return batch
         ids_N = jnp.concatenate([batch["video_B"], batch["shown_B"], batch["uniform_N"], batch["hard_BxK"].reshape(-1)])
-        log_unigram_N = take(frozen["log_unigram"], ids_N)
-        return {**batch, "ids_N": ids_N, "video": self.videos(frozen, ids_N), "log_unigram_N": log_unigram_N}
-
-    @staticmethod
-    def videos(frozen: dict[str, Array], ids_N: Array) -> dict[str, Array]:
-        """Attributes of some videos, and their vectors in both frozen spaces."""
-        spaces = {name: take(frozen[name], ids_N) for name in ("content", "preference")}
-        return layers.take_videos(frozen, ids_N) | spaces
+        video = layers.take_videos(frozen, ids_N, "content", "preference", "log_unigram")
+        return {**batch, "ids_N": ids_N, "video": video}
 
     def lookups(self, batch: Batch) -> Lookups:
-        lookups: Lookups = {"query": ("word", batch["words_BxQ"])}
-        if self.config.use_history:
+        """Of each tower whose inputs the batch has."""
+        lookups: Lookups = {"query": ("word", batch["words_BxQ"])} if "words_BxQ" in batch else {}
+        if lookups and self.config.use_history:
             lookups["history"] = ("video", batch["history_BxH"])
             lookups["history_author"] = ("author", batch["history_author_BxH"])
-        lookups = resolved(self.table_specs(), lookups)
-        return lookups | self.video_lookups(batch["video"], batch["ids_N"]) if "video" in batch else lookups
-
-    def video_lookups(self, video: dict[str, Array], ids_N: Array) -> Lookups:
-        """Lookups of the video tower."""
-        return resolved(self.table_specs(), {"video": ("video", ids_N), **layers.video_lookups(video)})
+        if "video" in batch:
+            lookups["video"] = ("video", batch["ids_N"])
+        return resolved(self.table_specs(), lookups | layers.video_lookups(batch))
 
     def loss(self, params: Params, rows: Rows, batch: Batch, rng: Array) -> tuple[Array, Metrics]:
         c, size = self.config, len(batch["words_BxQ"])
@@ -198,7 +166,7 @@ class PdrTask:
         user_BxD, video_NxD = self.model.apply(*inputs, train=True, rngs={"dropout": rng})
         uniform = len(batch["uniform_N"])
         engaged, shown, easy, hard = jnp.split(video_NxD, [size, 2 * size, 2 * size + uniform])
-        log_q_N = layers.log_proposal(batch["log_unigram_N"], size, uniform, len(self.frozen["author"]))
+        log_q_N = layers.log_proposal(batch["video"]["log_unigram"], size, uniform, len(self.frozen["author"]))
         log_q_N = log_q_N if c.log_q else jnp.zeros_like(log_q_N)
         log_q = jnp.concatenate([log_q_N[:size], log_q_N[2 * size : 2 * size + uniform]])
         ids = jnp.concatenate([batch["video_B"], batch["uniform_N"]])

@@ -21,10 +21,10 @@ from jax import Array
 
 from pr2_jax.config import PREFERENCE_LABELS, PreferenceConfig
 from pr2_jax.data.columns import SIGNALS
-from pr2_jax.models.layers import drop_vectors, weighted_mean
+from pr2_jax.models.layers import ModelTask, drop_vectors, weighted_mean
 from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
-from pr2_jax.training.mesh import Schema, example, floats, ints
+from pr2_jax.training.loop import Batch, Metrics, Params
+from pr2_jax.training.mesh import Schema, floats, ints
 from pr2_jax.types import People
 
 ID_DEVIATION = 0.05
@@ -92,15 +92,12 @@ def pooled(value_ExD: Array, first_E: Array, end_E: Array, kappa: float) -> Arra
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PreferenceTask:
+class PreferenceTask(ModelTask):
     """The preference model's task. A batch is a chunk of timelines; the past of an event is `[first_E, end_E)` of it.
 
     `frozen`: `content`, `numbers`, `author`, `category` and, where the log has vectors, `brought` and `style`.
     """
 
-    config: PreferenceConfig
-    frozen: dict[str, Array]
-    sizes: dict[str, int]  # rows of the tables: video, author, category
     name: str = "preference"
 
     @property
@@ -117,10 +114,6 @@ class PreferenceTask:
         deviations = {"video": ID_DEVIATION, "author": 2 * ID_DEVIATION, "category": 2 * ID_DEVIATION}
         sizes = {name: self.sizes[name] for name in deviations}
         return table_specs(sizes, self.config.width, self.config.tables, deviations)
-
-    def init(self, key: Array) -> Params:
-        frozen = sample_of(self.frozen)
-        return init_params(self, key, self.prepare(frozen, example(self.schema, 2)))
 
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
         return {**batch, "video": {name: take(x, batch["video_E"]) for name, x in frozen.items()}}

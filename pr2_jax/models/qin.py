@@ -1,5 +1,7 @@
 """QIN, the query-dominant interest network: a ranker with a head for each label (docs/method.md, QIN).
 
+The general search unit (GSU) picks the past views relevant to a query and a candidate by frozen content vectors: it has
+no parameters and no gradient, and runs before any table lookup. The exact search unit (ESU) attends to them.
 `personal=False` gives the base ranker, which reads no history, no profile and no personal counters.
 """
 
@@ -17,13 +19,62 @@ from jax import Array
 from pr2_jax.config import QinConfig
 from pr2_jax.data.columns import SIGNALS
 from pr2_jax.models import layers
-from pr2_jax.models.gsu import search_by_query, search_by_video
-from pr2_jax.training.embedding_tables import Lookups, Rows, TableSpec, resolved, table_specs, take
-from pr2_jax.training.loop import Batch, Metrics, Params, init_params, sample_of
-from pr2_jax.training.mesh import Schema, exact_names, example, floats, ints
+from pr2_jax.training.embedding_tables import Lookups, Rows, resolved, take
+from pr2_jax.training.loop import Batch, Metrics, Params
+from pr2_jax.training.mesh import Schema, exact_names, floats, ints
+from pr2_jax.types import NEVER
 
 POSITIONS = 64
 """Positions with an embedding of their own; deeper ones share the last."""
+
+
+def search_by_query(query_BxD: Array, history_BxHxD: Array, mask_BxH: Array, k: int) -> tuple[Array, Array]:
+    """The GSU's step 1, `A = topK1 cos(e_q, e_b)`: positions `[B, K1]` into the history and whether each is real.
+
+    The history is ordered oldest first. Among equally relevant views the latest wins: an empty query (a zero vector)
+    keeps the K1 latest. Padding is kept only where no real view is left.
+    """
+    k = min(k, history_BxHxD.shape[1])
+    relevance_BxH = jnp.einsum("bd,bhd->bh", query_BxD, history_BxHxD)
+    latest_first_BxH = jnp.where(mask_BxH, relevance_BxH, NEVER)[:, ::-1]
+    _, index_BxK = jax.lax.top_k(latest_first_BxH, k)
+    position_BxK = history_BxHxD.shape[1] - 1 - index_BxK
+    return position_BxK, jnp.take_along_axis(mask_BxH, position_BxK, axis=1)
+
+
+def search_by_video(video_BxSxD: Array, kept_BxKxD: Array, mask_BxK: Array, k: int) -> Array:
+    """Its step 2, `B = topK2 over A of cos(e_v, e_b)`, as a mask `[B, S, K1]` for each candidate."""
+    k = min(k, kept_BxKxD.shape[1])
+    similarity_BxSxK = jnp.einsum("bsd,bkd->bsk", video_BxSxD, kept_BxKxD)
+    similarity_BxSxK = jnp.where(mask_BxK[:, None, :], similarity_BxSxK, NEVER)
+    return (similarity_BxSxK >= kth_largest(similarity_BxSxK, k)) & mask_BxK[:, None, :]
+
+
+def kth_largest(x_xN: Array, k: int) -> Array:
+    """The k-th largest of each row of finite float32 numbers, `[..., 1]`. `k`: 1 to N.
+
+    Bisects over the bits of a float in 32 passes over all rows at once. On a CPU `top_k` takes far longer: it orders
+    row after row on one core.
+    """
+    lowest = jnp.int32(-(2**31))
+
+    def holds(ordinal_x1: Array) -> Array:
+        # Counted in float32, which is exact here and keeps the loop in one kind of vector register.
+        return (x_xN >= _float_of(ordinal_x1)).astype(jnp.float32).sum(-1, keepdims=True) >= k
+
+    def lower_bit(number: Array, ordinal_x1: Array) -> Array:
+        raised_x1 = ordinal_x1 + jnp.left_shift(jnp.int32(1), 30 - number)
+        return jnp.where(holds(raised_x1), raised_x1, ordinal_x1)
+
+    zero_x1 = jnp.zeros((*x_xN.shape[:-1], 1), jnp.int32)
+    ordinal_x1 = jax.lax.fori_loop(0, 31, lower_bit, jnp.where(holds(zero_x1), zero_x1, lowest))
+    # A number of the row itself: XLA compares denormals as 0 on a CPU, so the last bits found may be any of theirs.
+    return jnp.where(x_xN >= _float_of(ordinal_x1), x_xN, jnp.inf).min(-1, keepdims=True)
+
+
+def _float_of(ordinal: Array) -> Array:
+    """The float at a place in the order of floats: negative ones have all bits but the sign flipped."""
+    return jax.lax.bitcast_convert_type(jnp.where(ordinal < 0, ordinal ^ 0x7FFFFFFF, ordinal), jnp.float32)
 
 
 class ExactSearchUnit(nn.Module):
@@ -153,7 +204,7 @@ class QinModel(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class QinTask:
+class QinTask(layers.ModelTask):
     """The ranker's task. A row of the batch is a slate: one request and S results.
 
     `history_BxH`, `recent_BxR` (oldest first) and `video_BxS` are video rows, 0 = padding. `position_BxS` is -1 where
@@ -161,9 +212,6 @@ class QinTask:
     `frozen`: `content`, `author`, `category` and, where the log has them, `brought` vectors of the catalogue.
     """
 
-    config: QinConfig
-    frozen: dict[str, Array]
-    sizes: dict[str, int]  # rows of the tables: video, word, author, category
     profile_sizes: tuple[int, ...]
     features: int
     name: str = "qin"
@@ -197,30 +245,16 @@ class QinTask:
         labels = {"label_BxSxT": floats("B", "S", heads), "weight_BxSxT": floats("B", "S", heads)}
         return self.slate_schema | labels
 
-    def table_specs(self) -> dict[str, TableSpec]:
-        return table_specs(self.sizes, self.config.width, self.config.tables)
-
-    def init(self, key: Array) -> Params:
-        frozen = sample_of(self.frozen)
-        return init_params(self, key, self.prepare(frozen, example(self.slate_schema, 1)))
-
     def prepare(self, frozen: dict[str, Array], batch: Batch) -> Batch:
         """The batch with frozen vectors and the result of the GSU."""
         c, video_BxS = self.config, batch["video_BxS"]
-        content_BxSxD = take(frozen["content"], video_BxS)
-        out = {
-            **batch,
-            "content_BxSxD": content_BxSxD,
-            "author_BxS": take(frozen["author"], video_BxS),
-            "category_BxSxL": take(frozen["category"], video_BxS),
-        }
-        if "brought" in frozen:
-            out["brought_BxSxF"] = take(frozen["brought"], video_BxS)
+        results = {"author": "author_BxS", "category": "category_BxSxL", "brought": "brought_BxSxF"}
+        out = batch | layers.taken(frozen, video_BxS, content="content_BxSxD", **results)
         if not c.personal:
             return out
         if c.realtime:
             out["recent_content_BxRxD"] = take(frozen["content"], batch["recent_BxR"])
-        return out | self._kept(frozen, batch, content_BxSxD)
+        return out | self._kept(frozen, batch, out["content_BxSxD"])
 
     def _kept(self, frozen: dict[str, Array], batch: Batch, content_BxSxD: Array) -> Batch:
         """What the GSU keeps of the long history, first by query, then by candidate."""
@@ -234,12 +268,10 @@ class QinTask:
             keep_BxSxK = search_by_video(content_BxSxD, kept_BxKxD, mask_BxK, c.keep_video)
         else:
             keep_BxSxK = jnp.broadcast_to(mask_BxK[:, None], (*content_BxSxD.shape[:2], mask_BxK.shape[1]))
-        out = {"long_brought_BxKxF": take(frozen["brought"], long_BxK)} if "brought" in frozen else {}
-        return out | {
+        past = {"author": "long_author_BxK", "category": "long_category_BxKxL", "brought": "long_brought_BxKxF"}
+        return layers.taken(frozen, long_BxK, **past) | {
             "long_BxK": long_BxK,
-            "long_author_BxK": take(frozen["author"], long_BxK),
             "long_content_BxKxD": kept_BxKxD,
-            "long_category_BxKxL": take(frozen["category"], long_BxK),
             "long_signals_BxKxG": jnp.take_along_axis(batch["signals_BxHxG"], position_BxK[..., None], axis=1),
             "long_gap_BxK": jnp.take_along_axis(batch["gap_seconds_BxH"], position_BxK, axis=1),
             "keep_BxSxK": keep_BxSxK,

@@ -21,30 +21,23 @@ DENSE_CELLS = 32_000_000
 
 
 @functools.partial(jax.jit, static_argnames="k")
-def filter_seeds(
-    query_BxD: Array, history_BxHxD: Array, weight_BxH: Array, epsilon: Array, gamma: Array, k: int
+def filter_ids(
+    content_VxD: Array, query_BxD: Array, video_BxH: Array, weight_BxH: Array, epsilon: Array, gamma: Array, k: int
 ) -> tuple[Array, Array, Array]:
     """The K most query-relevant past views above epsilon: positions, strengths and relevances, `[B, K]` each.
 
-    `epsilon` is one number or, `[B, 1]`, one a query. `weight_BxH` is w_b, 0 for padding; strength = `w_b cos^gamma`, 0
-    where a slot holds no seed. For a zero query vector (no known word) every view is relevant.
+    Histories come as video rows: content vectors stay on the device. `epsilon` is one number or, `[B, 1]`, one a query.
+    `weight_BxH` is w_b, 0 for padding; strength = `w_b cos^gamma`, 0 where a slot holds no seed. For a zero query
+    vector (no known word) every view is relevant.
     """
     silent_Bx1 = ~jnp.any(query_BxD != 0, axis=1, keepdims=True)
-    cosine_BxH = jnp.where(silent_Bx1, 1.0, jnp.einsum("bd,bhd->bh", query_BxD, history_BxHxD))
+    cosine_BxH = jnp.where(silent_Bx1, 1.0, jnp.einsum("bd,bhd->bh", query_BxD, take(content_VxD, video_BxH)))
     real_BxH = weight_BxH > 0
     relevance_BxK, position_BxK = jax.lax.top_k(jnp.where(real_BxH, cosine_BxH, NEVER), min(k, weight_BxH.shape[1]))
     kept_BxK = (relevance_BxK >= epsilon) & (relevance_BxK > 0)
     weight_BxK = jnp.take_along_axis(weight_BxH, position_BxK, axis=1)
     strength_BxK = jnp.where(kept_BxK, weight_BxK * jnp.maximum(relevance_BxK, 0.0) ** gamma, 0.0)
     return position_BxK, strength_BxK, jnp.where(kept_BxK, relevance_BxK, 0.0)
-
-
-@functools.partial(jax.jit, static_argnames="k")
-def filter_ids(
-    content_VxD: Array, query_BxD: Array, video_BxH: Array, weight_BxH: Array, epsilon: Array, gamma: Array, k: int
-) -> tuple[Array, Array, Array]:
-    """`filter_seeds` of histories given as video rows: content vectors stay on the device."""
-    return filter_seeds(query_BxD, take(content_VxD, video_BxH), weight_BxH, epsilon, gamma, k)
 
 
 @functools.partial(jax.jit, static_argnames="best")

@@ -180,8 +180,7 @@ class _Rows:
     query_NxF: np.ndarray | None
 
     def kept(self, keep_N: np.ndarray) -> _Rows:
-        query_NxF = None if self.query_NxF is None else self.query_NxF[keep_N]
-        return _Rows(self.label_N[keep_N], self.probability_N[keep_N], self.user_N[keep_N], query_NxF)
+        return _Rows(*(None if column is None else column[keep_N] for column in vars(self).values()))
 
     def kinds(self) -> list[str]:
         """Kinds that these rows have enough clicks for, the simplest first."""

@@ -56,7 +56,6 @@ def choose_weights(
     relevance_SxK: np.ndarray,
     clicked_SxK: np.ndarray,
     valid_SxK: np.ndarray,
-    relevance_floor: float = 0.0,
     positives_S: np.ndarray | None = None,
 ) -> FusionWeights:
     """Exponents that maximise mean NDCG@10 over validation sessions, by coordinate search.
@@ -74,17 +73,17 @@ def choose_weights(
     exponents = [1.0] + [0.0] * tasks  # of the T heads, then of relevance
     keep = positives_S > 0
     if not keep.any():
-        return _weights(exponents, beta_T, relevance_floor)
+        return _weights(exponents, beta_T)
     probabilities, relevance = probabilities_SxKxT[keep], relevance_SxK[keep]
     clicked, valid, positives = clicked_SxK[keep], valid_SxK[keep], positives_S[keep]
 
     def value(trial: Sequence[float]) -> float:
-        score_SxK = fuse(probabilities, relevance, _weights(trial, beta_T, relevance_floor))
+        score_SxK = fuse(probabilities, relevance, _weights(trial, beta_T))
         return float(ndcg(expected_gains(score_SxK, clicked, valid), positives).mean())
 
     grids = {int(at): ALPHA_GRID for at in np.flatnonzero(known_T[1:]) + 1} | {tasks: RELEVANCE_GRID, 0: ALPHA_GRID}
     exponents = coordinate_search(value, exponents, grids, lambda trial: any(trial[:tasks]))
-    return _weights(exponents, beta_T, relevance_floor)
+    return _weights(exponents, beta_T)
 
 
 def choose_floor(
@@ -128,5 +127,5 @@ def choose_floor(
     return chosen
 
 
-def _weights(exponents: Sequence[float], beta_T: tuple[float, ...], floor: float) -> FusionWeights:
-    return FusionWeights(tuple(exponents[:-1]), beta_T, exponents[-1], floor)
+def _weights(exponents: Sequence[float], beta_T: tuple[float, ...]) -> FusionWeights:
+    return FusionWeights(tuple(exponents[:-1]), beta_T, exponents[-1])

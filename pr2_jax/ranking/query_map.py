@@ -30,6 +30,8 @@ MOST_ROWS = 50_000
 """Rows, evenly spread, that a map is fitted to: plenty for some fifty weights."""
 PENALTIES = (3_000.0, 300.0, 30.0, 3.0)
 """Candidate weights of the penalty, in rows. Log loss on held-out users chooses."""
+STORED = ("query_knots", "query_origin", "query_scale", "query_bias", "query_slope")
+"""The fields of a map as stored."""
 
 
 def logit(probability, xp: ModuleType = np):
@@ -66,18 +68,12 @@ class QueryMap:
         return xp.clip(1 / (1 + xp.exp(-z)), FLOOR, 1 - FLOOR)
 
     def to_dict(self) -> dict[str, np.ndarray]:
-        return {
-            "query_knots": self.knots_P,
-            "query_origin": np.array([self.origin]),
-            "query_scale": self.scale_2xF,
-            "query_bias": self.bias_G,
-            "query_slope": self.slope_KxG,
-        }
+        arrays = self.knots_P, np.array([self.origin]), self.scale_2xF, self.bias_G, self.slope_KxG
+        return dict(zip(STORED, arrays, strict=True))
 
     @classmethod
     def from_dict(cls, arrays: dict[str, np.ndarray]) -> QueryMap:
-        names = ("query_knots", "query_origin", "query_scale", "query_bias", "query_slope")
-        knots, origin, scale, bias, slope = (np.asarray(arrays[name], np.float64) for name in names)
+        knots, origin, scale, bias, slope = (np.asarray(arrays[name], np.float64) for name in STORED)
         return cls(knots, float(origin[0]), scale, bias, slope)
 
 

@@ -1,4 +1,4 @@
-"""Approximate nearest-neighbour index of `dr` and `pdr`: ScaNN on large catalogues, exact search otherwise.
+"""Nearest neighbours by inner product: exact search, and the index of `dr` and `pdr` (ScaNN on large catalogues).
 
 No other file uses ScaNN. Version 1.4.2 has these traps: a NaN in a tree build ends the process; fewer points than
 leaves is an error; missing results come back as (row 0, NaN); an index saved under a relative path never loads;
@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
-import pathlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from pr2_jax import artifacts
 from pr2_jax.config import RetrievalConfig
+from pr2_jax.encoders.batching import in_blocks, padded_size
 from pr2_jax.errors import BadInput, StaleArtifact
 from pr2_jax.retrieval.candidates import withhold_seen
-from pr2_jax.retrieval.exact import ExactSearch
 from pr2_jax.types import Candidates
 
 try:
@@ -40,6 +44,57 @@ REORDER_PER_RESULT = 8
 """Quantised results that are rescored exactly, per result."""
 PARALLEL_BATCH = 32
 """From this many queries on ScaNN's thread pool is faster than one thread. The results are the same."""
+CHUNK = 50_000
+"""Videos that exact search scores at once. It bounds the memory for scores."""
+BATCH = 256
+"""Requests that it scores at once. Smaller batches are padded to a power of two, so that few shapes are compiled."""
+
+
+@functools.partial(jax.jit, static_argnames=("k",))
+def _top_inner_products(chunks_NxMxD: jax.Array, rows: int, query_BxD: jax.Array, k: int):
+    """(scores [B, k], video rows [B, k]), best first, ties by ascending row; row 0 and padding score -inf."""
+    chunk = chunks_NxMxD.shape[1]
+    kept = min(k, chunk)
+
+    def scan_chunk(best, numbered):
+        number, vectors_MxD = numbered
+        row_M = number * chunk + jnp.arange(chunk, dtype=jnp.int32)
+        score_BxM = jnp.where(((row_M > 0) & (row_M < rows))[None, :], query_BxD @ vectors_MxD.T, -jnp.inf)
+        # NaN would sort first.
+        score, at = jax.lax.top_k(jnp.nan_to_num(score_BxM, nan=-jnp.inf, posinf=None, neginf=-jnp.inf), kept)
+        # Earlier chunks stand in front, so that the lower row wins a tie.
+        both_rows = jnp.concatenate([best[1], row_M[at]], 1)
+        score, at = jax.lax.top_k(jnp.concatenate([best[0], score], 1), k)
+        return (score, jnp.take_along_axis(both_rows, at, 1)), None
+
+    empty = jnp.full((len(query_BxD), k), -jnp.inf), jnp.zeros((len(query_BxD), k), jnp.int32)
+    numbers = jnp.arange(len(chunks_NxMxD), dtype=jnp.int32)
+    return jax.lax.scan(scan_chunk, empty, (numbers, chunks_NxMxD))[0]
+
+
+class ExactSearch:
+    """Every video against every query; row 0 is never returned."""
+
+    def __init__(self, vectors_VxD: np.ndarray):
+        self.rows, width = vectors_VxD.shape
+        chunk = padded_size(self.rows, CHUNK)
+        padded = np.zeros((-(-self.rows // chunk) * chunk, width), np.float32)
+        padded[: self.rows] = vectors_VxD
+        self._chunks_NxMxD = jnp.asarray(padded.reshape(-1, chunk, width))
+
+    def search(self, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
+        """The k best unseen videos of each query by inner product, ties by ascending row, padded with -1 / -inf."""
+        fetch = padded_size(min(k + max((len(s) for s in seen), default=0), self.rows))
+
+        def best(batch: dict[str, np.ndarray]) -> tuple[jax.Array, jax.Array]:
+            return _top_inner_products(self._chunks_NxMxD, self.rows, batch["query_BxD"], fetch)
+
+        parts = []
+        for start in range(0, max(len(query_BxD), 1), BATCH):
+            rows = slice(start, start + BATCH)
+            score, row = in_blocks(best, {"query_BxD": np.asarray(query_BxD[rows], np.float32)}, BATCH)
+            parts.append(withhold_seen(row, score, seen[rows], k))
+        return Candidates(np.concatenate([p.ids_BxK for p in parts]), np.concatenate([p.scores_BxK for p in parts]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,17 +134,16 @@ class Index:
         # Vectors of zeros are left out of exact search: their score 0 would beat every negative cosine.
         self._row_of_M = np.concatenate([[0], row_N]).astype(np.int32)
         self._whole = len(self._row_of_M) == len(vectors_VxD)
-        self._exact = self._exact_search() if searcher is None else None
 
-    def _exact_search(self) -> ExactSearch:
+    @functools.cached_property
+    def _exact(self) -> ExactSearch:
         return ExactSearch(self.vectors_VxD if self._whole else self.vectors_VxD[self._row_of_M])
 
     def exact(self, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
         """As `search`, by comparing every vector."""
-        exact = self._exact or self._exact_search()
         if self._whole:
-            return exact.search(query_BxD, k, seen)
-        found = exact.search(query_BxD, k + max((len(s) for s in seen), default=0))
+            return self._exact.search(query_BxD, k, seen)
+        found = self._exact.search(query_BxD, k + max((len(s) for s in seen), default=0))
         return withhold_seen(self._row_of_M[np.maximum(found.ids_BxK, 0)], found.scores_BxK, seen, k)
 
     def search(self, query_BxD: np.ndarray, k: int, seen: Sequence[np.ndarray] = ()) -> Candidates:
@@ -100,7 +154,7 @@ class Index:
         query_BxD = np.ascontiguousarray(query_BxD, np.float32)
         if query_BxD.ndim != 2 or query_BxD.shape[1] != self.report.width:
             raise ValueError(f"queries have shape {query_BxD.shape}, the index holds vectors of {self.report.width}")
-        if self._exact is not None:
+        if self._searcher is None:
             return self.exact(query_BxD, k, seen)
         if not len(query_BxD):
             return Candidates(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
@@ -127,7 +181,7 @@ class Index:
 
 def build_index(
     vectors_VxD: np.ndarray,
-    directory: os.PathLike | str,
+    directory: Path,
     config: RetrievalConfig,
     queries_NxD: np.ndarray | None = None,
 ) -> IndexReport:
@@ -141,7 +195,6 @@ def build_index(
     bad = np.flatnonzero(~np.isfinite(vectors_VxD).all(1))
     if len(bad):
         raise BadInput(f"index: vector of video row {bad[0]} is not finite ({len(bad)} of {len(vectors_VxD)} rows)")
-    directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(directory / "scann", ignore_errors=True)
     row_N = np.flatnonzero(vectors_VxD[1:].any(1)).astype(np.int32) + np.int32(1)
@@ -175,12 +228,11 @@ def build_index(
     return report
 
 
-def load_index(directory: os.PathLike | str, *, exact: bool = False) -> Index:
+def load_index(directory: Path, *, exact: bool = False) -> Index:
     """Opens what `build_index` wrote. Search is exact with `exact`, or without ScaNN.
 
     Fitting and training need `exact`, because ScaNN's builds differ from run to run.
     """
-    directory = pathlib.Path(directory)
     path = directory / "index.json"
     if not path.exists():
         raise StaleArtifact(f"{path}: not found; build the index first (pr2 index)")
@@ -201,7 +253,7 @@ def load_index(directory: os.PathLike | str, *, exact: bool = False) -> Index:
     return Index(report, vectors_VxD, row_N, searcher, written["reorder"])
 
 
-def _build_scann(vectors_NxD: np.ndarray, directory: pathlib.Path, leaves: int, searched: int, config: RetrievalConfig):
+def _build_scann(vectors_NxD: np.ndarray, directory: Path, leaves: int, searched: int, config: RetrievalConfig):
     directory.mkdir(parents=True)
     reorder = config.ann_reorder or REORDER_PER_RESULT * config.ann_recall_at
     with _quiet_stderr():
@@ -224,11 +276,9 @@ def _with_recall(report: IndexReport, index: Index, pool_NxD: np.ndarray) -> Ind
     return dataclasses.replace(report, recall=recall, queries=len(query_NxD))
 
 
-def _write_report(directory: pathlib.Path, report: IndexReport, reorder: int):
-    text = json.dumps({"schema": SCHEMA, "reorder": reorder, "report": dataclasses.asdict(report)}, indent=1)
-    partial = directory / "index.json.partial"
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, directory / "index.json")
+def _write_report(directory: Path, report: IndexReport, reorder: int):
+    written = {"schema": SCHEMA, "reorder": reorder, "report": dataclasses.asdict(report)}
+    artifacts.write_text(directory / "index.json", json.dumps(written, indent=1))
 
 
 @contextlib.contextmanager

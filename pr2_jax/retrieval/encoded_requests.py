@@ -8,9 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from pr2_jax.encoders.content_encoder import ContentEncoder
-from pr2_jax.encoders.preference_encoder import PreferenceEncoder
 from pr2_jax.encoders.preference_regression import Fits
+from pr2_jax.encoders.space_encoders import ContentEncoder, PreferenceEncoder
 from pr2_jax.retrieval.qrcf import SeedFilter, Seeds
 from pr2_jax.types import Candidates, People, Requests
 
@@ -78,4 +77,3 @@ class Channel(Protocol):
 
     def retrieve(self, encoded: EncodedRequests, k: int) -> Candidates:
         """The k best unseen videos of the catalogue for each request, never row 0."""
-        ...

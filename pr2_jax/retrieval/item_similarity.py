@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import os
-import pathlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,8 +21,8 @@ from pr2_jax.data.history.histories import laid_out, place_in_run
 from pr2_jax.data.outcomes import clicked_ms
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.errors import StaleArtifact
+from pr2_jax.retrieval.ann import ExactSearch
 from pr2_jax.retrieval.candidates import best_of
-from pr2_jax.retrieval.exact import ExactSearch
 
 Block = tuple[int, np.ndarray, np.ndarray]
 """(first row, columns [B, K], weights [B, K]): the best entries of some rows, best first, weight 0 = padding."""
@@ -56,16 +55,14 @@ class ItemSimilarity:
         size = len(self.neighbour_VxM)
         return sp.csr_array((self.weight_VxM[kept], (kept[0], self.neighbour_VxM[kept])), shape=(size, size))
 
-    def save(self, directory: os.PathLike | str):
-        directory = pathlib.Path(directory)
+    def save(self, directory: Path):
         directory.mkdir(parents=True, exist_ok=True)
         np.save(directory / "neighbour.npy", self.neighbour_VxM)
         np.save(directory / "weight.npy", self.weight_VxM)
 
     @classmethod
-    def load(cls, directory: os.PathLike | str) -> ItemSimilarity:
+    def load(cls, directory: Path) -> ItemSimilarity:
         """Memory-mapped. StaleArtifact where a file is missing or the two do not match."""
-        directory = pathlib.Path(directory)
         for name in ("neighbour.npy", "weight.npy"):
             if not (directory / name).exists():
                 raise StaleArtifact(f"{directory / name}: not found; build the index again (pr2 index)")

@@ -47,6 +47,11 @@ class Merged:
     found_BxKxC: np.ndarray  # bool, whether the channel returned it (a scorer adds to sources only)
     channels: tuple[str, ...]  # names of the last axis
 
+    def best(self, k: int) -> Merged:
+        """The k best of each request."""
+        columns = self.ids_BxK, self.scores_BxK, self.sources_BxKxC, self.found_BxKxC
+        return Merged(*(column[:, :k] for column in columns), self.channels)
+
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
@@ -94,9 +99,6 @@ def _union(channels: Mapping[str, Candidates]) -> Pool:
     scaled_BxCK = np.concatenate(scaled, axis=1)
     ids_BxCK = np.concatenate([c.ids_BxK for c in lists], 1).astype(np.int64)
     requests, width = ids_BxCK.shape
-    if not ids_BxCK.size:
-        nothing = np.zeros((requests, 0, len(names)), np.float32)
-        return Pool(np.zeros((requests, 0), np.int32), nothing, nothing.astype(bool), names)
     channel_CK = np.repeat(np.arange(len(names)), [c.ids_BxK.shape[1] for c in lists])
     # One integer sort of (id, column) packed into one number; padding goes last.
     padding = np.iinfo(np.int64).max

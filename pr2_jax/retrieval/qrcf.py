@@ -1,7 +1,7 @@
 """QRCF, query-relevant collaborative filtering: the seeds of a request (docs/method.md, QRCF).
 
 Seeds are the past events b most similar to the query: `S(u, q) = topK_b cos(e_q, e_b), kept where cos >= epsilon`.
-From each seed QRCF walks to its item-to-item neighbours (qrcf_channel.py):
+From each seed QRCF walks to its item-to-item neighbours (channels.py):
 `score(v | u, q) = sum_{b in S} w_b cos(e_q, e_b)^gamma sim(b, v)`. Epsilon is one number, or one per query
 (`retrieval.qrcf.threshold = "adaptive"`), and is fitted on the training days.
 """
@@ -18,8 +18,8 @@ from pr2_jax.config import QrcfConfig
 from pr2_jax.data.columns import SIGNALS
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.store.log_store import LogStore
-from pr2_jax.encoders.batching import REQUEST_BLOCK, padded_size
-from pr2_jax.encoders.content_encoder import ContentEncoder
+from pr2_jax.encoders.batching import REQUEST_BLOCK, in_blocks, padded_size
+from pr2_jax.encoders.space_encoders import ContentEncoder
 from pr2_jax.models.qrcf_arithmetic import adaptive_epsilon, filter_ids
 from pr2_jax.types import Requests
 
@@ -94,8 +94,8 @@ class SeedFilter:
         latest first), from one reading of the past."""
         if self._told and query_BxD is None:
             query_BxD = self.space.queries(requests.words_BxQ)
-        parts = [(_no_seeds(self._config.k),) * 2]
-        for start in range(0, len(requests), REQUEST_BLOCK):
+        parts = []
+        for start in range(0, max(len(requests), 1), REQUEST_BLOCK):
             rows = slice(start, start + REQUEST_BLOCK)
             history = self._reader.engaged(requests.user_B[rows], requests.time_ms_B[rows], self._config.history)
             past = history["history_BxH"], self.weights(history)
@@ -117,24 +117,21 @@ class SeedFilter:
 
     def _relevant(self, query_BxD: np.ndarray, video_BxH: np.ndarray, weight_BxH: np.ndarray) -> Seeds:
         """Filters a block on the device, where the content vectors are: the history travels as ids."""
-        c, real = self._config, len(query_BxD)
-        size = padded_size(real, REQUEST_BLOCK)
+        c = self._config
         # Few people have long histories: use no more columns (a power of two) than this block needs.
         longest = max(int((video_BxH > 0).sum(1).max(initial=0)), c.k)
         width = padded_size(longest, video_BxH.shape[1])
-        pad = [(0, size - real), (0, 0)]
         # Latest first, so that the latest wins a tie.
         video_BxH, weight_BxH = video_BxH[:, -width:][:, ::-1], weight_BxH[:, -width:][:, ::-1]
-        query_BxD = np.pad(query_BxD, pad)
-        past = np.pad(video_BxH, pad), np.pad(weight_BxH, pad)
-        found = filter_ids(self._vectors_VxD, query_BxD, *past, self.cuts(query_BxD), np.float32(c.gamma), c.k)
-        position, strength, relevance = (np.asarray(x)[:real] for x in found)
+
+        def kept(batch: dict[str, np.ndarray]) -> tuple:
+            query_BxD, *past = batch.values()
+            return filter_ids(self._vectors_VxD, query_BxD, *past, self.cuts(query_BxD), np.float32(c.gamma), c.k)
+
+        batch = {"query_BxD": query_BxD, "video_BxH": video_BxH, "weight_BxH": weight_BxH}
+        position, strength, relevance = in_blocks(kept, batch, REQUEST_BLOCK)
         video_BxK = np.where(strength > 0, np.take_along_axis(video_BxH, position, 1), 0)
         return Seeds(video_BxK.astype(np.int32), strength, relevance)
-
-
-def _no_seeds(k: int) -> Seeds:
-    return Seeds(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32), np.zeros((0, k), np.float32))
 
 
 def past_cosines(reader: EventReader, space: ContentEncoder, config: QrcfConfig, requests: Requests) -> np.ndarray:

@@ -109,22 +109,21 @@ class SearchEngine:
         because = self._because(encoded, ids_K)
         r = encoded.requests
         before_K = np.isin(ids_K, (r.seen or seen(self.system.store, r.user_B, r.time_ms_B))[0])
-        results = []
-        for n in range(len(ids_K)):
+
+        def result(n: int) -> Result:
             heads = zip(ranked.heads, ranked.probabilities_BxKxT[0, n].tolist(), strict=True)
             found = zip(ranked.channels, ranked.sources_BxKxC[0, n].tolist(), ranked.found_BxKxC[0, n], strict=True)
-            results.append(
-                Result(
-                    video_id=int(raw[n]),
-                    score=float(ranked.scores_BxK[0, n]),
-                    relevance=float(ranked.relevance_BxK[0, n]),
-                    heads={head: p for head, p in heads if np.isfinite(p)},
-                    channels={name: score for name, score, by in found if by},
-                    because=because[n],
-                    clicked_before=bool(before_K[n]),
-                )
+            return Result(
+                video_id=int(raw[n]),
+                score=float(ranked.scores_BxK[0, n]),
+                relevance=float(ranked.relevance_BxK[0, n]),
+                heads={head: p for head, p in heads if np.isfinite(p)},
+                channels={name: score for name, score, by in found if by},
+                because=because[n],
+                clicked_before=bool(before_K[n]),
             )
-        return results
+
+        return [result(n) for n in range(len(ids_K))]
 
     def _because(self, encoded: EncodedRequests, ids_K: np.ndarray, most: int = 3) -> list[tuple[Because, ...]]:
         """The QRCF seeds that reach each video, strongest first; none in an impersonal pipeline."""

@@ -104,15 +104,16 @@ class Searcher:
 
     def candidates(self, encoded: EncodedRequests, found: Mapping[str, Candidates], k: int) -> Merged:
         """The merged list for ranking. If the channels find too little, popular videos fill up below."""
-        merged = self.system.merged(self.pipeline, encoded.requests, found, k)
-        short_B = (merged.ids_BxK > 0).sum(1) < min(LEAST_CANDIDATES, k)
-        if not short_B.any():
-            return merged
+        return self.filled(encoded, self.system.merged(self.pipeline, encoded.requests, found, k))
+
+    def filled(self, encoded: EncodedRequests, merged: Merged) -> Merged:
+        """As `candidates`, from the merged list."""
         ids_BxK, scores_BxK, seen = merged.ids_BxK.copy(), merged.scores_BxK.copy(), encoded.requests.seen
-        for row in np.flatnonzero(short_B):
+        least = min(LEAST_CANDIDATES, ids_BxK.shape[1])
+        for row in np.flatnonzero((ids_BxK > 0).sum(1) < least):
             have = ids_BxK[row][ids_BxK[row] > 0]
             taken = np.union1d(have, seen[row] if seen else [])
-            fill = self._popular[~np.isin(self._popular, taken)][: min(LEAST_CANDIDATES, k) - len(have)]
+            fill = self._popular[~np.isin(self._popular, taken)][: least - len(have)]
             filled = slice(len(have), len(have) + len(fill))
             ids_BxK[row, filled], scores_BxK[row, filled] = fill, 0.0
         return dataclasses.replace(merged, ids_BxK=ids_BxK, scores_BxK=scores_BxK)

@@ -22,20 +22,18 @@ from pr2_jax.data.batches.training_batches import SlateReader
 from pr2_jax.data.history.histories import seen
 from pr2_jax.data.log_view import LogView
 from pr2_jax.data.store.log_store import LogStore
-from pr2_jax.encoders.content_encoder import ContentEncoder
-from pr2_jax.encoders.preference_encoder import PreferenceEncoder
+from pr2_jax.encoders.space_encoders import ContentEncoder, PreferenceEncoder
 from pr2_jax.errors import BadConfig, StaleArtifact
 from pr2_jax.export.serving_artifact import MADE_BY, ServingArtifact
 from pr2_jax.ranking.features import RankingFeatures, Scaler, columns
 from pr2_jax.ranking.ranker import Ranker
 from pr2_jax.retrieval import item_similarity, merge
 from pr2_jax.retrieval.ann import Index
+from pr2_jax.retrieval.channels import DenseChannel, PdrEncoder, QrcfChannel
 from pr2_jax.retrieval.encoded_requests import Channel, EncodedRequests, Encoders
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.merge import Merged, Scorer
-from pr2_jax.retrieval.pdr_encoder import DenseChannel, PdrEncoder
 from pr2_jax.retrieval.qrcf import SeedFilter
-from pr2_jax.retrieval.qrcf_channel import QrcfChannel
 from pr2_jax.search.fitted_artifacts import FittedArtifacts, Snapshot
 from pr2_jax.search.pipelines import Pipeline
 from pr2_jax.types import Candidates, Functions, Models, Requests

@@ -18,9 +18,8 @@ from pr2_jax.data.batches.training_batches import ContentBatches
 from pr2_jax.data.history.video_attributes import catalogue_arrays, described, log_unigram, query_words
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.encoders.batching import all_videos
-from pr2_jax.encoders.content_encoder import ContentEncoder
-from pr2_jax.models.build_tasks import content_task
-from pr2_jax.models.model_functions import content_functions
+from pr2_jax.encoders.space_encoders import ContentEncoder
+from pr2_jax.models.model_functions import content_functions, content_task
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit

@@ -10,11 +10,10 @@ from pr2_jax import artifacts, console
 from pr2_jax.config import Config
 from pr2_jax.data.batches.training_batches import PdrBatches, Positives
 from pr2_jax.data.history.video_attributes import log_unigram
-from pr2_jax.encoders.preference_encoder import PreferenceEncoder
-from pr2_jax.models.build_tasks import pdr_task
-from pr2_jax.models.model_functions import pdr_functions
-from pr2_jax.retrieval.exact import ExactSearch
-from pr2_jax.retrieval.pdr_encoder import PdrEncoder
+from pr2_jax.encoders.space_encoders import PreferenceEncoder
+from pr2_jax.models.model_functions import pdr_functions, pdr_task
+from pr2_jax.retrieval.ann import ExactSearch
+from pr2_jax.retrieval.channels import PdrEncoder
 from pr2_jax.search.system import System
 from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params

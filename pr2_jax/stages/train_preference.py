@@ -22,11 +22,10 @@ from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.encoders import latent_factors, preference_regression
 from pr2_jax.encoders.batching import all_videos, in_blocks
 from pr2_jax.encoders.latent_factors import Videos
-from pr2_jax.encoders.preference_encoder import EVENT_BLOCK, PreferenceEncoder
+from pr2_jax.encoders.space_encoders import EVENT_BLOCK, PreferenceEncoder
 from pr2_jax.errors import NotFinite
 from pr2_jax.metrics.ranking_metrics import auc
-from pr2_jax.models.build_tasks import preference_task
-from pr2_jax.models.model_functions import load_model, preference_functions
+from pr2_jax.models.model_functions import load_model, preference_functions, preference_task
 from pr2_jax.models.preference import PreferenceTask
 from pr2_jax.search.system import System
 from pr2_jax.stages.preference_responses import responses

@@ -12,7 +12,7 @@ from pr2_jax.config import Config, QinConfig
 from pr2_jax.data.batches.sessions import day_start_ms, part_of, training_sessions
 from pr2_jax.data.batches.slates import Slates, feed_slates, search_slates
 from pr2_jax.data.batches.training_batches import QinBatches, SlateReader
-from pr2_jax.models.build_tasks import qin_task
+from pr2_jax.models.model_functions import qin_task
 from pr2_jax.ranking.features import FEATURES, Scaler
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.search.system import System

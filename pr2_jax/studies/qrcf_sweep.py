@@ -26,8 +26,8 @@ from pr2_jax.evaluation.rankings import catalogue_metrics
 from pr2_jax.metrics import diversity, per_session
 from pr2_jax.metrics.per_session import PerSession
 from pr2_jax.retrieval import merge
+from pr2_jax.retrieval.channels import QrcfChannel
 from pr2_jax.retrieval.qrcf import SeedFilter, Seeds, cosine_sample, epsilon_at, past_cosines
-from pr2_jax.retrieval.qrcf_channel import QrcfChannel
 from pr2_jax.search.fitted_artifacts import Snapshot
 from pr2_jax.search.pipelines import pipelines
 from pr2_jax.search.system import System

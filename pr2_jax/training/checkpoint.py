@@ -35,9 +35,9 @@ LEAST_SLICE = 1 << 20
 """Bytes of an array that one device writes at least."""
 
 
-def abstract(tree: PyTree) -> PyTree:
-    """Shapes, types and shardings of a tree of arrays, which a restore needs."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+def abstract(tree: PyTree, place: jax.sharding.Sharding | None = None) -> PyTree:
+    """Shapes, types and shardings (`place`, or their own) of a tree of arrays, which a restore needs."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place or x.sharding), tree)
 
 
 def checksum(tree: PyTree) -> int:
@@ -233,10 +233,11 @@ def load_params(directory: Path, like: PyTree) -> PyTree:
     must be equal in all processes when they save. A named device keeps Orbax from asking for those of the save.
     """
     place, me = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), jax.process_index()
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
     by_itself = legacy.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
     )
     handler = legacy.StandardCheckpointHandler(multiprocessing_options=by_itself)
     with legacy.Checkpointer(handler, multiprocessing_options=by_itself) as reader:
-        return reader.restore(directory.resolve() / "params" / "params", args=legacy.args.StandardRestore(like))
+        return reader.restore(
+            directory.resolve() / "params" / "params", args=legacy.args.StandardRestore(abstract(like, place))
+        )

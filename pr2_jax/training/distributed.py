@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -30,10 +30,8 @@ from pr2_jax.errors import BadConfig, Pr2Error
 
 T = TypeVar("T")
 
-START_S = 300
-"""How long the processes wait for each other when they start."""
-AGREE_S = 600
-"""How long they wait for each other between two stages."""
+START_S, AGREE_S = 300, 600
+"""How long the processes wait for each other when they start, and between two stages."""
 STAGE_S = 24 * 3600
 """How long they wait for process 0. A process that dies is noticed long before, by its missing heartbeat."""
 LEAVE_S = 60
@@ -162,8 +160,13 @@ def _refuse_taken(port: int) -> None:
             raise BadConfig(f"--coordinator: port {port} of this host cannot be used ({error.strerror})") from None
 
 
+def _end(message: str) -> NoReturn:
+    """Ends the process with one line, from any thread: the main one may be held in C++, which would abort."""
+    print(f"pr2: error: {message}", file=sys.stderr, flush=True)
+    os._exit(2)
+
+
 def _give_up(members: Group | None, wait_s: float) -> None:
-    """Ends the process from a thread: the main one is held in C++, which would abort."""
     if members is None:
         message = "the other processes of this TPU slice did not come"
     elif members.process == 0:
@@ -172,13 +175,10 @@ def _give_up(members: Group | None, wait_s: float) -> None:
         message = f"process 0 is at {members.coordinator}, but not all {members.processes} processes came"
     else:
         message = f"process {members.process} finds no process 0 at {members.coordinator}"
-    print(
-        f"pr2: error: {message} within {wait_s:g} s: see whether each was started, with the same --coordinator and "
-        "--processes, and whether hosts can reach each other",
-        file=sys.stderr,
-        flush=True,
+    _end(
+        f"{message} within {wait_s:g} s: see whether each was started, with the same --coordinator and --processes, "
+        "and whether hosts can reach each other"
     )
-    os._exit(2)
 
 
 def _answers(address: str) -> bool:
@@ -199,12 +199,7 @@ def company() -> Iterator[None]:
         if alone() or not re.search(r"gloo|nccl|connection|coordination|heartbeat|preempt", str(error), re.IGNORECASE):
             raise
         first_line = str(error).splitlines()[0][:160]
-        print(
-            f"pr2: error: another process has gone ({first_line}): see its log; the same command carries on",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(2)
+        _end(f"another process has gone ({first_line}): see its log; the same command carries on")
 
 
 def alone() -> bool:

@@ -203,22 +203,14 @@ def update_all(
 ) -> tuple[Tables, dict[str, PyTree]]:
     """One step of every table that the batch looks up."""
     tables, states = dict(tables), dict(states)
-    for name, (ids_N, grad_NxD) in _by_table(tables, lookups, gradients).items():
-        tables[name], states[name] = optimizers[name].update(
-            tables[name], states[name], ids_N, grad_NxD, rates[name], mesh
-        )
-    return tables, states
-
-
-def _by_table(tables: Tables, lookups: Lookups, gradients: Rows) -> dict[str, tuple[Array, Array]]:
-    """Ids `[N]` and gradients `[N, D]` of each table that is looked up, all lookups end to end."""
-    out = {}
-    for name, table in tables.items():
+    for name, table in list(tables.items()):
         mine = [key for key, (of, _) in lookups.items() if of == name]
-        if mine:
+        if mine:  # all its lookups end to end
             ids_N = jnp.concatenate([lookups[key][1].reshape(-1) for key in mine])
-            out[name] = ids_N, jnp.concatenate([gradients[key].reshape(-1, table.shape[1]) for key in mine])
-    return out
+            grad_NxD = jnp.concatenate([gradients[key].reshape(-1, table.shape[1]) for key in mine])
+            step = optimizers[name].update(table, states[name], ids_N, grad_NxD, rates[name], mesh)
+            tables[name], states[name] = step
+    return tables, states
 
 
 def _update_shard(
@@ -262,7 +254,9 @@ def leaders(ids_N: Array) -> Array:
 
     def settle(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         number, leader_N = carry
-        slot_N = jnp.where(leader_N < 0, _hashed(ids_N, number, slots), OUTSIDE)
+        salt = number * jnp.uint32(0x9E3779B9)  # another hash each round
+        hashed_N = (mixed(ids_N.astype(jnp.uint32) ^ salt) & jnp.uint32(slots - 1)).astype(jnp.int32)
+        slot_N = jnp.where(leader_N < 0, hashed_N, OUTSIDE)
         winner_M = jnp.zeros(slots, jnp.int32).at[slot_N].max(place_N, mode="drop")
         winner_N = winner_M.at[slot_N].get(mode="fill", fill_value=0)
         found_N = (leader_N < 0) & (take(ids_N, winner_N) == ids_N)
@@ -270,12 +264,6 @@ def leaders(ids_N: Array) -> Array:
 
     start_N = jnp.where(ids_N == OUTSIDE, OUTSIDE, -1)
     return jax.lax.while_loop(unsettled, settle, (jnp.uint32(0), start_N))[1]
-
-
-def _hashed(ids_N: Array, number: Array, slots: int) -> Array:
-    """Slots in [0, slots), by another hash for each number."""
-    salt = number * jnp.uint32(0x9E3779B9)
-    return (mixed(ids_N.astype(jnp.uint32) ^ salt) & jnp.uint32(slots - 1)).astype(jnp.int32)
 
 
 def _local(ids_x: Array, size: int) -> tuple[Array, Array]:

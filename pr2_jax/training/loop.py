@@ -23,35 +23,12 @@ from jax.sharding import Mesh, NamedSharding
 
 from pr2_jax import console
 from pr2_jax.config import OptimConfig
+from pr2_jax.training import embedding_tables as row_tables
+from pr2_jax.training import mesh as meshes
 from pr2_jax.training import resource_limits
 from pr2_jax.training.checkpoint import Checkpoints
-from pr2_jax.training.embedding_tables import (
-    LazyAdam,
-    Lookups,
-    RowAdagrad,
-    Rows,
-    TableOptimizer,
-    Tables,
-    TableSpec,
-    astray,
-    gather,
-    init_all,
-    init_tables,
-    update_all,
-)
-from pr2_jax.training.mesh import (
-    BY_ROWS,
-    REPLICATED,
-    Schema,
-    check_batch,
-    described,
-    everywhere,
-    local_copy,
-    local_rows,
-    place,
-    single,
-    whole,
-)
+from pr2_jax.training.embedding_tables import Lookups, Rows, TableOptimizer, Tables, TableSpec
+from pr2_jax.training.mesh import Schema
 from pr2_jax.training.resource_limits import Stopping
 from pr2_jax.training.training_curve import Curve
 
@@ -121,17 +98,6 @@ class Task(Protocol):
         """Mean loss of the batch, and scalars to log."""
 
 
-def sample_of(frozen: Frozen) -> Frozen:
-    """Two rows of zeros for each frozen array: enough for `init`; the arrays themselves would become constants."""
-    return jax.tree.map(lambda x: jnp.zeros((2, *x.shape[1:]), x.dtype), frozen)
-
-
-def init_params(task: Any, key: Array, batch: Batch) -> Params:
-    """Dense parameters of `task.model`, whose shapes follow from a prepared batch."""
-    rows = {name: jnp.zeros((*ids.shape, task.config.width)) for name, (_, ids) in task.lookups(batch).items()}
-    return task.model.init(key, rows, batch)["params"]
-
-
 @dataclasses.dataclass(frozen=True)
 class DenseTable:
     """Plain Adam over the whole table: the reference, and a choice for small tables."""
@@ -149,8 +115,8 @@ class DenseTable:
 
 
 TABLE_OPTIMIZERS: dict[str, TableOptimizer] = {
-    "row_adagrad": RowAdagrad(),
-    "lazy_adam": LazyAdam(),
+    "row_adagrad": row_tables.RowAdagrad(),
+    "lazy_adam": row_tables.LazyAdam(),
     "adam": DenseTable(),
 }
 """By the names that a config may give."""
@@ -172,7 +138,8 @@ def dense_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransforma
 
 def table_optimizers(config: OptimConfig, specs: Mapping[str, TableSpec]) -> dict[str, TableOptimizer]:
     """The optimiser of each table: its own config's, or else `config.table_optimizer`."""
-    return {name: TABLE_OPTIMIZERS[spec.config.optimizer or config.table_optimizer] for name, spec in specs.items()}
+    named = {name: spec.config.optimizer or config.table_optimizer for name, spec in specs.items()}
+    return {name: TABLE_OPTIMIZERS[optimizer] for name, optimizer in named.items()}
 
 
 def table_schedules(config: OptimConfig, specs: Mapping[str, TableSpec], steps: int) -> dict[str, optax.Schedule]:
@@ -202,7 +169,7 @@ def init_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = 
 def abstract_state(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> TrainState:
     """Shapes, types and shardings of a state."""
     shapes = jax.eval_shape(_initialiser(task, config, steps), jax.random.key(config.seed))
-    places = state_shardings(shapes, mesh or single())
+    places = state_shardings(shapes, mesh or meshes.single())
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
 
 
@@ -212,13 +179,13 @@ def _initialiser(task: Task, config: OptimConfig, steps: int) -> Callable[[Array
 
     def init(key: Array) -> TrainState:
         params_key, tables_key = jax.random.split(key)
-        params, tables = task.init(params_key), init_tables(specs, tables_key)
+        params, tables = task.init(params_key), row_tables.init_tables(specs, tables_key)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             tables=tables,
             dense_opt=dense_optimizer(config, steps).init(params),
-            table_opt=init_all(table_optimizers(config, specs), tables),
+            table_opt=row_tables.init_all(table_optimizers(config, specs), tables),
         )
 
     return init
@@ -226,7 +193,7 @@ def _initialiser(task: Task, config: OptimConfig, steps: int) -> Callable[[Array
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """Shardings of a state: tables and their optimisers' memory split by rows, the rest replicated."""
-    everywhere, by_rows = NamedSharding(mesh, REPLICATED), NamedSharding(mesh, BY_ROWS)
+    everywhere, by_rows = NamedSharding(mesh, meshes.REPLICATED), NamedSharding(mesh, meshes.BY_ROWS)
     tables, table_opt = jax.tree.map(lambda x: by_rows if x.ndim else everywhere, (state.tables, state.table_opt))
     return jax.tree.map(lambda x: everywhere, state).replace(tables=tables, table_opt=table_opt)
 
@@ -234,7 +201,7 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
 @shared
 def make_step(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = None) -> Callable:
     """The jitted update `(state, frozen, batch) -> (state, metrics)`; it donates the old state's buffers."""
-    mesh, seed, specs = mesh or single(), config.seed, task.table_specs()
+    mesh, seed, specs = mesh or meshes.single(), config.seed, task.table_specs()
     dense_tx, table_txs = dense_optimizer(config, steps), table_optimizers(config, specs)
     schedules = table_schedules(config, specs, steps)
 
@@ -247,13 +214,14 @@ def make_step(task: Task, config: OptimConfig, steps: int, mesh: Mesh | None = N
             return task.loss(params, rows, batch, rng)
 
         (loss, metrics), (dense_grad, row_grad) = jax.value_and_grad(objective, (0, 1), has_aux=True)(
-            state.params, gather(state.tables, lookups, mesh)
+            state.params, row_tables.gather(state.tables, lookups, mesh)
         )
         dense_update, dense_opt = dense_tx.update(dense_grad, state.dense_opt, state.params)
         rates = {name: schedule(state.step) for name, schedule in schedules.items()}
-        tables, table_opt = update_all(table_txs, state.tables, state.table_opt, lookups, row_grad, rates, mesh)
+        before = state.tables, state.table_opt
+        tables, table_opt = row_tables.update_all(table_txs, *before, lookups, row_grad, rates, mesh)
         params = optax.apply_updates(state.params, dense_update)
-        loss = jnp.where(astray(specs, lookups), jnp.nan, loss)
+        loss = jnp.where(row_tables.astray(specs, lookups), jnp.nan, loss)
         return TrainState(state.step + 1, params, tables, dense_opt, table_opt), {"loss": loss, **metrics}
 
     return jax.jit(step, donate_argnums=0)
@@ -291,7 +259,7 @@ def fit(
     another run or none that can be read; BadInput where a batch does not fit the task's schema; Pr2Error where disk or
     device memory runs out.
     """
-    until, mesh, schema = steps if until is None else until, mesh or single(), task.schema
+    until, mesh, schema = steps if until is None else until, mesh or meshes.single(), task.schema
     shapes = abstract_state(task, config, steps, mesh)
     arrays, facts = {"state": shapes, "frozen": task.frozen}, run_facts(task, config, steps, shapes)
     with resource_limits.explained(task.name, directory, arrays), Checkpoints(directory, facts) as checkpoints:
@@ -301,18 +269,18 @@ def fit(
         else:
             console.log(f"{task.name}: from step {int(state.step)} of {steps}")
         if mesh.size > 1:
-            console.log(f"{task.name}: {described(mesh, state)}")
+            console.log(f"{task.name}: {meshes.described(mesh, state)}")
         first = int(state.step)
         step_fn, curve = make_step(task, config, steps, mesh), Curve(directory / "curve.jsonl", first)
-        frozen, size = everywhere(mesh, task.frozen), None
-        if not whole(mesh):
-            size, batch_at = config.batch, functools.partial(batch_at, rows=local_rows(mesh, config.batch))
+        frozen, size = meshes.everywhere(mesh, task.frozen), None
+        if not meshes.whole(mesh):
+            size, batch_at = config.batch, functools.partial(batch_at, rows=meshes.local_rows(mesh, config.batch))
         bar = console.Bar(f"train {task.name}", max(until - first, 0), " steps")
         with Stopping(first, steps) as stopping, bar:
             for number, batch in enumerate(prefetch(batch_at, first, until), first + 1):
-                check_batch(task.name, schema, batch, mesh, size)
+                meshes.check_batch(task.name, schema, batch, mesh, size)
                 arrays["batch"] = batch
-                state, metrics = step_fn(state, frozen, place(mesh, schema, batch))
+                state, metrics = step_fn(state, frozen, meshes.place(mesh, schema, batch))
                 stop = stopping.after(number)
                 due = stop or number % config.checkpoint_every == 0 or number == until
                 curve.add(number, metrics, batch, last=number == until, wait=due)
@@ -323,7 +291,7 @@ def fit(
                     break
             checkpoints.wait()
             curve.finish()
-    return local_copy(mesh, state)
+    return meshes.local_copy(mesh, state)
 
 
 def run_facts(task: Task, config: OptimConfig, steps: int, state: TrainState) -> dict[str, Any]:

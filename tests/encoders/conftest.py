@@ -9,7 +9,7 @@ import pytest
 
 from pr2_jax.config import ContentConfig
 from pr2_jax.encoders.batching import all_videos
-from pr2_jax.encoders.content_encoder import ContentEncoder
+from pr2_jax.encoders.space_encoders import ContentEncoder
 from pr2_jax.models.content import ContentTask
 from pr2_jax.models.model_functions import content_functions
 from pr2_jax.search.system import System
@@ -46,7 +46,7 @@ def fresh():
 @pytest.fixture(scope="session")
 def content(catalogue, fresh, tmp_path_factory):
     """A content space on disk, as its stage leaves it."""
-    task = ContentTask(ContentConfig(width=WIDTH, hidden=8), catalogue, 15, 5, 6)
+    task = ContentTask(ContentConfig(width=WIDTH, hidden=8), catalogue, {"word": 15, "author": 5, "category": 6})
     directory = tmp_path_factory.mktemp("content")
     weights = fresh(task)
     save_params(directory, weights)

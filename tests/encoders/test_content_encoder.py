@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from pr2_jax.encoders import batching
-from pr2_jax.encoders.content_encoder import ContentEncoder
+from pr2_jax.encoders.space_encoders import ContentEncoder
 from pr2_jax.models.model_functions import content_functions, load_model
 
 

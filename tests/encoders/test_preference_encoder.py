@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from pr2_jax.data.batches.preference_batches import TimelineBatches
-from pr2_jax.encoders import preference_encoder
+from pr2_jax.encoders import space_encoders
 from pr2_jax.models.model_functions import load_model
 from pr2_jax.training.embedding_tables import gather
 from pr2_jax.types import People
@@ -31,7 +31,7 @@ def test_people_are_means_over_their_past(system, moments):
 
 def test_blocks_and_company_change_nothing(system, moments, monkeypatch):
     whole = system.preference.people(*moments)
-    monkeypatch.setattr(preference_encoder, "EVENTS_AT_ONCE", 7)
+    monkeypatch.setattr(space_encoders, "EVENTS_AT_ONCE", 7)
     for field, parts in zip(whole, system.preference.people(*moments), strict=True):
         np.testing.assert_allclose(parts, field, atol=1e-6)
     for row in range(len(moments[0])):

@@ -56,7 +56,7 @@ def frozen() -> dict[str, jax.Array]:
 def content_task(frozen) -> ContentTask:
     catalogue = {name: x for name, x in frozen.items() if name not in ("content", "preference")}
     config = ContentConfig(width=WIDTH, hidden=12, uniform_negatives=6, optim=OPTIM)
-    return ContentTask(config, catalogue, SIZES["word"], SIZES["author"], SIZES["category"])
+    return ContentTask(config, catalogue, {name: SIZES[name] for name in ("word", "author", "category")})
 
 
 @pytest.fixture(scope="session")
@@ -191,7 +191,8 @@ def _reader(task):
 
 @functools.cache
 def _model(task, method):
-    return jax.jit(lambda params, rows, batch: task.model.apply({"params": params}, rows, batch, method=method))
+    part = method and (lambda model, *given: getattr(model, method)(*given))
+    return jax.jit(lambda params, rows, batch: task.model.apply({"params": params}, rows, batch, method=part))
 
 
 @functools.cache

@@ -54,9 +54,9 @@ def test_towers_do_not_see_each_other(content_task, weights, read, apply, conten
 
 
 def test_order_of_words_and_padding_do_not_matter(encode, content_batch):
-    words, video = content_batch["words_BxQ"], {"video_B": np.ones(4, np.int32)}
+    words, video = content_batch["words_BxQ"], {"video_B": np.ones(4, np.int32), "uniform_N": np.ones(1, np.int32)}
     wider = np.pad(words[:, ::-1], ((0, 0), (2, 1)))
-    plain, other = (encode(video | {"words_BxQ": x}, "query") for x in (words, wider))
+    plain, other = (encode(video | {"words_BxQ": x}, "query_tower") for x in (words, wider))
     np.testing.assert_allclose(plain, other, atol=1e-6)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pr2_jax.models.gsu import kth_largest, search_by_query, search_by_video
+from pr2_jax.models.qin import kth_largest, search_by_query, search_by_video
 from pr2_jax.types import NEVER
 
 

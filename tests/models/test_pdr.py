@@ -49,7 +49,7 @@ def test_user_tower_accepts_no_item(encode, pdr_batch, pdr_task, weights, read, 
     assert np.array_equal(plain, other)
     prepared, rows = read(pdr_task, weights[1], {k: x for k, x in pdr_batch.items() if k not in ITEM_SIDE})
     assert not {"video", "caption", "author", "category"} & set(rows)
-    alone = apply(pdr_task, weights[0], rows, prepared, "query_user")
+    alone = apply(pdr_task, weights[0], rows, prepared, "query_user_tower")
     np.testing.assert_allclose(alone, plain, atol=1e-6)
 
 

@@ -85,7 +85,7 @@ def test_a_head_that_was_not_learned_does_not_count(slates) -> None:
 
 
 def test_written_and_read(slates) -> None:
-    weights = fusion.choose_weights(*slates, relevance_floor=0.1)
+    weights = dataclasses.replace(fusion.choose_weights(*slates), relevance_floor=0.1)
     assert FusionWeights.from_dict(json.loads(json.dumps(dataclasses.asdict(weights)))) == weights
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pr2_jax.config import RetrievalConfig
 from pr2_jax.errors import BadInput, StaleArtifact
-from pr2_jax.retrieval import ann, exact
+from pr2_jax.retrieval import ann
 
 EXACT = RetrievalConfig()
 APPROXIMATE = dataclasses.replace(EXACT, ann_min_rows=100)
@@ -87,10 +87,10 @@ def test_recall_is_measured(index: ann.Index) -> None:
 def test_a_moved_index_loads(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("scann")
     monkeypatch.chdir(tmp_path)
-    ann.build_index(unit_vectors(rng, 400), "index", APPROXIMATE)
+    ann.build_index(unit_vectors(rng, 400), Path("index"), APPROXIMATE)
     shutil.move("index", "moved")
     query = unit_vectors(rng, 3)[1:]
-    before = ann.load_index("moved").search(query, 5)
+    before = ann.load_index(Path("moved")).search(query, 5)
     monkeypatch.chdir(os.sep)
     np.testing.assert_array_equal(before.ids_BxK, ann.load_index(tmp_path / "moved").search(query, 5).ids_BxK)
 
@@ -102,7 +102,7 @@ def test_without_scann_its_index_is_searched_exactly(
     vectors = unit_vectors(rng, 400)
     ann.build_index(vectors, tmp_path, APPROXIMATE)
     monkeypatch.setattr(ann, "scann", None)
-    got, want = ann.load_index(tmp_path).search(vectors[1:4], 7), exact.ExactSearch(vectors).search(vectors[1:4], 7)
+    got, want = ann.load_index(tmp_path).search(vectors[1:4], 7), ann.ExactSearch(vectors).search(vectors[1:4], 7)
     np.testing.assert_array_equal(got.ids_BxK, want.ids_BxK)
 
 
@@ -111,7 +111,7 @@ def test_what_is_fitted_can_ask_for_results_that_no_build_changes(tmp_path: Path
     vectors, config = unit_vectors(rng, 3000), dataclasses.replace(APPROXIMATE, ann_search_share=0.01)
     ann.build_index(vectors, tmp_path, config)
     query = unit_vectors(rng, 40)
-    want = exact.ExactSearch(vectors).search(query, 5).ids_BxK
+    want = ann.ExactSearch(vectors).search(query, 5).ids_BxK
     assert (ann.load_index(tmp_path).search(query, 5).ids_BxK != want).any(), "or this shows nothing"
     np.testing.assert_array_equal(ann.load_index(tmp_path, exact=True).search(query, 5).ids_BxK, want)
 
@@ -150,9 +150,9 @@ def test_chunked_equals_whole(rng: np.random.Generator, monkeypatch: pytest.Monk
     # Small integers: many ties, and sums that no order of addition can change.
     vectors = rng.integers(-2, 3, (300, 8)).astype(np.float32)
     query = rng.integers(-2, 3, (5, 8)).astype(np.float32)
-    whole = exact.ExactSearch(vectors).search(query, 40)
-    monkeypatch.setattr(exact, "CHUNK", 32)
-    chunked = exact.ExactSearch(vectors).search(query, 40)
+    whole = ann.ExactSearch(vectors).search(query, 40)
+    monkeypatch.setattr(ann, "CHUNK", 32)
+    chunked = ann.ExactSearch(vectors).search(query, 40)
     np.testing.assert_array_equal(chunked.ids_BxK, whole.ids_BxK)
     score = query @ vectors.T
     score[:, 0] = -np.inf
@@ -189,9 +189,9 @@ def test_an_index_of_nothing_finds_nothing(rng, tmp_path):
 
 
 def test_compiles_once_a_padded_shape(rng: np.random.Generator) -> None:
-    search = exact.ExactSearch(unit_vectors(rng, 333, 24))
-    before = exact._top_inner_products._cache_size()
+    search = ann.ExactSearch(unit_vectors(rng, 333, 24))
+    before = ann._top_inner_products._cache_size()
     for size in (5, 6, 7, 8):
         for seen in range(3):
             search.search(unit_vectors(rng, size, 24), 60, tuple(np.arange(1, 1 + seen) for _ in range(size)))
-    assert exact._top_inner_products._cache_size() - before == 1
+    assert ann._top_inner_products._cache_size() - before == 1

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pr2_jax.retrieval.ann import ExactSearch
+from pr2_jax.retrieval.channels import DenseChannel
 from pr2_jax.retrieval.encoded_requests import EncodedRequests
-from pr2_jax.retrieval.exact import ExactSearch
-from pr2_jax.retrieval.pdr_encoder import DenseChannel
 from pr2_jax.types import Requests
 
 

@@ -11,8 +11,8 @@ import pytest
 from pr2_jax.config import PdrConfig
 from pr2_jax.models.model_functions import pdr_functions
 from pr2_jax.models.pdr import PdrTask
+from pr2_jax.retrieval.channels import PdrEncoder
 from pr2_jax.retrieval.encoded_requests import EncodedRequests
-from pr2_jax.retrieval.pdr_encoder import PdrEncoder
 from pr2_jax.types import Requests
 
 

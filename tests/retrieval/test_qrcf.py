@@ -10,11 +10,11 @@ import pytest
 
 from pr2_jax.config import QrcfConfig
 from pr2_jax.models import qrcf_arithmetic
-from pr2_jax.models.qrcf_arithmetic import adaptive_epsilon, filter_seeds, walk
+from pr2_jax.models.qrcf_arithmetic import adaptive_epsilon, filter_ids, walk
+from pr2_jax.retrieval.channels import QrcfChannel
 from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
 from pr2_jax.retrieval.qrcf import ROUNDING, SeedFilter, cosine_sample, fit_epsilon
-from pr2_jax.retrieval.qrcf_channel import QrcfChannel
 from pr2_jax.types import Requests
 
 NOBODY = np.iinfo(np.int32).max
@@ -31,6 +31,12 @@ def plain_filter(query_D, history_HxD, weight_H, epsilon, gamma, k) -> dict[int,
 
 def unit(x: np.ndarray) -> np.ndarray:
     return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def filter_seeds(query_BxD, history_BxHxD, *rest):
+    """`filter_ids` of histories given as vectors."""
+    ids = np.arange(history_BxHxD[..., 0].size, dtype=np.int32).reshape(history_BxHxD.shape[:2])
+    return filter_ids(history_BxHxD.reshape(ids.size, -1), query_BxD, ids, *rest)
 
 
 @pytest.mark.parametrize("k", [1, 4, 12, 50])
@@ -312,7 +318,7 @@ def test_the_sample_is_of_videos_engaged_with_before():
 def test_one_compilation_a_padded_shape(reader, space, graph):
     channel, encoders = QrcfChannel(ItemSimilarity(*graph)), encoders_of(reader, space)
     channel.retrieve(EncodedRequests(requests_of([1] * 8), encoders), 5)
-    sizes = filter_seeds._cache_size(), walk._cache_size()
+    sizes = filter_ids._cache_size(), walk._cache_size()
     for n in (5, 6, 7, 8):
         channel.retrieve(EncodedRequests(requests_of([1] * n), encoders), 5)
-    assert (filter_seeds._cache_size(), walk._cache_size()) == sizes
+    assert (filter_ids._cache_size(), walk._cache_size()) == sizes

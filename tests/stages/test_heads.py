@@ -14,7 +14,7 @@ from pr2_jax.config import Head
 from pr2_jax.data.batches.sessions import training_sessions
 from pr2_jax.data.batches.slates import feed_slates, search_slates
 from pr2_jax.data.ingest.log_coverage import labels_told
-from pr2_jax.models.build_tasks import qin_task
+from pr2_jax.models.model_functions import qin_task
 from pr2_jax.ranking.calibration import Unlearned
 from pr2_jax.search.engine import SearchEngine
 from pr2_jax.search.searcher import Calibrated

@@ -12,13 +12,7 @@ import pytest
 from pr2_jax.config import OptimConfig, TableConfig
 from pr2_jax.config.training_config import TableOptimizer
 from pr2_jax.training.embedding_tables import TableSpec
-from pr2_jax.training.loop import (
-    TABLE_OPTIMIZERS,
-    dense_optimizer,
-    schedule,
-    table_optimizers,
-    table_schedules,
-)
+from pr2_jax.training.loop import TABLE_OPTIMIZERS, dense_optimizer, schedule, table_optimizers, table_schedules
 from pr2_jax.training.mesh import single
 
 CONFIG = OptimConfig(warmup_share=0.1)

@@ -1,4 +1,4 @@
-"""The trained preference encoder on NumPy arrays: people at any moment, and their logits for videos."""
+"""Encoders of the frozen spaces on NumPy arrays: content of queries, and people at any moment with their logits."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ LEAST_EVENTS = 256
 """Fewer events are padded to this many, so that short pasts share a compiled shape."""
 EVENTS_AT_ONCE = 1_000_000
 """Events held at a time, of several people."""
+
+
+class ContentEncoder:
+    """Unit vectors of videos and queries in the content space."""
+
+    def __init__(self, functions: Functions, directory: Path) -> None:
+        self._query = functions["content_query"]
+        self.videos_VxD = np.load(directory / "video_vectors.npy", mmap_mode="r")
+
+    def queries(self, words_BxQ: np.ndarray) -> np.ndarray:
+        """Unit vectors `[B, D]`; the zero vector where no word is known."""
+        return in_blocks(self._query, {"words_BxQ": words_BxQ}, REQUEST_BLOCK)
 
 
 class PreferenceEncoder:
