@@ -43,8 +43,7 @@ prepare_environment() {
         fi
     fi
     echo "launch: installing, about a minute and 1.2 GB (log: $log)" >&2
-    # Not byte-compiled: that takes 20 s, and most modules are never imported. Python compiles those that are.
-    if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-compile \
+    if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
         -c launch/constraints.txt -e '.[test]' >"$log" 2>&1; then
         tail -n 15 "$log" >&2
         echo "launch: error: the installation failed, the whole log is in $log" >&2

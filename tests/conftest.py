@@ -173,6 +173,14 @@ def finished(shared, micro_config) -> Path:
     return shared("finished", lambda place: pipeline.run(place, micro_config, None))
 
 
+@pytest.fixture
+def finished_alone(finished) -> Iterator[Path]:
+    """It, for commands that lock it: a second worker waits."""
+    with finished.with_name("finished.turn").open("a+") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield finished
+
+
 @pytest.fixture(scope="module")
 def on_one_device() -> Iterator[None]:
     """Stages train on one device, which compiles sooner: for what has nothing to do with a mesh."""

@@ -247,9 +247,9 @@ def test_tables_name_every_run(finished):
         assert all(run in text for run in RUNS)
 
 
-def test_print_again(finished, capsys):
-    assert entry.main(["evaluate", "--workdir", str(finished)]) == 0
-    assert capsys.readouterr().out == (finished / "eval" / "table.txt").read_text()
+def test_print_again(finished_alone, capsys):
+    assert entry.main(["evaluate", "--workdir", str(finished_alone)]) == 0
+    assert capsys.readouterr().out == (finished_alone / "eval" / "table.txt").read_text()
 
 
 def test_a_day_without_a_click_is_refused(finished, micro_config, monkeypatch, tmp_path):

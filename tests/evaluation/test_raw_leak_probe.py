@@ -216,9 +216,9 @@ def test_another_log_is_refused(log, tmp_path):
         pass
 
 
-def test_the_command(finished, capsys):
+def test_the_command(finished_alone, capsys):
     """One line on stdout, where all is well."""
-    assert entry.main(["evaluate", "--workdir", str(finished), "--raw-probe", str(finished / "world")]) == 0
+    assert entry.main(["evaluate", "--workdir", str(finished_alone), "--raw-probe", str(finished_alone / "world")]) == 0
     said = capsys.readouterr().out
     assert said == (
         "raw leak probe: 6 searches of the test day and 6 searches of a training day read the same numbers "
@@ -226,10 +226,10 @@ def test_the_command(finished, capsys):
     )
 
 
-def test_the_command_names_what_leaks(finished, monkeypatch, capsys):
+def test_the_command_names_what_leaks(finished_alone, monkeypatch, capsys):
     real = histories.history_end
     monkeypatch.setattr(histories, "history_end", lambda store, user_N, time_N: real(store, user_N, time_N + DAY_MS))
-    assert entry.main(["evaluate", "--workdir", str(finished), "--raw-probe", str(finished / "world")]) == 2
+    assert entry.main(["evaluate", "--workdir", str(finished_alone), "--raw-probe", str(finished_alone / "world")]) == 2
     assert "feature 'recent" in capsys.readouterr().err.splitlines()[-1]
 
 

@@ -211,7 +211,7 @@ def test_files_name_every_slice_and_its_bounds(finished, reported):
                 assert all(f"{label} ({part['from']:,} or more)" in text for text in texts)
 
 
-def test_evaluate_says_where_the_slices_are(finished, capsys):
-    assert entry.main(["evaluate", "--workdir", str(finished)]) == 0
+def test_evaluate_says_where_the_slices_are(finished_alone, capsys):
+    assert entry.main(["evaluate", "--workdir", str(finished_alone)]) == 0
     said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if str(finished / "eval" / slices.TEXT) in line]
+    assert [line for line in said if str(finished_alone / "eval" / slices.TEXT) in line]

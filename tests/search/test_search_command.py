@@ -115,4 +115,4 @@ def test_a_word_beyond_64_bits_is_just_unknown(engine):
 
 def test_no_work_directory(tmp_path, capsys):
     assert entry.main(["search", "--workdir", str(tmp_path), "--user", "1", "--query", "a"]) == 2
-    assert "`pr2 run`" in capsys.readouterr().err
+    assert "`pr2 run --config NAME`" in capsys.readouterr().err

@@ -304,7 +304,7 @@ def test_the_json_comes_last(diagnosed, micro_config, monkeypatch):
 
 
 @pytest.mark.parametrize("other", [["--sweep", "qrcf"], ["--ablations", "setup.py"], ["--seeds", "2"]])
-def test_one_study_at_a_time(finished, capsys, monkeypatch, repository, other):
+def test_one_study_at_a_time(finished_alone, capsys, monkeypatch, repository, other):
     monkeypatch.chdir(repository)
-    assert entry.main(["evaluate", "--workdir", str(finished), "--diagnose", *other]) == 2
+    assert entry.main(["evaluate", "--workdir", str(finished_alone), "--diagnose", *other]) == 2
     assert capsys.readouterr().err.startswith("pr2: error: ")
