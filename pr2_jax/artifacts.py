@@ -240,7 +240,9 @@ def locked(workdir: Path) -> Iterator[None]:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / ".lock").open("a+")
     except OSError as error:
-        raise BadInput(f"{workdir} cannot be used as the work directory: {error.strerror}") from None
+        raise BadInput(
+            f"{workdir} cannot be used as the work directory ({error.strerror}): expected a directory, new or of pr2"
+        ) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pr2_jax import __version__, artifacts, console
 from pr2_jax.config import preset_files
-from pr2_jax.errors import Pr2Error
+from pr2_jax.errors import Pr2Error, did_you_mean
 
 EPILOG = """\
 examples:
@@ -97,7 +98,20 @@ _Verbs = argparse._SubParsersAction
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, with the nearest name of what it does not know."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        flags = [text.partition("=")[0] for text in args or () if text.startswith("--")]
+        for flag in flags if self.prog != "pr2" else ():  # which sees those of its verbs too
+            if flag not in self._option_string_actions and flag != "--":
+                self.error(f"unrecognized arguments: {flag}{did_you_mean(flag, self._option_string_actions)}")
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            meant = did_you_mean(str(value), map(str, action.choices))
+            listed = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{meant} (choose from {listed})")
 
     def error(self, message: str) -> NoReturn:
         raise Pr2Error(f"{message} (see {self.prog} --help)")

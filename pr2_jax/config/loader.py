@@ -51,6 +51,8 @@ def load(name_with_variant: str, overrides: Sequence[str] = ()) -> Config:
         raise BadConfig(
             f"there is no preset and no config file {name}{meant} Presets: {_listed(known)}. Files: FILE.py"
         )
+    if path.suffix not in (".py", ".json"):
+        raise BadConfig(f"{path} is no config file, expected FILE.py or a config.json that pr2 wrote")
     if path.suffix == ".json":
         return override(read(path), overrides)
     config = _run(path, variant)

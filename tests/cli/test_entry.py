@@ -227,10 +227,13 @@ def test_rooms_take_what_the_command_passes():
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND (see pr2 --help)"),
-        (["serach"], "invalid choice: 'serach'"),
+        (["serach"], "invalid choice: 'serach', did you mean 'search'? (choose from run, "),
+        (["run", "--workdri", "w"], "unrecognized arguments: --workdri, did you mean '--workdir'?"),
+        (["run", "--workdir", "w", "--config", "setup.cfg"], "there is no preset and no config file setup.cfg"),
+        (["run", "--workdir", "w", "--config", "README.md"], "README.md is no config file, expected FILE.py"),
         (["train", "pdr"], "the following arguments are required: --workdir (see pr2 train --help)"),
         (["train", "bert", "--workdir", "w"], "argument model: invalid choice: 'bert'"),
-        (["index", "--workdir", "w", "--confg", "x"], "unrecognized arguments: --confg x"),
+        (["index", "--workdir", "w", "--confg", "x"], "unrecognized arguments: --confg, did you mean '--config'?"),
         (["index", "--workdir", "w"], "w is not a work directory (no config.json): make it with `pr2 run "),
         (
             ["index", "--workdir", "w", "--config", "configs/no.py"],
@@ -262,7 +265,7 @@ def test_rooms_take_what_the_command_passes():
             "--coordinator here: expected HOST:PORT",
         ),
         ([*RUN, "--distributed", "cloud"], "invalid choice: 'cloud'"),
-        (["index", "--workdir", "w", "--process", "1"], "unrecognized arguments: --process 1"),
+        (["index", "--workdir", "w", "--process", "1"], "unrecognized arguments: --process (see"),
         (["run", "--config", "configs/kuaisar.py", "--workdir", "setup.py"], "setup.py cannot be used as the work dir"),
     ],
 )

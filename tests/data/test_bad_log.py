@@ -36,6 +36,11 @@ def rename_video(tiny) -> None:
     tiny.rename("src_inter", "item_id", "video_id")
 
 
+def rename_two(tiny) -> None:
+    rename_video(tiny)
+    tiny.rename("src_inter", "click_cnt", "clicks")
+
+
 def double_header(tiny) -> None:
     tiny.rename("rec_inter", "time", "timestamp")
 
@@ -85,6 +90,10 @@ def one_search_years_ahead(tiny) -> None:
 STRUCTURE: dict[str, tuple[Callable, str]] = {
     "missing table": (lambda log: drop(log, "src_inter"), r"has no src_inter\.csv"),
     "renamed column": (rename_video, r"src_inter\.csv has no column 'item_id', did you mean 'video_id'\?"),
+    "two renamed columns": (
+        rename_two,
+        r"no column 'item_id', .* and no column 'click_cnt'.*'item_id=NAME,click_cnt=NAME'",
+    ),
     "duplicated header": (double_header, r"rec_inter\.csv, row 1: column 'timestamp' stands twice .*places 5, 6"),
     "empty table": (only_header, r"src_inter\.csv has a header but no rows"),
     "one day": (one_day, r"no search session before the validation day; the searches span 0\.0 days"),

@@ -201,8 +201,10 @@ def examine(input_path: Path, config: Config) -> Examination:
                 lines = IngestReport.of(tables, LogStore.from_tables(tables)).lines()
             except BadInput as error:
                 problems.append(str(error))
-    verdict = [f"error     {problem}" for problem in problems] or ["fine      nothing to mend"]
-    return Examination([*lines, *_kinds(quarantine.table()), *verdict], problems)
+    bad = quarantine.table()
+    left_out = f"; bad cells that would leave out a row, see above: {len(bad):,}" if len(bad) else ""
+    verdict = [f"error     {problem}" for problem in problems] or [f"fine      nothing has to be mended{left_out}"]
+    return Examination([*lines, *_kinds(bad), *verdict], problems)
 
 
 def _kinds(bad: pl.DataFrame) -> list[str]:

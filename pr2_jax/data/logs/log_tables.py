@@ -161,9 +161,9 @@ def refuse_unusable(tables: LogTables) -> None:
     for window, name in enumerate(WINDOWS):
         if not (search["clicks"].to_numpy()[window_N == window] > 0).any():
             raise BadInput(
-                f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks on the test day (the "
-                f"last, up to {iso(cuts.end_ms)}), on a day before it, which is the validation day, and before "
-                f"that{last}"
+                f"{SEARCH.name}: column click_cnt: no result was clicked {name}, expected clicks on the test day "
+                f"(the last 24 hours, up to {iso(cuts.end_ms)}), on a day before it, which is the validation day, and "
+                f"before that: leave out searches after the last click{last}"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -66,6 +67,7 @@ def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str
     BadInput where a required column is missing, or a column is there under two names.
     """
     out: dict[str, Source] = {}
+    absent = []
     for column in table.columns:
         source = mapping.get(column.name)
         if source is not None and source.name not in header:
@@ -77,10 +79,20 @@ def resolve(table: Table, name: str, header: Sequence[str], mapping: Mapping[str
         if source is not None:
             out[column.name] = source
         elif column.required:
-            others = [other for other in header if other not in table.names()]
+            absent.append(column.name)
+    if absent:
+        others = [other for other in header if other not in table.names()]
+        told = " and no ".join(f"column {ours!r}{did_you_mean(ours, others)}" for ours in absent)
+        remedy = ",".join(f"{ours}=NAME" for ours in absent)
+        raise BadInput(
+            f"{name} has no {told} (it has {listed(header)}); "
+            f"one that is called otherwise: --config.data.columns.{table.name}='{remedy}'"
+        )
+    ids = [column.name for column in table.columns if column.kind in (Kind.ID, Kind.KEY) and column.name in out]
+    for one, other in itertools.combinations(ids, 2):
+        if out[one].name == out[other].name:
             raise BadInput(
-                f"{name} has no column {column.name!r}{did_you_mean(column.name, others)} (it has {listed(header)}); "
-                f"one that is called otherwise: --config.data.columns.{table.name}='{column.name}=NAME'"
+                f"{name}: data.columns.{table.name} takes column {out[one].name!r} for {one} and for {other}"
             )
     return out
 

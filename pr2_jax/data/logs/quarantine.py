@@ -63,7 +63,7 @@ class Quarantine:
             if faulty.any():
                 value = cell_texts(texts.filter(faulty), sources[column.name].name)
                 cells = pl.DataFrame([bad.filter(faulty)[ROW], value])
-                cells = cells.with_columns(_reason(column, sources[column.name]).alias("reason"))
+                cells = cells.with_columns(_reason(table, column, sources[column.name]).alias("reason"))
                 self._add(table, name, sources[column.name].name, cells)
                 self._count_seconds(table, column, cells)
         self._of[table.name].rows += len(bad)
@@ -137,10 +137,10 @@ def described(cell: dict) -> str:
     return f"{cell['table']}, row {cell['line']}{column}: found {value}, {cell['reason']}"
 
 
-def _reason(column: Column, source: Source) -> pl.Expr:
+def _reason(table: Table, column: Column, source: Source) -> pl.Expr:
     expected = pl.lit(f"expected {column.kind.value}" + ("" if column.filled else ", or nothing"))
     if column.kind is Kind.WORDS:
-        hint = f"; words as text: data.columns '{column.name} as text'"
+        hint = f"; words as text: --config.data.columns.{table.name}='{column.name} as text'"
         plain = pl.col("value").str.contains(r"^[^\[\]]*\p{L}")
         return pl.when(plain).then(expected + pl.lit(hint)).otherwise(expected)
     if column.kind is not Kind.TIME:

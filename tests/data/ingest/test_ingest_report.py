@@ -16,7 +16,14 @@ def test_a_healthy_log(tiny_dir, capsys):
     assert entry.main(["ingest", "--check", "--input", str(tiny_dir)]) == 0
     out = capsys.readouterr().out
     assert "sessions  80" in out
-    assert out.endswith("fine      nothing to mend\n")
+    assert out.endswith("fine      nothing has to be mended\n")
+
+
+def test_a_row_that_would_be_left_out(tiny, tmp_path):
+    tiny.put("rec_inter", 5, "user_id", "many")
+    found = examine(tiny.write(tmp_path / "log"), Config())
+    assert found.problems == []
+    assert found.lines[-1] == "fine      nothing has to be mended; bad cells that would leave out a row, see above: 1"
 
 
 def test_all_that_is_wrong_at_once(tiny, tmp_path, capsys):

@@ -307,6 +307,7 @@ BAD_MAPPINGS = {
     ),
     "not ours": ("user=user_id", r"data\.columns\.rec_inter: rec_inter has no column 'user', did you mean 'user_id'\?"),
     "twice": ("like=a, like=b", r"names 'like' twice"),
+    "one for two ids": ("item_id=user_id", r"rec_inter takes column 'user_id' for user_id and for item_id"),
     "no unit": ("like=like in s", r"like is 0 or 1 .*: it has no unit"),
     "no words": ("like=like as text", r"only keyword and caption can be text"),
     "unreadable": ("= ts", r"cannot be read"),
