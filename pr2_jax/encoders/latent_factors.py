@@ -18,7 +18,7 @@ costs `E (2 + D)^2` for E responses, and a solve for each group that has any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -53,7 +53,7 @@ class Videos(NamedTuple):
     """V videos at the start of the fit. Row 0 is the unknown one."""
 
     appeal_V: np.ndarray
-    vector_VxD: np.ndarray  # whitened
+    vector_VxD: Any  # whitened; an array, or what gives ranges of its rows
     author_V: np.ndarray  # 0 = unknown
     known: tuple[np.ndarray, ...]  # attributes, arrays [V, F]
 
@@ -81,9 +81,7 @@ def fit(config: PreferenceConfig, responses: Responses, videos: Videos, users: i
             state.videos_step(steps)
         if config.fit_sweeps:
             state.people_step(1)
-    video_VxB = state.video_VxB.astype(np.float32)
-    video_VxB[0] = 0
-    return Factors(video_VxB, state.people.precision_ZxZ)
+    return Factors(state.video_VxB(), state.people.precision_ZxZ)
 
 
 def likelihood(logit_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,27 +197,34 @@ def _grams(x_ExZ: np.ndarray, weight_E: np.ndarray, opens_K: np.ndarray) -> np.n
 
 
 class _Fit:
-    """The state of a fit between steps."""
+    """The state of a fit between steps. Two arrays of `[V, B]` and no more: what a video's (a, z) adds up from is
+    gathered for the responses at hand."""
 
     def __init__(self, config: PreferenceConfig, responses: Responses, videos: Videos, users: int) -> None:
         self._responses, self._author_V = responses, videos.author_V
-        start = [videos.appeal_V[:, None], videos.vector_VxD]
-        self.video_VxB = self._start_VxB = np.concatenate(start, axis=1).astype(np.float64)
-        size = self._start_VxB.shape[1]
+        self._attributes = _AttributeRegression(videos, config.fit_ridge)
+        size = self._attributes.rest_VxB.shape[1]
         prior_BxB = config.fit_prior * np.eye(size)
         self.people = _Level(responses.user_E, users, first_precision(config, size - 1))
         self._covariance_KxZxZ = np.zeros((len(self.people.present_K), size + 1, size + 1))
         self._source_E = np.searchsorted(self.people.present_K, responses.user_E)
         self._authors = _Level(self._author_V[responses.video_E], int(self._author_V.max()) + 1, prior_BxB)
-        self._own = _Level(responses.video_E, len(self._start_VxB), prior_BxB)
-        self._attributes = _AttributeRegression(videos.known, size, config.fit_ridge)
+        self._own = _Level(responses.video_E, len(self._author_V), prior_BxB)
+
+    def video_VxB(self) -> np.ndarray:
+        """`(a, z)` of all videos, float32; row 0 is zero."""
+        out_VxB = np.empty(self._own.mean_GxZ.shape, np.float32)
+        for rows in self._attributes.blocks():
+            out_VxB[rows] = self._of(rows)
+        out_VxB[0] = 0
+        return out_VxB
 
     def people_step(self, steps: int) -> None:
         """People's coefficients given the videos, then their prior."""
         r = self._responses
 
         def rows_of(event_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            video_ExB = self.video_VxB[r.video_E[event_E]]
+            video_ExB = self._of(r.video_E[event_E])
             one_Ex1, duration_Ex1 = np.ones((len(event_E), 1)), r.duration_E[event_E, None]
             x_ExZ = np.concatenate([one_Ex1, video_ExB[:, 1:], duration_Ex1], axis=1)
             return x_ExZ, r.offset_E[event_E] + video_ExB[:, 0]
@@ -230,30 +235,34 @@ class _Fit:
 
     def authors_step(self, steps: int) -> None:
         """Effects of authors beyond attributes."""
-        self._video_side(self._authors, self.video_VxB - self._of_authors(), steps)
-        self.video_VxB = self._without_own() + self._own.mean_GxZ
+        before_AxB = self._authors.mean_GxZ.copy()
+
+        def rest(video_E: np.ndarray) -> np.ndarray:
+            author_ExB = before_AxB[self._author_V[video_E]]
+            return self._attributes.rest_VxB[video_E] + author_ExB + self._own.mean_GxZ[video_E] - author_ExB
+
+        self._video_side(self._authors, rest, steps)
 
     def videos_step(self, steps: int) -> None:
         """Effects of single videos, then the part of them that attributes explain."""
-        self._video_side(self._own, self._without_own(), steps)
+        self._video_side(self._own, self._without_own, steps)
         self._attributes.learn(self._own.mean_GxZ, self._own.present_K)
-        self.video_VxB = self._without_own() + self._own.mean_GxZ
 
-    def _of_authors(self) -> np.ndarray:
-        return self._authors.mean_GxZ[self._author_V]
+    def _of(self, video_x: np.ndarray | slice) -> np.ndarray:
+        return self._without_own(video_x) + self._own.mean_GxZ[video_x]
 
-    def _without_own(self) -> np.ndarray:
-        return self._start_VxB + self._attributes.effect_VxB + self._of_authors()
+    def _without_own(self, video_x: np.ndarray | slice) -> np.ndarray:
+        return self._attributes.rest_VxB[video_x] + self._authors.mean_GxZ[self._author_V[video_x]]
 
-    def _video_side(self, level: _Level, prior_VxB: np.ndarray, steps: int) -> None:
-        """Effects of a level on `(a, z)` given the people; `prior_VxB` is the rest of `(a, z)`."""
+    def _video_side(self, level: _Level, rest: Callable[[np.ndarray], np.ndarray], steps: int) -> None:
+        """Effects of a level on `(a, z)` given the people; `rest` gives the rest of `(a, z)` of some videos."""
         r, person_UxZ = self._responses, self.people.mean_GxZ
         doubt = Doubt(self._source_E, self._covariance_KxZxZ[:, 1:-1, 1:-1])
 
         def rows_of(event_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             person_ExZ = person_UxZ[r.user_E[event_E]]
             x_ExB = np.concatenate([np.ones((len(event_E), 1)), person_ExZ[:, 1:-1]], axis=1)
-            known_E = np.einsum("eb,eb->e", x_ExB, prior_VxB[r.video_E[event_E]])
+            known_E = np.einsum("eb,eb->e", x_ExB, rest(r.video_E[event_E]))
             base_E = r.offset_E[event_E] + person_ExZ[:, 0] + r.duration_E[event_E] * person_ExZ[:, -1]
             return x_ExB, base_E + known_E
 
@@ -263,18 +272,22 @@ class _Fit:
 
 
 class _AttributeRegression:
-    """Ridge regression `known_v B` of `(a, z)` on a video's attributes."""
+    """Ridge regression `known_v B` of `(a, z)` on a video's attributes, beside the start.
 
-    def __init__(self, known: tuple[np.ndarray, ...], size: int, ridge: float) -> None:
-        self._known, self._ridge = known, ridge
-        videos = len(known[0])
-        self.effect_VxB = np.zeros((videos, size))
+    `rest_VxB` is their sum, float64. The start and the regression alone are computed anew, a block of videos at a time.
+    """
+
+    def __init__(self, videos: Videos, ridge: float) -> None:
+        self._start, self._known, self._ridge = videos, videos.known, ridge
+        count, size = len(videos.author_V), 1 + videos.vector_VxD.shape[1]
+        self.rest_VxB, self._weight_FxB = np.empty((count, size)), None
         total_F, square_F = 0.0, 0.0
-        for rows in self._blocks():
+        for rows in self.blocks():
+            self.rest_VxB[rows] = self._started(rows)
             x_NxF = self._joined(rows)
             total_F, square_F = total_F + x_NxF.sum(0), square_F + (x_NxF**2).sum(0)
-        self._mean_F = total_F / videos
-        deviation_F = np.sqrt(np.maximum(square_F / videos - self._mean_F**2, 0))
+        self._mean_F = total_F / count
+        deviation_F = np.sqrt(np.maximum(square_F / count - self._mean_F**2, 0))
         self._scale_F = np.where(deviation_F > 1e-6, 1 / np.maximum(deviation_F, 1e-6), 0.0)
 
     def learn(self, own_VxB: np.ndarray, present_K: np.ndarray) -> None:
@@ -283,20 +296,29 @@ class _AttributeRegression:
         present_V[present_K] = True
         features = len(self._mean_F) + 1
         gram_FxF, pull_FxB = self._ridge * np.eye(features), np.zeros((features, own_VxB.shape[1]))
-        for rows in self._blocks():
-            kept = np.flatnonzero(present_V[rows])
-            x_NxF = self._standardised(rows)[kept]
-            gram_FxF += x_NxF.T @ x_NxF
-            pull_FxB += x_NxF.T @ (self.effect_VxB[rows] + own_VxB[rows])[kept]
-        weight_FxB = np.linalg.solve(gram_FxF, pull_FxB)
-        for rows in self._blocks():
-            effect_NxB = self._standardised(rows) @ weight_FxB
-            own_VxB[rows] += np.where(present_V[rows, None], self.effect_VxB[rows] - effect_NxB, 0)
-            self.effect_VxB[rows] = effect_NxB
+        for rows in self.blocks():
+            kept, x_NxF = np.flatnonzero(present_V[rows]), self._standardised(rows)
+            effect_NxB, x_KxF = self._effect(x_NxF), x_NxF[kept]
+            gram_FxF += x_KxF.T @ x_KxF
+            pull_FxB += x_KxF.T @ (effect_NxB + own_VxB[rows])[kept]
+        before_FxB, self._weight_FxB = self._weight_FxB, np.linalg.solve(gram_FxF, pull_FxB)
+        for rows in self.blocks():
+            x_NxF = self._standardised(rows)
+            effect_NxB, before_NxB = self._effect(x_NxF), x_NxF @ before_FxB if before_FxB is not None else 0.0
+            own_VxB[rows] += np.where(present_V[rows, None], before_NxB - effect_NxB, 0)
+            self.rest_VxB[rows] = self._started(rows) + effect_NxB
 
-    def _blocks(self) -> Iterator[slice]:
-        for start in range(0, len(self.effect_VxB), ROWS_AT_ONCE):
+    def blocks(self) -> Iterator[slice]:
+        """Ranges of videos."""
+        for start in range(0, len(self.rest_VxB), ROWS_AT_ONCE):
             yield slice(start, start + ROWS_AT_ONCE)
+
+    def _started(self, rows: slice) -> np.ndarray:
+        parts = [self._start.appeal_V[rows, None], self._start.vector_VxD[rows]]
+        return np.concatenate(parts, axis=1).astype(np.float64)
+
+    def _effect(self, x_NxF: np.ndarray) -> np.ndarray | float:
+        return 0.0 if self._weight_FxB is None else x_NxF @ self._weight_FxB
 
     def _joined(self, rows: slice) -> np.ndarray:
         return np.concatenate([np.asarray(part[rows], np.float64) for part in self._known], axis=1)

@@ -12,6 +12,7 @@ of all training days (encoders/latent_factors.py). The cost of a past is linear 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -46,19 +47,35 @@ class Fits(NamedTuple):
     end_N: np.ndarray
 
 
-def whitened(video_VxD: np.ndarray, most: int | None = None) -> np.ndarray:
-    """The vectors whitened over the catalogue, float64 `[V, D]`; axes of hardly any variance become zero.
+@dataclasses.dataclass(frozen=True)
+class Whitened:
+    """Vectors whitened where they are read, float64, so that no second copy of all of them is held."""
+
+    vectors_VxD: np.ndarray
+    mean_D: np.ndarray
+    axes_DxW: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.vectors_VxD), self.axes_DxW.shape[1]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return (np.asarray(self.vectors_VxD[rows], np.float64) - self.mean_D) @ self.axes_DxW
+
+
+def whitened(video_VxD: np.ndarray, most: int | None = None) -> Whitened:
+    """The vectors whitened over the catalogue; axes of hardly any variance become zero.
 
     `most`: keeps at most so many axes, those of the largest variance.
     """
     sample = np.asarray(video_VxD[1 :: max(1, len(video_VxD) // MOST_SAMPLED)], np.float64)
     if len(sample) < 2:
-        return np.zeros(np.shape(video_VxD))[:, :most]
+        return Whitened(video_VxD, np.zeros(video_VxD.shape[1]), np.zeros((video_VxD.shape[1],) * 2)[:, :most])
     mean_D = sample.mean(0)
     variance_D, axes_DxD = np.linalg.eigh(np.atleast_2d(np.cov(sample.T)))
     least = max(LEAST_VARIANCE * variance_D.max(), np.finfo(np.float32).tiny)
     scale_D = np.where(variance_D > least, 1 / np.sqrt(np.maximum(variance_D, least)), 0.0)
-    return (np.asarray(video_VxD, np.float64) - mean_D) @ (axes_DxD * scale_D)[:, -(most or len(scale_D)) :]
+    return Whitened(video_VxD, mean_D, (axes_DxD * scale_D)[:, -(most or len(scale_D)) :])
 
 
 def duration_scale(reader: EventReader, before_ms: int) -> np.ndarray:

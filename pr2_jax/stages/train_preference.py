@@ -99,7 +99,7 @@ def _fit_people(
     The fit starts from preference embeddings, and reads content vectors, that were not trained on the parts' fold
     either. Where there are no feed views it starts from the widest axes of the content vectors.
     """
-    videos_VxD = np.load(space / VECTORS)
+    videos_VxD = np.load(space / VECTORS, mmap_mode="r")
     appeal_V = _appeal(functions, videos_VxD)
     scale = preference_regression.duration_scale(system.log.reader, system.store.cuts.validation_ms)
     content = system.workdir / "content"

@@ -72,7 +72,7 @@ def test_likes_are_told_apart_from_what_is_merely_shown(tmp_path):
     vectors = rng.normal(size=(200, 3)).astype(np.float32)
     kind = np.where(np.arange(200) % 10 > 0, 2.0, -2.0)
     vectors[:, 0] = kind + 0.1 * rng.normal(size=200)
-    whitened = preference_regression.whitened(vectors)
+    whitened = preference_regression.whitened(vectors)[:]
     np.save(tmp_path / preference_regression.FILE, np.concatenate([np.zeros((200, 1)), whitened], 1).astype(np.float32))
     np.save(tmp_path / preference_regression.DURATIONS, np.array([0.0, 1.0]))
     np.save(tmp_path / preference_regression.PRECISION, first_precision(PreferenceConfig(), 3))
@@ -95,18 +95,18 @@ def test_likes_are_told_apart_from_what_is_merely_shown(tmp_path):
 def test_vectors_are_whitened():
     rng = np.random.default_rng(1)
     given = rng.normal(size=(5_000, 4)) @ rng.normal(size=(4, 4)) + 3
-    out = preference_regression.whitened(given.astype(np.float32))
+    out = preference_regression.whitened(given.astype(np.float32))[:]
     np.testing.assert_allclose(np.cov(out[1:].T), np.eye(4), atol=0.01)
     np.testing.assert_allclose(out[1:].mean(0), 0, atol=0.01)
 
 
 def test_the_widest_axes_are_kept(rng):
     vectors = (rng.normal(size=(400, 5)) * [0.1, 3.0, 0.5, 2.0, 0.2]) @ np.linalg.qr(rng.normal(size=(5, 5)))[0]
-    every, two = preference_regression.whitened(vectors), preference_regression.whitened(vectors, 2)
+    every, two = preference_regression.whitened(vectors)[:], preference_regression.whitened(vectors, 2)[:]
     np.testing.assert_array_equal(two, every[:, -2:])
     assert preference_regression.whitened(vectors, 9).shape == (400, 5)
     assert preference_regression.whitened(vectors[:2], 2).shape == (2, 2)
-    assert not preference_regression.whitened(np.zeros((9, 4)), 2).any()
+    assert not preference_regression.whitened(np.zeros((9, 4)), 2)[:].any()
     # The two directions of the greatest spread, and no others.
     explained = np.linalg.lstsq(np.c_[two, np.ones(400)], vectors, rcond=None)[0]
     assert (vectors - np.c_[two, np.ones(400)] @ explained).std() < 0.4
@@ -143,10 +143,10 @@ def test_leanings_are_those_of_a_plain_twin(system, moments, monkeypatch):
 def test_axes_on_which_vectors_do_not_spread_are_zero():
     rng = np.random.default_rng(2)
     flat = rng.normal(size=(50, 2)) @ np.array([[1.0, 0, 2], [0, 0, 0]])
-    out = preference_regression.whitened(flat)
+    out = preference_regression.whitened(flat)[:]
     assert np.isfinite(out).all()
     np.testing.assert_allclose(np.sort(out[1:].std(0, ddof=1)), [0, 0, 1], atol=1e-6)
-    assert not preference_regression.whitened(np.ones((9, 3))).any()
+    assert not preference_regression.whitened(np.ones((9, 3)))[:].any()
     assert preference_regression.whitened(rng.normal(size=(9, 1))).shape == (9, 1)
     assert not preference_regression.whitened(rng.normal(size=(2, 3))).any()  # one video
 
