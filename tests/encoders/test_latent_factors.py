@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from pr2_jax.config import PreferenceConfig
 from pr2_jax.encoders import latent_factors
 from pr2_jax.encoders.latent_factors import Doubt, Responses, Videos, _Level, fit
+from pr2_jax.encoders.preference_regression import whitened
 from pr2_jax.metrics.ranking_metrics import auc
 
 PEOPLE, VIDEOS, WIDTH = 150, 120, 3
@@ -287,3 +290,25 @@ def test_nothing_to_learn_from_leaves_the_start():
 def test_the_unknown_video_says_nothing():
     world = _World(800)
     assert not fit(PreferenceConfig(), world.responses, world.videos, PEOPLE).video_VxB[0].any()
+
+
+def test_memory_grows_by_two_and_a_half_arrays_of_the_catalogue(monkeypatch):
+    """The start with attributes and single effects in float64, the result in float32; all else in blocks."""
+    monkeypatch.setattr(latent_factors, "ROWS_AT_ONCE", 1_000)
+    width = 15
+
+    def peak(videos: int) -> int:
+        rng = np.random.default_rng(0)
+        vectors = rng.normal(size=(videos, width)).astype(np.float32)
+        columns = (rng.integers(1, 20, 300), rng.integers(1, videos, 300), rng.random(300) < 0.5)
+        responses = Responses(*columns, np.zeros(300), np.zeros(300))
+        given = Videos(np.zeros(videos, np.float32), whitened(vectors), np.zeros(videos, np.int32), (vectors,))
+        tracemalloc.start()
+        try:
+            fit(PreferenceConfig(fit_sweeps=2), responses, given, 20)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    array = 20_000 * (1 + width) * 8
+    assert (peak(40_000) - peak(20_000)) / array < 2.8

@@ -148,7 +148,7 @@ def test_axes_on_which_vectors_do_not_spread_are_zero():
     np.testing.assert_allclose(np.sort(out[1:].std(0, ddof=1)), [0, 0, 1], atol=1e-6)
     assert not preference_regression.whitened(np.ones((9, 3)))[:].any()
     assert preference_regression.whitened(rng.normal(size=(9, 1))).shape == (9, 1)
-    assert not preference_regression.whitened(rng.normal(size=(2, 3))).any()  # one video
+    assert not preference_regression.whitened(rng.normal(size=(2, 3)))[:].any()  # one video
 
 
 def test_durations_of_the_training_days_alone(system):
