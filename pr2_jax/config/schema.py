@@ -123,6 +123,7 @@ class PdrConfig(Section):
     hard_negatives: int = 2  # per row, from an earlier checkpoint's ranks
     hard_rank_from: Size = 100  # [lit: Facebook EBR]
     hard_rank_to: int = 500
+    hard_searches: Size = 20_000  # training searches mined at most, an even sample; the others have none
     hard_start: Share = 0.5  # share of the steps after which hard negatives are mined and used
     id_dropout: Dropout = 0.15
     dropout: Dropout = 0.1
@@ -171,6 +172,7 @@ class QinConfig(Section):
     position_dropout: Dropout = 0.2
     feed_share: Share = 0.3  # share of a batch's slates made of feed views
     sampled_negatives: int = 24  # retrieved but unshown videos added to each training slate
+    negative_queries: Size = 20_000  # queries retrieved for them at most; slates of the others have none
     prediction_heads: tuple[Head, ...] = (Head("click"), Head("long_play", weight=0.3), Head("like", weight=0.2))
     listwise_weight: float = 1.0  # softmax over a slate's clicked results, beside the pointwise losses
     compute: Compute = "float32"  # what training computes in between float32 parameters and losses
@@ -295,7 +297,7 @@ class Config(Section):
         drawn = self.qin.sampled_negatives
         told = f"qin.sampled_negatives = {drawn} is above search.candidates = {wanted}, their source"
         require(drawn <= wanted, self, f"{told}; lower it or raise candidates")
-        for name in ("slate", "sampled_negatives"):
+        for name in ("slate", "sampled_negatives", "negative_queries"):
             one, other = getattr(self.qin, name), getattr(self.base, name)
             require(one == other, self, f"qin.{name} = {one}, base.{name} = {other}: both train on one set; set both")
         ours, theirs = (

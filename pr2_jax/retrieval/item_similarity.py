@@ -38,7 +38,7 @@ NEIGHBOUR_CELLS = 200_000_000
 """Largest [V, M] (1.6 GB for ids and weights); M shrinks on larger catalogues. Long lists pay where people are few
 (docs/decisions/015-item-similarity-and-merge.md)."""
 FALLBACK_ROWS = 200_000
-"""Most videos with content neighbours. Clicked videos come first, because only they can be seeds."""
+"""Most videos with content neighbours. Clicked videos come first, because only they can be seeds; then the newest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,10 @@ def fit(
         weight_VxM[at, :found] = weight_BxK
         neighbour_VxM[at, :found] = np.where(weight_BxK > 0, active[partner_BxK], 0)
     if content is not None:
-        _fall_back_on_content(neighbour_VxM, weight_VxM, clicks_UxV, content)
+        lonely = np.flatnonzero((weight_VxM[:, 0] <= 0) & content.told_V)
+        clicked_V = np.bincount(clicks_UxV.indices, minlength=videos) > 0
+        lonely = _first_to_fall_back(store, before_ms, lonely[lonely > 0], clicked_V)
+        _fall_back_on_content(neighbour_VxM, weight_VxM, lonely, content)
     return ItemSimilarity(neighbour_VxM, weight_VxM)
 
 
@@ -315,16 +318,32 @@ def _cosine(active_UxN: sp.csr_array, m: int, config: QrcfConfig) -> Iterator[Bl
         yield start, *_best_of_rows(part, m)
 
 
-def _fall_back_on_content(neighbour_VxM, weight_VxM, clicks_UxV, content: ContentNeighbours) -> None:
-    """Gives content neighbours to videos without a co-clicked partner.
+def _first_to_fall_back(store: LogStore, before_ms: int, lonely: np.ndarray, clicked_V: np.ndarray) -> np.ndarray:
+    """At most `FALLBACK_ROWS` of some video rows, ascending: clicked ones first, then by age, the newest first.
+
+    A video is as old as its upload, or as its first event where the log does not tell that. What comes at `before_ms`
+    or later, or at a time that nobody knows, comes last: nobody can have watched it.
+    """
+    if len(lonely) <= FALLBACK_ROWS:
+        return lonely
+    since_V = np.asarray(store.videos.upload_ms).copy()
+    untold_V = since_V <= 0
+    if untold_V[lonely].any():
+        video_E, time_ms_E = np.asarray(store.events.video), np.asarray(store.events.time_ms)
+        first_V = np.full(len(since_V), before_ms)
+        np.minimum.at(first_V, video_E, time_ms_E)
+        since_V[untold_V] = first_V[untold_V]
+    since_N = since_V[lonely]
+    since_N[since_N >= before_ms] = 0
+    return np.sort(lonely[np.lexsort((-since_N, ~clicked_V[lonely]))[:FALLBACK_ROWS]])
+
+
+def _fall_back_on_content(neighbour_VxM, weight_VxM, lonely: np.ndarray, content: ContentNeighbours) -> None:
+    """Gives content neighbours to `lonely`, videos without a co-clicked partner.
 
     The weight is the cosine times the median weight of co-clicked neighbours at that rank, to put both on one scale.
     """
     linked = weight_VxM[:, 0] > 0
-    lonely = np.flatnonzero(~linked & content.told_V)
-    lonely = lonely[lonely > 0]
-    clicked_V = np.bincount(clicks_UxV.indices, minlength=len(weight_VxM)) > 0
-    lonely = np.sort(lonely[np.argsort(~clicked_V[lonely], kind="stable")][:FALLBACK_ROWS])
     ids, cosines = content.of(lonely)
     m = min(ids.shape[1], weight_VxM.shape[1])
     usual_M = np.median(weight_VxM[linked, :m], axis=0) if linked.any() else np.ones(m, np.float32)

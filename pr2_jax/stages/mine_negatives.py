@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from pr2_jax import console
-from pr2_jax.config import LABELS
+from pr2_jax.config import LABELS, QinConfig
 from pr2_jax.data.batches.sessions import impressions_of
 from pr2_jax.data.batches.slates import Slates
 from pr2_jax.data.history.video_attributes import query_words
@@ -22,23 +22,48 @@ BLOCK = 512
 """Queries searched, or slates drawn for, at a time."""
 
 
-def sampled(system: System, slates: Slates, count: int, seed: int) -> np.ndarray:
-    """Up to `count` videos for each search slate, `[N, count]`, padded with 0.
+def sampled(system: System, slates: Slates, config: QinConfig) -> np.ndarray:
+    """Up to `sampled_negatives` videos for each search slate, `[N, C]`, padded with 0.
 
     They are drawn without replacement from the base pipeline's candidates for the query, and by popularity where there
-    are fewer than `count`.
+    are fewer. A slate whose query is not among `negative_queries` has none.
     """
-    queries, query_N = np.unique(slates.query_N, return_inverse=True)
-    found_QxK = _retrieved(system, queries, system.config.search.candidates)
-    short_Q = (found_QxK > 0).sum(1) < count
-    if short_Q.any():
-        found_QxK[short_Q] = _by_clicks(system, (int(short_Q.sum()), found_QxK.shape[1]), seed)
+    count, seed = config.sampled_negatives, config.optim.seed
+    queries_M, query_N = _chosen_queries(slates.query_N, config.negative_queries, seed)
+    found_MxK = _retrieved(system, queries_M, system.config.search.candidates)
+    short_M = (found_MxK > 0).sum(1) < count
+    if short_M.any():
+        found_MxK[short_M] = _by_clicks(system, (int(short_M.sum()), found_MxK.shape[1]), seed)
+    found_MxK = np.concatenate([found_MxK, np.zeros((1, found_MxK.shape[1]), np.int32)])  # row -1: not retrieved
     rng, out = np.random.default_rng([seed, 3]), np.zeros((len(slates), count), np.int32)
     for start in range(0, len(slates), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(slates)))
-        found_NxK = found_QxK[query_N[rows]]
+        found_NxK = found_MxK[query_N[rows]]
         out[rows] = _draw(found_NxK, ~_allowed(system, slates, rows, found_NxK), count, rng)
     return out
+
+
+def _chosen_queries(query_N: np.ndarray, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The queries that are retrieved, and the place of each slate's query among them, -1 where it is not.
+
+    All where there are no more than `most`, else the first `most` that come up where slates are drawn one by one: every
+    slate is as likely as any other, so that a query is the likelier the more it is searched.
+    """
+    queries_Q, index_N = np.unique(query_N, return_inverse=True)
+    place_Q = np.arange(len(queries_Q))
+    if len(queries_Q) > most:
+        drawn_N = np.random.default_rng([seed, 7]).permutation(len(index_N))
+        turn_Q = np.unique(index_N[drawn_N], return_index=True)[1]
+        place_Q = np.full(len(queries_Q), -1)
+        place_Q[np.sort(np.argsort(turn_Q)[:most])] = np.arange(most)
+    place_N = place_Q[index_N]
+    chosen_Q = queries_Q[place_Q >= 0]
+    covered = int(np.count_nonzero(place_N >= 0))
+    console.log(
+        f"unshown negatives: {len(chosen_Q):,} of {len(queries_Q):,} queries are retrieved, which are those of "
+        f"{covered:,} of {len(query_N):,} search slates"
+    )
+    return chosen_Q, place_N
 
 
 def joined(slates: Slates, video_NxC: np.ndarray) -> Slates:

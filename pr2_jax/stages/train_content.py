@@ -7,6 +7,7 @@ therefore read the towers that were not trained on their day; everything else re
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
+from pr2_jax.training.training_curve import announce
 from pr2_jax.workdir import fold_directory
 
 
@@ -37,26 +39,28 @@ def train(workdir: Path, config: Config, out: Path) -> None:
     sessions_N = training_sessions(store)
     fold_N = fold_of(store, store.sessions.time_ms[sessions_N])
     everything = ContentBatches(store, sessions_N, catalogue["caption"], config.content, config.data)
-    parts = {out: (sessions_N, everything.steps)}
+    parts: dict[Path, tuple] = {out: (sessions_N, 1.0, None)}
     for fold in range(FOLDS):
         kept = fold_N != fold
         if not kept.any() and not catalogue["caption"].any():
             kept[:] = True  # searches of one period alone, and nothing else to learn words from: none can be held out
         # Captions teach a fold too, so that one with few sessions, or none, still gets its share of steps.
         share = max(kept.mean(), 1 / FOLDS)
-        parts[fold_directory(out, fold)] = sessions_N[kept], max(1, round(everything.steps * share))
-    for directory, (part_N, steps) in parts.items():
+        parts[fold_directory(out, fold)] = sessions_N[kept], share, fold
+    for directory, (part_N, share, held_out) in parts.items():
         if not distributed.first((directory / "query_vectors.npy").exists):
-            _train_towers(store, config, catalogue, part_N, steps, directory)
+            distributed.first(functools.partial(directory.mkdir, exist_ok=True))
+            batches = ContentBatches(store, part_N, catalogue["caption"], config.content, config.data)
+            length = batches.length.as_long_as(everything.length, share)
+            announce(length, "content", directory, held_out)
+            _train_towers(store, config, catalogue, batches, length.steps, directory)
     console.log(f"{store.counts.videos - 1:,} videos and {store.counts.queries - 1:,} queries embedded")
 
 
 def _train_towers(
-    store: LogStore, config: Config, catalogue: dict[str, np.ndarray], sessions_N: np.ndarray, steps: int, out: Path
+    store: LogStore, config: Config, catalogue: dict[str, np.ndarray], batches: ContentBatches, steps: int, out: Path
 ) -> None:
     """The query vectors are written last, by a rename: they mark the directory complete."""
-    distributed.first(lambda: out.mkdir(exist_ok=True))
-    batches = ContentBatches(store, sessions_N, catalogue["caption"], config.content, config.data)
     task = content_task(store, config, catalogue, log_unigram(batches.positives_N, store.counts.videos))
     state = fit(task, batches, config.content.optim, steps=steps, directory=out, mesh=configured(config.mesh))
     save_params(out, (state.params, state.tables))

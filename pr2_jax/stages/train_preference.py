@@ -7,6 +7,7 @@ factors from nearly as many responses as those that it serves with.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
+from pr2_jax.training.training_curve import announce
 from pr2_jax.types import Functions, People
 from pr2_jax.workdir import fold_directory, part_directory
 
@@ -71,8 +73,9 @@ def _train_space(system: System, config: Config, task: PreferenceTask, held_out:
     distributed.first(lambda: out.mkdir(exist_ok=True))
     batches = TimelineBatches(system.log.reader, config.preference, held_out)
     learns = _has_views(system.store, held_out)
-    steps = batches.steps if learns else 1
-    state = fit(task, batches, config.preference.optim, steps=steps, directory=out, mesh=configured(config.mesh))
+    length = batches.length if learns else dataclasses.replace(batches.length, steps=1, cut=False)
+    announce(length, "preference", out, held_out)
+    state = fit(task, batches, config.preference.optim, steps=length.steps, directory=out, mesh=configured(config.mesh))
     save_params(out, (state.params, state.tables))
 
     def freeze() -> None:

@@ -22,6 +22,7 @@ from pr2_jax.training import distributed
 from pr2_jax.training.checkpoint import save_params
 from pr2_jax.training.loop import fit
 from pr2_jax.training.mesh import configured
+from pr2_jax.training.training_curve import announce
 
 FEATURE_BLOCK = 512
 """Slates whose features are computed at a time."""
@@ -38,30 +39,31 @@ def train(workdir: Path, config: Config, out: Path, features: Path | None = None
     sessions_N, long_play = training_sessions(system.store), system.log.reader.long_play
     search = search_slates(system.store, sessions_N, size, long_play, cuts.validation_ms)
     paths = [(features or out) / f"{name}.npy" for name in ("negatives", "search_features", "feed_features")]
-    count, seed = config.qin.sampled_negatives, config.qin.optim.seed
-    search = joined(search, *_cached(paths[:1], lambda: [sampled(system, search, count, seed)]))
+    search = joined(search, *_cached(paths[:1], lambda: [sampled(system, search, config.qin)]))
     feed = feed_slates(system.log.reader, 0, cuts.validation_ms, search.video_NxS.shape[1])
     search_features, feed_features = _cached(paths[1:], lambda: features_by_day(system, [search, feed]))
     scaler = Scaler.fit(search_features[search.video_NxS > 0])
     distributed.first(lambda: scaler.save(out / "scaler.npz"))
     scaled = (search, scaler(search_features)), (feed, scaler(feed_features))
-    for name, part in (("qin", config.qin), ("base", config.base)):
+    for name in ("qin", "base"):
         if not distributed.first((out / name / "params").exists):
-            _train_one(system, config, part, scaled, out / name)
+            _train_one(system, config, name, scaled, out / name)
     distributed.first(lambda: fit_scores(system, config, out, out))
     if features is None:
         for path in paths:
             distributed.first(path.unlink)
 
 
-def _train_one(system: System, config: Config, ranker: QinConfig, scaled: tuple, out: Path) -> None:
+def _train_one(system: System, config: Config, name: str, scaled: tuple, out: Path) -> None:
+    ranker: QinConfig = getattr(config, name)
     distributed.first(lambda: out.mkdir(exist_ok=True))
     use = system.columns(ranker)
     (search, search_features), (feed, feed_features) = scaled
     requests = SlateReader(system.log.reader, system.fitted.query_vectors_NqxD, ranker, config.data)
     batches = QinBatches(requests, search, search_features[..., use], feed, feed_features[..., use], ranker)
     task = qin_task(system.store, ranker, system.log.catalogue, np.asarray(system.fitted.vectors("content")), len(use))
-    state = fit(task, batches, ranker.optim, steps=batches.steps, directory=out, mesh=configured(config.mesh))
+    announce(batches.length, name, out)
+    state = fit(task, batches, ranker.optim, steps=batches.length.steps, directory=out, mesh=configured(config.mesh))
     save_params(out, (state.params, state.tables))
 
 

@@ -142,7 +142,7 @@ def _make_stages(place: Path, config: Config, ranked: bool, lenders: Sequence[Pa
 def _train_rankers(claim: dict[str, Any], place: Path, config: Config, out: Path) -> None:
     """Trains the rankers of a variant with what others of its seed have made already; `claim` is the stage's."""
     kept = {name: value for name, value in claim["config"].items() if name not in ("qin", "base")}
-    slates = {name: vars(config.qin)[name] for name in ("slate", "sampled_negatives")}
+    slates = {name: vars(config.qin)[name] for name in ("slate", "sampled_negatives", "negative_queries")}
     seed, shared = {"seed": config.qin.optim.seed}, place.parent / SHARED
 
     def directory(name: str, facts: dict[str, Any]) -> Path:

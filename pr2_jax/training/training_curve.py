@@ -10,13 +10,28 @@ import jax
 import numpy as np
 from jax import Array
 
-from pr2_jax import artifacts
+from pr2_jax import artifacts, console
+from pr2_jax.data.batches.training_length import TrainingLength
 from pr2_jax.errors import NotFinite
 from pr2_jax.training.distributed import alone, is_first
 
 EVERY = 20
 PACE = "pace.json"
 """Seconds a step of the last process that trained here, compilation apart."""
+LENGTH = "length.json"
+"""Steps of the run, the passes that they make, and whether `optim.max_steps` cuts those asked for."""
+
+
+def announce(length: TrainingLength, model: str, directory: Path, held_out: int | None = None) -> None:
+    """Says how long a run trains and writes it beside the curve, before the first step.
+
+    `model`: its section of the config; `held_out`: the fold that it does not learn from. Not in the manifest, since a
+    resumed stage passes over the runs that it finds done.
+    """
+    without = "" if held_out is None else f" without fold {held_out}"
+    console.log(f"{model}{without}: {length.said(model)}")
+    if is_first():
+        artifacts.write_text(directory / LENGTH, json.dumps(length.facts()) + "\n")
 
 
 class Curve:

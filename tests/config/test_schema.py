@@ -105,6 +105,12 @@ CLASHES = [
     ),
     (
         Config,
+        {"qin": QinConfig(negative_queries=9)},
+        "qin.negative_queries = 9, base.negative_queries = 20000: both train on one set; set both",
+    ),
+    (PdrConfig, {"hard_searches": 0}, "hard_searches = 0, expected a number above 0"),
+    (
+        Config,
         {"qin": QinConfig(prediction_heads=(Head("click"), Head("follow")))},
         "qin.prediction_heads = click (click), follow (follow), base.prediction_heads = click (click), long_play (long",
     ),

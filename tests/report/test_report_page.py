@@ -76,6 +76,15 @@ def test_every_section_is_there_in_order_and_in_the_contents(parsed):
     assert [f"#{name}" for name in ids] == linked[2 : 2 + len(ids)], "the contents, behind the skip link and the top"
 
 
+def test_passes_of_each_model_and_what_cut_them(parsed, reported):
+    said = " ".join(parsed.said["training"].split())
+    for model, place in {"content": "content", "preference": "preference", "pdr": "pdr", "base": "qin/base"}.items():
+        length = json.loads((reported / place / "length.json").read_text())
+        cut = f", cut from {length['epochs']:g} by {model}.optim.max_steps" if length["cut"] else ";"
+        assert f"{model} {length['passes']:.3g} in {length['steps']} steps{cut}" in said.replace(".</p>", ";")
+    assert "by content.optim.max_steps" in said
+
+
 def test_what_is_missing_says_which_command_makes_it(parsed):
     for section, command in {
         "abtest": "pr2 abtest --workdir DIR",

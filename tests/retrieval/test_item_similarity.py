@@ -162,6 +162,50 @@ def test_content_stands_in_where_nobody_clicked_along(store: SimpleNamespace, rn
     assert 0 < got.weight_VxM[40, 0] <= np.median(plain.weight_VxM[plain.weight_VxM[:, 0] > 0, 0])
 
 
+@pytest.fixture
+def lonely_store() -> SimpleNamespace:
+    """Nobody clicks two videos. Videos 1 to 3 are clicked, each once; 4 and 5 are seen only; NOW is 1,000."""
+    videos = np.array([1, 2, 3, 4, 5, 5])
+    known = np.array([500, 600, 700, 390, 890, 1_500])  # an event begins 90 before
+    store = store_of(np.arange(1, 7), videos, known, np.array([1, 1, 1, 0, 0, 0], bool))
+    upload_ms = np.zeros(VIDEOS, np.int64)
+    upload_ms[6:30] = 100 + np.arange(24)  # the higher row is the newer, all older than the events
+    upload_ms[[1, 2, 3]] = [300, 200, 250]
+    upload_ms[[30, 31]] = [1_000, 2_000]  # to come
+    store.videos.upload_ms = upload_ms
+    return store
+
+
+@pytest.mark.parametrize(
+    ("most", "rows"),
+    [
+        (1, [1]),  # clicked ones, the newest of them
+        (2, [1, 3]),
+        (3, [1, 2, 3]),
+        (4, [1, 2, 3, 5]),  # by its first event, 800
+        (5, [1, 2, 3, 4, 5]),  # 300
+        (7, [1, 2, 3, 4, 5, 28, 29]),  # by upload, newest first
+        (29, list(range(1, 30))),  # all that there is before what is to come
+    ],
+)
+def test_the_newest_fall_back_first_where_not_all_can(lonely_store, most, rows, rng, monkeypatch) -> None:
+    content = item_similarity.ContentNeighbours(rng.normal(size=(VIDEOS, 8)).astype(np.float32), 3)
+    monkeypatch.setattr(item_similarity, "FALLBACK_ROWS", most)
+    got = item_similarity.fit(lonely_store, NOW, SWING, content)
+    assert np.flatnonzero(got.weight_VxM[:, 0] > 0).tolist() == rows
+
+
+def test_all_fall_back_where_they_fit(lonely_store, rng, monkeypatch) -> None:
+    """Whatever is known of their ages."""
+    vectors = rng.normal(size=(VIDEOS, 8)).astype(np.float32)
+    whole = item_similarity.fit(lonely_store, NOW, SWING, item_similarity.ContentNeighbours(vectors, 3))
+    assert np.flatnonzero(whole.weight_VxM[:, 0] > 0).tolist() == list(range(1, VIDEOS))
+    monkeypatch.setattr(item_similarity, "FALLBACK_ROWS", VIDEOS - 1)
+    del lonely_store.videos.upload_ms
+    exact = item_similarity.fit(lonely_store, NOW, SWING, item_similarity.ContentNeighbours(vectors, 3))
+    assert np.array_equal(whole.neighbour_VxM, exact.neighbour_VxM)
+
+
 @pytest.mark.parametrize("config", [SWING, COSINE])
 def test_a_log_without_clicks(config: QrcfConfig) -> None:
     nothing = np.zeros(0, np.int64)

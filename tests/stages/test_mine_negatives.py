@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from pr2_jax.config import OptimConfig, QinConfig
 from pr2_jax.data.batches.sessions import training_sessions
 from pr2_jax.data.batches.slates import search_slates
 from pr2_jax.data.history.histories import seen
@@ -35,7 +36,11 @@ def widened(system, slates):
 
 
 def _widened(system, slates, seed):
-    return mine_negatives.joined(slates, mine_negatives.sampled(system, slates, COUNT, seed))
+    return mine_negatives.joined(slates, mine_negatives.sampled(system, slates, config_of(seed)))
+
+
+def config_of(seed: int, **fields) -> QinConfig:
+    return QinConfig(sampled_negatives=COUNT, optim=OptimConfig(seed=seed), **fields)
 
 
 def _forbidden(system, slates, row: int) -> dict[str, np.ndarray]:
@@ -134,3 +139,28 @@ def test_draw_is_uniform_over_what_is_not_banned(rng):
     np.testing.assert_allclose(np.bincount(picked.ravel(), minlength=8)[1::2] / picked.size, 0.25, atol=0.02)
     assert mine_negatives._draw(video_NxK[:1], banned_NxK[:1], 6, rng)[0, 4:].tolist() == [0, 0]
     assert mine_negatives._draw(video_NxK[:1], banned_NxK[:1], 10, rng).shape == (1, 10)
+
+
+def test_at_most_so_many_queries_are_retrieved(system, slates, capsys, monkeypatch):
+    """Rather those that are searched more. Slates of the others have no negatives."""
+    real, asked = mine_negatives._retrieved, []
+    monkeypatch.setattr(mine_negatives, "_retrieved", lambda *a: asked.append(a[1]) or real(*a))
+    added = mine_negatives.sampled(system, slates, config_of(5, negative_queries=40))
+    queries, count = np.unique(slates.query_N, return_counts=True)
+    assert len(asked[0]) == 40 < len(queries)
+    assert np.array_equal((added > 0).any(1), np.isin(slates.query_N, asked[0]))
+    covered = int(np.isin(slates.query_N, asked[0]).sum())
+    told = (
+        f"40 of {len(queries):,} queries are retrieved, which are those of {covered:,} of {len(slates):,} search slates"
+    )
+    assert told in capsys.readouterr().err
+    assert count[np.isin(queries, asked[0])].mean() > 1.2 * count.mean()
+    mine_negatives.sampled(system, slates, config_of(6, negative_queries=40))
+    assert asked[0].tolist() != asked[1].tolist()
+
+
+def test_a_bound_that_all_queries_keep_changes_nothing(system, slates):
+    queries = len(np.unique(slates.query_N))
+    bounds = (queries, 10 * queries)
+    exact, lax = (mine_negatives.sampled(system, slates, config_of(5, negative_queries=most)) for most in bounds)
+    assert np.array_equal(exact, lax)

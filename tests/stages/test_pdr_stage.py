@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 
-from pr2_jax.config import Config, PdrConfig
+from pr2_jax.config import Config, OptimConfig, PdrConfig
+from pr2_jax.data.batches.training_batches import HardNegatives
 from pr2_jax.stages import train_pdr
 
 VIDEOS = 40
@@ -24,8 +26,23 @@ class Encoder:
         return np.ones((len(requests.seen), 1), np.float32)
 
 
+def chosen(positives, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    return train_pdr.chosen_searches(positives, config.pdr)
+
+
+def positives_of(sessions, videos) -> SimpleNamespace:
+    return SimpleNamespace(session_S=np.array(sessions), video_P=np.array(videos), searches=len(videos))
+
+
 def mined(sessions, videos, seen: dict[int, list[int]], **fields) -> np.ndarray:
-    config = Config(pdr=PdrConfig(**fields))
+    """Hard negatives of each clicked result."""
+    config, positives = Config(pdr=PdrConfig(**fields)), positives_of(sessions, videos)
+    rows_MxK, (_, row_S) = mine(config, positives, seen), chosen(positives, config)
+    assert not rows_MxK[0].any()
+    return HardNegatives(rows_MxK, row_S).of(np.arange(len(videos)))
+
+
+def mine(config: Config, positives, seen: dict[int, list[int]]) -> np.ndarray:
 
     def requests(rows, *, withhold):
         gone = tuple(np.array(seen.get(int(r), []), np.int32) for r in rows)
@@ -36,7 +53,6 @@ def mined(sessions, videos, seen: dict[int, list[int]], **fields) -> np.ndarray:
         log=SimpleNamespace(requests=requests),
         encode=lambda requests: requests,
     )
-    positives = SimpleNamespace(session_S=np.array(sessions), video_P=np.array(videos), searches=len(videos))
     return train_pdr.mine(system, config, Encoder(), positives)
 
 
@@ -57,3 +73,45 @@ def test_a_catalogue_smaller_than_the_ranks():
     got = mined([0], [39], {}, hard_rank_from=100, hard_rank_to=500)
     assert (got[0][got[0] > 0] < 39).all()
     assert (got > 0).any()
+
+
+def test_an_even_sample_of_the_searches_is_mined(capsys):
+    """Each as it would be among all; the others have none."""
+    sessions, videos = [9, 3, 3, 7, 5, 1], [20, 36, 39, 38, 37, 35]
+    whole = mined(sessions, videos, {5: [38]}, hard_rank_from=2, hard_rank_to=6)
+    assert whole.any(1).all()
+    assert "5 of 5 training searches with a click are mined" in capsys.readouterr().err
+    some = mined(sessions, videos, {5: [38]}, hard_rank_from=2, hard_rank_to=6, hard_searches=2)
+    assert "2 of 5 training searches with a click are mined" in capsys.readouterr().err
+    has = some.any(1)
+    assert len(np.unique(np.array(sessions)[has])) == 2
+    assert np.array_equal(some[has], whole[has])
+
+
+def test_the_seed_draws_which_searches():
+    positives = SimpleNamespace(session_S=np.arange(300).repeat(2))
+
+    def sessions(seed: int) -> list[int]:
+        rows, row_S = chosen(positives, Config(pdr=PdrConfig(hard_searches=9, optim=OptimConfig(seed=seed))))
+        assert np.array_equal(positives.session_S[row_S > 0], rows.repeat(2))
+        return rows.tolist()
+
+    assert sessions(1) == sessions(1)
+    assert sessions(1) != sessions(2)
+
+
+def test_memory_grows_with_the_searches_mined_and_not_with_those_of_the_log():
+    """Of a search that is not mined only a few numbers a click are held, a while."""
+    config = Config(pdr=PdrConfig(hard_rank_from=2, hard_rank_to=38, hard_searches=200))
+
+    def peak(searches: int) -> int:
+        positives = positives_of(range(searches), [39] * searches)
+        mine(config, positives_of(range(200), [39] * 200), {})  # compiles
+        tracemalloc.start()
+        mine(config, positives, {})
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    few, many = peak(20_000), peak(120_000)
+    assert (many - few) / 100_000 < 100  # bytes a search; its negatives alone would be 144

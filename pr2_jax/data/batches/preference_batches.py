@@ -14,6 +14,7 @@ import numpy as np
 from pr2_jax.config import PREFERENCE_LABELS, PreferenceConfig
 from pr2_jax.data.batches.sessions import fold_of
 from pr2_jax.data.batches.training_batches import ALL, HostBatch, Rows
+from pr2_jax.data.batches.training_length import TrainingLength
 from pr2_jax.data.columns import FEED_SURFACE
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.histories import known_end, place_in_run
@@ -43,9 +44,9 @@ class TimelineBatches:
         return max(1, -(-int(self._length_U.sum()) // self._config.optim.batch))
 
     @property
-    def steps(self) -> int:
-        optim = self._config.optim
-        return max(1, min(optim.max_steps, round(optim.epochs * self.steps_per_epoch)))
+    def length(self) -> TrainingLength:
+        asked_steps = round(self._config.optim.epochs * self.steps_per_epoch)
+        return TrainingLength.of(int(self._length_U.sum()), self.steps_per_epoch, asked_steps, self._config.optim)
 
     def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """People in the order of a pass, and where each timeline ends in that order."""

@@ -63,6 +63,17 @@ def evenly_spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
 
 
+def drawn_evenly(count: int, most: int, seed: int) -> np.ndarray:
+    """A systematic sample: `most` of `count` rows, ascending, an even step apart; all where there are no more.
+
+    The seed draws where the first lies, so that every row is as likely as any other.
+    """
+    if count <= most:
+        return np.arange(count)
+    first = np.random.default_rng([seed, 6]).random()
+    return np.minimum(((np.arange(most) + first) * (count / most)).astype(np.int64), count - 1)
+
+
 def impressions_of(store: LogStore, sessions_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Impression rows of some sessions, and the index into `sessions_N` of each."""
     first = np.asarray(store.sessions.first_impression)

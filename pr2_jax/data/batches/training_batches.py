@@ -14,6 +14,7 @@ import numpy as np
 from pr2_jax.config import LABELS, ContentConfig, DataConfig, PdrConfig, QinConfig
 from pr2_jax.data.batches.sessions import impressions_of, training_sessions
 from pr2_jax.data.batches.slates import Slates
+from pr2_jax.data.batches.training_length import TrainingLength
 from pr2_jax.data.columns import FEED_SURFACE
 from pr2_jax.data.history.event_reader import EventReader
 from pr2_jax.data.history.labels import columns_of, labels_of
@@ -45,11 +46,6 @@ class EpochOrder:
         position = np.arange(step * self.batch, (step + 1) * self.batch, dtype=np.int64)
         epoch, within = position // self.n, position % self.n
         return np.concatenate([self._permutation(int(e))[within[epoch == e]] for e in np.unique(epoch)])
-
-
-def steps_for(rows: int, batch: int, epochs: float, max_steps: int) -> int:
-    """Steps of `epochs` passes, at most `max_steps`, at least one."""
-    return max(1, min(max_steps, round(rows * epochs / batch)))
 
 
 def _parts(rows: Rows, *sizes: int) -> list[np.ndarray]:
@@ -89,9 +85,9 @@ class ContentBatches:
         return np.concatenate([self._video_P, np.repeat(self._captioned, repeats)])
 
     @property
-    def steps(self) -> int:
-        optim, rows = self._config.optim, max(len(self._video_P), len(self._captioned))
-        return steps_for(rows, self._order.batch or self._pseudo, optim.epochs, optim.max_steps)
+    def length(self) -> TrainingLength:
+        rows = max(len(self._video_P), len(self._captioned))
+        return TrainingLength.in_batches(rows, self._order.batch or self._pseudo, self._config.optim)
 
     def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
         rng = np.random.default_rng([self._config.optim.seed, 1, step])
@@ -169,6 +165,18 @@ def _result_labels(reader: EventReader, session_N: np.ndarray, row_N: np.ndarray
     return label_NxY
 
 
+@dataclasses.dataclass(frozen=True)
+class HardNegatives:
+    """Hard negatives of the searches that were mined. Row 0 is nobody's and empty: no hard negative."""
+
+    video_MxK: np.ndarray  # int32 video rows, 0 = none
+    row_S: np.ndarray  # the row of each clicked result, 0 where its search was not mined
+
+    def of(self, clicked: np.ndarray) -> np.ndarray:
+        """`[B, K]` of some clicked results."""
+        return self.video_MxK[self.row_S[clicked]]
+
+
 class PdrBatches:
     """Batches of positives from search and from the feed, whose query is empty, in fixed shares."""
 
@@ -180,21 +188,19 @@ class PdrBatches:
         preference_PxD: np.ndarray,
         config: PdrConfig,
         data: DataConfig,
-        hard_SxK: np.ndarray | None = None,
+        hard: HardNegatives | None = None,
     ) -> None:
-        """`preference_PxD`: preference embeddings of the people just before the positives. `hard_SxK`: hard negatives
-        of each clicked result, 0 = none."""
+        """`preference_PxD`: preference embeddings of the people just before the positives."""
         self._reader, self._positives, self._config, self._data = reader, positives, config, data
-        self._queries, self._preference, self._hard = query_vectors_NqxD, preference_PxD, hard_SxK
+        self._queries, self._preference, self._hard = query_vectors_NqxD, preference_PxD, hard
         feed, optim = len(positives.event_F), config.optim
         feed_rows = round(config.feed_share * optim.batch) if feed else 0
         self._feed_order = EpochOrder(max(1, feed), feed_rows, optim.seed + 1)
         self._order = EpochOrder(max(1, positives.searches), optim.batch - feed_rows, optim.seed)
 
     @property
-    def steps(self) -> int:
-        optim = self._config.optim
-        return steps_for(self._positives.searches, self._order.batch, optim.epochs, optim.max_steps)
+    def length(self) -> TrainingLength:
+        return TrainingLength.in_batches(self._positives.searches, self._order.batch, self._config.optim)
 
     def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
         rng = np.random.default_rng([self._config.optim.seed, 2, step])
@@ -208,7 +214,7 @@ class PdrBatches:
         query = np.concatenate([np.asarray(store.sessions.query)[session], nothing])
         hard = np.zeros((len(user), 0 if self._hard is None else c.hard_negatives), np.int32)
         if self._hard is not None:
-            pool = self._hard[clicked]
+            pool = self._hard.of(clicked)
             pick = rng.integers(0, pool.shape[1], (len(whole), c.hard_negatives))[searched]
             hard[: len(session)] = np.take_along_axis(pool, pick, axis=1)
         chance = rng.random(len(whole))[searched]
@@ -289,9 +295,8 @@ class QinBatches:
         ]
 
     @property
-    def steps(self) -> int:
-        optim = self._config.optim
-        return steps_for(len(self._parts[0][0]), self._orders[0].batch, optim.epochs, optim.max_steps)
+    def length(self) -> TrainingLength:
+        return TrainingLength.in_batches(len(self._parts[0][0]), self._orders[0].batch, self._config.optim)
 
     def __call__(self, step: int, rows: Rows = ALL) -> HostBatch:
         shares = _parts(rows, *(order.batch for order in self._orders))

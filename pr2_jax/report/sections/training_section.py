@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pr2_jax.drawing.charts import Plot, Series
 from pr2_jax.report.blocks import Charts, Section
 from pr2_jax.report.workdir_reader import Work
@@ -18,22 +20,30 @@ ENTROPY = "gate_entropy_"
 
 
 def section(work: Work) -> Section:
-    """From curve.jsonl of each model."""
-    charts, said = [], []
+    """From curve.jsonl and length.json of each model."""
+    charts, said, lengths = [], [], []
     for model, places in RUNS.items():
         curves = {place: lines for place in places if (lines := work.curve(f"{place}/curve.jsonl"))}
         if curves:
             charts += _charts(model, curves)
             first = next(iter(curves.values()))
+            if length := work.json(f"{places[0]}/length.json"):
+                lengths.append(_length(model, length))
             said.append(f"{model} {first[0]['loss']:.3g} → {first[-1]['loss']:.3g}")
     if not charts:
         return Section(missing="pr2 run --workdir DIR")
     return Section(
         f"Losses, first to last step: {', '.join(said)}.",
         "Every 20th step, of that step's batch alone, so lines are rough. Folds are the same model trained without "
-        "half of the days, so that what comes after it learns from scores that have not seen their own answers.",
+        "half of the days, so that what comes after it learns from scores that have not seen their own answers."
+        + (f" Passes over the training rows: {'; '.join(lengths)}." if lengths else ""),
         [Charts(charts)],
     )
+
+
+def _length(model: str, length: dict[str, Any]) -> str:
+    asked = f", cut from {length['epochs']:g} by {model}.optim.max_steps" if length["cut"] else ""
+    return f"{model} {length['passes']:.3g} in {length['steps']:,} steps{asked}"
 
 
 def _charts(model: str, curves: dict[str, list[dict[str, float]]]) -> list[Plot]:

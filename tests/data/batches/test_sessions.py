@@ -10,6 +10,7 @@ import pytest
 from pr2_jax.data.batches.sessions import (
     FOLDS,
     PARTS,
+    drawn_evenly,
     fold_of,
     impressions_of,
     latest_days,
@@ -125,3 +126,17 @@ def test_training_ends_just_before_the_validation_day():
     sessions = SimpleNamespace(time_ms=np.array([5, 9, 10, 10, 11]))
     store = SimpleNamespace(sessions=sessions, cuts=SimpleNamespace(validation_ms=10))
     assert training_sessions(store).tolist() == [0, 1]
+
+
+def test_drawn_evenly():
+    """All rows where they are few; else an even step apart, each row as likely as any other."""
+    assert drawn_evenly(5, 5, 0).tolist() == [0, 1, 2, 3, 4]
+    assert drawn_evenly(0, 5, 0).tolist() == []
+    draws = np.stack([drawn_evenly(103, 10, seed) for seed in range(3_000)])
+    steps = np.diff(draws, axis=1)
+    assert set(np.unique(steps)) == {10, 11}
+    assert draws.min() == 0
+    assert draws.max() == 102
+    share = np.bincount(draws.ravel(), minlength=103) / len(draws)
+    np.testing.assert_allclose(share, 10 / 103, atol=0.03)
+    assert np.array_equal(drawn_evenly(103, 10, 7), drawn_evenly(103, 10, 7))

@@ -13,11 +13,11 @@ from pr2_jax.data.batches.slates import feed_slates, search_slates
 from pr2_jax.data.batches.training_batches import (
     ContentBatches,
     EpochOrder,
+    HardNegatives,
     PdrBatches,
     Positives,
     QinBatches,
     SlateReader,
-    steps_for,
 )
 from pr2_jax.data.history.video_attributes import catalogue_arrays, query_words
 from pr2_jax.errors import BadInput
@@ -68,12 +68,6 @@ def test_a_step_needs_no_steps_before_it():
     assert [EpochOrder(23, 5, seed=3).rows(step).tolist() for step in range(20)] != forward
 
 
-def test_steps():
-    assert steps_for(100, 10, 2.5, 1_000) == 25
-    assert steps_for(100, 10, 2.5, 7) == 7
-    assert steps_for(0, 10, 1.0, 7) == 1
-
-
 def test_content_batches(store):
     config = ContentConfig(caption_share=0.4, uniform_negatives=7, optim=OPTIM)
     caption = catalogue_arrays(store, store.cuts.validation_ms, DATA)["caption"]
@@ -106,7 +100,7 @@ def test_content_batches_without_clicks_or_captions(store):
     caption = catalogue_arrays(store, store.cuts.validation_ms, DATA)["caption"]
     nobody, everybody = np.zeros(0, np.int64), training_sessions(store)
     alone = ContentBatches(store, nobody, caption, config, DATA)
-    assert alone.steps > 0
+    assert alone.length.steps > 0
     assert alone(0)["video_B"].shape == (10,)
     assert set(alone.positives_N) == set(np.flatnonzero(caption.any(1)))
     clicks = ContentBatches(store, everybody, np.zeros_like(caption), config, DATA)
@@ -127,10 +121,10 @@ def plain_histories(store, users, times, n, *, engaged: bool) -> list[list[int]]
     return out
 
 
-def pdr_batches(reader, queries, config, hard_SxK=None) -> tuple[Positives, PdrBatches]:
+def pdr_batches(reader, queries, config, hard=None) -> tuple[Positives, PdrBatches]:
     positives = Positives.of(reader, config)
     people_PxD = preference_of(positives.user_P, positives.time_ms_P)
-    return positives, PdrBatches(reader, positives, queries, people_PxD, config, DATA, hard_SxK)
+    return positives, PdrBatches(reader, positives, queries, people_PxD, config, DATA, hard)
 
 
 def test_pdr_batches(store, reader, queries):
@@ -177,7 +171,8 @@ def test_pdr_hard_negatives_are_the_row_s_own(reader, queries):
     positives, easy = pdr_batches(reader, queries, config)
     sessions, videos = positives.session_S, positives.video_P[: positives.searches]
     hard_SxK = 100 * np.arange(len(videos))[:, None] + np.arange(1, 6)[None, :]
-    _, batches = pdr_batches(reader, queries, config, hard_SxK.astype(np.int32))
+    hard = HardNegatives(hard_SxK.astype(np.int32), np.arange(len(videos)))
+    _, batches = pdr_batches(reader, queries, config, hard)
     for step in range(10):
         batch = batches(step)
         assert all(np.array_equal(batch[name], easy(step)[name]) for name in ("video_B", "session_B", "words_BxQ"))
@@ -187,6 +182,26 @@ def test_pdr_hard_negatives_are_the_row_s_own(reader, queries):
         assert np.array_equal(videos[owner[:, 0]], batch["video_B"][:6])
         assert not batch["hard_BxK"][6:].any()
         check_shares(batches, step)
+
+
+def test_pdr_rows_of_searches_that_were_not_mined_have_no_hard_negatives(reader, queries):
+    """And the others the very ones that they have where all were mined."""
+    config = PdrConfig(history=8, uniform_negatives=6, feed_share=0.4, hard_negatives=3, optim=OPTIM)
+    positives, _ = pdr_batches(reader, queries, config)
+    hard_SxK = (100 * np.arange(positives.searches)[:, None] + np.arange(1, 6)[None, :]).astype(np.int32)
+    row_S = np.arange(positives.searches) + 1
+    all_of_them = HardNegatives(np.concatenate([np.zeros((1, 5), np.int32), hard_SxK]), row_S)
+    some = dataclasses.replace(all_of_them, row_S=np.where(row_S % 2, row_S, 0))
+    whole, part = (pdr_batches(reader, queries, config, hard)[1] for hard in (all_of_them, some))
+    mined = np.zeros(0, bool)
+    for step in range(10):
+        batch, other = whole(step), part(step)
+        has_B = other["hard_BxK"].any(1)
+        assert np.array_equal(other["hard_BxK"], np.where(has_B[:, None], batch["hard_BxK"], 0))
+        assert all(np.array_equal(batch[name], other[name]) for name in batch if name != "hard_BxK")
+        mined = np.concatenate([mined, has_B[:6]])
+    assert mined.any()
+    assert not mined.all()
 
 
 @pytest.mark.parametrize("personal", [True, False])
