@@ -16,6 +16,8 @@ from pr2_jax.data.batches.slates import search_slates
 from pr2_jax.data.history.histories import found_before, found_before_share, seen
 from pr2_jax.evaluation.judged_day import day_of
 from pr2_jax.evaluation.rankings import rank_day, session_metrics
+from pr2_jax.retrieval import postings
+from pr2_jax.retrieval.bm25 import Bm25Channel
 from pr2_jax.search.system import System
 from pr2_jax.stages import mine_negatives, refinding_policy
 
@@ -31,6 +33,11 @@ def world(request, micro_config, tmp_path_factory) -> tuple[str, System]:
     config = override(micro_config, [share, "--config.search.clicked=auto"])
     pipeline.ingest(place, config, None)
     return request.param, System.open(place, config)
+
+
+def by_words(system: System) -> dict[str, Bm25Channel]:
+    """Every channel goes by words alone: there is no model here."""
+    return dict.fromkeys(CHANNELS, Bm25Channel(postings.fit(system.store, system.config.retrieval)))
 
 
 def test_found_before_by_brute_force(world):
@@ -52,7 +59,7 @@ def test_found_before_by_brute_force(world):
 def test_the_log_decides(world):
     """By words alone, which every channel here goes by."""
     name, system = world
-    found = refinding_policy.decide(system, dict.fromkeys(CHANNELS, system.fitted.bm25))
+    found = refinding_policy.decide(system, by_words(system))
     by = found["clicked_by"]
     assert by["gain"] == pytest.approx(by["ndcg@10"]["show"] - by["ndcg@10"]["withhold"])
     assert (by["gain"] > by["standard_error"] > 0) == (found["clicked"] == "show") == (name == "old finds")
@@ -67,7 +74,7 @@ def test_where_nobody_wants_old_finds_they_are_in_the_way(world):
     clicks = np.where(found_before(system.store), 0, impressions.clicks)
     store = dataclasses.replace(system.store, impressions=dataclasses.replace(impressions, clicks=clicks))
     other = system.over(store)
-    cuts, channels = store.cuts, dict.fromkeys(CHANNELS, other.fitted.bm25)
+    cuts, channels = store.cuts, by_words(other)
     found = [
         refinding_policy._ndcg(other, day_of(other, cuts.validation_ms, cuts.test_ms, withhold=w), channels)
         for w in (0, 1)
