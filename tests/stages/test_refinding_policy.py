@@ -17,7 +17,6 @@ from pr2_jax.data.history.histories import found_before, found_before_share, see
 from pr2_jax.evaluation.judged_day import day_of
 from pr2_jax.evaluation.rankings import rank_day, session_metrics
 from pr2_jax.retrieval import postings
-from pr2_jax.retrieval.bm25 import Bm25Channel
 from pr2_jax.search.system import System
 from pr2_jax.stages import mine_negatives, refinding_policy
 
@@ -27,17 +26,15 @@ CHANNELS = ("bm25", "dr", "qrcf", "pdr")
 
 @pytest.fixture(scope="module", params=WORLDS)
 def world(request, micro_config, tmp_path_factory) -> tuple[str, System]:
-    """A log without a model. The second's people look again for what they found."""
+    """A log without a model, and its words, as the index stage has them. The second's people look again for what they
+    found."""
     place = tmp_path_factory.mktemp("clicked")
     share = f"--config.world.refind_share={WORLDS[request.param]}"
     config = override(micro_config, [share, "--config.search.clicked=auto"])
     pipeline.ingest(place, config, None)
-    return request.param, System.open(place, config)
-
-
-def by_words(system: System) -> dict[str, Bm25Channel]:
-    """Every channel goes by words alone: there is no model here."""
-    return dict.fromkeys(CHANNELS, Bm25Channel(postings.fit(system.store, system.config.retrieval)))
+    system = System.open(place, config)
+    fitted = dataclasses.replace(system.fitted, made_postings=postings.fit(system.store, config.retrieval))
+    return request.param, dataclasses.replace(system, fitted=fitted)
 
 
 def test_found_before_by_brute_force(world):
@@ -59,7 +56,7 @@ def test_found_before_by_brute_force(world):
 def test_the_log_decides(world):
     """By words alone, which every channel here goes by."""
     name, system = world
-    found = refinding_policy.decide(system, by_words(system))
+    found = refinding_policy.decide(system, dict.fromkeys(CHANNELS, system.fitted.bm25))
     by = found["clicked_by"]
     assert by["gain"] == pytest.approx(by["ndcg@10"]["show"] - by["ndcg@10"]["withhold"])
     assert (by["gain"] > by["standard_error"] > 0) == (found["clicked"] == "show") == (name == "old finds")
@@ -74,7 +71,7 @@ def test_where_nobody_wants_old_finds_they_are_in_the_way(world):
     clicks = np.where(found_before(system.store), 0, impressions.clicks)
     store = dataclasses.replace(system.store, impressions=dataclasses.replace(impressions, clicks=clicks))
     other = system.over(store)
-    cuts, channels = store.cuts, by_words(other)
+    cuts, channels = store.cuts, dict.fromkeys(CHANNELS, other.fitted.bm25)
     found = [
         refinding_policy._ndcg(other, day_of(other, cuts.validation_ms, cuts.test_ms, withhold=w), channels)
         for w in (0, 1)
