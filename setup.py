@@ -42,7 +42,6 @@ setup(
     install_requires=[
         "absl-py",
         "array_record",
-        "bm25s",
         "flatbuffers",  # jax.export needs it and does not ask for it
         "flax>=0.12",
         "importlib_resources",  # tensorflow-datasets needs it and does not ask for it
@@ -64,7 +63,15 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "test": ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3.6", "ruff", "selenium>=4.20", "setuptools>=70.1"],
+        "test": [
+            "bm25s",  # BM25 as others compute it
+            "hypothesis>=6",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff",
+            "selenium>=4.20",
+            "setuptools>=70.1",
+        ],
     },
     entry_points={"console_scripts": ["pr2 = pr2_jax.__main__:main"]},
 )

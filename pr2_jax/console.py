@@ -39,7 +39,7 @@ def silence_libraries(warnings_too: bool = True) -> None:
 
     absl.logging.set_verbosity(absl.logging.ERROR)  # orbax, tfds and grain log here
     logging.getLogger("absl").addFilter(_not_orbax)
-    for name in ("jax", "flax", "orbax", "bm25s", "etils"):
+    for name in ("jax", "flax", "orbax", "etils"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if warnings_too and not sys.warnoptions:

@@ -14,7 +14,7 @@ from pr2_jax.config import Config
 from pr2_jax.config.loader import save, to_dict
 from pr2_jax.errors import BadInput, StaleArtifact
 
-SCHEMA = "8"
+SCHEMA = "9"
 """Of everything that the stages write beside the store. Raised when an older work directory can no longer be read."""
 
 STORE, STORE_COMMAND = "store", "pr2 ingest"

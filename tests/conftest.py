@@ -168,7 +168,7 @@ def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
 @pytest.fixture(scope="session")
 def finished(shared, micro_config) -> Path:
     """A work directory in which every stage has been made."""
-    from pr2_jax import pipeline  # not above: bm25s runs JAX when it is imported, which settles the devices
+    from pr2_jax import pipeline  # not above: few tests need the stages, and importing them takes seconds
 
     return shared("finished", lambda place: pipeline.run(place, micro_config, None))
 

@@ -217,7 +217,7 @@ BARE_IMAGE = """
 import importlib.abc, pkgutil, sys
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"polars", "tensorflow_datasets", "scann", "bm25s", "array_record", "grain", "pandas"}:
+        if name.split(".")[0] in {"polars", "tensorflow_datasets", "scann", "array_record", "grain", "pandas"}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 import pr2_jax.models, pr2_jax.training, pr2_jax.bench

@@ -235,7 +235,7 @@ class RetrievalConfig(Section):
     ann_leaves: int = 0  # 0 = derived: 2 * sqrt(V)
     ann_search_share: PositiveShare = 0.15  # share of leaves searched
     ann_reorder: int = 0  # least number rescored exactly; 0 = derived: 8 * results asked for
-    bm25_k1: Positive = 1.5  # [lit: Lucene's form of BM25, bm25s defaults]
+    bm25_k1: Positive = 1.5  # [lit: Lucene's form of BM25, defaults of the library bm25s]
     bm25_b: Share = 0.75
     qrcf: QrcfConfig = QrcfConfig()
 

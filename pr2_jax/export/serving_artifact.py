@@ -23,7 +23,7 @@ from pr2_jax import artifacts
 from pr2_jax.errors import StaleArtifact
 from pr2_jax.types import ModelFunction
 
-SCHEMA = "serving/2"
+SCHEMA = "serving/3"
 MADE_BY = "pr2 export"
 FUNCTIONS, WEIGHTS = "functions", "weights"
 

@@ -17,6 +17,7 @@ from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.retrieval.ann import Index, load_index
 from pr2_jax.retrieval.bm25 import Bm25Channel
 from pr2_jax.retrieval.item_similarity import ContentNeighbours, ItemSimilarity
+from pr2_jax.retrieval.postings import Postings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +71,7 @@ class FittedArtifacts:
     store: LogStore  # as of fitting
     verified: bool = False  # a serving artifact, which is checked whole when it is opened
     made: Choices | None = None  # of an index in the making
+    made_postings: Postings | None = None  # likewise
 
     def require(self, stage: str) -> None:
         """StaleArtifact where a stage is missing or was made from something else."""
@@ -106,7 +108,11 @@ class FittedArtifacts:
 
     @functools.cached_property
     def bm25(self) -> Bm25Channel:
-        return Bm25Channel(self.store, self.config.retrieval)
+        if self.made_postings is not None:
+            return Bm25Channel(self.made_postings)
+        self.require("index")
+        with artifacts.reading(self.directory / "index"):
+            return Bm25Channel(Postings.open(self.directory / "index" / "bm25"))
 
     @functools.cached_property
     def content_neighbours(self) -> ContentNeighbours:

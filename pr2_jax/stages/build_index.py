@@ -1,4 +1,4 @@
-"""Builds the retrieval artifacts: ANN indices, item-to-item snapshots, epsilon, merge weights."""
+"""Builds the retrieval artifacts: BM25 postings, ANN indices, item-to-item snapshots, epsilon, merge weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pr2_jax.config import Config
 from pr2_jax.data.batches.sessions import training_sessions
 from pr2_jax.data.history.labels import popularity
 from pr2_jax.evaluation.judged_day import day_of
-from pr2_jax.retrieval import merge
+from pr2_jax.retrieval import merge, postings
 from pr2_jax.retrieval.ann import build_index, load_index
 from pr2_jax.retrieval.encoded_requests import Channel
 from pr2_jax.retrieval.qrcf import cosine_sample, fit_epsilon
@@ -27,9 +27,12 @@ EPSILON_SESSIONS = 2_000
 
 
 def build(workdir: Path, config: Config, out: Path) -> None:
-    """Writes `dr/`, `pdr/`, `as_of_*/` and `fitted.json` into `out`."""
+    """Writes `bm25/`, `dr/`, `pdr/`, `as_of_*/` and `fitted.json` into `out`."""
     system = System.open(workdir, config)
     cuts = system.store.cuts
+    made = postings.fit(system.store, config.retrieval, out / "bm25")
+    system = dataclasses.replace(system, fitted=dataclasses.replace(system.fitted, made_postings=made))
+    console.log(f"bm25: {len(made.video):,} pairs of a word and a caption")
     build_indices(system, {"dr": np.asarray(system.space.videos_VxD), "pdr": system.pdr.videos()}, out)
     for as_of_ms in (cuts.validation_ms, cuts.test_ms, cuts.end_ms):
         snapshot = out / f"as_of_{as_of_ms}"

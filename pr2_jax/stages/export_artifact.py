@@ -92,7 +92,7 @@ def _take_what_search_reads(system: System, writer: Writer) -> None:
     vectors = ("content/video_vectors.npy", "preference/video_vectors.npy")
     fitted = tuple(f"preference/{name}" for name in preference_regression.FILES)
     scores = ("qin/scaler.npz", *(f"qin/{name}.json" for name in COMPARED))
-    index = ("index/dr", "index/pdr", f"index/as_of_{now_ms}", "index/fitted.json")
+    index = ("index/bm25", "index/dr", "index/pdr", f"index/as_of_{now_ms}", "index/fitted.json")
     for name in (CONFIG_FILE, *vectors, *fitted, *index, *scores):
         writer.take(w / name, name)
     for name in vectors:

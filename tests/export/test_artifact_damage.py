@@ -53,7 +53,7 @@ DAMAGE = {
     "the config was edited": ("config.json", lambda path: path.write_text(path.read_text() + " "), r"has [\d,]+ bytes"),
     "an index has one other bit": ("index/dr/vectors.npy", _flip, r"does not hold what was exported"),
     "a file is left out": ("manifest.json", _leave_out, r"manifest.json is not as it was written: remove"),
-    "another schema": ("manifest.json", _schema, r"schema 'serving/0', this version reads 'serving/2'"),
+    "another schema": ("manifest.json", _schema, r"schema 'serving/0', this version reads 'serving/3'"),
     "a manifest that is none": ("manifest.json", _garble, r"not readable as JSON: remove"),
     "no manifest": ("manifest.json", lambda path: path.unlink(), r"has no manifest.json"),
 }

@@ -18,6 +18,7 @@ from pr2_jax.cli import entry
 from pr2_jax.demo.answers import Answers
 from pr2_jax.demo.demo_request import DemoRequest
 from pr2_jax.export.serving_artifact import ServingArtifact, contents_digest
+from pr2_jax.retrieval import postings
 from pr2_jax.search import batch_scoring
 from pr2_jax.search.engine import SearchEngine
 from pr2_jax.search.side_by_side import SideBySide
@@ -94,6 +95,12 @@ def test_what_several_read_is_stored_and_loaded_once(exported):
     place = exported.directory
     assert (place / "index/dr/vectors.npy").samefile(place / "content/video_vectors.npy")
     assert exported["pdr_query_user"].weights["frozen"].keys() == {"content", "author", "brought"}
+
+
+def test_postings_come_along(exported, finished):
+    for name in postings.FILES:
+        file = f"index/bm25/{name}.npy"
+        assert exported.manifest["files"][file]["sha256"] == sha256(finished / file)
 
 
 @pytest.fixture(scope="module")

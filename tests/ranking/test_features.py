@@ -11,6 +11,7 @@ from pr2_jax.config import QinConfig, RetrievalConfig
 from pr2_jax.data.history.counters import Counters
 from pr2_jax.ranking import features
 from pr2_jax.ranking.features import FEATURES, GROUPS, RankingFeatures, Scaler, columns
+from pr2_jax.retrieval import postings
 from pr2_jax.retrieval.bm25 import Bm25Channel
 from pr2_jax.retrieval.encoded_requests import EncodedRequests
 from pr2_jax.retrieval.item_similarity import ItemSimilarity
@@ -88,7 +89,7 @@ def compute(store, rng):
     vectors = rng.normal(size=(7, 3)).astype(np.float32)
     space = SimpleNamespace(videos_VxD=vectors, queries=lambda words_BxQ: vectors[words_BxQ[:, 0]])
 
-    bm25 = Bm25Channel(store, RetrievalConfig())
+    bm25 = Bm25Channel(postings.fit(store, RetrievalConfig()))
     features = RankingFeatures(Counters(store), NumbersByHand(), bm25, again=True)
     features.vectors = vectors
     features.encoders = SimpleNamespace(space=space, preference=PreferenceByHand(), seeds=SeedsByHand())
@@ -148,7 +149,7 @@ def test_relevance_and_numbers_are_of_the_right_video(of, compute, store):
     query_2xD = compute.vectors[[1, 3]]
     cosine = np.einsum("nd,nsd->ns", query_2xD, compute.vectors[VIDEOS_2xS])
     np.testing.assert_allclose(of("content_cosine"), cosine, rtol=1e-5)
-    bm25 = Bm25Channel(store, RetrievalConfig()).scores(np.array([[1, 2], [3, 0]]), VIDEOS_2xS)
+    bm25 = Bm25Channel(postings.fit(store, RetrievalConfig())).scores(np.array([[1, 2], [3, 0]]), VIDEOS_2xS)
     assert bm25.any(1).tolist() == [True, False]
     np.testing.assert_array_equal(of("bm25"), bm25)
     for place, name in enumerate(("log_duration", "has_duration", "log_age", "has_age")):
@@ -170,7 +171,7 @@ def test_the_future_is_not_looked_at(store, compute, similarity):
     store.sessions = SimpleNamespace(**{name: x[:2] for name, x in vars(store.sessions).items()})
     store.sessions.first_impression = first
     store.impressions = SimpleNamespace(**{name: x[: first[-1]] for name, x in vars(store.impressions).items()})
-    bm25 = Bm25Channel(store, RetrievalConfig())
+    bm25 = Bm25Channel(postings.fit(store, RetrievalConfig()))
     cut = RankingFeatures(Counters(store), compute._numbers, bm25, again=True)
     assert cut(requests, VIDEOS_2xS[:1], similarity).tobytes() == whole.tobytes()
 

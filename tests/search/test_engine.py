@@ -247,7 +247,7 @@ LOST = (
 )
 
 
-@pytest.mark.parametrize("lost", [*LOST, "index/fitted.json", "index/dr/rows.npy"])
+@pytest.mark.parametrize("lost", [*LOST, "index/fitted.json", "index/dr/rows.npy", "index/bm25/score.npy"])
 def test_a_damaged_artifact_is_one_line_with_the_remedy(finished, tmp_path, lost):
     directory = shutil.copytree(finished, tmp_path / "w")
     end = max(path.name for path in (directory / "index").glob("as_of_*")).removeprefix("as_of_")

@@ -16,6 +16,7 @@ from pr2_jax.data.batches.slates import search_slates
 from pr2_jax.data.history.histories import found_before, found_before_share, seen
 from pr2_jax.evaluation.judged_day import day_of
 from pr2_jax.evaluation.rankings import rank_day, session_metrics
+from pr2_jax.retrieval import postings
 from pr2_jax.search.system import System
 from pr2_jax.stages import mine_negatives, refinding_policy
 
@@ -25,12 +26,15 @@ CHANNELS = ("bm25", "dr", "qrcf", "pdr")
 
 @pytest.fixture(scope="module", params=WORLDS)
 def world(request, micro_config, tmp_path_factory) -> tuple[str, System]:
-    """A log without a model. The second's people look again for what they found."""
+    """A log without a model, and its words, as the index stage has them. The second's people look again for what they
+    found."""
     place = tmp_path_factory.mktemp("clicked")
     share = f"--config.world.refind_share={WORLDS[request.param]}"
     config = override(micro_config, [share, "--config.search.clicked=auto"])
     pipeline.ingest(place, config, None)
-    return request.param, System.open(place, config)
+    system = System.open(place, config)
+    fitted = dataclasses.replace(system.fitted, made_postings=postings.fit(system.store, config.retrieval))
+    return request.param, dataclasses.replace(system, fitted=fitted)
 
 
 def test_found_before_by_brute_force(world):
