@@ -101,8 +101,16 @@ class Scaler:
 
     @staticmethod
     def _bend(features_xF: np.ndarray, unit_F: np.ndarray) -> np.ndarray:
-        divisor_F = np.where(unit_F > 0, unit_F, 1.0)
-        return np.where(unit_F > 0, np.log1p(np.maximum(features_xF, 0) / divisor_F), features_xF).astype(np.float32)
+        """In place where it can: the array may be a large part of memory."""
+        bent = np.maximum(features_xF, 0)
+        bent /= np.where(unit_F > 0, unit_F, np.float32(1))
+        np.log1p(bent, out=bent)
+        np.copyto(bent, features_xF, where=unit_F == 0)
+        return bent.astype(np.float32, copy=False)
+
+    def of(self, columns: np.ndarray) -> Scaler:
+        """A scaler of these columns alone."""
+        return Scaler(self.unit_F[columns], self.mean_F[columns], self.deviation_F[columns])
 
     def __call__(self, features_xF: np.ndarray) -> np.ndarray:
         """Standardised and clipped to ±5, so that a value outside the training range cannot dominate a head."""
