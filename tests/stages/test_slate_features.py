@@ -89,16 +89,16 @@ def test_a_killed_run_finds_its_blocks(signed, kinds, tmp_path, monkeypatch):
     assert path.read_bytes() == want
 
 
-def test_memory_holds_a_block(system, kinds, tmp_path, monkeypatch):
-    """Four times as many slates: what is written grows by megabytes, what memory holds by the numbers of slates."""
+def test_memory_holds_a_block(signed, kinds, tmp_path, monkeypatch):
+    """Four times as many slates: the file grows by megabytes, memory by what says where each slate lies."""
     monkeypatch.setattr(slate_features, "FEATURE_BLOCK", 64)
     peaks, sizes = [], []
     for times in (1, 1, 4):  # the first reads what is read once
         many = [Slates(*(np.repeat(column, 8 * times, 0) for column in vars(slates).values())) for slates in kinds]
         path = tmp_path / f"features_{len(peaks)}"
         tracemalloc.start()
-        write_features(system, many, path)
-        search, _ = open_features(system, many, path)
+        write_features(signed, many, path)
+        search, _ = open_features(signed, many, path)
         for start in range(0, len(many[0]), 64):
             search[np.arange(start, min(start + 64, len(many[0])))]
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -106,12 +106,11 @@ def test_memory_holds_a_block(system, kinds, tmp_path, monkeypatch):
         sizes.append(path.stat().st_size)
     assert sizes[2] == 4 * sizes[1]
     assert sizes[2] - sizes[1] > 4_000_000
-    print(peaks, sizes)
     slates = (sizes[2] - sizes[1]) // (4 * len(FEATURES) * 4)
     assert peaks[2] - peaks[1] < 200 * slates < (sizes[2] - sizes[1]) / 2
 
 
-def test_scaled_rows_are_rows_of_the_scaled_whole(signed, kinds, rng, tmp_path, monkeypatch):
+def test_scaled_rows_are_rows_of_the_scaled_whole(signed, kinds, rng, tmp_path):
     raw = np.exp(3 * rng.normal(size=(len(kinds[0]), 4, len(FEATURES)))).astype(np.float32)
     place_N = rng.permutation(len(raw))
     file = FeatureFile(tmp_path / "features", 4)
