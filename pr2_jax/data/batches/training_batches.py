@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from typing import Protocol
 
 import numpy as np
 
@@ -272,6 +273,12 @@ class SlateReader:
         return batch
 
 
+class FeatureRows(Protocol):
+    """Ranking features `[N, S, F]` that are read by rows, from an array or from a file."""
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
+
+
 class QinBatches:
     """Batches of search slates and feed slates in fixed shares."""
 
@@ -279,9 +286,9 @@ class QinBatches:
         self,
         requests: SlateReader,
         search: Slates,
-        search_features: np.ndarray,
+        search_features: FeatureRows,
         feed: Slates,
-        feed_features: np.ndarray,
+        feed_features: FeatureRows,
         config: QinConfig,
     ) -> None:
         self._requests, self._config = requests, config

@@ -21,7 +21,7 @@ from pr2_jax.ranking.features import FEATURES, Scaler
 from pr2_jax.ranking.query_map import QueryNumbers
 from pr2_jax.search.searcher import Calibrated
 from pr2_jax.search.system import System
-from pr2_jax.stages.train_qin import FEATURE_BLOCK, slate_features
+from pr2_jax.stages.slate_features import FEATURE_BLOCK, slate_features
 from pr2_jax.studies.diagnose.findings import Diagnostic, Mean
 
 SESSIONS = 1_000
