@@ -47,6 +47,7 @@ class Scale:
     """Sizes of everything that is run. The defaults are those of `pr2 bench`, and more."""
 
     repeats: int = 20
+    slates: tuple[int, ...] = step_workloads.SLATES
     checked_rows: int = 256
     ceiling: tuple[int, int] = (1 << 28, 8_192)  # floats copied, side of the matrices
     search_videos: int = 7_000_000
@@ -66,11 +67,12 @@ def small() -> Scale:
     qin = dataclasses.replace(qin, history=100, keep_query=20, keep_video=10, realtime=10, optim=qin_optim)
     return Scale(
         repeats=3,
+        slates=(2,),
         checked_rows=64,
         ceiling=(1 << 20, 512),
         search_videos=100_000,
         tables=(10_000, 100_000),
-        sizes=synthetic.Sizes(videos=20_000, words=5_000, authors=2_000),
+        sizes=synthetic.Sizes(videos=20_000, words=5_000, authors=2_000, slate=2),
         pdr=pdr,
         qin=qin,
         qrcf=qrcf_workload.Sizes(requests=32, history=200, videos=20_000),
@@ -97,10 +99,10 @@ def parts(scale: Scale) -> Iterator[Part]:
     *usual, largest = sorted(scale.tables)
     for size in usual:
         yield from _tables(scale, size)
-    for name, workload, config in (("pdr", step_workloads.pdr, scale.pdr), ("qin", _qin, scale.qin)):
+    for name, workload, config in (("pdr", _pdr, scale.pdr), ("qin", _qin, scale.qin)):
         for compute in COMPUTES:
             chosen = dataclasses.replace(config, compute=compute)
-            run = _with_compute(compute, lambda of=workload, c=chosen: of(scale.repeats, scale.sizes, c))
+            run = _with_compute(compute, lambda of=workload, c=chosen: of(scale, c))
             yield Part(f"{name} {compute}", run)
     yield _timed("qrcf", lambda: qrcf_workload.run(scale.repeats, scale.qrcf))
     log = dataclasses.replace(scale.log, pdr=scale.pdr, qin=scale.qin)
@@ -108,9 +110,13 @@ def parts(scale: Scale) -> Iterator[Part]:
     yield from _tables(scale, largest)
 
 
-def _qin(repeats: int, sizes: synthetic.Sizes, config: QinConfig) -> Iterator[Measured]:
-    for slate in step_workloads.SLATES:
-        yield step_workloads.qin_slate(repeats, dataclasses.replace(sizes, slate=slate), config)
+def _pdr(scale: Scale, config: PdrConfig) -> Iterator[Measured]:
+    return step_workloads.pdr(scale.repeats, scale.sizes, config)
+
+
+def _qin(scale: Scale, config: QinConfig) -> Iterator[Measured]:
+    for slate in scale.slates:
+        yield step_workloads.qin_slate(scale.repeats, dataclasses.replace(scale.sizes, slate=slate), config)
 
 
 def _tables(scale: Scale, size: int) -> Iterator[Part]:
@@ -219,6 +225,10 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"{options.out}: {error.strerror}: name a directory that can be written")
+    if options.small:
+        jax.config.update(
+            "jax_disable_most_optimizations", True
+        )  # compiling is nearly all of it, and times tell nothing
     return run(small() if options.small else Scale(), options.out)
 
 
