@@ -106,7 +106,8 @@ def parts(scale: Scale) -> Iterator[Part]:
             yield Part(f"{name} {compute}", run)
     yield _timed("qrcf", lambda: qrcf_workload.run(scale.repeats, scale.qrcf))
     log = dataclasses.replace(scale.log, pdr=scale.pdr, qin=scale.qin)
-    yield _timed("feed", lambda: feed_workload.run(scale.repeats, scale.sizes, log))
+    feed = _with_compute(scale.pdr.compute, lambda: feed_workload.run(scale.repeats, scale.sizes, log))
+    yield Part("feed", feed)
     yield from _tables(scale, largest)
 
 
