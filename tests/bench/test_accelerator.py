@@ -36,7 +36,7 @@ TINY = Scale(
         realtime=5,
         compute="bfloat16",
         optim=OPTIM,
-    ),  # fmt: skip
+    ),
     qrcf=qrcf_workload.Sizes(requests=8, history=30, seeds=4, neighbours=5, videos=500),
     log=feed_workload.Log(users=20, events_a_user=30, sessions=100),
 )
