@@ -13,6 +13,7 @@ import pytest
 
 SCRIPTS = ("launch/environment.sh", "launch/quickstart.sh", "launch/test.sh", ".ci/run")
 SEVERAL = ("launch/train.sh", "launch/train.slurm")
+ACCELERATOR = "launch/accelerator.sh"
 BASH = shutil.which("bash")
 
 
@@ -71,7 +72,7 @@ def _sourced(checkout: Path) -> str:
     return "source ./functions.sh"
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, *SEVERAL])
+@pytest.mark.parametrize("script", [*SCRIPTS, *SEVERAL, ACCELERATOR])
 def test_script_parses(repository, script):
     done = _bash("-n", str(repository / script))
     assert (done.returncode, done.stderr) == (0, "")
@@ -84,6 +85,17 @@ def test_missing_python_is_one_clear_line(checkout, bare_path, script):
     assert done.stderr == (
         "launch: error: no Python 3.11, 3.12 or 3.13 found: install python3.11 or name one with PR2_PYTHON\n"
     )
+
+
+def test_accelerator_takes_the_python_it_finds_and_installs_nothing(checkout, bare_path):
+    for status, want in (("0", "ran -m pr2_jax.bench.accelerator --small out\n"), ("1", "")):
+        python = Path(bare_path) / "python3"
+        python.write_text(f'#!{BASH}\n[ "$1" = -c ] && exit {status}\necho ran "$@"\n')
+        python.chmod(0o755)
+        done = _bash(str(checkout / ACCELERATOR), "--small", "out", env={"PATH": bare_path})
+        assert (done.returncode, done.stdout) == (2 * int(status), want)
+    assert done.stderr.startswith("launch: error: python3 is no Python from 3.11 on with jax")
+    assert done.stderr.count("\n") == 1
 
 
 def test_python_that_is_too_old_is_passed_over(checkout, bare_path):

@@ -11,7 +11,7 @@ import numpy as np
 from pr2_jax.data.history.labels import popularity
 from pr2_jax.data.history.video_attributes import padded_words
 from pr2_jax.data.store.appendable_log import AppendableLog, NewSearches, NewViews
-from pr2_jax.data.store.assemble import rows_of
+from pr2_jax.data.store.assembled import rows_of
 from pr2_jax.encoders.batching import REQUEST_BLOCK
 from pr2_jax.errors import BadInput
 from pr2_jax.retrieval.item_similarity import ItemSimilarity

@@ -9,7 +9,7 @@ import numpy as np
 
 from pr2_jax.bench import synthetic
 from pr2_jax.bench.harness import Measured, floats_a_row, matmul_flops, step_bytes, time_steps
-from pr2_jax.config import OptimConfig
+from pr2_jax.config import OptimConfig, PdrConfig, QinConfig
 from pr2_jax.training.loop import Task, init_state, make_step
 from pr2_jax.training.mesh import everywhere, place, single
 
@@ -20,24 +20,28 @@ SLATES = (1, 10)
 """Results a search in the two measurements of `qin`."""
 
 
-def pdr(repeats: int, sizes: synthetic.Sizes | None = None) -> Iterator[Measured]:
+def pdr(repeats: int, sizes: synthetic.Sizes | None = None, config: PdrConfig | None = None) -> Iterator[Measured]:
     """The step of PDR."""
-    sizes, config = sizes or synthetic.Sizes(), synthetic.pdr_config()
+    sizes, config = sizes or synthetic.Sizes(), config or synthetic.pdr_config()
     task = synthetic.pdr_task(config, sizes)
     shown = {"batch": config.optim.batch, "history": config.history, "V": sizes.videos}
     batches = [synthetic.pdr_batch(config, sizes, seed) for seed in range(BATCHES)]
     yield measure(task, config.optim, batches, shown, repeats)
 
 
-def qin(repeats: int, sizes: synthetic.Sizes | None = None) -> Iterator[Measured]:
+def qin(repeats: int, sizes: synthetic.Sizes | None = None, config: QinConfig | None = None) -> Iterator[Measured]:
     """The step of QIN, for each size of slate."""
-    config = synthetic.qin_config()
     for slate in SLATES:
         of = synthetic.Sizes(slate=slate) if sizes is None else sizes
-        task = synthetic.qin_task(config, of)
-        shown = {"batch": config.optim.batch, "slate": of.slate, "history": config.history, "V": of.videos}
-        batches = [synthetic.qin_batch(config, of, seed) for seed in range(BATCHES)]
-        yield measure(task, config.optim, batches, shown, repeats)
+        yield qin_slate(repeats, of, config or synthetic.qin_config())
+
+
+def qin_slate(repeats: int, sizes: synthetic.Sizes, config: QinConfig) -> Measured:
+    """The step of QIN on slates of one size."""
+    task = synthetic.qin_task(config, sizes)
+    shown = {"batch": config.optim.batch, "slate": sizes.slate, "history": config.history, "V": sizes.videos}
+    batches = [synthetic.qin_batch(config, sizes, seed) for seed in range(BATCHES)]
+    return measure(task, config.optim, batches, shown, repeats)
 
 
 def measure(

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from pr2_jax.config import LABELS
 from pr2_jax.data.columns import CLICK, FOLLOW, FORWARD, LIKE, NEVER_MS, PLAY, SEARCH_SURFACE, TOLD_BY
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # readers of a store need no polars, which an accelerator image lacks
+    import polars as pl
+
     from pr2_jax.data.columns import Events
 
 LONGEST_MS = 1 << 40
@@ -31,6 +32,8 @@ def timed(feed: pl.DataFrame) -> pl.DataFrame:
     forward` Boolean, null = not told. Unknown numbers become 0, unknown flags False. A missing playing time counts as
     the duration, where that is known, else as nothing. The order of people in the file does not matter.
     """
+    import polars as pl
+
     told = _told({**ACTIONS, "click": CLICK})
     feed = feed.with_columns(
         pl.coalesce("play_ms", "duration_ms", pl.lit(0)).alias("span"),
@@ -102,6 +105,8 @@ def _since_the_first(span_N: np.ndarray, head_R: np.ndarray, length_R: np.ndarra
 def searched(search: pl.DataFrame) -> pl.DataFrame:
     """Search rows whose `play_ms duration_ms` (Int64) and `like follow forward` (Boolean) may be null, with `told`, and
     0 and False in place of the nulls. Clicks are always told."""
+    import polars as pl
+
     return search.with_columns(
         (_told(ACTIONS) | CLICK).alias("told"),
         pl.col("play_ms", "duration_ms").cast(pl.Int64).fill_null(0),
@@ -111,6 +116,8 @@ def searched(search: pl.DataFrame) -> pl.DataFrame:
 
 def _told(flags: dict[str, int]) -> pl.Expr:
     """UInt8: the bits of what is not null; PLAY where playing time and duration are both known."""
+    import polars as pl
+
     told = pl.when((pl.col("duration_ms") > 0) & pl.col("play_ms").is_not_null()).then(PLAY).otherwise(0)
     told = told.cast(pl.UInt8)
     for name, bit in flags.items():

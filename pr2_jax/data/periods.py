@@ -8,12 +8,15 @@ would see nothing.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from pr2_jax.data.columns import Cuts
 from pr2_jax.data.schema import DAY_MS
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FOLDS = 2
 """Shares of the training days for cross-fitting of what is trained by gradients."""
@@ -58,6 +61,6 @@ def cuts_of(search: pl.DataFrame, start_ms: int, end_ms: int) -> Cuts:
     chosen on a day without. Where that is not the day before, the rest of the window is the hole between the two.
     """
     test_ms = end_ms - DAY_MS
-    last_ms = search.filter((pl.col("clicks") > 0) & (pl.col("time_ms") < test_ms))["time_ms"].max()
+    last_ms = search.filter((search["clicks"] > 0) & (search["time_ms"] < test_ms))["time_ms"].max()
     days = 1 if last_ms is None else (test_ms - 1 - last_ms) // DAY_MS + 1
     return Cuts(start_ms, test_ms - days * DAY_MS, test_ms, end_ms)

@@ -68,19 +68,16 @@ def test_training_steps(workload, small):
     assert [m.size["V"] for m in found] == [900] * len(found)
 
 
-def test_qrcf_alone_and_with_the_walk(monkeypatch):
-    for name, size in {"REQUESTS": 8, "HISTORY": 30, "VIDEOS": 500, "SEEDS": 4, "NEIGHBOURS": 5}.items():
-        monkeypatch.setattr(qrcf_workload, name, size)
-    alone, walked = qrcf_workload.run(2)
+def test_qrcf_alone_and_with_the_walk():
+    sizes = qrcf_workload.Sizes(requests=8, history=30, seeds=4, neighbours=5, videos=500)
+    alone, walked = qrcf_workload.run(2, sizes)
     assert (alone.variant, walked.variant) == ("filter", "filter+walk")
     assert alone.must_flops == 2 * 8 * 30 * qrcf_workload.WIDTH
     assert walked.must_bytes - alone.must_bytes == 8 * 8 * 4 * 5
 
 
-def test_feed_is_measured_beside_what_it_feeds(small, monkeypatch):
-    for name, size in {"USERS": 20, "EVENTS_A_USER": 30, "SESSIONS": 100}.items():
-        monkeypatch.setattr(feed_workload, name, size)
-    found = list(feed_workload.run(2, SIZES))
+def test_feed_is_measured_beside_what_it_feeds(small):
+    found = list(feed_workload.run(2, SIZES, feed_workload.Log(users=20, events_a_user=30, sessions=100)))
     assert [m.workload for m in found] == ["feed", "pdr", "feed", "qin"]
     for fed, step in (found[:2], found[2:]):
         assert fed.note == f"{step.step_s / fed.step_s:.1f} x what training takes"

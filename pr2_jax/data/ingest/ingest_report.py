@@ -18,7 +18,7 @@ from pr2_jax.data.logs.quarantine import Quarantine, described
 from pr2_jax.data.logs.reading import TableCount
 from pr2_jax.data.logs.sources import open_log
 from pr2_jax.data.schema import DAY_MS
-from pr2_jax.data.store.assemble import rows_of
+from pr2_jax.data.store.assembled import rows_of
 from pr2_jax.data.store.log_store import LogStore
 from pr2_jax.errors import BadInput
 

@@ -28,27 +28,11 @@ from pr2_jax.data.columns import (
 from pr2_jax.data.logs.log_tables import SESSION, LogTables
 from pr2_jax.data.periods import cuts_of
 from pr2_jax.data.schema import CATEGORIES, PROFILE
+from pr2_jax.data.store.assembled import Assembled, rows_of
 
 EVENT_TYPES = dict(user=np.int32, video=np.int32, query=np.int32, time_ms=np.int64, surface=np.int8)
 EVENT_TYPES |= dict(click=bool, like=bool, follow=bool, forward=bool)
 EVENT_TYPES |= dict(play_ms=np.int64, duration_ms=np.int64, known_ms=np.int64, told=np.uint8)
-
-
-@dataclasses.dataclass(frozen=True)
-class Assembled:
-    """The content of a store, by group of columns (columns.py)."""
-
-    users: Users
-    videos: Videos
-    queries: Queries
-    events: Events
-    sessions: Sessions
-    impressions: Impressions
-    words: Words
-    counts: Counts
-    cuts: Cuts
-    source_names: tuple[str, ...]  # row 1, 2, ... of sessions.source
-    kind_names: tuple[str, ...]  # row 1, 2, ... of videos.kind
 
 
 def vocabulary(*raw: np.ndarray) -> np.ndarray:
@@ -56,14 +40,6 @@ def vocabulary(*raw: np.ndarray) -> np.ndarray:
     # Polars' hashed unique is ten times as fast as np.unique's sort.
     distinct = pl.concat([pl.Series("id", part, dtype=pl.Int64).unique() for part in raw]).unique().sort()
     return np.concatenate([[-1], distinct.to_numpy()]).astype(np.int64)
-
-
-def rows_of(vocabulary_N: np.ndarray, raw: np.ndarray) -> np.ndarray:
-    """int32 rows of raw ids; ids that the vocabulary lacks go to row 0."""
-    known = vocabulary_N[1:]
-    place = np.searchsorted(known, raw)
-    found = (place < len(known)) & (known[np.minimum(place, max(len(known) - 1, 0))] == raw) if len(known) else False
-    return np.where(found, place + 1, 0).astype(np.int32)
 
 
 def assemble(tables: LogTables) -> dict[str, Any]:

@@ -8,19 +8,21 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pr2_jax import artifacts
 from pr2_jax.data.columns import CLICK, GROUPS, NEVER_MS, SEARCH_SURFACE, Counts, Cuts, Events, Impressions, Sessions
-from pr2_jax.data.logs.log_tables import LogTables
-from pr2_jax.data.logs.text import Lexicon, Match
 from pr2_jax.data.outcomes import clicked_ms, ordered, result_span_ms
 from pr2_jax.data.periods import Periods
 from pr2_jax.data.schema import SCHEMA_VERSION
-from pr2_jax.data.store.assemble import Assembled, assemble, assemble_like, rows_of
+from pr2_jax.data.store.assembled import Assembled, rows_of
 from pr2_jax.errors import StaleArtifact
+
+if TYPE_CHECKING:  # these need polars, which an accelerator image lacks
+    from pr2_jax.data.logs.log_tables import LogTables
+    from pr2_jax.data.logs.text import Lexicon, Match
 
 SCHEMA = f"log-store/{SCHEMA_VERSION}"
 MADE_BY = "pr2 ingest"
@@ -73,6 +75,8 @@ class LogStore(Assembled):
     @staticmethod
     def from_tables(tables: LogTables, like: Assembled | None = None) -> LogStore:
         """A store in memory. `like`: as in `assemble_like`."""
+        from pr2_jax.data.store.assemble import assemble, assemble_like
+
         if like is None:
             made = LogStore(**assemble(tables), fingerprint="")
         else:
@@ -115,6 +119,8 @@ class LogStore(Assembled):
 
     @functools.cached_property
     def lexicon(self) -> Lexicon:
+        from pr2_jax.data.logs.text import Lexicon
+
         return Lexicon(self.words.text, lambda raw: _row_of(self.words.raw_id, raw))
 
     @functools.cached_property
