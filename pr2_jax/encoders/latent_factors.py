@@ -280,7 +280,7 @@ class _AttributeRegression:
     def __init__(self, videos: Videos, ridge: float) -> None:
         self._start, self._known, self._ridge = videos, videos.known, ridge
         count, size = len(videos.author_V), 1 + videos.vector_VxD.shape[1]
-        self.rest_VxB, self._weight_FxB = np.empty((count, size)), None
+        self.rest_VxB = np.empty((count, size))
         total_F, square_F = 0.0, 0.0
         for rows in self.blocks():
             self.rest_VxB[rows] = self._started(rows)
@@ -289,23 +289,23 @@ class _AttributeRegression:
         self._mean_F = total_F / count
         deviation_F = np.sqrt(np.maximum(square_F / count - self._mean_F**2, 0))
         self._scale_F = np.where(deviation_F > 1e-6, 1 / np.maximum(deviation_F, 1e-6), 0.0)
+        self._weight_FxB = np.zeros((len(self._mean_F) + 1, size))
 
     def learn(self, own_VxB: np.ndarray, present_K: np.ndarray) -> None:
         """Moves the part that attributes explain out of `own_VxB`, in place, for the videos with responses."""
         present_V = np.zeros(len(own_VxB), bool)
         present_V[present_K] = True
-        features = len(self._mean_F) + 1
-        gram_FxF, pull_FxB = self._ridge * np.eye(features), np.zeros((features, own_VxB.shape[1]))
+        gram_FxF, pull_FxB = self._ridge * np.eye(len(self._weight_FxB)), np.zeros_like(self._weight_FxB)
         for rows in self.blocks():
             kept, x_NxF = np.flatnonzero(present_V[rows]), self._standardised(rows)
-            effect_NxB, x_KxF = self._effect(x_NxF), x_NxF[kept]
+            effect_NxB, x_KxF = x_NxF @ self._weight_FxB, x_NxF[kept]
             gram_FxF += x_KxF.T @ x_KxF
             pull_FxB += x_KxF.T @ (effect_NxB + own_VxB[rows])[kept]
         before_FxB, self._weight_FxB = self._weight_FxB, np.linalg.solve(gram_FxF, pull_FxB)
         for rows in self.blocks():
             x_NxF = self._standardised(rows)
-            effect_NxB, before_NxB = self._effect(x_NxF), x_NxF @ before_FxB if before_FxB is not None else 0.0
-            own_VxB[rows] += np.where(present_V[rows, None], before_NxB - effect_NxB, 0)
+            effect_NxB = x_NxF @ self._weight_FxB
+            own_VxB[rows] += np.where(present_V[rows, None], x_NxF @ before_FxB - effect_NxB, 0)
             self.rest_VxB[rows] = self._started(rows) + effect_NxB
 
     def blocks(self) -> Iterator[slice]:
@@ -316,9 +316,6 @@ class _AttributeRegression:
     def _started(self, rows: slice) -> np.ndarray:
         parts = [self._start.appeal_V[rows, None], self._start.vector_VxD[rows]]
         return np.concatenate(parts, axis=1).astype(np.float64)
-
-    def _effect(self, x_NxF: np.ndarray) -> np.ndarray | float:
-        return 0.0 if self._weight_FxB is None else x_NxF @ self._weight_FxB
 
     def _joined(self, rows: slice) -> np.ndarray:
         return np.concatenate([np.asarray(part[rows], np.float64) for part in self._known], axis=1)
